@@ -1,0 +1,94 @@
+"""The errors of the pipeline.
+
+PipelineError
+├── TransientError          a retry or a new start can mend it
+│   ├── ServiceUnavailable  network, overload, a body cut short
+│   └── LeaseHeld           another run is at work
+└── TerminalError           needs a person; nothing is retried
+    ├── ConfigurationError  settings, contracts, a missing table or column
+    ├── AccessError         a key or role that may not do what the run needs
+    ├── PreflightError      the sources cannot be trusted to be seen whole
+    ├── ReadError           a read that could not be proved complete
+    ├── WriteError          the database refused what it should take
+    ├── PublishError        a file could not be stored or verified
+    ├── LeaseLost           another run took over; this one must write no more
+    └── RunHeld             a figure is out of bounds; a person accepts it by name
+
+A message says what happened, to which table, page or file, and what was and was not written; the remedy says what to do.
+Neither ever holds a secret, an e-mail, a name, a title or a text.
+"""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """Base of all; `message` is what happened, `remedy` what to do about it."""
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Prefect pickles exceptions; keyword-only arguments need help to survive that.
+        return (_rebuild, (type(self), self.message, self.remedy))
+
+
+def _rebuild(kind: type[PipelineError], message: str, remedy: str) -> PipelineError:
+    return kind(message, remedy=remedy)
+
+
+class TransientError(PipelineError):
+    """A retry or a new start can mend it."""
+
+
+class ServiceUnavailable(TransientError):
+    """The network or the service failed for now. `retry_after` in seconds when the server said so."""
+
+    retry_after: float | None = None
+    code: str | None = None
+
+
+class LeaseHeld(TransientError):
+    """Another run holds the lease."""
+
+
+class TerminalError(PipelineError):
+    """Needs a person; a retry would fail the same way."""
+
+
+class ConfigurationError(TerminalError):
+    """Settings, contracts, or a table or column that is not there."""
+
+
+class AccessError(TerminalError):
+    """A key or role that may not do what the run needs."""
+
+
+class PreflightError(TerminalError):
+    """The sources cannot be trusted to be seen whole."""
+
+
+class ReadError(TerminalError):
+    """A read that could not be proved complete."""
+
+
+class WriteError(TerminalError):
+    """The database refused what it should take."""
+
+    code: str | None = None
+
+
+class PublishError(TerminalError):
+    """A file could not be stored or verified."""
+
+
+class LeaseLost(TerminalError):
+    """Another run took over; this one must write no more."""
+
+
+class RunHeld(TerminalError):
+    """A figure is out of its bounds; a person accepts it by name and starts the run again."""

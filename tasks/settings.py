@@ -1,0 +1,133 @@
+"""Configuration from the environment and `.env` (the environment wins), with secrets masked.
+
+`SUPABASE_*` name the project, `ETL_*` everything else; `.env.example` explains each.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks.errors import ConfigurationError
+
+Transport = Literal["rest", "postgres"]
+
+
+class Settings(BaseSettings):
+    """Every setting of a run. Sizes are bytes, times seconds, unless a name says otherwise."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_prefix="ETL_", extra="ignore", frozen=True, populate_by_name=True, hide_input_in_errors=True
+    )
+
+    supabase_url: str = Field(default="", validation_alias=AliasChoices("SUPABASE_URL", "supabase_url"))
+    supabase_service_key: SecretStr = Field(
+        default=SecretStr(""), validation_alias=AliasChoices("SUPABASE_SERVICE_KEY", "supabase_service_key")
+    )
+    supabase_key: SecretStr = Field(
+        default=SecretStr(""), validation_alias=AliasChoices("SUPABASE_KEY", "supabase_key")
+    )
+    supabase_db_url: SecretStr = Field(
+        default=SecretStr(""), validation_alias=AliasChoices("SUPABASE_DB_URL", "supabase_db_url")
+    )
+
+    transport: Literal["auto", "rest", "postgres"] = "auto"
+    db_role: str = Field(default="etl", description="Role taken after connecting; empty keeps the login role.")
+    data_dir: Path = Path("data/local")
+    bucket: str = "reports"
+    schema_name: Literal["public"] = "public"
+
+    # Reading
+    ranges: int = Field(default=4, ge=1, le=32, description="Key ranges read at once.")
+    page_rows: int = Field(default=5_000, ge=1, le=100_000, description="Rows asked for in one REST page.")
+    batch_rows: int = Field(default=50_000, ge=1, le=1_000_000)
+    batch_bytes: int = Field(default=64 * 2**20, ge=2**16)
+    statement_timeout: int = Field(default=600, ge=1, description="Seconds, on Postgres connections.")
+    count_timeout: float = Field(default=20, gt=0)
+
+    # Network
+    connect_timeout: float = Field(default=10, gt=0)
+    read_timeout: float = Field(default=60, gt=0)
+    retries: int = Field(default=6, ge=0, le=20, description="Retries of one request.")
+    retry_seconds: float = Field(default=300, gt=0, description="All retries of one request together.")
+    retry_base: float = Field(default=0.5, gt=0, description="First pause; it doubles, with jitter, up to 30 s.")
+
+    # Writing
+    write_rows: int = Field(default=2_000, ge=1, le=50_000, description="Rows in one RPC.")
+    write_bytes: int = Field(default=4 * 2**20, ge=2**14)
+    writers: int = Field(default=4, ge=1, le=16, description="Write requests in flight.")
+    max_refused_share: float = Field(default=0.01, ge=0, le=1)
+    lease_seconds: int = Field(default=120, ge=2)
+    wait_for_lease: int = Field(default=0, ge=0, description="Seconds to wait for another run; 0 declines at once.")
+    resume_within: int = Field(default=12 * 3600, ge=0, description="Seconds in which a dead run may be resumed.")
+
+    # Guard
+    max_drop_share: float = Field(default=0.2, ge=0, le=1, description="Users or posts down by more hold the run.")
+    max_delete_share: float = Field(default=0.1, ge=0, le=1, description="Deletes above it hold the run.")
+    max_rule_points: float = Field(default=10, ge=0, le=100, description="A rule's share up by more points holds it.")
+    drift_floor_rows: int = Field(default=100, ge=0, description="Changes of fewer rows never hold a run.")
+
+    # Publishing
+    signed_link_seconds: int = Field(default=7 * 86_400, ge=60, le=7 * 86_400)
+    part_rows: int = Field(default=500_000, ge=1, le=500_000)
+    row_group_rows: int = Field(default=100_000, ge=1, le=1_000_000)
+    keep_days: int = Field(default=30, ge=1)
+
+    # Schedule and alerts
+    cron: str = "0 3 * * *"
+    timezone: str = "UTC"
+    alert_slack_webhook: SecretStr = SecretStr("")
+    alert_email: str = ""
+
+    @cached_property
+    def resolved_transport(self) -> Transport:
+        """`auto` takes Postgres when its URL is set."""
+        if self.transport != "auto":
+            return self.transport
+        return "postgres" if self.supabase_db_url.get_secret_value() else "rest"
+
+    @property
+    def project(self) -> str:
+        """Host of the project, for messages: never a key or a password."""
+        return urlsplit(self.supabase_url).netloc.rpartition("@")[2]
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings of this process; a wrong one is a ConfigurationError that names the variable, never its value."""
+    try:
+        settings = Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = "; ".join(f"{_variable(e['loc'])}: {e['msg']}" for e in error.errors())
+        raise ConfigurationError(
+            f"The settings are not usable: {problems}.", remedy="Correct them in the environment or in .env."
+        ) from None
+    _require_project(settings)
+    return settings
+
+
+def _variable(loc: tuple[int | str, ...]) -> str:
+    name = str(loc[0]) if loc else "settings"
+    return name.upper() if name.lower().startswith("supabase") else f"ETL_{name.upper()}"
+
+
+def _require_project(settings: Settings) -> None:
+    missing = [
+        name
+        for name, value in (
+            ("SUPABASE_URL", settings.supabase_url),
+            ("SUPABASE_SERVICE_KEY", settings.supabase_service_key.get_secret_value()),
+        )
+        if not value
+    ]
+    if settings.resolved_transport == "postgres" and not settings.supabase_db_url.get_secret_value():
+        missing.append("SUPABASE_DB_URL")
+    if missing:
+        raise ConfigurationError(
+            f"{' and '.join(missing)} not set.",
+            remedy="Set them in the environment or in .env, or use `make run`, which starts a local stack.",
+        )
