@@ -1,8 +1,8 @@
 """The tables and reports of the pipeline, each declared once.
 
-From this file come the select lists, the Arrow schemas, the checks, the tables in Postgres, the columns that may leave in
-a file, the Parquet metadata and the data dictionary. Other table names, other column names, a bigint key, extra columns
-or no `bio`: edit this file, and nothing else. It imports nothing of ours.
+From this file come the select lists, the Arrow schemas, the checks, the tables in Postgres, the columns that may leave
+in a file, the Parquet metadata and the data dictionary. Other table names, other column names, a bigint key, extra
+columns or no `bio`: edit this file, and nothing else. It imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Column:
         return self.source or self.name
 
     @property
-    def field(self) -> pa.Field:
+    def field(self) -> pa.Field[pa.DataType]:
         return pa.field(self.name, ARROW_TYPES[self.kind], nullable=self.nullable)
 
 

@@ -6,7 +6,8 @@ PipelineError
 │   └── LeaseHeld           another run is at work
 └── TerminalError           needs a person; nothing is retried
     ├── ConfigurationError  settings, contracts, a missing table or column
-    ├── AccessError         a key or role that may not do what the run needs
+    ├── RequestRefused      the API said no, and would say so again
+    │   └── AccessError     a key or role that may not do what the run needs
     ├── PreflightError      the sources cannot be trusted to be seen whole
     ├── ReadError           a read that could not be proved complete
     ├── WriteError          the database refused what it should take
@@ -14,8 +15,8 @@ PipelineError
     ├── LeaseLost           another run took over; this one must write no more
     └── RunHeld             a figure is out of bounds; a person accepts it by name
 
-A message says what happened, to which table, page or file, and what was and was not written; the remedy says what to do.
-Neither ever holds a secret, an e-mail, a name, a title or a text.
+A message says what happened, to which table, page or file, and what was and was not written; the remedy says what to
+do. Neither ever holds a secret, an e-mail, a name, a title or a text.
 """
 
 from __future__ import annotations
@@ -46,10 +47,11 @@ class TransientError(PipelineError):
 
 
 class ServiceUnavailable(TransientError):
-    """The network or the service failed for now. `retry_after` in seconds when the server said so."""
+    """The network or the service failed for now; `retry_after` in seconds when the server said so."""
 
     retry_after: float | None = None
     code: str | None = None
+    status: int = 0
 
 
 class LeaseHeld(TransientError):
@@ -64,7 +66,14 @@ class ConfigurationError(TerminalError):
     """Settings, contracts, or a table or column that is not there."""
 
 
-class AccessError(TerminalError):
+class RequestRefused(TerminalError):
+    """The API answered with an error that a retry would not change."""
+
+    status: int = 0
+    code: str | None = None
+
+
+class AccessError(RequestRefused):
     """A key or role that may not do what the run needs."""
 
 

@@ -22,7 +22,12 @@ class Settings(BaseSettings):
     """Every setting of a run. Sizes are bytes, times seconds, unless a name says otherwise."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_prefix="ETL_", extra="ignore", frozen=True, populate_by_name=True, hide_input_in_errors=True
+        env_file=".env",
+        env_prefix="ETL_",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
     )
 
     supabase_url: str = Field(default="", validation_alias=AliasChoices("SUPABASE_URL", "supabase_url"))

@@ -1,0 +1,101 @@
+"""The Supabase client as the pipeline uses it: HTTP/1.1, timeouts of its own, no retry below ours, errors of ours.
+
+httpx's HTTP/2 is unsafe across threads, so each worker makes its own client.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass, field
+
+import httpx
+from supabase import Client, ClientOptions, create_client
+
+from tasks.errors import ConfigurationError
+from tasks.retry import classify, parse_retry_after
+from tasks.settings import Settings
+
+for _name in ("httpx", "httpcore", "hpack", "urllib3"):  # their INFO lines hold whole URLs
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+@dataclass
+class Traffic:
+    """Bytes of bodies sent and received by this process: a project's egress is metered."""
+
+    sent: int = 0
+    received: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, *, sent: int = 0, received: int = 0) -> None:
+        with self._lock:
+            self.sent += sent
+            self.received += received
+
+
+TRAFFIC = Traffic()
+
+
+def make_http(settings: Settings, *, transport: httpx.BaseTransport | None = None) -> httpx.Client:
+    """An httpx client whose every answer of 4xx or 5xx is raised as an error of ours, with status and code."""
+    timeout = httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout)
+    return httpx.Client(
+        http2=False,
+        timeout=timeout,
+        transport=transport,
+        event_hooks={"request": [_count_sent], "response": [raise_for_answer]},
+    )
+
+
+def make_client(settings: Settings, *, key: str | None = None, access_token: str | None = None) -> Client:
+    """A supabase-py client. `key` defaults to the service key; `access_token` acts as a signed-in user."""
+    options = ClientOptions(
+        httpx_client=make_http(settings),
+        postgrest_client_retry=False,
+        auto_refresh_token=False,
+        persist_session=False,
+    )
+    try:
+        client = create_client(settings.supabase_url, key or settings.supabase_service_key.get_secret_value(), options)
+    except Exception as error:  # noqa: BLE001 - the SDK raises its own type, ValueError and httpx's for one cause
+        raise ConfigurationError(
+            f"SUPABASE_URL and its key make no client ({type(error).__name__}).",
+            remedy="SUPABASE_URL looks like https://<ref>.supabase.co; the key is the project's secret key.",
+        ) from None
+    if access_token:
+        client.postgrest.auth(access_token)
+        client.storage.session.headers["Authorization"] = f"Bearer {access_token}"
+    return client
+
+
+def raise_for_answer(response: httpx.Response) -> None:
+    """Raise what an answer of 4xx or 5xx means. Storage hides the real status in its body, often behind a 400."""
+    if response.is_success or response.status_code == 304:
+        return
+    response.read()
+    body = _body(response)
+    status = _int(body.get("statusCode")) or response.status_code
+    code = body.get("code") or body.get("error")
+    raise classify(
+        status,
+        str(code) if code else None,
+        str(body.get("message") or body.get("msg") or response.reason_phrase),
+        retry_after=parse_retry_after(response.headers.get("retry-after")),
+    )
+
+
+def _body(response: httpx.Response) -> dict[str, object]:
+    try:
+        body = response.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _int(value: object) -> int:
+    return int(value) if str(value).isdigit() else 0  # type: ignore[call-overload]
+
+
+def _count_sent(request: httpx.Request) -> None:
+    TRAFFIC.add(sent=_int(request.headers.get("content-length", 0)))

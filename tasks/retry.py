@@ -1,0 +1,135 @@
+"""What may be tried again, and how: one policy for every request to the project, so that none hides below another.
+
+Sources: PostgREST's error reference, Supabase's status codes, PostgreSQL's SQLSTATE classes.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+import httpx
+
+from tasks.errors import AccessError, RequestRefused, ServiceUnavailable, TransientError
+from tasks.settings import Settings
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+TRANSIENT_STATUS = frozenset({408, 429, 502, 503, 504, 520, 521, 522, 524})
+TRANSIENT_CODES = re.compile(r"40001|40P01|57P0\d|57014|53\w{3}|08\w{3}|PGRST00[0-3]")
+ACCESS_CODES = re.compile(r"42501|28\w{3}|PGRST30\d")
+# Which SQLSTATEs have messages that name objects only. Others may quote a value of the row.
+NAMES_ONLY = re.compile(r"42\w{3}|23\w{3}|21\w{3}|40\w{3}|57\w{3}|53\w{3}|08\w{3}|3\w{4}|PGRST\w+|ET\w{3}")
+MAX_PAUSE = 30.0
+
+
+def classify(status: int, code: str | None, message: str, *, retry_after: float | None = None) -> Exception:
+    """The error of ours for an answer of the API.
+
+    status: of HTTP, or the real one inside a Storage body; 0 for none. code: SQLSTATE, PGRST… or Storage's word.
+    retry_after: seconds the server asks to wait. The message comes back masked.
+    """
+    text = f"{masked(code, message)} (HTTP {status}{f', {code}' if code else ''})"
+    if TRANSIENT_CODES.fullmatch(code or "") or (status in TRANSIENT_STATUS and not _is_permanent(code)):
+        error = ServiceUnavailable(text)
+        error.retry_after, error.code, error.status = retry_after, code, status
+        return error
+    kind = AccessError if status in (401, 403) or ACCESS_CODES.fullmatch(code or "") else RequestRefused
+    refused = kind(text)
+    refused.status, refused.code = status, code
+    return refused
+
+
+def _is_permanent(code: str | None) -> bool:
+    """A SQLSTATE of data, constraint or syntax is final whatever the HTTP status says."""
+    return bool(re.fullmatch(r"2[0-3]\w{3}|42\w{3}|P0001", code or ""))
+
+
+def masked(code: str | None, message: str) -> str:
+    """A server's message without anything of a row: values in quotes and addresses go, a trigger's own words too."""
+    if code == "P0001":
+        return "a trigger or function refused the row; its own words may hold data and are not repeated"
+    if not NAMES_ONLY.fullmatch(code or ""):
+        message = re.sub(r'"[^"]*"|\'[^\']*\'', '"…"', message)
+    return re.sub(r"\S+@\S+", "…@…", message).splitlines()[0][:300] if message else "no message"
+
+
+def parse_retry_after(value: str | None) -> float | None:
+    """Seconds from a Retry-After header, in either of its forms (RFC 9110, 10.2.3)."""
+    if not value:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def network_error(error: httpx.TransportError) -> ServiceUnavailable:
+    """The error of ours for a connection that failed, timed out or broke off."""
+    return ServiceUnavailable(f"The connection failed ({type(error).__name__}).")
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Tries a request again while its failure is transient: exponential pauses with jitter, bounded as a whole.
+
+    base, total: seconds. A Retry-After is honoured as given, as long as the whole allows it.
+    """
+
+    attempts: int = 6
+    base: float = 0.5
+    total: float = 300.0
+    sleep: Callable[[float], None] = time.sleep
+
+    @classmethod
+    def of(cls, settings: Settings) -> Retry:
+        return cls(settings.retries, settings.retry_base, settings.retry_seconds)
+
+    def call(self, request: Callable[[], T], what: str, *, give_up: Callable[[Exception], bool] | None = None) -> T:
+        """Run `request` until it succeeds; `what` names it in messages. `give_up` ends early on errors it knows."""
+        deadline = time.monotonic() + self.total
+        for attempt in range(self.attempts + 1):
+            try:
+                return self._once(request)
+            except TransientError as error:
+                pause = self._pause(attempt, error)
+                last = attempt == self.attempts or time.monotonic() + pause > deadline
+                if (give_up and give_up(error)) or last:
+                    raise _named(error, what, attempt + 1) from None
+                logger.warning("%s: %s Try %d in %.1f s.", what, error.message, attempt + 2, pause)
+                self.sleep(pause)
+            except RequestRefused as error:
+                raise _named(error, what, 1) from None
+        raise AssertionError("unreachable")
+
+    def _once(self, request: Callable[[], T]) -> T:
+        try:
+            return request()
+        except httpx.TransportError as error:
+            raise network_error(error) from None
+
+    def _pause(self, attempt: int, error: TransientError) -> float:
+        wanted: float | None = getattr(error, "retry_after", None)
+        if wanted is not None:
+            return wanted
+        ceiling = min(MAX_PAUSE, self.base * 2.0**attempt)
+        return ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - jitter needs no secrecy
+
+
+E = TypeVar("E", bound=TransientError | RequestRefused)
+
+
+def _named(error: E, what: str, tries: int) -> E:
+    """The same error, saying what was asked for and how often."""
+    error.message = f"{what}: {error.message}" + (f" Tried {tries} times." if tries > 1 else "")
+    error.args = (error.message,)
+    return error

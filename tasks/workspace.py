@@ -1,0 +1,138 @@
+"""The run's own folder: where a run keeps its batches between stages, so that no stage holds a whole table.
+
+It holds personal data: mode 0700, its free space is checked first, and it goes when the run commits.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from tasks.errors import ConfigurationError
+
+MINIMUM_FREE_BYTES = 256 * 2**20
+_IPC = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """A folder of Arrow files of one schema, `NNNNN.arrow`; in the order of their names the rows are in key order.
+
+    A file appears under its name only when it is complete, so whatever is listed is whole.
+    """
+
+    folder: Path
+    schema: pa.Schema
+
+    def path(self, index: int) -> Path:
+        return self.folder / f"{index:05d}.arrow"
+
+    def write(self, index: int, batches: Iterable[pa.RecordBatch]) -> int:
+        """Write one file whole, and only then give it its name. Returns its rows."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        target = self.path(index)
+        part, rows = target.with_suffix(".part"), 0
+        with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, self.schema, options=_IPC) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+                rows += batch.num_rows
+        os.replace(part, target)
+        return rows
+
+    def files(self) -> list[Path]:
+        return sorted(self.folder.glob("*.arrow")) if self.folder.exists() else []
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All rows in key order, a batch at a time."""
+        for path in self.files():
+            yield from read_batches(path)
+
+    def rows(self) -> int:
+        return sum(batch.num_rows for batch in self.batches())
+
+    def table(self) -> pa.Table:
+        """Everything at once: for tables that are small by definition only."""
+        return pa.Table.from_batches(self.batches(), schema=self.schema)
+
+    def clear(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """The record batches of one Arrow file, read one at a time."""
+    with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
+        for index in range(reader.num_record_batches):
+            yield reader.get_batch(index)
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The folder of one run: `run.json`, spools under raw/ clean/ rejects/ partials/, what is published under files/."""
+
+    root: Path
+
+    @classmethod
+    def create(cls, data_dir: Path, run_id: str) -> Workspace:
+        """Make the folder of a new run; ConfigurationError when the disk is nearly full."""
+        runs = data_dir / "runs"
+        runs.mkdir(parents=True, exist_ok=True, mode=0o700)
+        require_free(runs, MINIMUM_FREE_BYTES)
+        root = runs / run_id
+        root.mkdir(mode=0o700)
+        return cls(root)
+
+    @property
+    def run_id(self) -> str:
+        return self.root.name
+
+    def spool(self, stage: str, table: str, schema: pa.Schema) -> Spool:
+        return Spool(self.root / stage / table, schema)
+
+    @property
+    def files(self) -> Path:
+        """What will be published, laid out as it will be in Storage."""
+        return self.root / "files"
+
+    @property
+    def partials(self) -> Path:
+        folder = self.root / "partials"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def note(self, **facts: object) -> None:
+        """Add facts to run.json, atomically: what a resumed run needs to know of this one."""
+        path = self.root / "run.json"
+        text = json.dumps({**self.facts(), **facts}, default=_iso, indent=1)
+        part = path.with_suffix(".part")
+        part.write_text(text)
+        os.replace(part, path)
+
+    def facts(self) -> dict[str, object]:
+        path = self.root / "run.json"
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    def remove(self) -> None:
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _iso(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(f"a fact of type {type(value).__name__} has no form in run.json")
+
+
+def require_free(folder: Path, needed: int) -> None:
+    """ConfigurationError when the disk under `folder` has fewer than `needed` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ConfigurationError(
+            f"The disk of ETL_DATA_DIR has {free / 2**20:,.0f} MiB free; this run needs {needed / 2**20:,.0f} MiB.",
+            remedy="Free some space or point ETL_DATA_DIR elsewhere. Nothing was written.",
+        )
