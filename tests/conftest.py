@@ -1,0 +1,83 @@
+"""What every test may ask for: a real stack of the session's own, and a clean one.
+
+Each process of pytest-xdist has its own stack, so that a test may empty it without asking the others.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before anything imports Prefect: it reads these once.
+os.environ.update(
+    {
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    }
+)
+# A developer's own project must be out of reach of the tests.
+for _name in [name for name in os.environ if name.startswith(("SUPABASE_", "ETL_"))]:
+    del os.environ[_name]
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from scripts.local_stack import Stack, down, up
+
+_PREFIX = "supabase-nightly-test-"
+
+_EMPTY_TABLES = """
+do $$ declare tables text; begin
+  select string_agg(format('public.%I', tablename), ', ') into tables from pg_tables
+  where schemaname = 'public'
+    and (tablename in ('users', 'posts', 'user_statistics', 'daily_activity') or tablename ~ '^(clean|etl)_');
+  if tables is not null then execute 'truncate ' || tables || ' restart identity cascade'; end if;
+end $$"""
+
+
+@contextmanager
+def temporary_stack(*, max_rows: int | None = None) -> Iterator[Stack]:
+    """A stack without demo data in a folder and on ports of its own; nothing of it is left afterwards."""
+    home = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    home.chmod(0o711)  # under root PostgreSQL runs as another account, which passes through here
+    try:
+        yield up(home, empty=True, max_rows=max_rows)
+    finally:
+        _remove(home)
+
+
+def _remove(home: Path) -> None:
+    down(home)
+    shutil.rmtree(home)
+
+
+def _remove_leftovers() -> None:
+    """Stacks of test sessions that were killed before they could clean up."""
+    for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        owner = home.name.removeprefix(_PREFIX).split("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)) and os.access(home, os.W_OK):
+            _remove(home)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """The stack of this test process: migrated, without demo data. It may hold what earlier tests left."""
+    _remove_leftovers()
+    with temporary_stack() as running:
+        yield running
+
+
+@pytest.fixture
+def clean_stack(stack: Stack) -> Stack:
+    """The session's stack with empty tables and an empty bucket `reports`, both services up."""
+    up(stack.home, empty=True)  # a test before this one may have killed something
+    stack.query(_EMPTY_TABLES)
+    stack.empty_bucket("reports")
+    return stack
