@@ -74,7 +74,7 @@ def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The folder of one run: `run.json`, spools under raw/ clean/ rejects/ partials/, what is published under files/."""
+    """The folder of one run: `run.json`, spools by stage (raw, clean, …), and under files/ what is published."""
 
     root: Path
 
