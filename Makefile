@@ -1,0 +1,79 @@
+# Everything that one does here. `make help` lists it.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+HOME_DIR := data/local
+
+export PREFECT_SERVER_ANALYTICS_ENABLED = false
+export PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT = false
+export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS = 120
+export DO_NOT_TRACK = 1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help install run up down reset ui test check bench soak doctor migrate demo screenshots dictionary lock clean
+.DEFAULT_GOAL := help
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## Make .venv and install the pinned requirements
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try: make run PYTHON=python3.12")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: requirements.txt | $(VENV)/bin/python
+	@echo "Installing the pinned requirements (about 2 minutes, once) …"
+	@$(PY) -m pip install --quiet --require-hashes -r requirements.txt
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	@echo "Installing what tests and checks need …"
+	@$(PY) -m pip install --quiet --require-hashes -r requirements-dev.txt
+	@touch $@
+
+run: install ## Run the whole pipeline once, on the local stack or on SUPABASE_URL
+	@$(PY) -m scripts.run $(ARGS)
+
+up: install ## Start the local stack, or find it, and print its addresses and keys
+	@$(PY) -m scripts.local_stack up --home $(HOME_DIR)/stack $(ARGS)
+
+down: install ## Stop the local stack; its data stays
+	@$(PY) -m scripts.local_stack down --home $(HOME_DIR)/stack
+
+reset: install ## Stop the local stack and delete its data
+	@$(PY) -m scripts.local_stack reset --home $(HOME_DIR)/stack
+
+ui: install ## Prefect server, deployments and worker on this machine; Ctrl-C ends them
+	@$(PY) -m scripts.ui $(ARGS)
+
+doctor: install ## Check settings, keys, tables, rights, bucket, clock and disk
+	@$(PY) -m scripts.doctor $(ARGS)
+
+migrate: install ## Apply supabase/migrations to SUPABASE_DB_URL (never done unasked)
+	@$(PY) -m scripts.migrations $(ARGS)
+
+test: $(VENV)/.installed-dev ## The whole test suite, on a stack of its own
+	@$(PY) -m pytest -n 2 --dist loadgroup -q $(ARGS)
+
+check: $(VENV)/.installed-dev ## ruff, formatting, mypy --strict
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy .
+
+bench: $(VENV)/.installed-dev ## Side-by-side measurements, as ratios
+	@$(PY) -m bench $(ARGS)
+
+soak: $(VENV)/.installed-dev ## Long random runs: kills, faults, races
+	@$(PY) -m pytest -m soak -q $(ARGS)
+
+screenshots: $(VENV)/.installed-dev ## Remake the pictures of the README
+	@$(PY) -m scripts.screenshots
+
+dictionary: install ## Write data/DICTIONARY.md anew from the contracts
+	@$(PY) -m tasks.dictionary
+
+lock: $(VENV)/.installed-dev ## Pin requirements.in and requirements-dev.in anew, with hashes
+	@for f in requirements requirements-dev; do \
+	  $(VENV)/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate \
+	    --python-version 3.11 $$f.in -o $$f.txt; done
