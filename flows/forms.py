@@ -1,7 +1,7 @@
 """The forms of the flows that people start: what Prefect's UI shows, and what a wrong value is answered with.
 
 Prefect keeps titles, descriptions, bounds, dropdowns and order only of a nested model, so every flow takes one
-parameter `options`. What JSON Schema can say is refused by the form itself; the rest by a sentence before anything runs.
+parameter `options`. What JSON Schema can say is refused by the form itself; the rest by a sentence before any task.
 No field is a secret: Prefect stores and logs parameters in clear.
 """
 
