@@ -6,8 +6,18 @@ Each process of pytest-xdist has its own stack, so that a test may empty it with
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-# Before anything imports Prefect: it reads these once.
+import psutil
+import pytest
+
+from scripts.local_stack import Stack, down, status, up
+
+# Prefect reads these once, when it is imported.
 os.environ.update(
     {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -19,17 +29,6 @@ os.environ.update(
 # A developer's own project must be out of reach of the tests.
 for _name in [name for name in os.environ if name.startswith(("SUPABASE_", "ETL_"))]:
     del os.environ[_name]
-
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
-import psutil
-import pytest
-
-from scripts.local_stack import Stack, down, up
 
 _PREFIX = "supabase-nightly-test-"
 
@@ -77,7 +76,8 @@ def stack() -> Iterator[Stack]:
 @pytest.fixture
 def clean_stack(stack: Stack) -> Stack:
     """The session's stack with empty tables and an empty bucket `reports`, both services up."""
-    up(stack.home, empty=True)  # a test before this one may have killed something
+    if not status(stack.home).complete:  # a test before this one killed something
+        up(stack.home, empty=True)
     stack.query(_EMPTY_TABLES)
     stack.empty_bucket("reports")
     return stack

@@ -68,7 +68,7 @@ def _status(options: argparse.Namespace, _: Callable[[str], None]) -> int:
     print(f"home      {options.home.resolve()}")
     print(f"database  {'runs' if found.database else 'does not run'}")
     print(f"api       {'runs' if found.api else 'does not run'}{f'  {stack.url}' if stack else ''}")
-    return 0 if found.database and found.api else 1
+    return 0 if found.complete else 1
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -58,7 +58,7 @@ def unprivileged(cluster: Path) -> Account | None:
     if os.geteuid() != 0:
         return None
     if cluster.exists() and cluster.stat().st_uid != 0:
-        entry = pwd.getpwuid(cluster.stat().st_uid)
+        entry: pwd.struct_passwd | None = pwd.getpwuid(cluster.stat().st_uid)
     else:
         entry = _existing(ACCOUNT) or _created() or next(filter(None, map(_existing, _FALLBACKS)), None)
     if entry is None:

@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
@@ -113,12 +113,17 @@ def _launch(home: Home, state: State, account: Account | None) -> None:
         "max_connections": "100",
         "timezone": "UTC",
         "log_timezone": "UTC",
-        # Parallel plans take shared memory, of which a container often has 64 MB; the pipeline reads in parallel itself.
+        # Parallel plans take shared memory, of which a container often has 64 MB; the pipeline reads in parallel.
         "max_parallel_workers_per_gather": "0",
         "max_parallel_maintenance_workers": "0",
         "log_min_error_statement": "panic",  # statements hold people's data, logs do not
     }
-    arguments = [program("postgres"), "-D", home.cluster, *(f"--{key}={value}" for key, value in settings.items())]
+    arguments = [
+        str(program("postgres")),
+        "-D",
+        str(home.cluster),
+        *(f"--{key}={value}" for key, value in settings.items()),
+    ]
     process = processes.spawn(processes.Command(arguments, log, home.pid_file(NAME), _environment(), account))
     if not processes.wait_until(lambda: answers(state), process, seconds=_RECOVERY_SECONDS):
         stop(home)
@@ -129,7 +134,7 @@ def _launch(home: Home, state: State, account: Account | None) -> None:
 
 
 def _remove_stale_pid(home: Home) -> None:
-    """PostgreSQL refuses to start while postmaster.pid names a live process, even one that has nothing to do with it."""
+    """PostgreSQL refuses to start while postmaster.pid names a live process, even a stranger's."""
     noted = home.cluster / "postmaster.pid"
     try:
         pid = int(noted.read_text().split("\n", 1)[0])
@@ -150,21 +155,28 @@ def _ensure_roles(home: Home, state: State) -> None:
     admin = state.url(ADMIN, state.admin_password)
     if query(admin, "select 1 from pg_roles where rolname = 'lite'"):
         return
-    # Through stdin: arguments would show the passwords to everyone on the machine.
-    variables = f"\\set owner_password {state.owner_password}\n\\set lite_password {state.lite_password}\n"
-    query(admin, f"{variables}begin;\n{_ROLES.read_text()}\ncommit;")
+    passwords = {"owner_password": state.owner_password, "lite_password": state.lite_password}
+    query(admin, f"begin;\n{_ROLES.read_text()}\ncommit;", passwords)
 
 
-def query(url: str, sql: str) -> str:
-    """Run SQL with psql; rows as text, columns parted by `|`. StackError when the database refuses."""
+def query(url: str, sql: str, variables: Mapping[str, str] | None = None) -> str:
+    """Run SQL with psql; rows as text, columns parted by `|`. StackError when the database refuses.
+
+    `variables` stand in the SQL as `:'name'`. All of it goes through stdin: arguments are there for all to see.
+    """
+    given = "".join(f"\\set {name} {_quoted(value)}\n" for name, value in (variables or {}).items())
     base, password = _without_password(url)
     done = subprocess.run(
         [program("psql"), "-X", "-qAt", "-v", "ON_ERROR_STOP=1", "-d", base],
-        input=sql, capture_output=True, text=True, check=False, env={**_environment(), "PGPASSWORD": password},
+        input=given + sql, capture_output=True, text=True, check=False, env={**_environment(), "PGPASSWORD": password},
     )  # fmt: skip
     if done.returncode != 0:
         raise StackError(f"The database refused: {done.stderr.strip()[-600:]}")
     return done.stdout.strip()
+
+
+def _quoted(value: str) -> str:
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _without_password(url: str) -> tuple[str, str]:

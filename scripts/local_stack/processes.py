@@ -1,5 +1,7 @@
-"""Detached processes and how they are found again: a pid file with the time the process began, so that a stale file never
-points at somebody else's process."""
+"""Detached processes and how they are found again.
+
+A pid file holds the time the process began too, so that a stale one never points at somebody else's process.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,16 +47,16 @@ class Stack:
         processes.kill(Home.at(self.home).pid_file(api.NAME))
 
     def kill_database(self) -> None:
-        """SIGKILL to PostgreSQL and all its processes. `up` brings it back on the same port, with what was committed."""
+        """SIGKILL to all of PostgreSQL. `up` brings it back on the same port, with what was committed."""
         processes.kill(Home.at(self.home).pid_file(postgres.NAME))
 
-    def query(self, sql: str) -> str:
-        """Run SQL as the database's owner; rows as text, columns parted by `|`."""
-        return postgres.query(self.db_url, sql)
+    def query(self, sql: str, variables: Mapping[str, str] | None = None) -> str:
+        """Run SQL as the database's owner, with `:'name'` variables; rows as text, columns parted by `|`."""
+        return postgres.query(self.db_url, sql, variables)
 
     def empty_bucket(self, bucket: str) -> None:
         """Forget every file of a bucket at once (Storage itself takes 6 s for a thousand)."""
-        self.query(f"delete from storage.objects where bucket_id = '{bucket}'")
+        self.query("delete from storage.objects where bucket_id = :'bucket'", {"bucket": bucket})
         shutil.rmtree(Home.at(self.home).storage / bucket, ignore_errors=True)
 
 
@@ -66,6 +66,11 @@ class Status:
 
     database: bool
     api: bool
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it runs and answers."""
+        return self.database and self.api
 
 
 def up(
