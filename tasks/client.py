@@ -48,25 +48,28 @@ def make_http(settings: Settings, *, transport: httpx.BaseTransport | None = Non
     )
 
 
-def make_client(settings: Settings, *, key: str | None = None, access_token: str | None = None) -> Client:
+def make_client(
+    settings: Settings,
+    *,
+    key: str | None = None,
+    access_token: str | None = None,
+    transport: httpx.BaseTransport | None = None,
+) -> Client:
     """A supabase-py client. `key` defaults to the service key; `access_token` acts as a signed-in user."""
     options = ClientOptions(
-        httpx_client=make_http(settings),
+        headers={"Authorization": f"Bearer {access_token}"} if access_token else {},
+        httpx_client=make_http(settings, transport=transport),
         postgrest_client_retry=False,
         auto_refresh_token=False,
         persist_session=False,
     )
     try:
-        client = create_client(settings.supabase_url, key or settings.supabase_service_key.get_secret_value(), options)
+        return create_client(settings.supabase_url, key or settings.supabase_service_key.get_secret_value(), options)
     except Exception as error:  # noqa: BLE001 - the SDK raises its own type, ValueError and httpx's for one cause
         raise ConfigurationError(
             f"SUPABASE_URL and its key make no client ({type(error).__name__}).",
             remedy="SUPABASE_URL looks like https://<ref>.supabase.co; the key is the project's secret key.",
         ) from None
-    if access_token:
-        client.postgrest.auth(access_token)
-        client.storage.session.headers["Authorization"] = f"Bearer {access_token}"
-    return client
 
 
 def raise_for_answer(response: httpx.Response) -> None:

@@ -79,7 +79,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A source table, and the cleaned table that is made of it. The first column is the key."""
+    """A source table, and the cleaned table that is made of it. The first column is the key.
+
+    by_month: the instant by whose month (UTC) the cleaned files are split into folders; None does not split.
+    """
 
     name: str
     source: str
@@ -87,6 +90,7 @@ class Table:
     description: str
     columns: tuple[Column, ...]
     source_schema: str = "public"
+    by_month: str | None = None
     version: int = 1
 
     @property
@@ -213,6 +217,7 @@ POSTS = Table(
     name="posts",
     source="posts",
     clean="clean_posts",
+    by_month="created_at",
     description="What users posted, one row a post, after cleaning.",
     columns=(
         Column("id", POSTS_KEY, "The post's key at the source.", nullable=False),
