@@ -1,0 +1,87 @@
+"""A stage of a run as a Prefect task: timed, with progress, its lease checked, its errors told without a traceback."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from flows.progress import DISPLAY, Meter
+from tasks.errors import PipelineError, TerminalError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+logger = logging.getLogger(__name__)
+
+
+class StageRun(Protocol):
+    """What a stage needs of a run, apart from its own business."""
+
+    seconds: dict[str, float]
+
+    @property
+    def folder(self) -> Path: ...
+    def enter(self, stage: str) -> None: ...
+
+
+def stage(title: str) -> Callable[[Callable[Concatenate[Any, Meter, P], R]], Callable[Concatenate[Any, P], R]]:
+    """Make a function `(run, progress, *earlier results)` a task `(run, *earlier results)` named `title`.
+
+    It can be called inside a flow, and through `.fn` or outside of one as a plain function.
+    """
+
+    def decorate(function: Callable[Concatenate[Any, Meter, P], R]) -> Callable[Concatenate[Any, P], R]:
+        @functools.wraps(function)
+        def run_stage(run: StageRun, *args: P.args, **kwargs: P.kwargs) -> R:
+            run.enter(title)
+            began = time.monotonic()
+            try:
+                with DISPLAY.stage(title) as progress:
+                    return function(run, progress, *args, **kwargs)
+            except PipelineError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, its text may hold data: see `unexpected`
+                raise unexpected(title, error, run.folder) from None
+            finally:
+                run.seconds[title] = round(time.monotonic() - began, 3)
+
+        vars(run_stage).pop("__wrapped__")  # Prefect reads the signature: `progress` is no parameter
+        as_task = task(name=title, cache_policy=NO_CACHE, persist_result=False)
+        return cast(Callable[Concatenate[Any, P], R], as_task(run_stage))
+
+    return decorate
+
+
+def unexpected(title: str, error: Exception, folder: Path) -> TerminalError:
+    """A defect of ours as an error that repeats nothing of a row: libraries quote values in their messages.
+
+    The whole traceback stays in the run's folder, which only its owner can read.
+    """
+    (folder / "error.txt").write_text("".join(traceback.format_exception(error)))
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(frame.filename).name}:{frame.lineno}"
+    return TerminalError(
+        f"{title}: unexpected {type(error).__name__} at {where}.",
+        remedy=f"This is a defect: please report it. The traceback is in {folder / 'error.txt'} and may hold data.",
+    )
+
+
+class _NoTraceback(logging.Filter):
+    """Prefect logs every failure with its traceback; ours are told in a sentence."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], PipelineError):
+            record.exc_info = None
+            record.exc_text = None
+        return True
+
+
+for _name in ("prefect.task_runs", "prefect.flow_runs", "prefect.engine"):
+    logging.getLogger(_name).addFilter(_NoTraceback())
