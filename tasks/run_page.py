@@ -1,0 +1,270 @@
+"""What a run leaves on its page in Prefect: artifacts with stable keys, whose history is the history of the numbers.
+
+Each artifact has a `…_page` function, pure, that renders it, and a function that creates it. Nothing here holds a row's
+contents: figures, names of rules and files, and signed links (at most seven days) are all there is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+
+from tasks.contracts import USER_STATISTICS
+from tasks.errors import LeaseHeld, LeaseLost, PipelineError, RunHeld, TransientError
+
+Figure = int | float | None
+HEADLINE = ("total_users", "active_users", "new_users_7d", "posting_users", "total_posts", "posts_7d")
+COUNTS = ("read", "kept", "rejected", "inserted", "updated", "unchanged", "deleted", "refused")
+
+
+def number(value: object) -> str:
+    """A figure for people: thousands parted, two decimals at most, a dash for none."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    if isinstance(value, float):
+        return f"{value:,.2f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def change(now: Figure, before: Figure) -> str:
+    """The difference to the run before, with its sign and share; a dash when there is nothing to compare."""
+    if now is None or before is None:
+        return "–"
+    difference = now - before
+    if difference == 0:
+        return "±0"
+    share = f" ({difference / before:+.1%})" if before else ""
+    sign = "+" if difference > 0 else "−"
+    return f"{sign}{number(abs(difference))}{share}"
+
+
+def size(count: int) -> str:
+    """Bytes for people, in binary units."""
+    value, units = float(count), ("B", "KiB", "MiB", "GiB")
+    for unit in units[:-1]:
+        if value < 1024:
+            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
+        value /= 1024
+    return f"{value:,.1f} {units[-1]}"
+
+
+def table(align: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; `align` has a letter for each column, l or r."""
+    ruler = [{"l": ":--", "r": "--:"}[letter] for letter in align]
+    lines = [header, ruler, *([cell(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(value: object) -> str:
+    """Text that cannot break out of its cell."""
+    return number(value).replace("|", "\\|").replace("\n", " ")
+
+
+def summary_page(
+    *,
+    status: str,
+    as_of: datetime,
+    run_id: str,
+    transport: str,
+    headline: Mapping[str, Figure],
+    last: Mapping[str, Figure] | None = None,
+    tables: Mapping[str, Mapping[str, int]],
+    seconds: float,
+    notes: Sequence[str] = (),
+) -> str:
+    """Markdown: what the run did, the headline figures with their change since the last run, the rows by table.
+
+    headline, last: columns of user_statistics to figures. tables: name to counts (read, kept, …). notes: sentences that
+    a reader must not miss, such as that a historical run is told from today's rows.
+    """
+    descriptions = {column.name: column.description for column in USER_STATISTICS.columns}
+    before = last or {}
+    figures = [
+        (f"**{name}**", headline.get(name), change(headline.get(name), before.get(name)), descriptions.get(name, ""))
+        for name in HEADLINE
+    ]
+    used = [count for count in COUNTS if any(count in counts for counts in tables.values())]
+    rows = [(name, *(counts.get(count) for count in used)) for name, counts in tables.items()]
+    return "\n\n".join(
+        [
+            f"# {status.capitalize()}: as of {as_of:%Y-%m-%d %H:%M} UTC",
+            *(f"> {note}" for note in notes),
+            table("lrrl", ["figure", "now", "since the last run", "meaning"], figures),
+            "## Rows",
+            table("l" + "r" * len(used), ["table", *used], rows),
+            f"Run `{run_id}` over {transport}, {seconds:,.0f} s.",
+        ]
+    )
+
+
+def statistics_rows(headline: Mapping[str, Figure], last: Mapping[str, Figure] | None = None) -> list[dict[str, Any]]:
+    """Every column of user_statistics as a row: figure, now, change, unit, meaning; plain JSON."""
+    before = last or {}
+    return [
+        {
+            "figure": column.name,
+            "now": plain(headline.get(column.name)),
+            "since the last run": change(headline.get(column.name), before.get(column.name)),
+            "unit": column.unit or "",
+            "meaning": column.description,
+        }
+        for column in USER_STATISTICS.columns
+        if column.name != "as_of"
+    ]
+
+
+def plain(value: object) -> object:
+    """A value that JSON can carry: no NaN, no date."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def cleaning_rows(
+    quality: Sequence[Mapping[str, Any]], last: Mapping[tuple[str, str], float | None] | None = None
+) -> list[dict[str, Any]]:
+    """The cleaning ledger: the rows of data_quality with the change of the share, in points, since the last run.
+
+    last: (table, rule) to its share then.
+    """
+    before = last or {}
+    return [
+        {
+            **{name: plain(value) for name, value in row.items() if name != "share"},
+            "share": _percent(row.get("share")),
+            "points since the last run": _points(row.get("share"), before.get((str(row["table"]), str(row["rule"])))),
+        }
+        for row in quality
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return "–" if plain(share) is None else f"{share:.3%}"
+
+
+def _points(share: float | None, before: float | None) -> str:
+    if share is None or before is None or not math.isfinite(share):
+        return "–"
+    return f"{(share - before) * 100:+.2f}"
+
+
+def files_page(files: Sequence[Mapping[str, Any]], *, path: str, days: float) -> str:
+    """Markdown: a signed link for each file. files: path, rows, bytes, link (None when there is none)."""
+    rows = [
+        (f"[{f['path']}]({f['link']})" if f.get("link") else f["path"], f.get("rows"), size(int(f["bytes"])))
+        for f in files
+    ]
+    return "\n\n".join(
+        [
+            "# Files of this run",
+            f"In the bucket under `{path}`. Each link works for {days:g} days, for whoever has it.",
+            table("lrr", ["file", "rows", "size"], rows),
+            "`pd.read_parquet(link)` reads one; `tasks.read.read_report(name)` reads the latest without a link.",
+        ]
+    )
+
+
+def traffic_rows(stages: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
+    """What each stage cost. stages: name to rows, seconds, sent, received (bytes); what is missing counts as 0."""
+    return [
+        {
+            "stage": name,
+            "seconds": round(float(s.get("seconds", 0)), 1),
+            "rows": int(s.get("rows", 0)),
+            "sent": size(int(s.get("sent", 0))),
+            "received": size(int(s.get("received", 0))),
+        }
+        for name, s in [*stages.items(), ("all", _total(stages.values()))]
+    ]
+
+
+def _total(stages: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    names = ("seconds", "sent", "received")
+    figures = list(stages)
+    return {name: sum(float(s.get(name, 0)) for s in figures) for name in names}
+
+
+def failure_page(error: BaseException, *, stage: str, written: str, run_id: str | None = None) -> str:
+    """Markdown: what happened and where, what was and was not written, what to do next. Never an unknown message.
+
+    The words of errors that are not ours may hold data of a row, so only their type is named.
+    """
+    ours = isinstance(error, PipelineError)
+    message = error.message if isinstance(error, PipelineError) else f"An unexpected {type(error).__name__}."
+    remedy = error.remedy if isinstance(error, PipelineError) else ""
+    title = "Held" if isinstance(error, RunHeld) else "Failed"
+    return "\n\n".join(
+        [
+            f"# {title} at: {stage}",
+            f"**What happened.** {message}",
+            f"**What was written.** {written}",
+            f"**What to do next.** {' '.join(part for part in (remedy, _advice(error)) if part)}",
+            f"Run `{run_id}`." if run_id else "",
+            "" if ours else "This is a fault of the pipeline: its log has the traceback, without rows or secrets.",
+        ]
+    ).strip()
+
+
+def _advice(error: BaseException) -> str:
+    if isinstance(error, RunHeld):
+        return (
+            "Look at the figure's history in the cleaning ledger. If it is right, start `nightly` with that name under "
+            "*Accept held figures*; if not, mend the source and start it as it is."
+        )
+    if isinstance(error, LeaseHeld):
+        return "Nothing: the run that holds the lease is at work, and the next schedule comes."
+    if isinstance(error, LeaseLost):
+        return "Nothing: another run took over and finishes the night. See why this one was silent for so long."
+    if isinstance(error, TransientError):
+        return "Start `nightly` again with *As of* set to `resume`; start `doctor` if it fails again."
+    return "Start `doctor`: it names what is wrong with settings, keys, tables or bucket. Then start this flow again."
+
+
+def summary(*, prefix: str = "", **facts: Any) -> None:
+    """Create `summary`: see `summary_page` for the facts."""
+    create_markdown_artifact(summary_page(**facts), key=f"{prefix}summary", description="What this run did.")
+
+
+def statistics(headline: Mapping[str, Figure], last: Mapping[str, Figure] | None = None, *, prefix: str = "") -> None:
+    """Create `statistics`: every figure of user_statistics."""
+    rows = statistics_rows(headline, last)
+    create_table_artifact(rows, key=f"{prefix}statistics", description="The report `user_statistics`.")
+
+
+def cleaning(
+    quality: Sequence[Mapping[str, Any]],
+    last: Mapping[tuple[str, str], float | None] | None = None,
+    *,
+    prefix: str = "",
+) -> None:
+    """Create `cleaning`: what each rule saw and did."""
+    rows = cleaning_rows(quality, last)
+    create_table_artifact(rows, key=f"{prefix}cleaning", description="The report `data_quality`, rule by rule.")
+
+
+def files(entries: Sequence[Mapping[str, Any]], *, path: str, days: float, prefix: str = "") -> None:
+    """Create `files`: signed links."""
+    page = files_page(entries, path=path, days=days)
+    create_markdown_artifact(page, key=f"{prefix}files", description="Signed links to each file.")
+
+
+def charts(links: Mapping[str, str], *, prefix: str = "") -> None:
+    """Create one image for each chart. links: name of the chart to a signed URL."""
+    for name, link in links.items():
+        key = f"{prefix}chart-{name.lower().replace('_', '-')}"
+        create_image_artifact(link, key=key, description=name.replace("_", " ").capitalize())
+
+
+def traffic(stages: Mapping[str, Mapping[str, float]], *, prefix: str = "") -> None:
+    """Create `traffic`: seconds, rows and bytes by stage; a project's egress is metered."""
+    create_table_artifact(traffic_rows(stages), key=f"{prefix}traffic", description="Seconds and bytes by stage.")
+
+
+def failure(error: BaseException, *, stage: str, written: str, run_id: str | None = None, prefix: str = "") -> None:
+    """Create `failure`: what happened, what was written, what to do next."""
+    page = failure_page(error, stage=stage, written=written, run_id=run_id)
+    create_markdown_artifact(page, key=f"{prefix}failure", description="What happened, and what to do next.")
