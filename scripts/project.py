@@ -1,0 +1,47 @@
+"""Which project the commands work on: the one that is set, or else the local stack, started if need be."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from scripts.local_stack import find, up
+
+LOCAL_HOME = Path("data/local/stack")
+PREFECT = {
+    "PREFECT_HOME": str(Path("data/local/prefect").resolve()),
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "DO_NOT_TRACK": "1",
+}
+
+
+def is_set() -> bool:
+    """Whether the environment or .env names a project; the environment wins, also with an empty value."""
+    if "SUPABASE_URL" in os.environ:
+        return bool(os.environ["SUPABASE_URL"])
+    return bool(dotenv_values(".env").get("SUPABASE_URL"))
+
+
+def use(*, start: bool = True) -> str:
+    """Point this process at the project, and Prefect at its own folder here. Returns what the project is called.
+
+    Without a project the local stack is used: found, and started when `start`. Raises StackError when that fails.
+    """
+    for name, value in PREFECT.items():
+        os.environ.setdefault(name, value)
+    if is_set():
+        return os.environ.get("SUPABASE_URL") or str(dotenv_values(".env")["SUPABASE_URL"])
+    stack = up(LOCAL_HOME, say=tell) if start else find(LOCAL_HOME)
+    if stack is not None:
+        os.environ.update(stack.env())
+    return "the local stack"
+
+
+def tell(text: str) -> None:
+    """One line of progress, on stderr."""
+    print(f"· {text}", file=sys.stderr, flush=True)

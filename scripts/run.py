@@ -1,0 +1,72 @@
+"""`make run`: the whole pipeline once, on the project that is set or else on the local stack.
+
+python -m scripts.run [--as-of now|midnight|resume|INSTANT] [--transport auto|rest|postgres] [--accept NAME] [--dry-run]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from scripts import project
+from tasks.errors import PipelineError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, and say what came of it: 0 done, 1 failed, 2 asked for in a way that cannot be, 3 held."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except ValidationError as error:
+        for problem in error.errors():
+            _complain(str(problem["msg"]).removeprefix("Value error, "))
+        return 2
+    except PipelineError as error:
+        _complain(error.message, error.remedy)
+        return 3 if type(error).__name__ == "RunHeld" else 1
+    except KeyboardInterrupt:
+        _complain(
+            "Stopped by hand.", "Nothing half done is visible; `make run ARGS='--as-of resume'` goes on from here."
+        )
+        return 130
+
+
+def _run(options: argparse.Namespace) -> int:
+    name = project.use()
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")  # the summary says it; the run page has the log
+    project.tell("Starting Prefect")
+    from flows.forms import NightlyForm
+    from flows.nightly import nightly
+    from flows.progress import DISPLAY
+    from scripts.summary import show
+
+    form = NightlyForm(as_of=options.as_of, transport=options.transport, accept=options.accept, dry_run=options.dry_run)
+    with DISPLAY.terminal():
+        outcome = nightly(form)
+    show(outcome, name)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make run", description="Run the whole pipeline once.")
+    parser.add_argument("--as-of", default="now", help="now (default), midnight, resume, or an instant of the past")
+    parser.add_argument("--transport", default="auto", choices=("auto", "rest", "postgres"))
+    parser.add_argument("--accept", action="append", default=[], metavar="NAME", help="let this held figure pass")
+    parser.add_argument("--dry-run", action="store_true", help="read, clean and count; write nothing")
+    return parser
+
+
+def _complain(message: str, remedy: str = "") -> None:
+    console = Console(stderr=True)
+    console.print(f"✗ {message}", style="bold red", markup=False, highlight=False)
+    if remedy:
+        console.print(f"  {remedy}", markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
