@@ -1,0 +1,1 @@
+"""Demo data, and what the pipeline documents about its files."""

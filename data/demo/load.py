@@ -1,0 +1,104 @@
+"""Write the demo into public.users and public.posts with COPY."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import adbc_driver_manager
+import adbc_driver_postgresql.dbapi as postgres
+import pyarrow as pa
+
+from data.demo import times
+from data.demo.people import make_people
+from data.demo.plan import DemoCounts, expected_counts
+from data.demo.posts import make_posts
+from tasks.errors import ConfigurationError, ServiceUnavailable, WriteError
+
+if TYPE_CHECKING:
+    from adbc_driver_manager.dbapi import Connection
+
+USERS, POSTS, SEED = 20_000, 200_000, 20_260_101
+Progress = Callable[[int, int | None], None]
+
+
+def load(
+    db_url: str,
+    users: int = USERS,
+    posts: int = POSTS,
+    seed: int = SEED,
+    *,
+    until: datetime | None = None,
+    progress: Progress = lambda done, total: None,
+) -> DemoCounts:
+    """Fill the empty tables in one transaction; the same arguments give the same rows, ids too.
+
+    until: where the demo's time ends (aware, a few rows lie up to 13 hours later); by default today 00:00 UTC, so that
+    the demo looks alive. progress: called with rows done and rows in all.
+    Returns what a run must find. Raises ConfigurationError when the tables are missing or hold rows, WriteError when the
+    database refuses, ServiceUnavailable when it does not answer, ValueError for fewer than 200 rows in a table.
+    """
+    expected = expected_counts(users, posts)
+    chunks = make_tables(users, posts, seed, until=until)
+    try:
+        with postgres.connect(db_url) as connection:
+            _require_empty(connection)
+            _copy(connection, chunks, users + posts, progress)
+            connection.commit()
+    except adbc_driver_manager.Error as error:
+        raise _named(error) from None  # the driver's own words may hold values of a row
+    return expected
+
+
+def make_tables(
+    users: int = USERS, posts: int = POSTS, seed: int = SEED, *, until: datetime | None = None
+) -> Iterable[tuple[str, pa.Table]]:
+    """Table name and rows, users first, in the form that COPY takes.
+
+    Ids are 16 bytes, instants int64 microseconds since 2000-01-01 with PostgreSQL's infinities (see data.demo.times).
+    """
+    expected_counts(users, posts)
+    end = times.instant(until or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
+    if not users:
+        return
+    people = make_people(users, seed=seed, until=end)
+    yield "users", people.table
+    for chunk in make_posts(posts, people, seed=seed, until=end):
+        yield "posts", chunk
+
+
+def _require_empty(connection: Connection) -> None:
+    with connection.cursor() as cursor:
+        for table in ("users", "posts"):
+            cursor.execute(f"select exists (select from public.{table})")  # noqa: S608
+            if cursor.fetchone() != (False,):
+                raise ConfigurationError(
+                    f"public.{table} holds rows, and the demo data only goes into empty tables; nothing was written.",
+                    remedy="Use a new database, or `python -m scripts.local_stack reset`.",
+                )
+
+
+def _copy(connection: Connection, chunks: Iterable[tuple[str, pa.Table]], total: int, progress: Progress) -> None:
+    """One COPY a chunk, in PostgreSQL's binary format: the bytes of an int64 are those of a timestamptz, and 16 bytes
+    are a uuid, which is how infinities get in."""
+    done = 0
+    with connection.cursor() as cursor:
+        for table, rows in chunks:
+            cursor.adbc_ingest(table, rows, mode="append", db_schema_name="public")
+            done += rows.num_rows
+            progress(done, total)
+        cursor.execute("analyze public.users, public.posts")
+
+
+def _named(error: adbc_driver_manager.Error) -> Exception:
+    if error.sqlstate in ("42P01", "42703"):
+        return ConfigurationError(
+            "The tables public.users and public.posts, or columns of theirs, are missing; nothing was written.",
+            remedy="The embedded stack makes them: `python -m scripts.local_stack up`.",
+        )
+    if not error.sqlstate or error.sqlstate.startswith(("08", "57")):
+        return ServiceUnavailable("The database did not answer; nothing was written.")
+    refused = WriteError(f"The database refused the demo data (SQLSTATE {error.sqlstate}); nothing was written.")
+    refused.code = error.sqlstate
+    return refused
