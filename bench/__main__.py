@@ -1,0 +1,39 @@
+"""`make bench`: side-by-side measurements, one process each, printed as ratios beside the goals.
+
+python -m bench [reading] [cleaning] [writing] [publishing] [overhead] [--rows N]
+
+Each bench compares in one run on one machine; on a shared machine only the ratios mean something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+BENCHES = ("cleaning", "reading", "writing", "publishing", "overhead")
+
+
+def main() -> int:
+    """Run the benches asked for, one after the other; non-zero when one of them could not be measured."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(BENCHES), metavar="bench", help=f"of {', '.join(BENCHES)}")
+    parser.add_argument("--rows", type=int, default=500_000, help="posts to measure on (default 500,000)")
+    options = parser.parse_args()
+    failed = [name for name in options.names if _run(name, options.rows)]
+    if failed:
+        sys.stderr.write(f"Not measured: {', '.join(failed)}\n")
+    return 1 if failed else 0
+
+
+def _run(name: str, rows: int) -> int:
+    if name not in BENCHES:
+        sys.stderr.write(f"There is no bench {name!r}; there are {', '.join(BENCHES)}.\n")
+        return 2
+    sys.stdout.write(f"\n== {name} ==\n")
+    sys.stdout.flush()
+    return subprocess.run([sys.executable, "-m", f"bench.{name}", "--rows", str(rows)], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
