@@ -1,0 +1,53 @@
+"""The doctor: what keeps a run from working, each as a line with its mend. It changes nothing that lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tasks.doctor import bucket, machine, postgres, project
+from tasks.doctor.findings import MARKS, Check, Finding, guarded
+from tasks.errors import ConfigurationError
+from tasks.settings import load_settings
+
+UPLOAD = "upload"
+CHECKS: tuple[tuple[str, Check], ...] = (
+    ("settings", machine.settings_make_sense),
+    ("versions", machine.versions_are_pinned),
+    ("disk", machine.disk_has_room),
+    ("service key", project.service_key_is_the_service),
+    ("public key", project.public_key_sees_nothing),
+    ("postgres", postgres.address_is_right),
+    ("sources", project.sources_are_whole),
+    ("row cap", project.row_cap),
+    ("bucket", bucket.bucket_is_private),
+    (UPLOAD, bucket.upload_works),
+    ("last run", project.last_run_is_fresh),
+)
+QUICK = {"retries": 0, "connect_timeout": 5.0, "read_timeout": 20.0}
+
+
+def examine(*, transport: str = "auto", try_upload: bool = True) -> Iterator[Finding]:
+    """All findings, in the order of the checks, each as soon as it is there."""
+    overrides = {} if transport == "auto" else {"transport": transport}
+    try:
+        settings = load_settings(**overrides).model_copy(update=QUICK)
+    except ConfigurationError as error:
+        yield Finding("settings", "fail", error.message, error.remedy)
+        return
+    for name, check in CHECKS:
+        if name != UPLOAD or try_upload:
+            yield from guarded(name, check, settings)
+
+
+def sound(findings: Sequence[Finding], *, strict: bool = False) -> bool:
+    """Whether nothing failed; `strict`: and nothing was warned of."""
+    return not any(f.level == "fail" or (strict and f.level == "warn") for f in findings)
+
+
+def line(finding: Finding) -> str:
+    """One line for a terminal or a log."""
+    mend = f" → {finding.mend}" if finding.mend else ""
+    return f"{MARKS[finding.level]} {finding.check:<17} {finding.what}{mend}"
+
+
+__all__ = ["CHECKS", "MARKS", "Finding", "examine", "line", "sound"]

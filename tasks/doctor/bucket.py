@@ -1,0 +1,62 @@
+"""Checks of Storage: the bucket, its privacy, an upload and back."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+from tasks.doctor.findings import Finding, advice, fail, ok, warn
+from tasks.doctor.project import MIGRATE, ask
+from tasks.errors import PipelineError, RequestRefused
+from tasks.settings import Settings
+
+SMALL_LIMIT_BYTES = 20 * 2**20
+PROBE = b"supabase-nightly doctor\n"
+
+
+def bucket_is_private(settings: Settings) -> Iterator[Finding]:
+    """The bucket is there, is private, and its size limit lets a part of a cleaned table through."""
+    key = settings.supabase_service_key.get_secret_value()
+    try:
+        path = f"/storage/v1/bucket/{settings.bucket}"
+        bucket = ask(settings, "GET", path, key=key, what=f"Looking for the bucket {settings.bucket}").json()
+    except RequestRefused as error:
+        mend = MIGRATE if error.status == 404 else advice(error)
+        yield fail("bucket", error.message, mend)
+        return
+    if bucket.get("public"):
+        mend = "Make it private in Storage, and change what has leaked: the files name users."
+        yield fail("bucket", f"The bucket {settings.bucket} is public: anyone can read the reports.", mend)
+    else:
+        yield ok("bucket", f"The bucket {settings.bucket} is there and private.")
+    limit = bucket.get("file_size_limit")
+    if limit and int(limit) < SMALL_LIMIT_BYTES:
+        text = f"The bucket takes files of at most {int(limit) / 2**20:,.1f} MiB."
+        yield warn("bucket", text, "Raise its file size limit to 50 MiB, or lower ETL_PART_ROWS.")
+
+
+def upload_works(settings: Settings) -> Iterator[Finding]:
+    """A few bytes up, back and away again, under a name that nobody reads."""
+    key = settings.supabase_service_key.get_secret_value()
+    path = f"/storage/v1/object/{settings.bucket}/doctor/{secrets.token_hex(8)}.txt"
+    try:
+        headers = {"Content-Type": "text/plain", "x-upsert": "false"}
+        ask(settings, "POST", path, key=key, what="Uploading a probe", content=PROBE, headers=headers)
+        back = ask(settings, "GET", path, key=key, what="Reading the probe back").content
+        ask(settings, "DELETE", path, key=key, what="Deleting the probe")
+    except PipelineError as error:
+        yield fail("upload", error.message, _upload_advice(error))
+        return
+    if back == PROBE:
+        yield ok("upload", "A probe went up, came back the same, and is gone again.")
+    else:
+        yield fail("upload", "The probe came back changed.", "A proxy or CDN alters files: take it out of the way.")
+
+
+def _upload_advice(error: PipelineError) -> str:
+    status = error.status if isinstance(error, RequestRefused) else 0
+    if status == 413:
+        return "The file size limit of the bucket or the project is too low: raise it in Storage settings."
+    if status == 415:
+        return "The bucket allows certain file types only: allow all, or text/plain, image/png and application/*."
+    return MIGRATE if status == 404 else advice(error)

@@ -1,0 +1,69 @@
+"""What a check says: one line, its level, and the mend. A check that breaks is a finding too, never a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from tasks.errors import AccessError, PipelineError, TransientError
+from tasks.retry import Retry
+from tasks.settings import Settings
+
+Level = Literal["ok", "warn", "fail"]
+MARKS: dict[Level, str] = {"ok": "✓", "warn": "!", "fail": "✗"}
+# One try: a doctor tells what is wrong now, and does not wait for it to pass.
+ONCE = Retry(attempts=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's report. `mend` says what to do; empty when there is nothing to do."""
+
+    check: str
+    level: Level
+    what: str
+    mend: str = ""
+
+
+Check = Callable[[Settings], Iterable[Finding]]
+
+
+def ok(check: str, what: str) -> Finding:
+    return Finding(check, "ok", what)
+
+
+def warn(check: str, what: str, mend: str) -> Finding:
+    return Finding(check, "warn", what, mend)
+
+
+def fail(check: str, what: str, mend: str) -> Finding:
+    return Finding(check, "fail", what, mend)
+
+
+def guarded(name: str, check: Check, settings: Settings) -> Iterator[Finding]:
+    """The findings of a check; what breaks in it is one more finding that says how to mend it.
+
+    Texts of errors that are not ours may hold a secret or a row, so only their type is named.
+    """
+    try:
+        yield from check(settings)
+    except PipelineError as error:
+        yield fail(name, error.message, error.remedy or advice(error))
+    except Exception as error:  # noqa: BLE001 - see above
+        yield fail(name, f"The check broke: {type(error).__name__}.", "This is a defect of the doctor: report it.")
+
+
+def advice(error: PipelineError) -> str:
+    """The mend for the four common troubles: cannot connect, not authorised, query error, upload refused."""
+    if isinstance(error, AccessError):
+        return (
+            "The key or role may not do this. Take the secret key (sb_secret_…) from Project settings → API keys as "
+            "SUPABASE_SERVICE_KEY, and run `make migrate` for the grants."
+        )
+    if isinstance(error, TransientError):
+        return (
+            "The project does not answer: check SUPABASE_URL, the network, and whether the project is paused; "
+            "status.supabase.com tells of outages. On the local stack: `make up`."
+        )
+    return "The project refused the request: run `make migrate`, and compare tasks/contracts.py with the tables."
