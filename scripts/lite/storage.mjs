@@ -22,7 +22,7 @@ export async function answerStorage(request, ask, facts) {
   };
   if (request.method === 'POST' && /^\/storage\/v1\/object\/list\/[^/]+$/.test(pathname)) return listFolder(await request.json(), (body) => post(pathname, body));
   if (request.method === 'POST' && /^\/storage\/v1\/object\/sign\/[^/]+$/.test(pathname)) return signMany(await request.json(), (key, body) => post(`${pathname}/${encodePath(key)}`, body));
-  const response = await ask(request);
+  const response = await ask(await unwrapForm(request));
   if (facts.tooLarge) return refuseTooLarge(response);
   if (facts.unsatisfiable !== undefined) return new Response(null, { status: 416, headers: { 'content-range': `bytes */${facts.unsatisfiable}` } });
   if (response.headers.has('content-range')) return new Response(response.body, { status: 206, headers: response.headers });
@@ -31,6 +31,23 @@ export async function answerStorage(request, ask, facts) {
   if (request.method === 'POST' && pathname.startsWith(`${OBJECT}/sign/`)) return signedUrl(response);
   if (request.method === 'GET' && pathname.startsWith(`${OBJECT}/info/`)) return flatInfo(response);
   return response;
+}
+
+/** Stock: of an upload as a form, a PUT stores the form itself, and nothing looks at the form's `cacheControl`. Hosted: the
+ *  form's file, with `cache-control: max-age=…`. */
+async function unwrapForm(request) {
+  const type = request.headers.get('content-type') ?? '';
+  if (!['POST', 'PUT'].includes(request.method) || !type.startsWith('multipart/form-data')) return request;
+  const form = await request.formData();
+  const file = [...form.values()].find((value) => value instanceof File);
+  const headers = new Headers(request.headers);
+  headers.delete('content-type');
+  headers.delete('content-length');
+  if (!file) return new Request(request.url, { method: request.method, headers, body: new FormData() }); // lite says what is missing
+  headers.set('content-type', file.type || 'application/octet-stream');
+  headers.set('content-length', String(file.size));
+  if (form.get('cacheControl')) headers.set('cache-control', `max-age=${form.get('cacheControl')}`);
+  return new Request(request.url, { method: request.method, headers, body: file.stream(), duplex: 'half' });
 }
 
 /** Stock: full keys of everything below. Hosted: names relative to the folder, folders as entries without an id. */

@@ -79,14 +79,15 @@ def running(pid_file: Path) -> psutil.Process | None:
 
 def alive(process: psutil.Process) -> bool:
     """Whether it still runs; a dead child of ours is reaped on the way."""
-    child = _children.get(process.pid)
-    if child and child.poll() is not None:
-        del _children[process.pid]
-        return False
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            return True
     except psutil.NoSuchProcess:
-        return False
+        pass
+    child = _children.pop(process.pid, None)
+    if child:
+        child.wait()
+    return False
 
 
 def wait_until(ready: Callable[[], bool], process: psutil.Process, *, seconds: float) -> bool:

@@ -29,6 +29,8 @@ alter role authenticator set statement_timeout = '8s';
 -- owner may do there what it may (policies on storage.objects).
 create role lite login noinherit password :'lite_password';
 grant authenticator to lite;
+-- What it may not read it would answer with "no such table" (404) instead of "no right" (401, 403).
+grant pg_read_all_data to lite with inherit true;
 grant create on database postgres to lite;
 grant lite to postgres;
 alter role lite set statement_timeout = '8s';
