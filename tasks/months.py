@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,10 +40,10 @@ class MonthSpill:
         months = pc.floor_temporal(batch.column(self._column), unit="month")
         order = pc.sort_indices(months)  # stable, as Arrow documents
         parted, start = batch.take(order), 0
-        counts = pc.value_counts(months.take(order))  # in order of appearance: earliest month first
-        for month, rows in zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True):
-            self._append(month, parted.slice(start, rows))
-            start += rows
+        counts: Any = pc.value_counts(months.take(order))  # in order of appearance: earliest month first
+        for run in counts.to_pylist():
+            self._append(run["values"], parted.slice(start, run["counts"]))
+            start += run["counts"]
 
     def _append(self, month: datetime, rows: pa.RecordBatch) -> None:
         message = rows.serialize()
