@@ -135,7 +135,7 @@ USER_KINDS: tuple[Kind, ...] = (
     Kind("status_other", 10, (), {"status": become("other")}),
     Kind("no_status", 80, (STATUS,), {"status": become(None)}),
     Kind("status_outer_space", 10, (CLEAN,), {"status": become(" active", "inactive\n")}),
-    Kind("status_space_and_case", 5, (CLEAN, STATUS), {"status": become("Active ", "\u00a0INACTIVE", "", "ban\u200bned")}),
+    Kind("status_both", 5, (CLEAN, STATUS), {"status": become("Active ", "\u00a0INACTIVE", "", "ban\u200bned")}),
     Kind("duplicate", 60, (DUPLICATE,), email_of="plain"),
     Kind("duplicate_in_capitals", 15, (LOWER, DUPLICATE), {"email": capitals()}, email_of="plain"),
     Kind("duplicate_with_space", 10, (CLEAN, DUPLICATE), {"email": wrap(*_OUTER)}, email_of="plain"),

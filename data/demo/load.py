@@ -34,10 +34,10 @@ def load(
 ) -> DemoCounts:
     """Fill the empty tables in one transaction; the same arguments give the same rows, ids too.
 
-    until: where the demo's time ends (aware, a few rows lie up to 13 hours later); by default today 00:00 UTC, so that
+    until: where the demo's time ends (aware; a few rows lie up to 13 hours later); by default today 00:00 UTC, so that
     the demo looks alive. progress: called with rows done and rows in all.
-    Returns what a run must find. Raises ConfigurationError when the tables are missing or hold rows, WriteError when the
-    database refuses, ServiceUnavailable when it does not answer, ValueError for fewer than 200 rows in a table.
+    Returns what a run must find. Raises ConfigurationError when the tables are missing or hold rows, WriteError when
+    the database refuses, ServiceUnavailable when it does not answer, ValueError for fewer than 200 rows in a table.
     """
     expected = expected_counts(users, posts)
     chunks = make_tables(users, posts, seed, until=until)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,13 +12,12 @@ from data.demo import times
 from data.demo.changes import Span
 from data.demo.dirt import USER_KINDS
 from data.demo.plan import is_rejected, kinds_of_rows
-from data.demo.spoil import Placed, flags, spoil_created, spoil_text, spoil_updated
+from data.demo.spoil import flags, spoil_created, spoil_text, spoil_updated
 from data.demo.texts import DOMAINS, HANDLES, Pool, pick_languages, pool
-from data.demo.times import DAY, Numbers
+from data.demo.times import DAY, Flags, Floats, Numbers, Placed
 
 YEARS_BACK = 3
 _STAYING = 45 * DAY  # how long a user of middling eagerness keeps posting
-Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ def uuids(count: int, rng: np.random.Generator) -> pa.Array:
 
 
 def _instants(
-    placed: Placed, rejected: np.ndarray[Any, np.dtype[np.bool_]], until: int, rng: np.random.Generator
+    placed: Placed, rejected: Flags, until: int, rng: np.random.Generator
 ) -> tuple[Numbers, Numbers, Numbers]:
     """created_at, updated_at, and created_at as it would be without what gets a row rejected."""
     since = until - YEARS_BACK * 365 * DAY
@@ -85,9 +83,7 @@ def _instants(
     return created, spoil_updated(updated, signup, placed, USER_KINDS, span), signup
 
 
-def _texts(
-    placed: Placed, rejected: np.ndarray[Any, np.dtype[np.bool_]], language: Numbers, rng: np.random.Generator
-) -> dict[str, pa.Array]:
+def _texts(placed: Placed, rejected: Flags, language: Numbers, rng: np.random.Generator) -> dict[str, pa.Array]:
     """name, email, bio and status with their dirt."""
     count = len(placed)
     columns = {
@@ -110,7 +106,7 @@ def _emails(count: int, rng: np.random.Generator) -> pa.Array:
 def _share_emails(
     emails: pa.Array,
     placed: Placed,
-    rejected: np.ndarray[Any, np.dtype[np.bool_]],
+    rejected: Flags,
     rng: np.random.Generator,
 ) -> pa.Array:
     """Give the duplicates the address of a plain user (several may take the same one), and the twins of rejected
@@ -136,5 +132,3 @@ def _bios(sentences: Pool, language: Numbers, rng: np.random.Generator) -> pa.Ar
 def _eagerness(count: int, rng: np.random.Generator) -> Floats:
     """Log-normal: a few write very much, most little, and two in five never."""
     return np.where(rng.random(count) < 0.6, rng.lognormal(0, 1.8, count), 0)
-
-

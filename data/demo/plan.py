@@ -1,7 +1,7 @@
 """How many rows are of which kind, and the figures that follow for the cleaning rules of `definitions.md`.
 
-Nothing here looks at a row or at the cleaning code: the figures come from the plan of the dirt alone, so that a test that
-compares them with a run's `data_quality` compares two things that were made apart.
+Nothing here looks at a row or at the cleaning code: the figures come from the plan of the dirt alone, so that a test
+that compares them with a run's `data_quality` compares two things that were made apart.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.demo.dirt import POST_KINDS, USER_KINDS, Kind
+from data.demo.times import Placed
 
 MIN_ROWS = 200  # fewer have no room for every kind
 REJECTED = frozenset({"invalid_value", "missing_created_at", "created_in_future", "orphan"})
@@ -72,7 +73,7 @@ class DemoCounts:
 
 def expected_counts(users: int, posts: int) -> DemoCounts:
     """The figures for so many rows, whatever the seed. They hold for runs from `until` to five years later."""
-    if users and users < MIN_ROWS or posts and posts < MIN_ROWS:
+    if 0 < users < MIN_ROWS or 0 < posts < MIN_ROWS or min(users, posts) < 0:
         raise ValueError(f"The demo needs at least {MIN_ROWS} rows in a table, or none: {users=}, {posts=}.")
     if posts and not users:
         raise ValueError("Posts need users: every one of the demo's posts belongs to somebody but a few.")
@@ -84,12 +85,13 @@ def rows_of(kind: Kind, rows: int) -> int:
     return max(1, round(kind.per_10k * rows / 10_000)) if rows else 0
 
 
-def kinds_of_rows(table: str, rows: int, rng: np.random.Generator) -> np.ndarray:  # type: ignore[type-arg]
+def kinds_of_rows(table: str, rows: int, rng: np.random.Generator) -> Placed:
     """For each row the index of its kind in KINDS[table], −1 for a plain one; in random places (int8)."""
     counts = [rows_of(kind, rows) for kind in KINDS[table]]
     placed = np.full(rows, -1, np.int8)
     placed[: sum(counts)] = np.repeat(np.arange(len(counts), dtype=np.int8), counts)
-    return rng.permutation(placed)
+    shuffled: Placed = rng.permutation(placed)
+    return shuffled
 
 
 def _figures(table: str, rows: int) -> TableFigures:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +13,12 @@ from data.demo.changes import Span
 from data.demo.dirt import POST_KINDS
 from data.demo.people import People, uuids
 from data.demo.plan import is_rejected, kinds_of_rows
-from data.demo.spoil import Placed, flags, spoil_created, spoil_text, spoil_updated
+from data.demo.spoil import flags, spoil_created, spoil_text, spoil_updated
 from data.demo.texts import pool
-from data.demo.times import Numbers
+from data.demo.times import Floats, Numbers, Placed
 
 CHUNK_ROWS = 50_000
 _ENGLISH = 0
-Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 def make_posts(count: int, people: People, *, seed: int, until: int) -> Iterator[pa.Table]:
@@ -32,9 +30,7 @@ def make_posts(count: int, people: People, *, seed: int, until: int) -> Iterator
         yield _chunk(placed[start : start + CHUNK_ROWS], people, reach, until, rng)
 
 
-def _chunk(
-    placed: Placed, people: People, reach: np.ndarray[Any, np.dtype[np.float64]], until: int, rng: np.random.Generator
-) -> pa.Table:
+def _chunk(placed: Placed, people: People, reach: Floats, until: int, rng: np.random.Generator) -> pa.Table:
     author = _authors(placed, people, reach, rng)
     created, updated = _instants(placed, people, author, until, rng)
     nobodys = flags(POST_KINDS, [kind.author == "none" for kind in POST_KINDS], placed)
@@ -48,11 +44,9 @@ def _chunk(
     })  # fmt: skip
 
 
-def _authors(
-    placed: Placed, people: People, reach: np.ndarray[Any, np.dtype[np.float64]], rng: np.random.Generator
-) -> Numbers:
+def _authors(placed: Placed, people: People, reach: Floats, rng: np.random.Generator) -> Numbers:
     """Rows of `people`: as eager as they are, but where a kind asks for somebody rejected or late."""
-    author = np.searchsorted(reach, rng.random(len(placed)) * reach[-1], side="right")
+    author: Numbers = np.searchsorted(reach, rng.random(len(placed)) * reach[-1], side="right")
     for i, kind in enumerate(POST_KINDS):
         if kind.author in ("rejected", "late"):
             rows = placed == i

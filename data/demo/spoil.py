@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data.demo.changes import Span, TimeChange
+from data.demo.changes import Span
 from data.demo.dirt import Kind
-from data.demo.times import Numbers
-
-Placed = np.ndarray[Any, np.dtype[np.int8]]
+from data.demo.times import Flags, Numbers, Placed
 
 
 def spoil_text(values: pa.Array, column: str, placed: Placed, kinds: Sequence[Kind]) -> pa.Array:
@@ -41,14 +38,12 @@ def spoil_updated(updated: Numbers, created: Numbers, placed: Placed, kinds: Seq
     changed = updated.copy()
     for i, kind in enumerate(kinds):
         if kind.updated:
-            _set(changed, placed == i, kind.updated, created, span)
+            rows = placed == i
+            changed[rows] = kind.updated(created[rows], span)
     return changed
 
 
-def _set(values: Numbers, rows: np.ndarray, change: TimeChange, given: Numbers, span: Span) -> None:  # type: ignore[type-arg]
-    values[rows] = change(given[rows], span)
-
-
-def flags(kinds: Sequence[Kind], chosen: Sequence[bool], placed: Placed) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def flags(kinds: Sequence[Kind], chosen: Sequence[bool], placed: Placed) -> Flags:
     """For each row whether its kind is among the chosen; plain rows are not."""
-    return np.array([*chosen, False])[placed]  # −1, a plain row, is the last entry
+    chosen_or_plain: Flags = np.array([*chosen, False])
+    return chosen_or_plain[placed]  # −1, a plain row, is the last entry

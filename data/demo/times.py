@@ -1,7 +1,7 @@
 """Instants as PostgreSQL keeps them, and the rhythm of a living product.
 
-An instant is an int64: microseconds since 2000-01-01 UTC, with PostgreSQL's own values for the infinities. In this form,
-and only in it, COPY takes infinities and years that Arrow and Python have no name for.
+An instant is an int64: microseconds since 2000-01-01 UTC, with PostgreSQL's own values for the infinities. In this
+form, and only in it, COPY takes infinities and years that Arrow and Python have no name for.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+Placed = np.ndarray[Any, np.dtype[np.int8]]  # each row's kind: an index into its table's kinds, −1 for a plain row
 
 INFINITY = 2**63 - 1
 MINUS_INFINITY = -(2**63)
@@ -39,7 +42,8 @@ def instant(moment: datetime) -> int:
 def growing(count: int, since: int, until: int, rng: np.random.Generator, *, growth: float = 2.2) -> Numbers:
     """Instants in [since, until), e^growth times as dense at the end as at the beginning."""
     position = np.log1p(rng.random(count) * np.expm1(growth)) / growth
-    return since + (position * (until - since)).astype(np.int64).clip(0, until - since - 1)
+    elapsed: Numbers = (position * (until - since)).astype(np.int64)
+    return since + elapsed.clip(0, until - since - 1)
 
 
 def in_rhythm(times: Numbers, earliest: Numbers, until: int, rng: np.random.Generator) -> Numbers:
@@ -64,9 +68,10 @@ def _within(wanted: Numbers, otherwise: Numbers, earliest: Numbers, until: int) 
 
 
 def updates(created: Numbers, until: int, rng: np.random.Generator) -> Numbers:
-    """When rows were last changed: most never, the others within days, none before created or (if later) after until."""
+    """When rows were last changed: most never, the others within days, none before it was created or after `until`."""
     later = np.where(rng.random(len(created)) < 0.25, rng.exponential(5 * DAY, len(created)), 0).astype(np.int64)
-    return np.minimum(created + later, np.maximum(created, until - 1))
+    updated: Numbers = np.minimum(created + later, np.maximum(created, until - 1))
+    return updated
 
 
 def to_arrow(times: Numbers) -> pa.Array:
