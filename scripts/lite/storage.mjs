@@ -9,7 +9,7 @@ const sameHeaders = (response) => {
 };
 const json = (response, body, status = response.status) => new Response(JSON.stringify(body), { status, headers: sameHeaders(response) });
 const relative = (url) => url.replace('/storage/v1', '');
-const encodePath = (key) => key.split('/').map(encodeURIComponent).join('/');
+const encodePath = (key) => encodeURI(key).replace(/[?#]/g, encodeURIComponent); // lite decodes no %3D
 
 /** Answer a request below /storage/v1; `ask` is lite's own handler, `facts` those of the request. */
 export async function answerStorage(request, ask, facts) {
