@@ -1,0 +1,83 @@
+-- The way back: everything that the migrations made, but the bucket `reports` and its files (Storage deletes those: empty
+-- and delete the bucket in the dashboard). The sources were only read; they lose a grant and a policy.
+-- `python -m scripts.migrations rollback` runs this in one transaction.
+do $$
+declare
+  item record;
+begin
+  if to_regclass('storage.objects') is not null then
+    begin
+      drop policy if exists "analysts read reports" on storage.objects;
+    exception when insufficient_privilege then
+      raise notice 'the policy "analysts read reports" on storage.objects is left: this role may not drop it';
+    end;
+  end if;
+  for item in
+    select p.polname, p.polrelid::regclass as relation from pg_policy p join pg_class c on c.oid = p.polrelid
+    where p.polname = 'etl_reads' and pg_has_role(c.relowner, 'usage')
+  loop
+    execute format('drop policy %I on %s', item.polname, item.relation);
+  end loop;
+end
+$$;
+
+drop view if exists public.etl_rejects;
+
+-- The cleaned tables and the aggregates carry the names that the contracts gave them.
+do $$
+declare
+  relation regclass;
+begin
+  if to_regproc('public.etl_tables') is not null then
+    for relation in execute 'select t.relation from public.etl_tables() t' loop
+      execute format('drop table %s', relation);
+    end loop;
+  end if;
+end
+$$;
+
+do $$
+declare
+  f regprocedure;
+begin
+  for f in
+    select p.oid from pg_proc p
+    where p.pronamespace = 'public'::regnamespace
+      and p.proname in (
+        'etl_tables', 'etl_table', 'etl_json', 'etl_run_json', 'etl_current', 'etl_require_lease', 'etl_start', 'etl_resumable',
+        'etl_as_of', 'etl_begin', 'etl_beat', 'etl_stage', 'etl_finish', 'etl_history', 'etl_shape', 'etl_target_page',
+        'etl_rejects_page', 'etl_upsert', 'etl_write', 'etl_delete', 'etl_write_rejects', 'etl_delete_rejects', 'etl_put',
+        'etl_commit', 'etl_put_refused', 'etl_restore', 'etl_relations_behind', 'etl_row_filters', 'etl_key_state',
+        'etl_estimated_rows', 'etl_preflight', 'etl_sample_keys', 'etl_doctor')
+  loop
+    execute format('drop function %s', f);
+  end loop;
+end
+$$;
+
+drop table if exists public.etl_batches, public.etl_reject_rows, public.etl_runs;
+drop table if exists supabase_migrations.etl_applied;
+
+-- Its versions are no longer applied; those of the user's own migrations stay.
+do $$
+begin
+  if to_regclass('supabase_migrations.schema_migrations') is not null then
+    delete from supabase_migrations.schema_migrations
+    where version in ('20261122000100', '20261122000200', '20261122000300', '20261122000400', '20261122000500', '20261122000600', '20261122000700');
+  end if;
+end
+$$;
+
+-- The role is the whole server's: it stays while another database needs it.
+do $$
+begin
+  if exists (select from pg_roles where rolname = 'etl') then
+    drop owned by etl;
+    drop role etl;
+  end if;
+exception when dependent_objects_still_exist or insufficient_privilege then
+  raise notice 'the role etl is left: another database needs it, or it is another role''s to drop';
+end
+$$;
+
+notify pgrst, 'reload schema';
