@@ -1,0 +1,61 @@
+"""The charts of a run: PNG files beside its reports, in one style, the same bytes for the same figures.
+
+They are drawn from the reports alone, so no chart knows more than the reports say.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from tasks.charts.lines import activity, growth
+from tasks.charts.maps import posting_hours, retention
+from tasks.charts.quality import data_quality
+from tasks.charts.style import drawing, save
+from tasks.contracts import DAILY_ACTIVITY, DATA_QUALITY, POST_STATISTICS, SIGNUP_COHORTS, Report
+from tasks.manifest import FileEntry, entry_of, instant
+from tasks.settings import Settings
+from tasks.workspace import Workspace
+
+CHARTS = ("growth", "activity", "retention", "posting_hours", "data_quality")
+VERSION = 1
+
+
+def draw_charts(
+    workspace: Workspace, *, as_of: datetime, history: Sequence[Mapping[str, Any]], settings: Settings
+) -> list[FileEntry]:
+    """Draw all charts of a run under `workspace.files`, from its report spools.
+
+    history: earlier committed runs, each `{"as_of": …, "rules": [{"table", "rule", "share"}, …]}`, in any order; this
+    run is added to them.
+    """
+    folder = workspace.files / "charts"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    daily, quality = _frame(workspace, DAILY_ACTIVITY), _frame(workspace, DATA_QUALITY)
+    runs = [*history, {"as_of": as_of, "rules": quality[["table", "rule", "share"]].to_dict("records")}]
+    entries = []
+    with drawing():
+        figures = {
+            "growth": growth(daily),
+            "activity": activity(daily),
+            "retention": retention(_frame(workspace, SIGNUP_COHORTS), as_of=instant(as_of)),
+            "posting_hours": posting_hours(_frame(workspace, POST_STATISTICS)),
+            "data_quality": data_quality(runs),
+        }
+        for name in CHARTS:
+            path = folder / f"{name}.png"
+            save(figures[name], path)
+            entries.append(entry_of(path, workspace.files, rows=0, version=VERSION, kind="chart"))
+    return entries
+
+
+def _frame(workspace: Workspace, report: Report) -> pd.DataFrame:
+    """A report as pandas sees it, days as datetime64."""
+    table = workspace.spool("reports", report.name, report.schema).table()
+    frame: pd.DataFrame = table.to_pandas(date_as_object=False)
+    return frame

@@ -1,0 +1,129 @@
+"""One look for all charts: an opaque light card that reads well on light and dark pages, text in sizes that survive
+being shown at half width, and no state shared with whoever else draws in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+CARD, INK, QUIET, GRID = "#fbfbf9", "#1f2d38", "#5d6b76", "#dfe3e5"
+BLUE, ORANGE, TEAL = "#2b6c9e", "#d0702a", "#2f8a78"
+HEAT = LinearSegmentedColormap.from_list("heat", ["#eef3f6", "#b4d3e6", "#5b9cc6", "#2b6c9e", "#12395a"]).with_extremes(
+    bad=CARD
+)
+WIDTH, DPI = 10.0, 144
+LEFT, RIGHT = 0.075, 0.965
+
+_STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
+    "font.size": 10.5,
+    "text.color": INK,
+    "axes.labelcolor": QUIET,
+    "axes.edgecolor": GRID,
+    "axes.facecolor": CARD,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titlecolor": INK,
+    "axes.titlepad": 8,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "ytick.major.size": 0,
+    "figure.facecolor": CARD,
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
+}
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Our look on top of matplotlib's defaults, whatever a machine's own configuration says."""
+    with style.context(["default", _STYLE]):
+        yield
+
+
+def card(title: str, subtitle: str, *, height: float = 5.6) -> Figure:
+    """An empty figure with its two lines of title; the axes go below `top_of(figure)`."""
+    figure = Figure(figsize=(WIDTH, height))
+    FigureCanvasAgg(figure)
+    inch = 1 / height
+    figure.text(0.025, 1 - 0.42 * inch, title, fontsize=15, fontweight="bold", va="center")
+    figure.text(0.025, 1 - 0.74 * inch, subtitle, fontsize=10.5, color=QUIET, va="center")
+    return figure
+
+
+def top_of(figure: Figure, *, gap: float = 1.25) -> float:
+    """Where axes may begin, `gap` inches below the upper edge, as a share of the figure's height."""
+    return 1 - gap / float(figure.get_figheight())
+
+
+def nothing(figure: Figure, message: str) -> Figure:
+    """Say in the middle of the card why there is nothing to see."""
+    figure.text(0.5, 0.45, message, ha="center", va="center", fontsize=13, color=QUIET)
+    return figure
+
+
+def count_axis(axes: Axes, unit: str) -> None:
+    """Whole numbers with thousands parted, from zero, the unit as the axis' label."""
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel(unit)
+
+
+def short(value: float) -> str:
+    """A number for an axis: 950, 12k, 1.5M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.10g}{letter}"
+    return f"{value:.10g}"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage with two meaningful digits: 31 %, 4.2 %, 0.03 %."""
+    value = share * 100
+    if value == 0 or value >= 9.95:
+        return f"{value:.0f} %"
+    if value < 0.005:
+        return "< 0.01 %"
+    return f"{value:.1f} %" if value >= 0.95 else f"{value:.2f} %"
+
+
+def ink_on(share: float) -> str:
+    """The colour of text that reads on HEAT at a place from 0 to 1."""
+    return INK if share < 0.5 else "#ffffff"
+
+
+def bare(axes: Axes, shape: tuple[int, ...]) -> None:
+    """Cells parted by thin lines of the card's colour, no frame, no ticks."""
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xticks(np.arange(-0.5, shape[1]), minor=True)
+    axes.set_yticks(np.arange(-0.5, shape[0]), minor=True)
+    axes.grid(visible=True, which="minor", axis="both", color=axes.get_facecolor(), linewidth=1.6)
+    axes.tick_params(which="minor", length=0)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the PNG without the name of the software, whose version would change the bytes."""
+    with mpl.rc_context():
+        figure.savefig(path, format="png", metadata={"Software": None})
