@@ -20,6 +20,7 @@ AS_OF_PATTERN = r"^(midnight|now|resume|\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.
 FIGURE_PATTERN = r"^[A-Za-z][A-Za-z0-9_.:/-]{0,99}$"
 RUN_PATTERN = r"^(previous|[0-9A-Za-z][0-9A-Za-z-]{3,63})$"
 MAX_BACKFILL_DAYS = 366
+MAX_RESTARTS = 2
 
 
 class Form(BaseModel):
@@ -81,6 +82,17 @@ class NightlyForm(Form):
             "Dry run",
             "Read, clean and build the reports, show what would be written, and write nothing: no lease, no file in "
             "Storage, no row.",
+        ),
+    )
+    restart: int = Field(
+        0,
+        ge=0,
+        le=MAX_RESTARTS,
+        **_field(
+            4,
+            "Restart",
+            "How often a crashed run has been started again. The automation counts it up, and the bound ends that; "
+            "leave it at 0.",
         ),
     )
 

@@ -87,7 +87,9 @@ class Settings(BaseSettings):
     cron: str = "0 3 * * *"
     timezone: str = "UTC"
     alert_slack_webhook: SecretStr = SecretStr("")
-    alert_email: str = ""
+    alert_email: str = Field(default="", description="Who gets alerts by e-mail, through SendGrid.")
+    alert_email_from: str = Field(default="", description="Their sender; empty takes alert_email.")
+    alert_sendgrid_key: SecretStr = SecretStr("")
 
     @cached_property
     def resolved_transport(self) -> Transport:

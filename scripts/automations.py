@@ -1,0 +1,167 @@
+"""The automations of the project, declared: what Prefect's server does by itself, whether a worker lives or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from prefect.automations import Automation
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ActionTypes, ChangeFlowRunState, DoNothing, RunDeployment, SendNotification
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+
+TAG = "supabase-nightly"
+ANY_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
+ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut", "Held")}
+HEARTBEAT = "prefect.flow-run.heartbeat"
+# Three beats of Prefect's default of 180 s, and one more for a busy machine.
+SILENCE = timedelta(minutes=12)
+RESTART_AFTER = timedelta(minutes=3)  # longer than the lease, so that the dead run's has ended
+NIGHT_AND_A_BIT = timedelta(hours=26)
+
+# The crashed run's own options, counted up, with the as_of that it had. `restart` is bounded by the form: the server
+# refuses the third.
+OPTIONS_AGAIN = (
+    "{% set was = flow_run.parameters.get('options') or {} %}"
+    "{{ dict(was, restart=was.get('restart', 0) + 1, "
+    "as_of='resume' if was.get('as_of', 'midnight') in ('midnight', 'now') else was['as_of']) | tojson }}"
+)
+WHERE = "Flow: {{ flow.name }}\nRun: {{ flow_run.name }}, {{ flow_run.state.name }}\n{{ flow_run|ui_url }}\n\n"
+NEXT_STEPS = (
+    "Failed: the artifact `failure` of that page says what happened, what was written and what to do.\n"
+    "Held: a figure moved too far. Look at it; start `nightly` with its name under *Accept held figures*.\n"
+    "Crashed: nightly starts again by itself, at most twice; after that start it with *As of* = resume.\n"
+    "Late: no worker takes runs from the pool nightly-pool: start one.\n"
+    "In doubt start `doctor`."
+)
+
+
+@dataclass(frozen=True)
+class Places:
+    """What automations refer to: deployments by name, and the notification block, None when nobody is to be told."""
+
+    deployments: dict[str, UUID]
+    block: UUID | None
+
+
+def planned(places: Places) -> Iterator[Automation]:
+    """Every automation of the project, as it should be."""
+    nightly = places.deployments["nightly"]
+    yield _restart(nightly)
+    yield _zombies()
+    yield _tell(
+        places,
+        "nightly: tell of failed, held, crashed and late runs",
+        _when({f"prefect.flow-run.{s}" for s in ("Failed", "Held", "Crashed", "TimedOut", "Late")}, nightly),
+        ("{{ flow.name }} {{ flow_run.state.name }}", WHERE + NEXT_STEPS),
+    )
+    others = [id_ for name, id_ in places.deployments.items() if name != "nightly"]
+    yield _tell(
+        places,
+        "other flows: tell of failed and crashed runs",
+        _when({f"prefect.flow-run.{s}" for s in ("Failed", "Crashed")}, *others),
+        ("{{ flow.name }} {{ flow_run.state.name }}", WHERE + NEXT_STEPS),
+    )
+    yield _tell(
+        places,
+        "nightly: tell when none has completed for 26 hours",
+        _absent(nightly),
+        ("nightly has not completed for 26 hours", "Is a worker running, and the schedule active? Start `doctor`."),
+    )
+
+
+def _restart(nightly: UUID) -> Automation:
+    again = {"__prefect_kind": "json", "value": {"__prefect_kind": "jinja", "template": OPTIONS_AGAIN}}
+    return Automation(
+        name="nightly: start again after a crash",
+        description="At most twice, with the as_of of the run that crashed. A run that failed is not started again.",
+        tags=[TAG],
+        trigger=_when({"prefect.flow-run.Crashed"}, nightly),
+        actions=[RunDeployment(deployment_id=nightly, parameters={"options": again}, schedule_after=RESTART_AFTER)],
+    )
+
+
+def _zombies() -> Automation:
+    return Automation(
+        name="any flow: a run that is silent has crashed",
+        description="Its process or machine died without a word: no heartbeat for 12 minutes.",
+        tags=[TAG],
+        trigger=EventTrigger(
+            after={HEARTBEAT},
+            expect={HEARTBEAT, *ENDED},
+            match=ANY_RUN,
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=SILENCE,
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message="No heartbeat for 12 minutes.")],
+    )
+
+
+def _tell(places: Places, name: str, trigger: EventTrigger, words: tuple[str, str]) -> Automation:
+    subject, body = words
+    action: ActionTypes = DoNothing()
+    if places.block:
+        action = SendNotification(block_document_id=places.block, subject=f"supabase-nightly: {subject}", body=body)
+    without = "" if places.block else " Nobody is told yet: set ETL_ALERT_SLACK_WEBHOOK or ETL_ALERT_EMAIL."
+    return Automation(
+        name=name,
+        description=f"Tells someone, with what to do.{without}",
+        tags=[TAG],
+        trigger=trigger,
+        actions=[action],
+    )
+
+
+def _when(events: set[str], *deployments: UUID) -> EventTrigger:
+    return EventTrigger(
+        expect=events, match=ANY_RUN, match_related=_of(*deployments), posture=Posture.Reactive, threshold=1
+    )
+
+
+def _absent(nightly: UUID) -> EventTrigger:
+    return EventTrigger(
+        expect={"prefect.flow-run.Completed"},
+        match=ANY_RUN,
+        match_related=_of(nightly),
+        posture=Posture.Proactive,
+        threshold=1,
+        within=NIGHT_AND_A_BIT,
+    )
+
+
+def _of(*deployments: UUID) -> dict[str, Any]:
+    return {
+        "prefect.resource.role": "deployment",
+        "prefect.resource.id": [f"prefect.deployment.{deployment}" for deployment in deployments],
+    }
+
+
+def save(automation: Automation) -> bool:
+    """Make it, or bring the one of its name up to date; True when something changed.
+
+    One that is as it should be is left alone: an update would restart the hours that it counts.
+    """
+    with get_client(sync_client=True) as client:
+        wanted = AutomationCore(**automation.model_dump(exclude={"id"}))
+        found = client.read_automations_by_name(automation.name)
+        if not found:
+            client.create_automation(wanted)
+            return True
+        for extra in found[1:]:
+            client.delete_automation(extra.id)
+        if _shape(found[0]) == _shape(wanted):
+            return len(found) > 1
+        client.update_automation(found[0].id, wanted)
+        return True
+
+
+def _shape(automation: AutomationCore) -> dict[str, Any]:
+    """What of an automation is ours, comparable: ids of triggers and switched off by hand are not."""
+    shape = AutomationCore(**automation.model_dump(exclude={"id", "enabled"})).model_dump(mode="json")
+    return {key: shape[key] for key in ("name", "description", "trigger", "actions")}

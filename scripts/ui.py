@@ -1,0 +1,110 @@
+"""`make ui`: Prefect's server, deployments, automations and a worker on this machine; Ctrl-C ends all of it.
+
+Works on the project that is set, or else on the local stack, which it starts, and stops if it was not running before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from scripts import project
+from scripts.local_stack import StackError, down, status
+from scripts.prefect_services import ROOT, Prefect, ServiceError, answers, server, worker
+
+HOME = Path("data/local/prefect")
+POOL = "nightly-pool"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Start everything and wait for Ctrl-C; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    running = _running(options.home)
+    if running:
+        print(f"It runs already: {running}")
+        return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with _project(), _services(options, console) as (prefect, crew):
+            print(f"\n  {prefect.url}\n\nDeployments → nightly → Run starts a run. Ctrl-C ends everything.", flush=True)
+            crew.wait()
+            raise ServiceError(f"The worker ended by itself; {prefect.home / 'worker.log'} says why.")
+    except (StackError, ServiceError) as error:
+        console.print(f"error: {error}", markup=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("Ended.")
+        return 0
+
+
+@contextmanager
+def _project() -> Iterator[None]:
+    """The project to work on; a local stack that was not running before is stopped afterwards."""
+    ran_before = project.is_set() or status(project.LOCAL_HOME).complete
+    project.use()
+    try:
+        yield
+    finally:
+        if not ran_before:
+            down(project.LOCAL_HOME)
+
+
+@contextmanager
+def _services(options: argparse.Namespace, console: Console) -> Iterator[tuple[Prefect, subprocess.Popen[bytes]]]:
+    """Server, deployments, automations, worker, in this order; ended in the other."""
+    prefect = Prefect.at(options.home, port=options.port)
+    with console.status("Starting Prefect's server, about 20 s …") as line, server(prefect), _noted(prefect):
+        line.update("Deploying the flows, setting up automations …")
+        bootstrap(prefect)
+        with worker(prefect, POOL) as crew:
+            line.stop()
+            yield prefect, crew
+
+
+def bootstrap(prefect: Prefect) -> None:
+    """Run scripts.bootstrap against that server, as a process: Prefect reads its settings once, at import."""
+    command = [sys.executable, "-m", "scripts.bootstrap"]
+    done = subprocess.run(command, cwd=ROOT, env=prefect.env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ServiceError(f"The server could not be set up:\n{(done.stderr or done.stdout).strip()[-2000:]}")
+
+
+@contextmanager
+def _noted(prefect: Prefect) -> Iterator[None]:
+    """While it runs, `ui.json` says where, for a second `make ui`."""
+    note = prefect.home / "ui.json"
+    note.write_text(json.dumps({"url": prefect.url, "since": time.time()}))
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+
+
+def _running(home: Path) -> str | None:
+    """The address of a server of this folder that answers; a note left by a killed one is ignored."""
+    try:
+        url = str(json.loads((home / "ui.json").read_text())["url"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return url if answers(url) else None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m scripts.ui", description="Prefect's server and a worker.")
+    parser.add_argument("--home", type=Path, default=HOME, help=f"folder for all of its state ({HOME})")
+    parser.add_argument("--port", type=int, help="port of the server (4200, or a free one when that is taken)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
