@@ -1,0 +1,281 @@
+"""The cleaning stages: raw spool in, clean spool, rejects and partial tables out, one batch in memory at a time.
+
+Users come first and in two passes: the rules that look at a row, then those that look at the whole table (the same
+e-mail). Posts need the users that were kept, and are reduced to partial tables as they pass.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.contracts import POSTS, USERS, Table
+from tasks.partials import PostPartials
+from tasks.row_hash import row_hashes
+from tasks.rules import POSTS_RULES, USERS_RULES
+from tasks.rules.base import Facts, Flag, Frame, Rule, Step, run_rules, with_column
+from tasks.rules.common import GRACE
+from tasks.rules.posts import with_author
+from tasks.rules.users import first_of_each_email
+from tasks.samples import SAMPLES, Sample, take_samples
+from tasks.user_index import UserIndex, index_schema
+from tasks.words import word_counts
+from tasks.workspace import Spool, Workspace, read_batches
+
+Progress = Callable[[int, int | None], None]
+
+REJECT_SCHEMA = pa.schema([(name, pa.string()) for name in ("table", "key", "rule", "column", "came", "expected")])
+# Large enough that the fixed cost of a batch does not count, small enough to stay near the processor.
+BATCH_ROWS = 20_000
+BATCH_BYTES = 16 * 2**20
+_REJECT_ROWS = 50_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleCount:
+    """How many rows reached a rule, and how many it rejected, changed or flagged."""
+
+    rule: str
+    action: str
+    checked: int
+    affected: int
+
+
+@dataclass(frozen=True, slots=True)
+class CleanCounts:
+    """What cleaning a table came to: read = kept + rejected."""
+
+    table: str
+    read: int
+    kept: int
+    rejected: int
+    rules: tuple[RuleCount, ...]
+
+
+def clean_users(
+    workspace: Workspace, *, began: datetime, progress: Progress = lambda done, total: None, total: int | None = None
+) -> CleanCounts:
+    """Clean the users: spools clean/users and rejects/users, the index of kept users, counts and samples.
+
+    began: the database's clock when the run's reading began. total: rows to expect, for the progress.
+    """
+    stage = _Stage.begin(workspace, USERS, USERS_RULES, lambda done: progress(done, total))
+    facts = Facts(USERS, latest=to_micros(began) + GRACE)
+    halfway = workspace.spool("halfway", USERS.name, pa.schema([c.field for c in USERS.source_columns]))
+    halfway.clear()
+    stage.each_file(stage.raw, halfway, lambda frame: stage.run(frame, facts, whole_table=False))
+    facts = Facts(USERS, facts.latest, first_of=first_of_each_email(_email_keys(halfway)))
+    index: list[pa.Table] = []
+
+    def finish(frame: Frame) -> Frame:
+        frame = stage.run(frame, facts, whole_table=True)
+        index.append(_index_rows(frame))
+        return finished(frame, USERS)
+
+    stage.each_file(halfway, stage.clean, finish)
+    halfway.clear()
+    UserIndex(pa.concat_tables([index_schema().empty_table(), *index])).save(workspace.partials / "user_index.arrow")
+    return stage.end()
+
+
+def clean_posts(
+    workspace: Workspace,
+    *,
+    began: datetime,
+    as_of: datetime,
+    progress: Progress = lambda done, total: None,
+    total: int | None = None,
+) -> CleanCounts:
+    """Clean the posts, after the users: spools clean/posts and rejects/posts, the partial tables, counts and samples."""
+    users = UserIndex.load(workspace.partials / "user_index.arrow")
+    stage = _Stage.begin(workspace, POSTS, POSTS_RULES, lambda done: progress(done, total))
+    facts = Facts(POSTS, latest=to_micros(began) + GRACE, users=users)
+    partials = PostPartials(to_micros(as_of), users.created_at)
+
+    def finish(frame: Frame) -> Frame:
+        frame = with_measures(stage.run(with_author(frame, users), facts))
+        reduce_posts(frame, partials)
+        return finished(frame, POSTS)
+
+    stage.each_file(stage.raw, stage.clean, finish)
+    partials.save(workspace.partials)
+    return stage.end(**partials.counts())
+
+
+def to_micros(instant: datetime) -> int:
+    """Whole µs since the epoch, exactly."""
+    return (instant - _EPOCH) // timedelta(microseconds=1)
+
+
+def with_measures(frame: Frame) -> Frame:
+    """Posts with `word_count` and `char_count` of their content."""
+    content = frame["content"]
+    frame = with_column(frame, "word_count", pa.array(word_counts(content)))
+    return with_column(frame, "char_count", pc.fill_null(pc.utf8_length(content), 0).cast(pa.int64()))
+
+
+def reduce_posts(frame: Frame, partials: PostPartials) -> None:
+    """Add kept posts to the partial tables. A source without titles has only untitled posts."""
+    untitled = frame["title"].is_null() if "title" in POSTS else pa.array(np.ones(frame.num_rows, np.bool_))
+    partials.add(
+        author=frame["_author"].to_numpy(),
+        created=frame["created_at"].cast(pa.int64()).to_numpy(),
+        words=frame["word_count"].to_numpy(),
+        untitled=untitled.to_numpy(zero_copy_only=False).astype(np.int64),
+    )
+
+
+def finished(frame: Frame, table: Table) -> Frame:
+    """The frame with its row hash: everything that the cleaned table has."""
+    return with_column(frame, "row_hash", row_hashes(frame, table))
+
+
+def as_schema(frame: Frame, schema: pa.Schema) -> Frame:
+    """The columns of a schema, without the working ones."""
+    return pa.RecordBatch.from_arrays([frame[name] for name in schema.names], schema=schema)
+
+
+def regroup(batches: Iterable[Frame], *, rows: int = BATCH_ROWS, size: int = BATCH_BYTES) -> Iterator[Frame]:
+    """The same rows in the same order in batches of a good size, however they were cut before."""
+    held: list[Frame] = []
+    held_rows = held_bytes = 0
+    for batch in batches:
+        for start in range(0, batch.num_rows, rows):
+            piece = batch.slice(start, rows)
+            held.append(piece)
+            held_rows, held_bytes = held_rows + piece.num_rows, held_bytes + piece.nbytes
+            if held_rows >= rows or held_bytes >= size:
+                yield pa.concat_batches(held)
+                held, held_rows, held_bytes = [], 0, 0
+    if held:
+        yield pa.concat_batches(held)
+
+
+def load_counts(workspace: Workspace, table: str) -> dict[str, Any]:
+    """What `clean_<table>` counted: read, kept, rejected, rules, and for posts the windows."""
+    return dict(json.loads(_counts_path(workspace, table).read_text()))
+
+
+def _counts_path(workspace: Workspace, table: str) -> Path:
+    return workspace.partials / f"counts_{table}.json"
+
+
+def _email_keys(halfway: Spool) -> pa.Table:
+    """E-mail, created_at and id of the kept users: the one thing that cleaning holds of a whole table."""
+    schema = pa.schema([("email", pa.string()), ("created_at", pa.int64()), ("id", halfway.schema.field(0).type)])
+    if "email" not in halfway.schema.names:
+        return schema.empty_table()
+    keys = [batch.select(["email", "created_at", USERS.key.name]) for batch in halfway.batches()]
+    return pa.concat_tables([schema.empty_table(), *(pa.table(b.columns, schema.names).cast(schema) for b in keys)])
+
+
+def _index_rows(frame: Frame) -> pa.Table:
+    rows = frame.num_rows
+    status = frame["status"] if "status" in USERS else pa.array(["other"] * rows, pa.string())
+    has_email = frame["email"].is_valid() if "email" in USERS else pa.array(np.zeros(rows, np.bool_))
+    columns = [frame[USERS.key.name], frame["created_at"], status, frame["duplicate_of"].is_valid(), has_email]
+    return pa.Table.from_arrays(columns, schema=index_schema())
+
+
+@dataclass
+class _Stage:
+    """One table on its way through its rules: what it reads and writes, counts and samples."""
+
+    workspace: Workspace
+    table: Table
+    rules: tuple[Rule, ...]
+    progress: Callable[[int], None]
+    raw: Spool
+    clean: Spool
+    rejects: Spool
+    read: int = 0
+    kept: int = 0
+    checked: dict[str, int] = field(default_factory=dict)
+    affected: dict[str, int] = field(default_factory=dict)
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    _rejected: list[pa.Table] = field(default_factory=list)
+
+    @classmethod
+    def begin(
+        cls, workspace: Workspace, table: Table, rules: tuple[Rule, ...], progress: Callable[[int], None]
+    ) -> _Stage:
+        stage = cls(
+            workspace,
+            table,
+            rules,
+            progress,
+            raw=workspace.spool("raw", table.name, table.raw_schema),
+            clean=workspace.spool("clean", table.name, table.clean_schema),
+            rejects=workspace.spool("rejects", table.name, REJECT_SCHEMA),
+        )
+        stage.clean.clear()
+        stage.rejects.clear()
+        return stage
+
+    def each_file(self, source: Spool, target: Spool, step: Callable[[Frame], Frame]) -> None:
+        """Run every batch through `step`, file by file, into files of the same numbers."""
+        for path in source.files():
+            cleaned = (as_schema(step(frame), target.schema) for frame in regroup(read_batches(path)))
+            target.write(int(path.stem), cleaned)
+
+    def run(self, frame: Frame, facts: Facts, *, whole_table: bool | None = None) -> Frame:
+        """The rules of one pass over one batch; what they reject goes to the rejects."""
+        rules = [r for r in self.rules if whole_table is None or is_whole_table(r) == whole_table]
+        if not whole_table:
+            self.read += frame.num_rows
+            self.progress(self.read)
+        frame, rejects = run_rules(frame, rules, facts, witness=self._witness)
+        if rejects is not None:
+            self._rejected.append(rejects)
+            self._flush_rejects(_REJECT_ROWS)
+        if whole_table is not False:
+            self.kept += frame.num_rows
+        return frame
+
+    def _witness(self, step: Step) -> None:
+        name = step.rule.name
+        affected = int(step.affected.sum())
+        self.checked[name] = self.checked.get(name, 0) + step.before.num_rows
+        self.affected[name] = self.affected.get(name, 0) + affected
+        have = self.samples.setdefault(name, [])
+        if affected and len(have) < SAMPLES:
+            have.extend(take_samples(step, self.table, SAMPLES - len(have)))
+
+    def _flush_rejects(self, at_least: int) -> None:
+        if sum(part.num_rows for part in self._rejected) >= max(1, at_least):
+            rows = pa.concat_tables(self._rejected).combine_chunks()
+            self.rejects.write(len(self.rejects.files()), rows.cast(REJECT_SCHEMA).to_batches())
+            self._rejected = []
+
+    def end(self, **more: Any) -> CleanCounts:
+        """Write what is still held, the counts and the samples."""
+        self._flush_rejects(0)
+        rules = tuple(
+            RuleCount(r.name, r.action, self.checked.get(r.name, 0), self.affected.get(r.name, 0)) for r in self.rules
+        )
+        counts = CleanCounts(self.table.name, self.read, self.kept, self.read - self.kept, rules)
+        _counts_path(self.workspace, self.table.name).write_text(json.dumps({**asdict(counts), **more}))
+        self._save_samples()
+        return counts
+
+    def _save_samples(self) -> None:
+        path = self.workspace.partials / "samples.json"
+        samples = json.loads(path.read_text()) if path.exists() else {}
+        samples[self.table.name] = {
+            rule.name: [sample.as_json() for sample in self.samples.get(rule.name, [])] for rule in self.rules
+        }
+        path.write_text(json.dumps(samples, indent=1))
+
+
+def is_whole_table(rule: Rule) -> bool:
+    """Whether a rule needs to have seen its table whole."""
+    return isinstance(rule, Flag) and rule.whole_table

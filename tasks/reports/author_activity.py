@@ -1,0 +1,65 @@
+"""One row per posting user."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.contracts import AUTHOR_ACTIVITY
+from tasks.partials import DAY
+from tasks.reports.facts import Floats, Ints, ReportFacts, as_report
+from tasks.reports.quantiles import quantiles_by_group
+
+
+def author_activity(facts: ReportFacts) -> pa.Table:
+    """What each author posted, when, how steadily, and how long after signing up."""
+    authors = facts.authors
+    position = authors.index.to_numpy()
+    signed_up = facts.users.created_at[position]
+    users = facts.users.table.select(["id", "status"]).take(pa.array(position))
+    posts, words = authors["posts"].to_numpy(), authors["words"].to_numpy()
+    first, last = authors["first_post_at"].to_numpy(), authors["last_post_at"].to_numpy()
+    active_days = authors["active_days"].to_numpy()
+    return as_report(
+        AUTHOR_ACTIVITY,
+        {
+            "user_id": users["id"],
+            "status": users["status"],
+            "signed_up_at": signed_up,
+            "post_count": posts,
+            "first_post_at": first,
+            "last_post_at": last,
+            "active_days": active_days,
+            "longest_streak_days": longest_streaks(facts.author_days["day"], active_days),
+            "median_gap_days": median_gaps(facts.author_days["author"], facts.author_days["day"], position),
+            "words": words,
+            "words_per_post": words / posts,
+            "days_to_first_post": (first - signed_up) / DAY,
+            "days_since_last_post": (facts.as_of - last) / DAY,
+        },
+    )
+
+
+def longest_streaks(day: Ints, active_days: Ints) -> Ints:
+    """Most consecutive days of each author. day: sorted by author and day; active_days: days of each author."""
+    if not len(day):
+        return np.empty(0, np.int64)
+    author_starts = np.cumsum(active_days) - active_days
+    breaks = np.diff(day, prepend=day[0]) != 1
+    breaks[author_starts] = True
+    streak_starts = np.flatnonzero(breaks)
+    lengths = np.diff(streak_starts, append=len(day))
+    return np.maximum.reduceat(lengths, np.searchsorted(streak_starts, author_starts))
+
+
+def median_gaps(author: Ints, day: Ints, position: Ints) -> Floats:
+    """Median days between neighbouring active days of each author; NaN with one active day."""
+    neighbours = author[1:] == author[:-1]
+    gap, of = np.diff(day)[neighbours], author[1:][neighbours]
+    order = np.lexsort((gap, of))
+    gap, of = gap[order], of[order]
+    starts = np.flatnonzero(np.diff(of, prepend=-1))
+    medians = np.full(len(position), np.nan)
+    found = quantiles_by_group(gap, np.ones(len(gap), np.int64), starts, 0.5)
+    medians[np.searchsorted(position, of[starts])] = found
+    return medians

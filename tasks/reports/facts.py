@@ -1,0 +1,102 @@
+"""What the reports are made of: kept users, author days, word histogram and counts, all within scope."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from tasks.contracts import Report
+from tasks.partials import DAY, Columns
+from tasks.user_index import UserIndex
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ReportFacts:
+    """Input of every report.
+
+    as_of: µs since the epoch, exclusive. author_days, histogram: see tasks/partials.py; in scope already.
+    counts: per table what cleaning counted (read, kept, rejected, rules), for posts also the windows.
+    """
+
+    as_of: int
+    users: UserIndex
+    author_days: Columns
+    histogram: Columns
+    counts: Mapping[str, Mapping[str, Any]]
+
+    @cached_property
+    def in_scope(self) -> npt.NDArray[np.bool_]:
+        """Per kept user, whether it was created before as_of."""
+        return np.asarray(self.users.created_at < self.as_of, np.bool_)
+
+    @cached_property
+    def signed_up(self) -> Ints:
+        """created_at of the users in scope, µs."""
+        return self.users.created_at[self.in_scope]
+
+    @property
+    def last_day(self) -> int:
+        """as_of's day: that of the last µs before it, in days since the epoch."""
+        return (self.as_of - 1) // DAY
+
+    @cached_property
+    def authors(self) -> pd.DataFrame:
+        """One row per posting user, by position: posts, words, first_post_at, last_post_at, active_days."""
+        days = pd.DataFrame(self.author_days)
+        return days.groupby("author", sort=True).agg(
+            posts=("posts", "sum"),
+            words=("words", "sum"),
+            first_post_at=("first_post_at", "min"),
+            last_post_at=("last_post_at", "max"),
+            active_days=("day", "size"),
+        )
+
+
+def as_report(report: Report, columns: Mapping[str, Any]) -> pa.Table:
+    """The columns as the report's contract has them: names, order and types. Instants come as µs, days as days."""
+    arrays = [_typed(columns[field.name], field.type) for field in report.schema]
+    return pa.Table.from_arrays(arrays, schema=report.schema)
+
+
+def _typed(values: Any, kind: pa.DataType) -> pa.Array:
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return values.cast(kind)
+    values = np.asarray(values)
+    if pa.types.is_date32(kind):
+        return pa.array(values.astype(np.int32)).cast(kind)
+    if pa.types.is_timestamp(kind):
+        return pa.array(values.astype(np.int64)).cast(kind)
+    # NaN is how numpy says that there is no value.
+    return pa.array(values, kind, from_pandas=True)
+
+
+def share(part: Any, whole: Any) -> Floats:
+    """part / whole; NaN, which becomes null, where whole is 0."""
+    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole != 0)
+
+
+def month_of(micros: Ints) -> Ints:
+    """Months since January 1970."""
+    return np.asarray(micros.view("datetime64[us]").astype("datetime64[M]").astype(np.int64), np.int64)
+
+
+def first_day_of(months: Ints) -> Ints:
+    """The first day of a month, in days since the epoch."""
+    return np.asarray(months.view("datetime64[M]").astype("datetime64[D]").astype(np.int64), np.int64)
+
+
+def micros(instant: datetime) -> int:
+    """Whole µs since the epoch."""
+    return int(pd.Timestamp(instant).as_unit("us").value)

@@ -1,0 +1,110 @@
+"""The kept users, as far as posts need them: no personal data, some 60 bytes a user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from tasks.contracts import ARROW_TYPES, USERS, Table
+
+Int64s = npt.NDArray[np.int64]
+UInt64s = npt.NDArray[np.uint64]
+
+_HEX = np.zeros(256, np.uint8)
+_HEX[list(b"0123456789abcdef")] = np.arange(16)
+_UUID_DIGITS = np.array([i for i in range(36) if i not in (8, 13, 18, 23)])
+
+
+def index_schema(table: Table = USERS) -> pa.Schema:
+    """id, created_at, status, is_duplicate and has_email of each kept user, in the order of the ids."""
+    return pa.schema(
+        [
+            pa.field("id", ARROW_TYPES[table.key.kind]),
+            pa.field("created_at", pa.timestamp("us", tz="UTC")),
+            pa.field("status", pa.string()),
+            pa.field("is_duplicate", pa.bool_()),
+            pa.field("has_email", pa.bool_()),
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class UserIndex:
+    """Kept users in the order of their ids; a user's position in it stands for the user in the partial tables."""
+
+    table: pa.Table
+
+    @classmethod
+    def load(cls, path: Path) -> UserIndex:
+        with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
+            return cls(reader.read_all())
+
+    def save(self, path: Path) -> None:
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, self.table.schema) as writer:
+            writer.write_table(self.table)
+
+    @property
+    def size(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def created_at(self) -> Int64s:
+        """µs since the epoch."""
+        created: Int64s = self.table["created_at"].cast(pa.int64()).to_numpy()
+        return created
+
+    def positions(self, ids: pa.Array) -> Int64s:
+        """Where each id stands in the index; −1 for null and for what is not there."""
+        if not self.size:
+            return np.full(len(ids), -1, np.int64)
+        lookup, words = self._lookup, _words(ids)
+        found = np.asarray(lookup.index.get_indexer(pd.Index(lookup.mix(words))), np.int64)
+        # Different ids may share a mixed word: only equal words count.
+        found[(lookup.words[found] != words).any(axis=1)] = -1
+        if ids.null_count:
+            found[ids.is_null().to_numpy(zero_copy_only=False)] = -1
+        return found
+
+    @cached_property
+    def _lookup(self) -> _Lookup:
+        words = _words(self.table["id"].combine_chunks())
+        for factor in range(0x9E3779B97F4A7C15, 2**64, 2):
+            lookup = _Lookup(words, np.uint64(factor))
+            if lookup.index.is_unique:
+                return lookup
+        raise AssertionError("unreachable: some factor tells all ids apart")
+
+
+@dataclass(frozen=True)
+class _Lookup:
+    """A hash index over ids that are one or two 64-bit words, mixed into one."""
+
+    words: UInt64s
+    factor: np.uint64
+
+    @cached_property
+    def index(self) -> pd.Index[int]:
+        return pd.Index(self.mix(self.words))
+
+    def mix(self, words: UInt64s) -> UInt64s:
+        if words.shape[1] == 1:
+            return words[:, 0]
+        high = words[:, 0] * self.factor
+        return np.asarray((high ^ (high >> np.uint64(29))) * self.factor + words[:, 1], np.uint64)
+
+
+def _words(ids: pa.Array) -> UInt64s:
+    """Ids as 64-bit words: (n, 1) of a bigint, (n, 2) of a uuid in its lower-case form of 36 characters."""
+    if pa.types.is_integer(ids.type):
+        return np.asarray(ids.fill_null(0).to_numpy(zero_copy_only=False), np.int64).view(np.uint64).reshape(-1, 1)
+    filled = ids.fill_null("00000000-0000-0000-0000-000000000000") if ids.null_count else ids
+    start = np.frombuffer(filled.buffers()[1], np.int32)[filled.offset] if len(filled) else 0
+    text = np.frombuffer(filled.buffers()[2], np.uint8)[start : start + 36 * len(filled)] if len(filled) else b""
+    digits = _HEX[np.frombuffer(text, np.uint8).reshape(-1, 36)[:, _UUID_DIGITS]]
+    return np.ascontiguousarray(digits[:, ::2] << 4 | digits[:, 1::2]).view(">u8").astype(np.uint64)
