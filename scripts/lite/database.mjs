@@ -90,8 +90,11 @@ export async function reloadOnNotify(connection) {
   await connection.driver.listen('pgrst', () => loadSchema(connection).catch((error) => console.error('reload:', error.message)));
 }
 
-/** As on the hosted platform: the API roles may use the schemas and tables of Storage; row-level security decides. */
+/** As on the hosted platform: the API roles may use the schemas and tables of Storage; row-level security decides.
+ *  Granted once, with the schema: what the owner revokes later stays revoked. */
 export async function grantStorage(connection) {
+  const { rows } = await sql`select has_schema_privilege('service_role', 'storage', 'usage') as granted`.execute(connection.kysely);
+  if (rows[0].granted) return;
   await sql.raw(`
     grant usage on schema auth, storage to anon, authenticated, service_role;
     grant all on storage.objects, storage.buckets to anon, authenticated, service_role;

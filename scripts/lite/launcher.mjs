@@ -41,13 +41,19 @@ function stopOnSignal(server, connection) {
   for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, stop);
 }
 
-const connection = connect(settings);
-const app = build(connection);
-await app.init();
-await app.ensureSystemSchema(); // the schemas auth and storage; idempotent
-await grantStorage(connection);
-await loadSchema(connection);
-await reloadOnNotify(connection);
-const server = await listen(app, settings);
-stopOnSignal(server, connection);
-console.log(`ready on port ${settings.port} after ${Math.round(process.uptime() * 1000)} ms`);
+async function start() {
+  const connection = connect(settings);
+  const app = build(connection);
+  await app.init();
+  await app.ensureSystemSchema(); // the schemas auth and storage; idempotent
+  await grantStorage(connection);
+  await loadSchema(connection);
+  await reloadOnNotify(connection);
+  stopOnSignal(await listen(app, settings), connection);
+  console.log(`ready on port ${settings.port} after ${Math.round(process.uptime() * 1000)} ms`);
+}
+
+await start().catch((error) => {
+  console.error(`could not start: ${error.message}`);
+  process.exit(1);
+});

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from scripts.local_stack.errors import StackError
 from scripts.local_stack.stack import Stack, down, find, reset, status, up
+from tasks.errors import PipelineError
 
 DEFAULT_HOME = Path("data/local/stack")
 
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with console.status("Looking at the stack") as line:
             return int(options.run(options, lambda text: line.update(f"{text} …")))
-    except StackError as error:
+    except PipelineError as error:
         console.print("[bold red]error:[/] ", end="")
         console.print(str(error), markup=False)
         return 1

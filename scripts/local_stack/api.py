@@ -65,14 +65,17 @@ def _npm_ci() -> None:
         )
 
 
-def start(home: Home, state: State) -> None:
+def start(home: Home, state: State, say: Callable[[str], None]) -> None:
     """Start it unless it runs with these very settings and answers. Returns when it answers."""
     settings = _settings(home, state)
     log = home.log(NAME)
     if processes.running(home.pid_file(NAME)):
-        if home.launcher_settings.exists() and home.launcher_settings.read_text() == settings and answers(state):
+        if not _port_answers(home):
+            processes.kill(home.pid_file(NAME))  # a process that hangs does not hear a request to stop
+        elif home.launcher_settings.read_text() == settings:
             return
         stop(home)
+    say("Starting REST, Auth and Storage")
     require_free(state.api_port, "--api-port")
     home.write_private(home.launcher_settings, settings)
     written = log.stat().st_size if log.exists() else 0
@@ -92,18 +95,25 @@ def stop(home: Home) -> bool:
 
 def answers(state: State) -> bool:
     """Whether it answers a ping within five seconds."""
-    return _ask(state, "GET", "/_system/ping")
+    return _ask("GET", state.api_port, "/_system/ping")
+
+
+def _port_answers(home: Home) -> bool:
+    try:
+        port = json.loads(home.launcher_settings.read_text())["port"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return _ask("GET", port, "/_system/ping")
 
 
 def reload_schema(state: State) -> None:
     """Make it see tables and functions that are new, before this returns."""
-    if not _ask(state, "POST", "/_system/reload"):
+    if not _ask("POST", state.api_port, "/_system/reload", state.secret_key):
         raise StackError("The API did not read the database's schema again.", remedy="Run `down`, then `up`.")
 
 
-def _ask(state: State, method: str, path: str) -> bool:
-    headers = {"apikey": state.secret_key}
-    request = urllib.request.Request(f"http://127.0.0.1:{state.api_port}{path}", method=method, headers=headers)
+def _ask(method: str, port: int, path: str, key: str = "") -> bool:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method, headers={"apikey": key})
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has no business here
     try:
         with opener.open(request, timeout=5) as response:

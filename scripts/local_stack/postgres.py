@@ -51,6 +51,7 @@ def start(home: Home, state: State, say: Callable[[str], None]) -> None:
     if not home.cluster.exists():
         say("Making the database")
         _initialise(home, state, account)
+    say("Starting PostgreSQL")
     _launch(home, state, account)
     _ensure_roles(home, state)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,8 +11,6 @@ from scripts.local_stack import api, postgres, processes
 from scripts.local_stack.home import Home
 from scripts.local_stack.state import State, load, settle
 
-DEMO_USERS = 20_000
-DEMO_POSTS = 200_000
 Say = Callable[[str], None]
 
 
@@ -93,10 +89,8 @@ def up(
         place.require_space()
         state = settle(place, api_port=api_port, db_port=db_port, max_rows=max_rows)
         api.install(say)
-        say("Starting PostgreSQL")
         postgres.start(place, state, say)
-        say("Starting REST, Auth and Storage")
-        api.start(place, state)
+        api.start(place, state, say)
         _prepare(state, empty=empty, say=say)
     return _describe(place, state)
 
@@ -147,18 +141,33 @@ def _stop(place: Home) -> bool:
 
 def _prepare(state: State, *, empty: bool, say: Say) -> None:
     """The source tables, the migrations and the demo data: each only where it is missing."""
-    if importlib.util.find_spec("scripts.migrations") is None:
-        return
-    migrations = importlib.import_module("scripts.migrations")
+    # Imported here: `down` and `status` need neither the contracts nor the generator.
+    from scripts.migrations import create_source_tables, migrate
+    from tasks.contracts import USERS
+
     url = state.url(postgres.OWNER, state.owner_password)
-    migrations.create_source_tables(url)
-    applied = migrations.migrate(url)
+    create_source_tables(url)
+    applied = migrate(url)
     if applied:
         say(f"Applied {len(applied)} migrations")
         api.reload_schema(state)
-    if not empty and not postgres.query(url, "select 1 from public.users limit 1"):
-        say(f"Loading {DEMO_USERS:,} users and {DEMO_POSTS:,} posts")
-        importlib.import_module("data.demo").load(url, users=DEMO_USERS, posts=DEMO_POSTS)
+    table = f'"{USERS.source_schema}"."{USERS.source}"'
+    if not empty and not postgres.query(url, f"select 1 from {table} limit 1"):  # noqa: S608 - our own contract
+        _load_demo(url, say)
+
+
+def _load_demo(url: str, say: Say) -> None:
+    from data.demo import load
+
+    said = [-1]
+
+    def progress(done: int, total: int) -> None:
+        tenth = 10 * done // total
+        if tenth > said[0]:
+            said[0] = tenth
+            say(f"Loading the demo data: {done:,} of {total:,} rows")
+
+    load(url, progress=progress)
 
 
 def _describe(place: Home, state: State) -> Stack:

@@ -55,24 +55,33 @@ def load(home: Home) -> State | None:
 def settle(home: Home, *, api_port: int | None, db_port: int | None, max_rows: int | None) -> State:
     """The state with what was asked for, written down. A port of 0 asks for a new free one; None keeps what is."""
     known = load(home)
-    state = known or State(api_port=_wanted(api_port), db_port=_wanted(db_port))
-    if api_port is not None and (known or api_port):
-        state = replace(state, api_port=_wanted(api_port))
-    if db_port is not None and (known or db_port):
-        state = replace(state, db_port=_wanted(db_port))
-    if max_rows is not None:
-        state = replace(state, max_rows=max_rows)
-    if state.api_port == state.db_port:
-        raise StackError(
-            f"Port {state.api_port} was given to both the API and the database.", remedy="Give two different ports."
-        )
+    state = known or State(api_port=api_port or free_port(), db_port=db_port or free_port())
+    state = replace(
+        state,
+        api_port=_asked(api_port, state.api_port),
+        db_port=_asked(db_port, state.db_port),
+        max_rows=state.max_rows if max_rows is None else max_rows,
+    )
+    _require_sound(state, known)
     if state != known:
         home.write_private(home.state, json.dumps(asdict(state), indent=2))
     return state
 
 
-def _wanted(port: int | None) -> int:
+def _asked(port: int | None, now: int) -> int:
+    if port is None:
+        return now
     return port or free_port()
+
+
+def _require_sound(state: State, known: State | None) -> None:
+    """Refuse before anything is written down or stopped."""
+    if state.api_port == state.db_port:
+        raise StackError(f"Port {state.api_port} cannot serve both API and database.", remedy="Give two ports.")
+    if state.api_port not in (known and known.api_port, known and known.db_port):
+        require_free(state.api_port, "--api-port")
+    if state.db_port not in (known and known.api_port, known and known.db_port):
+        require_free(state.db_port, "--db-port")
 
 
 def free_port() -> int:

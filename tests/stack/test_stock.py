@@ -35,7 +35,7 @@ def stock(probe: Stack) -> Iterator[httpx.Client]:
     )
     port = free_port()
     settings = Home.at(probe.home).launcher_settings
-    arguments = [api.node(), Path(__file__).with_name("stock.mjs"), api.SOURCE, settings, str(port)]
+    arguments = [*map(str, (api.node(), Path(__file__).with_name("stock.mjs"), api.SOURCE, settings, port))]
     headers = {"apikey": probe.service_key, "authorization": f"Bearer {probe.service_key}"}
     with (
         subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process,
