@@ -13,7 +13,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from tasks.contracts import REPORTS, Column, Report
+from tasks.contracts import REPORTS, Report
+from tasks.export import date_column
 
 AS_OF_WORDS = ("midnight", "now", "resume")
 AS_OF_PATTERN = r"^(midnight|now|resume|\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2}))?)$"
@@ -188,11 +189,6 @@ def report_named(name: str) -> Report:
         if report.name == name:
             return report
     raise ValueError(f"There is no report {name[:40]!r}; there are {', '.join(REPORT_NAMES)}.")
-
-
-def date_column(report: Report) -> Column | None:
-    """The column that a range of dates selects by: the first day or instant of the report; None when it has none."""
-    return next((c for c in report.columns if c.kind in ("date", "timestamptz")), None)
 
 
 class ExportForm(Form):

@@ -1,0 +1,67 @@
+"""The export: one report of the latest committed run, or a part of it, as a file with a signed link."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.forms import ExportForm, report_named
+from tasks.export import encode, export_path, select
+from tasks.read import read_report
+from tasks.run_page import size, table
+from tasks.settings import Settings, load_settings
+from tasks.storage import Bucket
+
+
+@flow(name="export", flow_run_name="export {options.report} as {options.format}")
+def export(options: ExportForm = ExportForm()) -> str | None:  # noqa: B008 - the form is frozen
+    """Export a report of the latest committed run, or some of its columns and days, as Parquet or CSV.
+
+    Args:
+        options: What to export.
+    """
+    settings = load_settings()
+    body, rows, columns = make_file(settings, options)
+    told = f"{options.report}: {rows:,} rows, {len(columns)} columns, {size(len(body))}"
+    get_run_logger().info("export %s", told)
+    if options.dry_run:
+        create_markdown_artifact(f"# Dry run\n\n{told}. Nothing was uploaded.", key="export")
+        return None
+    path, link = upload(settings, body, options)
+    show(link, path, told, options)
+    return path
+
+
+@task(name="make the file", cache_policy=NO_CACHE, persist_result=False)
+def make_file(settings: Settings, options: ExportForm) -> tuple[bytes, int, list[str]]:
+    """The bytes of the file, its rows and its columns."""
+    report = report_named(options.report)
+    whole = read_report(options.report, engine="arrow", settings=settings)
+    part = select(whole, report, columns=options.columns, first=options.date_from, last=options.date_to)
+    return encode(part, options.format), part.num_rows, part.column_names
+
+
+@task(name="upload", cache_policy=NO_CACHE, persist_result=False)
+def upload(settings: Settings, body: bytes, options: ExportForm) -> tuple[str, str]:
+    """Path in the bucket, and the signed link to it."""
+    path = export_path(options.report, options.format, at=datetime.now(UTC), unique=uuid.uuid4().hex[:8])
+    with Bucket(settings) as bucket:
+        bucket.store(path, body)
+        return path, bucket.sign([path], options.link_days * 86_400)[path]
+
+
+def show(link: str, path: str, told: str, options: ExportForm) -> None:
+    """The link on the run's page, and below it what the file is."""
+    until = datetime.now(UTC) + timedelta(days=options.link_days)
+    create_link_artifact(link, link_text=f"Download {options.report}.{options.format}", key="export-link")
+    facts = [("file", f"`{path}`"), ("holds", told), ("link works until", f"{until:%Y-%m-%d %H:%M} UTC")]
+    page = f"# [Download {options.report}.{options.format}]({link})\n\n{table('ll', ['', ''], facts)}"
+    create_markdown_artifact(f"{page}\n\nWhoever has the link can read the file.", key="export")
+
+
+if __name__ == "__main__":
+    export()

@@ -1,0 +1,57 @@
+"""A report, or a part of it, as one file: chosen columns and days, Parquet or CSV."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from tasks.contracts import Column, Report
+
+Format = Literal["parquet", "csv"]
+
+
+def date_column(report: Report) -> Column | None:
+    """The column that a range of days selects by: the report's first day or instant; None when it has none."""
+    return next((c for c in report.columns if c.kind in ("date", "timestamptz")), None)
+
+
+def select(
+    table: pa.Table, report: Report, *, columns: Sequence[str], first: date | None, last: date | None
+) -> pa.Table:
+    """The rows of the days from `first` to `last`, both included, and the columns asked for, in that order.
+
+    Either day may be None: no bound there. No columns means all. The schema's metadata is kept.
+    """
+    column = date_column(report)
+    if column is not None:
+        for bound, compare in ((first, pc.greater_equal), (last and last + timedelta(days=1), pc.less)):
+            if bound is not None:
+                table = table.filter(compare(table[column.name], _scalar(bound, column)))
+    return table.select(list(columns) or [c.name for c in report.columns])
+
+
+def _scalar(day: date, column: Column) -> pa.Scalar[Any]:
+    value = day if column.kind == "date" else datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return pa.scalar(value, column.field.type)
+
+
+def encode(table: pa.Table, form: Format) -> bytes:
+    """The file's bytes: Parquet with zstd, or CSV in UTF-8 with a header and instants in ISO form."""
+    sink = io.BytesIO()
+    if form == "parquet":
+        pq.write_table(table, sink, compression="zstd")
+    else:
+        pyarrow.csv.write_csv(table, sink)
+    return sink.getvalue()
+
+
+def export_path(report: str, form: Format, *, at: datetime, unique: str) -> str:
+    """A new path in the bucket, by the day of the export, so that retention can find old ones."""
+    return f"exports/date={at.astimezone(UTC):%Y-%m-%d}/{report}-{at.astimezone(UTC):%H%M%S}-{unique}.{form}"
