@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -36,7 +36,7 @@ def retention(cohorts: pd.DataFrame, *, as_of: datetime) -> Figure:
     labels = [f"{month:%b %Y}  ·  {sizes[month]:,}" for month in shares.index]
     axes.set_yticks(range(len(labels)), labels)
     axes.set_xlabel("months since sign-up")
-    axes.set_title("Month of sign-up · users", fontsize=9.5, color=QUIET, x=-0.005, ha="right")
+    axes.set_title("sign-up  ·  users", fontsize=9.5, color=QUIET, x=-0.008, ha="right")
     return figure
 
 
@@ -80,7 +80,7 @@ def _map_axes(figure: Figure) -> tuple[Axes, Axes]:
 
 def _draw_shares(axes: Axes, bar: Axes, shares: pd.DataFrame) -> None:
     values = shares.to_numpy(dtype=float)
-    norm = PowerNorm(0.7, vmin=0, vmax=max(float(np.nanmax(values)), 0.01))
+    norm = Normalize(0, max(float(np.nanmax(values)), 0.01))
     image = axes.imshow(np.ma.masked_invalid(values), cmap=HEAT, norm=norm, aspect="auto")
     columns = values.shape[1]
     axes.set_xticks(range(0, columns, 1 if columns <= 14 else 2))
@@ -107,7 +107,7 @@ def posting_hours(hours: pd.DataFrame) -> Figure:
         height=4.9,
     )
     cells = figure.add_gridspec(
-        2, 2, width_ratios=(1, 0.13), height_ratios=(0.24, 1), left=0.105, right=0.965, top=top_of(figure, gap=1.1),
+        2, 2, width_ratios=(1, 0.13), height_ratios=(0.24, 1), left=0.105, right=0.945, top=top_of(figure, gap=1.1),
         bottom=0.125, wspace=0.03, hspace=0.06,
     )  # fmt: skip
     axes = figure.add_subplot(cells[1, 0])

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from tasks.charts.style import HEAT, QUIET, bare, card, ink_on, nothing, percent, top_of
+from tasks.charts.style import HEAT, QUIET, bare, card, ink_on, nothing, percent, plural, top_of
 from tasks.manifest import instant
 
 RUNS = 12
@@ -29,15 +29,15 @@ def data_quality(runs: Sequence[Mapping[str, Any]]) -> Figure:
     latest = shares.iloc[:, -1]
     table, rule = latest.index[int(latest.argmax())]
     figure = card(
-        f"Data quality: {rule} met most, {percent(latest.max())} of {table}"
+        f"Data quality: {rule} met most rows, {percent(latest.max())} of {table}"
         if latest.max()
         else "Data quality: no rule met a row",
-        f"Share of rows that each rule rejected, changed or flagged, in the last {shares.shape[1]} runs by as_of (UTC)",
-        height=1.75 + 0.31 * len(shares),
+        "Share of rows that each rule rejected, changed or flagged, by the as_of (UTC) of "
+        f"the last {plural(shares.shape[1], 'run')}",
+        height=1.93 + 0.31 * len(shares),
     )
-    axes = figure.add_axes(
-        (0.245, 0.5 / figure.get_figheight(), 0.73, top_of(figure, gap=1.0) - 0.5 / figure.get_figheight())
-    )
+    bottom = 0.68 / figure.get_figheight()
+    axes = figure.add_axes((0.245, bottom, 0.73, top_of(figure, gap=1.0) - bottom))
     _draw(axes, shares)
     return figure
 

@@ -97,6 +97,11 @@ def short(value: float) -> str:
     return f"{value:.10g}"
 
 
+def plural(number: float, noun: str) -> str:
+    """A count with its noun: 1 user, 2,000 users."""
+    return f"{number:,.0f} {noun}{'' if number == 1 else 's'}"
+
+
 def percent(share: float) -> str:
     """A share as a percentage with two meaningful digits: 31 %, 4.2 %, 0.03 %."""
     value = share * 100

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from scripts.local_stack import Stack
 from tasks.contracts import (
@@ -85,7 +88,7 @@ def clean_users(rng: Generator, ids: list[str]) -> pa.Table:
     """Cleaned users, sorted by id."""
     rows = len(ids)
     created = _instants(rng, rows)
-    return pa.table(
+    return _table(
         {
             "id": ids,
             "name": _some(rng, [f"Person {i}" for i in range(rows)], 0.9),
@@ -97,7 +100,7 @@ def clean_users(rng: Generator, ids: list[str]) -> pa.Table:
             "updated_at": created,
             "row_hash": [hashlib.md5(i.encode()).hexdigest() for i in ids],
         },
-        schema=USERS.clean_schema,
+        USERS.clean_schema,
     )
 
 
@@ -105,7 +108,7 @@ def clean_posts(rng: Generator, ids: list[str], users: list[str]) -> pa.Table:
     """Cleaned posts, sorted by id, of months in no order."""
     rows = len(ids)
     created = _instants(rng, rows)
-    return pa.table(
+    return _table(
         {
             "id": ids,
             "user_id": [users[i] for i in rng.integers(0, len(users), rows)] if rows else [],
@@ -118,7 +121,7 @@ def clean_posts(rng: Generator, ids: list[str], users: list[str]) -> pa.Table:
             "updated_at": created,
             "row_hash": [hashlib.md5(i.encode()).hexdigest() for i in ids],
         },
-        schema=POSTS.clean_schema,
+        POSTS.clean_schema,
     )
 
 
@@ -128,14 +131,16 @@ def reports(rng: Generator, users: list[str]) -> dict[Report, pa.Table]:
     new = rng.poisson(np.linspace(5, 20, days))
     made = rng.poisson(np.linspace(20, 90, days))
     authors = np.minimum(made, rng.poisson(np.linspace(8, 40, days)))
-    weekly, monthly = authors * 3 + 2, authors * 6 + 4
-    daily = {
+    weekly, monthly = (_rolling(authors, window) * share // 100 + 1 for window, share in ((7, 45), (28, 30)))
+    weekly = np.maximum(weekly, authors)
+    monthly = np.maximum(monthly, weekly)
+    daily: dict[str, object] = {
         "date": [FIRST_DAY + timedelta(days=i) for i in range(days)],
         "new_users": new, "posts": made, "authors": authors, "new_authors": new // 2, "words": made * 50,
         "authors_7d": weekly, "authors_28d": monthly, "stickiness": authors / monthly,
         "total_users": new.cumsum(), "total_posts": made.cumsum(),
     }  # fmt: skip
-    tables = {
+    tables: dict[Report, Any] = {
         USER_STATISTICS: _statistics(int(new.sum()), int(made.sum())),
         DAILY_ACTIVITY: daily,
         AUTHOR_ACTIVITY: _authors(rng, users),
@@ -143,7 +148,7 @@ def reports(rng: Generator, users: list[str]) -> dict[Report, pa.Table]:
         POST_STATISTICS: _hours(rng),
         DATA_QUALITY: _quality(rng),
     }
-    return {report: pa.table(columns, schema=report.schema) for report, columns in tables.items()}
+    return {report: _table(columns, report.schema) for report, columns in tables.items()}
 
 
 def empty_reports() -> dict[Report, pa.Table]:
@@ -165,6 +170,14 @@ def empty_reports() -> dict[Report, pa.Table]:
 def _statistics(users: int, posts: int) -> dict[str, list[object]]:
     row: dict[str, object] = {c.name: 1 for c in USER_STATISTICS.columns}
     return {k: [v] for k, v in (row | {"as_of": AS_OF, "total_users": users, "total_posts": posts}).items()}
+
+
+def _table(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    return pa.table(dict(columns), schema=schema)
+
+
+def _rolling(values: NDArray[np.int64], window: int) -> NDArray[np.int64]:
+    return np.convolve(values, np.ones(window, dtype=np.int64))[: len(values)]
 
 
 def _authors(rng: Generator, users: list[str]) -> dict[str, object]:
@@ -216,7 +229,7 @@ def _uuids(rng: Generator, rows: int) -> list[str]:
     return sorted(f"{t[:8]}-{t[8:12]}-{t[12:16]}-{t[16:20]}-{t[20:]}" for t in texts)
 
 
-def _instants(rng: Generator, rows: int) -> pa.Array:
+def _instants(rng: Generator, rows: int) -> Any:
     first = int(datetime(2025, 6, 1, tzinfo=UTC).timestamp()) * 1_000_000
     last = int(AS_OF.timestamp()) * 1_000_000
     return pa.array(rng.integers(first, last, rows), pa.timestamp("us", tz="UTC"))
