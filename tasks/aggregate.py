@@ -48,7 +48,7 @@ def read_report_spool(workspace: Workspace, report: Report) -> pa.Table:
 
 
 def headline(workspace: Workspace) -> dict[str, int | float | None]:
-    """The row of user_statistics but as_of, and the kept rows out of scope: `users_after_as_of`, `posts_after_as_of`."""
+    """The row of user_statistics but as_of, and the kept rows out of scope: users_after_as_of, posts_after_as_of."""
     row: dict[str, int | float | None] = (
         read_report_spool(workspace, USER_STATISTICS).drop_columns("as_of").to_pylist()[0]
     )

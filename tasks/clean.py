@@ -95,7 +95,7 @@ def clean_posts(
     progress: Progress = lambda done, total: None,
     total: int | None = None,
 ) -> CleanCounts:
-    """Clean the posts, after the users: spools clean/posts and rejects/posts, the partial tables, counts and samples."""
+    """Clean the posts, after the users: spools clean/posts, rejects/posts, the partial tables, counts and samples."""
     users = UserIndex.load(workspace.partials / "user_index.arrow")
     stage = _Stage.begin(workspace, POSTS, POSTS_RULES, lambda done: progress(done, total))
     facts = Facts(POSTS, latest=to_micros(began) + GRACE, users=users)

@@ -51,7 +51,9 @@ def _hashable(array: pa.Array, column: Column) -> pa.Array:
 def _connection() -> duckdb.DuckDBPyConnection:
     """One connection per thread, without extensions: nothing is fetched, nothing touches the disk."""
     if not hasattr(_LOCAL, "connection"):
-        options = {"threads": "1", "autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
-        _LOCAL.connection = duckdb.connect(":memory:", config=options)
+        _LOCAL.connection = duckdb.connect(
+            ":memory:",
+            config={"threads": 1, "autoinstall_known_extensions": False, "autoload_known_extensions": False},
+        )
     connection: duckdb.DuckDBPyConnection = _LOCAL.connection
     return connection

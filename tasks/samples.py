@@ -16,10 +16,8 @@ from tasks.rules.common import value_as_text
 SAMPLES = 5
 _LONGEST = 60
 # Characters that a reader would not see, or that would change what stands beside them.
-_UNSEEN = frozenset(
-    [*range(0x20), *range(0x7F, 0xA1), 0x1680, *range(0x2000, 0x2010), *range(0x2028, 0x2030)]
-    + [0x205F, *range(0x2060, 0x2070), 0x3000, 0xFEFF]
-)
+_UNSEEN_RANGES = ((0, 0x20), (0x7F, 0xA1), (0x1680, 0x1681), (0x2000, 0x2010), (0x2028, 0x2030), (0x205F, 0x2070))
+_UNSEEN = frozenset({0x3000, 0xFEFF, *(code for first, end in _UNSEEN_RANGES for code in range(first, end))})
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -84,7 +83,8 @@ def _typed(values: Any, kind: pa.DataType) -> pa.Array:
 def share(part: Any, whole: Any) -> Floats:
     """part / whole; NaN, which becomes null, where whole is 0."""
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole != 0)
+    shares: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole != 0)
+    return shares
 
 
 def month_of(micros: Ints) -> Ints:
@@ -95,8 +95,3 @@ def month_of(micros: Ints) -> Ints:
 def first_day_of(months: Ints) -> Ints:
     """The first day of a month, in days since the epoch."""
     return np.asarray(months.view("datetime64[M]").astype("datetime64[D]").astype(np.int64), np.int64)
-
-
-def micros(instant: datetime) -> int:
-    """Whole µs since the epoch."""
-    return int(pd.Timestamp(instant).as_unit("us").value)

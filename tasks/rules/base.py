@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,8 @@ from tasks.contracts import Table
 from tasks.rules.text import differs
 from tasks.user_index import UserIndex
 
-Frame = pa.RecordBatch
+Frame: TypeAlias = pa.RecordBatch
+Describe: TypeAlias = Callable[[Frame], tuple[pa.Array, pa.Array, pa.Array]]
 Action = Literal["rejected", "changed", "flagged"]
 
 
@@ -69,7 +70,7 @@ class Reject:
     name: str
     description: str
     offends: Callable[[Frame, Facts], pa.Array]
-    describe: Callable[[Frame], tuple[pa.Array, pa.Array, pa.Array]]
+    describe: Describe
     action: Action = field(default="rejected", init=False)
 
 
@@ -101,7 +102,7 @@ def run_rules(
         frame = step.after
         if isinstance(rule, Reject) and step.affected.any():
             frame = frame.filter(pa.array(~step.affected))
-            rejects.append(rejected_rows(step, facts.table))
+            rejects.append(rejected_rows(rule, step, facts.table))
     if not rejects:
         return frame, None
     return frame, pa.concat_tables(rejects).sort_by("_row").drop_columns("_row")
@@ -128,14 +129,12 @@ def changed_rows(before: Frame, after: Frame, table: Table) -> npt.NDArray[np.bo
     return changed
 
 
-def rejected_rows(step: Step, table: Table) -> pa.Table:
+def rejected_rows(rule: Reject, step: Step, table: Table) -> pa.Table:
     """The offending rows as `etl_rejects` keeps them, and `_row`, their position in the batch."""
-    assert_reject = step.rule
     frame = step.before.filter(pa.array(step.affected))
-    column, came, expected = assert_reject.describe(frame)  # type: ignore[union-attr]
-    constant = [pa.array([value] * frame.num_rows, pa.string()) for value in (table.name, step.rule.name)]
+    column, came, expected = rule.describe(frame)
     key = pc.fill_null(frame[table.key.name].cast(pa.string()), "null")
-    arrays = [constant[0], key, constant[1], column, came, expected, frame["_row"]]
+    arrays = [constant(frame, table.name), key, constant(frame, rule.name), column, came, expected, frame["_row"]]
     return pa.Table.from_arrays(arrays, names=["table", "key", "rule", "column", "came", "expected", "_row"])
 
 
@@ -153,12 +152,7 @@ def as_mask(values: pa.Array) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def no_rows(frame: Frame) -> pa.Array:
-    """A mask that marks nothing."""
-    return pa.array(np.zeros(frame.num_rows, np.bool_))
-
-
-def constant(frame: Frame, value: Any) -> pa.Array:
+def constant(frame: Frame, value: str) -> pa.Array:
     """A text for each row of the frame."""
     return pa.array([value] * frame.num_rows, pa.string())
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.contracts import Column, Table
-from tasks.rules.base import Change, Facts, Frame, Reject, as_mask, constant, no_rows, with_column
+from tasks.rules.base import Change, Describe, Facts, Frame, Reject, as_mask, constant, with_column
 from tasks.rules.text import clean_texts
 
 GRACE = 86_400_000_000  # µs by which a clock may be ahead of the database's
@@ -92,7 +92,7 @@ def fill_updated_at(frame: Frame, facts: Facts) -> Frame:
     return with_column(frame, "updated_at", pc.if_else(right, updated, created))
 
 
-def describe_column(name: str, expected: str):  # type: ignore[no-untyped-def]
+def describe_column(name: str, expected: str) -> Describe:
     """What a rejecting rule says of its rows: one column, its value as text, and what was expected there."""
 
     def describe(frame: Frame) -> tuple[pa.Array, pa.Array, pa.Array]:
@@ -138,6 +138,5 @@ __all__ = [
     "UPDATED_BEFORE_CREATED",
     "describe_column",
     "describe_invalid",
-    "no_rows",
     "value_as_text",
 ]

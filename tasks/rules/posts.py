@@ -1,4 +1,4 @@
-"""The rules for posts, in their order. `_author` is the author's position among the kept users, null when there is none."""
+"""The rules for posts, in their order. `_author` is the author's position among the kept users, null without one."""
 
 from __future__ import annotations
 

@@ -58,14 +58,14 @@ def _suspects(array: pa.Array, cleaning: Cleaning) -> Mask:
     found |= np.diff(offsets) == 0
     if array.null_count:
         found &= array.is_valid().to_numpy(zero_copy_only=False)
-    return found
+    return np.asarray(found, np.bool_)
 
 
 def _is_control(data: Bytes, cleaning: Cleaning) -> Mask:
     control = np.asarray(data < 0x20, np.bool_)
     if cleaning == "block":
         control &= (data != 0x09) & (data != 0x0A)
-    return control | (data == 0x7F)
+    return np.asarray(control | (data == 0x7F), np.bool_)
 
 
 def _clean_all(texts: pa.Array, cleaning: Cleaning, *, keep_empty: bool) -> pa.Array:

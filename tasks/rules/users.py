@@ -81,8 +81,8 @@ USERS_RULES: tuple[Rule, ...] = (
     Change("lowercase_email", "A–Z in the e-mail become a–z.", lowercase_email),
     Change(
         "invalid_email",
-        "The e-mail becomes null unless it has the shape of one: no white space, one @, something before it, two labels "
-        "joined by a dot after it, at most 254 characters.",
+        "The e-mail becomes null unless it has the shape of one: no white space, one @, something before it, two "
+        "labels joined by a dot after it, at most 254 characters.",
         drop_invalid_email,
     ),
     Change(
