@@ -7,7 +7,7 @@ same figures without a database. Orphans: the tables have a foreign key, so an o
 rejected.
 """
 
-from data.demo.load import load, make_tables
+from data.demo.fill import load, make_tables
 from data.demo.plan import DemoCounts, RuleFigures, TableFigures, expected_counts
 
 __all__ = ["DemoCounts", "RuleFigures", "TableFigures", "expected_counts", "load", "make_tables"]

@@ -11,7 +11,7 @@ from datetime import datetime
 from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 
-from data.demo.load import POSTS, SEED, USERS, load
+from data.demo.fill import POSTS, SEED, USERS, load
 from data.demo.plan import DemoCounts, expected_counts
 from tasks.errors import PipelineError
 
