@@ -83,6 +83,11 @@ class Settings(BaseSettings):
     row_group_rows: int = Field(default=100_000, ge=1, le=1_000_000)
     keep_days: int = Field(default=30, ge=1)
 
+    # Reading reports
+    cache_dir: Path = Field(
+        default=Path("~/.cache/supabase-nightly"), description="Where `tasks.read` keeps what it downloaded."
+    )
+
     # Schedule and alerts
     cron: str = "0 3 * * *"
     timezone: str = "UTC"

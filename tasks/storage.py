@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -195,15 +195,25 @@ class Bucket:
         return {str(link["path"]): str(link["signedURL"]) for link in signed if not link["error"]}
 
 
-def each(settings: Settings, work: Callable[[Bucket, T], R], items: Iterable[T]) -> Iterator[R]:
-    """Results of `work` on each item, as they come, with `settings.writers` clients at once.
+def each(
+    settings: Settings,
+    work: Callable[[Bucket, T], R],
+    items: Sequence[T],
+    *,
+    key: str | None = None,
+    access_token: str | None = None,
+) -> Iterator[R]:
+    """Results of `work` on each item, as they come, with up to `settings.writers` clients at once.
 
     The first error ends it: what has not started does not start.
     """
+    clients = min(settings.writers, len(items))
+    if not clients:
+        return
     with ExitStack() as stack:
         free: SimpleQueue[Bucket] = SimpleQueue()
-        for _ in range(settings.writers):
-            free.put(stack.enter_context(Bucket(settings)))
+        for _ in range(clients):
+            free.put(stack.enter_context(Bucket(settings, key=key, access_token=access_token)))
 
         def run(item: T) -> R:
             bucket = free.get()
@@ -212,7 +222,7 @@ def each(settings: Settings, work: Callable[[Bucket, T], R], items: Iterable[T])
             finally:
                 free.put(bucket)
 
-        pool = stack.enter_context(ThreadPoolExecutor(settings.writers, thread_name_prefix="storage"))
+        pool = stack.enter_context(ThreadPoolExecutor(clients, thread_name_prefix="storage"))
         futures = [pool.submit(run, item) for item in items]
         try:
             for future in as_completed(futures):
