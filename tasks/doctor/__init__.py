@@ -10,19 +10,23 @@ from tasks.errors import ConfigurationError
 from tasks.settings import load_settings
 
 UPLOAD = "upload"
-CHECKS: tuple[tuple[str, Check], ...] = (
+# What a run needs first; when one of these fails, the checks of the project would only say so again.
+FIRST: tuple[tuple[str, Check], ...] = (
     ("settings", machine.settings_make_sense),
     ("versions", machine.versions_are_pinned),
     ("disk", machine.disk_has_room),
-    ("service key", project.service_key_is_the_service),
-    ("public key", project.public_key_sees_nothing),
     ("postgres", postgres.address_is_right),
+    ("service key", project.service_key_is_the_service),
+)
+THEN: tuple[tuple[str, Check], ...] = (
+    ("public key", project.public_key_sees_nothing),
     ("sources", project.sources_are_whole),
     ("row cap", project.row_cap),
     ("bucket", bucket.bucket_is_private),
     (UPLOAD, bucket.upload_works),
     ("last run", project.last_run_is_fresh),
 )
+GATES = frozenset({"settings", "service key"})
 QUICK = {"retries": 0, "connect_timeout": 5.0, "read_timeout": 20.0}
 
 
@@ -34,7 +38,15 @@ def examine(*, transport: str = "auto", try_upload: bool = True) -> Iterator[Fin
     except ConfigurationError as error:
         yield Finding("settings", "fail", error.message, error.remedy)
         return
-    for name, check in CHECKS:
+    shut = False
+    for name, check in FIRST:
+        for finding in guarded(name, check, settings):
+            shut |= finding.level == "fail" and finding.check in GATES
+            yield finding
+    if shut:
+        yield Finding("project", "warn", "Not looked at further.", "Mend the above first, then start again.")
+        return
+    for name, check in THEN:
         if name != UPLOAD or try_upload:
             yield from guarded(name, check, settings)
 
@@ -50,4 +62,4 @@ def line(finding: Finding) -> str:
     return f"{MARKS[finding.level]} {finding.check:<17} {finding.what}{mend}"
 
 
-__all__ = ["CHECKS", "MARKS", "Finding", "examine", "line", "sound"]
+__all__ = ["MARKS", "Finding", "examine", "line", "sound"]
