@@ -1,0 +1,40 @@
+"""Reading `users` and `posts`: complete, exactly once, from REST or from Postgres.
+
+with open_source(settings) as source:
+    source.preflight([POSTS, USERS])
+    source.read(POSTS, workspace.spool("raw", "posts", POSTS.raw_schema))
+    source.read(USERS, workspace.spool("raw", "users", USERS.raw_schema))
+    source.reconcile(workspace)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+import httpx
+
+from tasks.settings import Settings
+from tasks.source.model import Preflight, Progress, Reconciled, Source, TableInfo, TableRead
+from tasks.source.rest import RestSource
+
+__all__ = ["Preflight", "Progress", "Reconciled", "Source", "TableInfo", "TableRead", "open_source"]
+
+
+@contextmanager
+def open_source(
+    settings: Settings, *, began: datetime | None = None, transport: httpx.BaseTransport | None = None
+) -> Iterator[Source]:
+    """The source on the transport that the settings choose; its connections are closed at the end.
+
+    began: of the run that is resumed. REST keeps it, with the ranges that were finished; Postgres reads afresh, at an
+    instant of its own. transport: what sends REST's requests, for tests.
+    """
+    if settings.resolved_transport == "rest":
+        yield RestSource(settings, began=began, transport=transport)
+        return
+    from tasks.source.postgres import PostgresSource  # the driver is large, and REST does without
+
+    with PostgresSource(settings) as source:
+        yield source

@@ -1,0 +1,131 @@
+"""The exact count as an alarm: where it differs from what was read, the range's keys are listed and accounted for.
+
+Writers may be at work all the time, so a difference alone proves nothing. Every key that is listed must have been
+read, be readable by its key, or be gone by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.contracts import ARROW_TYPES
+from tasks.errors import ReadError
+from tasks.source.api import KEYS_PER_REQUEST, Api
+from tasks.source.convert import quoted, select_list, to_arrow
+from tasks.source.mend import Bounds, keys_of, mend
+from tasks.source.model import TableInfo
+from tasks.source.pages import pages
+from tasks.source.ranges import KeyRange
+from tasks.workspace import Spool
+
+_LISTED_BYTES = 8 * 2**20
+_ASKED = 3  # times that a listed key is asked for: a row may be deleted and inserted again in between
+MOST_MISSING = 20_000  # more than this is no gap: the range is to be read again
+
+
+class TooManyMissing(Exception):
+    """So many keys of a range were not read that it is better read again."""
+
+
+def prove(api: Api, info: TableInfo, within: KeyRange, spool: Spool, rows: int, bounds: Bounds) -> str:
+    """Hold a range that was read against the exact count, and mend it where that rings.
+
+    Returns what was found: `counted`, `not counted` (the server cannot tell in time) or `listed`.
+    ReadError when a listed key cannot be read.
+    """
+    total = api.count(info.table, within)
+    if total is None or total == rows:
+        return "not counted" if total is None else "counted"
+    missing, extra = _differences(api, info, within, spool)
+    found = _found_or_gone(api, info, missing)
+    vanished = _without(extra, fetch_by_keys(api, info, extra))
+    mend(spool, info.table.key.name, found, vanished, bounds)
+    return "listed"
+
+
+def fetch_by_keys(api: Api, info: TableInfo, keys: pa.Array) -> pa.Table:
+    """The rows of these keys that exist now, in the raw schema."""
+    batches = [
+        to_arrow(rows, info) for rows in _answers(api, info, keys, select_list(info), "rows asked for by key") if rows
+    ]
+    return pa.Table.from_batches(batches, schema=info.table.raw_schema)
+
+
+def _answers(api: Api, info: TableInfo, keys: pa.Array, columns: str, what: str) -> Iterator[list[Any]]:
+    """Pages of the rows with these keys. A page that the server's row cap cuts is asked for again without what came."""
+    table = info.table
+    name = f"{table.source_schema}.{table.source}, {what}"
+    for start in range(0, len(keys), KEYS_PER_REQUEST):
+        wanted = sorted(keys[start : start + KEYS_PER_REQUEST].to_pylist())
+        while wanted:
+            rows = api.send(api.among(api.select(table, columns), table, wanted), name).rows
+            yield rows
+            if not rows:
+                break
+            wanted = [key for key in wanted if key > rows[-1][table.key.name]]
+
+
+def _differences(api: Api, info: TableInfo, within: KeyRange, spool: Spool) -> tuple[pa.Array, pa.Array]:
+    """Keys that are listed and were not read, and keys that were read and are not listed."""
+    key = info.table.key
+    kind, read = ARROW_TYPES[key.kind], keys_of(spool, within.index, key.name)
+    pending, missing, extra = pa.array([], kind), [pa.array([], kind)], [pa.array([], kind)]
+    for listed in _listed(api, info, within):
+        while not len(pending) or pc.less(pending[-1], listed[-1]).as_py():
+            following = next(read, None)
+            if following is None:
+                break
+            pending = pa.concat_arrays([pending, following])
+        here = pending.filter(pc.less_equal(pending, listed[-1]))
+        pending = pending.slice(len(here))
+        missing.append(_without(listed, here))
+        extra.append(_without(here, listed))
+        if sum(map(len, missing)) > MOST_MISSING:
+            raise TooManyMissing
+    return pa.concat_arrays(missing), pa.concat_arrays([*extra, pending, *read])
+
+
+def _listed(api: Api, info: TableInfo, within: KeyRange) -> Iterator[pa.Array]:
+    key = info.table.key
+
+    def make(rows: list[Any]) -> pa.RecordBatch:
+        return pa.RecordBatch.from_struct_array(pa.array(rows, pa.struct([(key.name, ARROW_TYPES[key.kind])])))
+
+    for batch in pages(api, info, within, _key_alone(info), make, _LISTED_BYTES):
+        yield batch.column(0)
+
+
+def _without(keys: pa.Array, others: pa.Array | pa.Table) -> pa.Array:
+    values = others.column(0).combine_chunks() if isinstance(others, pa.Table) else others
+    return keys.filter(pc.invert(pc.is_in(keys, value_set=values)))
+
+
+def _found_or_gone(api: Api, info: TableInfo, missing: pa.Array) -> pa.Table:
+    """The rows of the missing keys; ReadError for keys that stay listed, but have no row to give."""
+    found = info.table.raw_schema.empty_table()
+    for _ in range(_ASKED):
+        found = pa.concat_tables([found, fetch_by_keys(api, info, missing)])
+        missing = _still_listed(api, info, _without(missing, found))
+        if not len(missing):
+            return found
+    raise ReadError(
+        f"{info.table.source_schema}.{info.table.source}: {len(missing)} rows are listed by their keys but cannot be "
+        "read. The read is not complete; nothing was published.",
+        remedy="Start the run again; if it stays, look for a proxy or cache in front of the API.",
+    )
+
+
+def _still_listed(api: Api, info: TableInfo, keys: pa.Array) -> pa.Array:
+    key = info.table.key
+    listed = [
+        row[key.name] for rows in _answers(api, info, keys, _key_alone(info), "keys listed again") for row in rows
+    ]
+    return pa.array(listed, ARROW_TYPES[key.kind])
+
+
+def _key_alone(info: TableInfo) -> str:
+    return f"{info.table.key.name}:{quoted(info.table.key.source_name)}"

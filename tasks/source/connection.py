@@ -1,0 +1,100 @@
+"""Connections to Postgres by ADBC, set up for reading, with errors of ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pyarrow as pa
+from adbc_driver_manager import Error
+from adbc_driver_manager import dbapi as manager
+from adbc_driver_postgresql import dbapi
+
+from tasks.errors import AccessError, PipelineError, ServiceUnavailable
+from tasks.retry import classify
+from tasks.settings import Settings
+from tasks.source.select import quoted
+
+APPLICATION = "supabase-nightly"
+Connection = manager.Connection
+_REFUSED = re.compile(
+    r"password authentication failed|role \".*\" does not exist|database \".*\" does not exist|no pg_hba\.conf entry"
+    r"|SSL|certificate|Tenant or user not found|authentication",
+)
+_SQLSTATE = re.compile(r"SQLSTATE:? (\w{5})")
+_SAID = re.compile(r"(?:ERROR|FATAL|PANIC):\s+([^\n]+)")
+
+
+@contextmanager
+def connect(settings: Settings) -> Iterator[Connection]:
+    """A connection that reads as the settings' role. Errors inside come out as errors of ours.
+
+    TLS is as the URL says. Everything else is set by statements, which the session pooler passes on too.
+    """
+    with translated():
+        connection = dbapi.connect(settings.supabase_db_url.get_secret_value(), autocommit=True)
+        try:
+            _set_up(connection, settings)
+            yield connection
+        finally:
+            with suppress(Exception):  # a connection that broke cannot be closed well
+                connection.close()
+
+
+def _set_up(connection: Connection, settings: Settings) -> None:
+    execute(connection, f"set application_name = '{APPLICATION}'")
+    execute(connection, f"set statement_timeout = '{settings.statement_timeout}s'")
+    execute(connection, "set idle_in_transaction_session_timeout = 0")  # the snapshot's holder waits for the readers
+    execute(connection, "set timezone = 'UTC'")
+    if settings.db_role:
+        execute(connection, f"set role {quoted(settings.db_role)}")
+
+
+def execute(connection: Connection, statement: str) -> None:
+    """Run a statement that returns no rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+def scalar(connection: Connection, query: str) -> Any:
+    """The one value that a query returns."""
+    with connection.cursor() as cursor:
+        cursor.execute(query)
+        row = cursor.fetchone()
+        return row[0] if row else None
+
+
+def batches(connection: Connection, query: str, *, nbytes: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a query as they come, in batches of about `nbytes` bytes."""
+    with connection.cursor() as cursor:
+        cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(nbytes)})
+        cursor.execute(query)
+        with cursor.fetch_record_batch() as reader:
+            yield from reader
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """The driver's errors as errors of ours, without statements, addresses or values."""
+    try:
+        yield
+    except (Error, pa.ArrowException, OSError) as error:
+        raise explained(error) from None
+
+
+def explained(error: Exception) -> PipelineError | Exception:
+    """The error of ours for one of the driver, or of a stream of it that broke off."""
+    text = str(error)
+    said = _SAID.search(text)
+    found = _SQLSTATE.search(text)
+    code = getattr(error, "sqlstate", None) or (found.group(1) if found else None)
+    if code:
+        return classify(0, code, said.group(1) if said else "the database refused")
+    if _REFUSED.search(text):
+        return AccessError(
+            f"The database refused the connection ({said.group(1) if said else 'TLS'}).".replace('"', ""),
+            remedy="Look at the user, the password, the database and sslmode in SUPABASE_DB_URL, and at ETL_DB_ROLE.",
+        )
+    return ServiceUnavailable(f"The connection to the database failed ({type(error).__name__}).")

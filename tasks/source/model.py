@@ -1,0 +1,90 @@
+"""What a source is, and what it tells: the same on both transports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from tasks.contracts import Column, Table
+from tasks.settings import Transport
+from tasks.workspace import Spool, Workspace
+
+Progress = Callable[[int, int | None], None]
+
+
+def no_progress(rows_done: int, rows_total: int | None) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """What the preflight found of one table: its columns' types by source name, and the planner's estimate of rows."""
+
+    table: Table
+    types: dict[str, str]
+    rows: int
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The contract's source columns that the source has, in the contract's order."""
+        return tuple(c for c in self.table.source_columns if c.source_name in self.types)
+
+    def type_of(self, column: Column) -> str:
+        return self.types[column.source_name]
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """The database's clock (UTC) and the role that reads, and each table by the contract's name."""
+
+    clock: datetime
+    role: str
+    tables: dict[str, TableInfo]
+
+
+@dataclass(frozen=True, slots=True)
+class TableRead:
+    """One table, read whole. bytes: of the Arrow batches. seconds: of this run's reading. how: in words, for people."""
+
+    table: str
+    rows: int
+    bytes: int
+    seconds: float
+    ranges: int
+    resumed_ranges: int
+    how: str
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.rows / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What became of posts whose author was not among the users read; the rest of them are orphans indeed."""
+
+    asked: int = 0
+    posts_gone: int = 0
+    posts_changed: int = 0
+    users_added: int = 0
+
+
+class Source(Protocol):
+    """Where `users` and `posts` come from. Posts are read first, users after."""
+
+    transport: Transport
+
+    @property
+    def began(self) -> datetime:
+        """The database's clock when reading began (UTC); known after the preflight."""
+
+    def preflight(self, tables: Sequence[Table]) -> Preflight:
+        """Prove that the tables can be read whole. PreflightError, AccessError or ConfigurationError when not."""
+
+    def read(self, table: Table, spool: Spool, *, progress: Progress = no_progress) -> TableRead:
+        """Read a whole table into its spool, in key order. ReadError when that cannot be proved complete."""
+
+    def reconcile(self, workspace: Workspace) -> Reconciled:
+        """Ask again for would-be orphans and their authors, and mend the two raw spools."""

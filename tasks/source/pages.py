@@ -1,0 +1,87 @@
+"""Keyset pages over one key range: the server's row cap is found, never assumed, and only an empty page ends a range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.errors import ServiceUnavailable
+from tasks.source.api import STATEMENT_TIMEOUT, Answer, Api, PageTooLarge
+from tasks.source.batches import require_rising
+from tasks.source.convert import quoted
+from tasks.source.model import TableInfo
+from tasks.source.ranges import Key, KeyRange
+
+FIRST_ROWS = 1_000  # what a hosted project gives in one answer, unless it is set otherwise
+_CALM = 8  # good pages after a halving before a page may grow again
+
+
+class PageSize:
+    """How many rows to ask for next, between 1 and `ceiling`, so that a body stays well below `most` bytes."""
+
+    def __init__(self, ceiling: int, most: int) -> None:
+        self.rows = min(ceiling, FIRST_ROWS)
+        self._ceiling, self._most = ceiling, most
+        self._largest = 0
+        self._calm = 0
+
+    def learn(self, answer: Answer) -> None:
+        """Take in a page that came: grow while bodies are small, shrink before they are too large."""
+        received = len(answer.rows)
+        self._largest = max(self._largest, received)
+        self._calm -= self._calm > 0
+        fitting = max(1, self._most * received // (2 * max(1, answer.size)))
+        if not self._calm:
+            self.rows = max(1, min(self._ceiling, 2 * self.rows, fitting))
+
+    def halve(self) -> bool:
+        """Ask for half of what the server gives at most; False when it is one row already."""
+        if self.rows <= 1:
+            return False
+        most = min(self.rows, self._largest or self.rows)
+        self.rows, self._largest, self._calm = max(1, most // 2), 0, _CALM
+        return True
+
+
+def pages(
+    api: Api, info: TableInfo, within: KeyRange, columns: str, make: Callable[[list[Any]], pa.RecordBatch], most: int
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a range in key order, a batch a page.
+
+    columns: the select list. make: turns the rows of a page into a batch with the table's key in it.
+    most: bytes of one body, unless a single row is larger.
+    """
+    table, name = info.table, quoted(info.table.key.source_name)
+    size, after, number = PageSize(api.settings.page_rows, most), within.after, 0
+    while True:
+        what = f"{table.source_schema}.{table.source}, page {number + 1} of range {within.index + 1}"
+
+        def query(rows: int, after: Key | None = after) -> Any:
+            return api.within(api.select(table, columns), table, after, within.until).order(name).limit(rows)
+
+        answer = fetch(api, query, size, what, most)
+        if not answer.rows:
+            return
+        batch = make(answer.rows)
+        keys = batch.column(table.key.name)
+        require_rising(keys, KeyRange(within.index, after, within.until), what)
+        yield batch
+        after, number = keys[-1].as_py(), number + 1
+
+
+def fetch(api: Api, query: Callable[[int], Any], size: PageSize, what: str, most: int) -> Answer:
+    """One page. A statement timeout or a body too large halves it and goes on; a single row is taken as it is."""
+    while True:
+        smallest = size.rows <= 1
+        try:
+            answer = api.send(query(size.rows), what, most=None if smallest else most, halve=not smallest)
+        except PageTooLarge:
+            size.halve()
+        except ServiceUnavailable as error:
+            if smallest or error.code != STATEMENT_TIMEOUT or not size.halve():
+                raise
+        else:
+            size.learn(answer)
+            return answer

@@ -1,0 +1,119 @@
+"""What must be proved before the first row is read: an empty or partial view must never pass for an empty table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from tasks.contracts import Column, Kind, Table
+from tasks.errors import AccessError, ConfigurationError, PreflightError
+from tasks.source.model import Preflight, TableInfo
+
+FUNCTION = "etl_preflight"
+MISSING_FUNCTION = frozenset({"PGRST202", "42883"})
+_INTEGERS = frozenset({"bigint", "integer", "smallint"})
+ACCEPTED: dict[Kind, frozenset[str]] = {
+    "uuid": frozenset({"uuid"}),
+    "bigint": _INTEGERS,
+    "text": frozenset({"text", "character varying", "character", "name", "citext", "enum", "uuid"}),
+    "timestamptz": frozenset({"timestamp with time zone", "timestamp without time zone", "date"}),
+    "date": frozenset({"date"}),
+    "int": _INTEGERS,
+    "float": frozenset({"double precision", "real", "numeric", *_INTEGERS}),
+    "bool": frozenset({"boolean"}),
+}
+
+
+def request_of(tables: Sequence[Table]) -> list[dict[str, Any]]:
+    """The argument of `etl_preflight`."""
+    return [
+        {
+            "schema": t.source_schema,
+            "table": t.source,
+            "key": t.key.source_name,
+            "columns": [c.source_name for c in t.source_columns],
+        }
+        for t in tables
+    ]
+
+
+def sample_of(table: Table, parts: int) -> dict[str, Any]:
+    """The arguments of `etl_sample_keys`."""
+    return {
+        "p_schema": table.source_schema,
+        "p_table": table.source,
+        "p_key": table.key.source_name,
+        "p_parts": parts,
+    }
+
+
+def migrations_missing() -> ConfigurationError:
+    """The functions of supabase/migrations are not in the database."""
+    return ConfigurationError(
+        f"The database has no function {FUNCTION}: the migrations are not applied. Nothing was read.",
+        remedy="Run `make migrate`, or `supabase db push`.",
+    )
+
+
+def judge(answer: dict[str, Any], tables: Sequence[Table]) -> Preflight:
+    """Turn the answer of `etl_preflight` into what is known, or into the first reason not to read."""
+    role = str(answer["role"])
+    infos = {t.name: _judge_table(t, found, role) for t, found in zip(tables, answer["tables"], strict=True)}
+    clock = datetime.fromisoformat(answer["clock"]).astimezone(UTC)
+    return Preflight(clock, role, infos)
+
+
+def _judge_table(table: Table, found: dict[str, Any], role: str) -> TableInfo:
+    where = f"{table.source_schema}.{table.source}"
+    if not found["exists"]:
+        raise ConfigurationError(
+            f"There is no table {where}. Nothing was read.",
+            remedy="Name the source of the table in tasks/contracts.py.",
+        )
+    types = {name: kind.rpartition(".")[2] for name, kind in (found.get("columns") or {}).items()}
+    for column in table.source_columns:
+        _judge_column(column, types, where)
+    _judge_access(found, where, role)
+    _judge_key(found["key"], table.key, where)
+    return TableInfo(table, types, max(0, int(found["rows"])))
+
+
+def _judge_column(column: Column, types: dict[str, str], where: str) -> None:
+    kind = types.get(column.source_name)
+    if kind is None and not column.optional:
+        raise ConfigurationError(
+            f"{where} has no column {column.source_name}. Nothing was read.",
+            remedy="Name the column's source in tasks/contracts.py, or mark it optional there.",
+        )
+    if kind is not None and kind not in ACCEPTED[column.kind]:
+        raise ConfigurationError(
+            f"{where}.{column.source_name} is of type {kind}, and the contract says {column.kind}. Nothing was read.",
+            remedy="Give the column its kind in tasks/contracts.py.",
+        )
+
+
+def _judge_access(found: dict[str, Any], where: str, role: str) -> None:
+    if not found["schema_usable"] or found["unreadable"]:
+        columns = ", ".join(found["unreadable"])
+        raise AccessError(
+            f"The role {role} may not select from {where}{f' ({columns})' if columns else ''}. Nothing was read.",
+            remedy=f"grant select on {where} to {role};",
+        )
+    if found["row_filters"]:
+        raise PreflightError(
+            f"{where} would not be seen whole: {'; '.join(found['row_filters'])}. Nothing was read.",
+            remedy="Use the project's secret key (SUPABASE_SERVICE_KEY), or give the role a policy "
+            f"`for select to {role} using (true)` on every table that row-level security protects.",
+        )
+
+
+def _judge_key(state: dict[str, Any], key: Column, where: str) -> None:
+    problems = [
+        text for text, holds in (("unique", state["unique"]), ("free of nulls", state["not_null"])) if not holds
+    ]
+    if problems:
+        raise PreflightError(
+            f"{where}.{key.source_name} is not {' and '.join(problems)}, so it cannot be the key. Nothing was read.",
+            remedy="Name a primary key, or a unique column that is not null, as first column in tasks/contracts.py.",
+        )

@@ -1,0 +1,180 @@
+"""Reading over REST: adjoining key ranges, several at once, each proved complete before it counts as finished."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from queue import SimpleQueue
+
+import httpx
+import pyarrow as pa
+
+from tasks.contracts import Table
+from tasks.errors import AccessError, ConfigurationError, ReadError, RequestRefused
+from tasks.settings import Settings, Transport
+from tasks.source import preflight
+from tasks.source.alarm import TooManyMissing, fetch_by_keys, prove
+from tasks.source.api import Api
+from tasks.source.batches import bounded
+from tasks.source.convert import select_list, to_arrow
+from tasks.source.mend import Bounds
+from tasks.source.model import Preflight, Progress, Reconciled, TableInfo, TableRead, no_progress
+from tasks.source.pages import pages
+from tasks.source.parallel import Tally, elapsed, run
+from tasks.source.ranges import KeyRange, Plan, cuts_from, parts_for, source_of
+from tasks.source.reconcile import reconcile
+from tasks.workspace import Spool, Workspace, read_batches
+
+ROWS_PER_RANGE = 50_000
+_READS = 3  # of one range in which too many rows are missing
+_KEY_HELP = "SUPABASE_SERVICE_KEY must be the project's secret key (sb_secret_… or service_role)."
+
+
+class RestSource:
+    """The REST transport. began: of the run that is resumed, whose finished ranges stay as they are."""
+
+    transport: Transport = "rest"
+
+    def __init__(
+        self, settings: Settings, *, began: datetime | None = None, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self._settings, self._transport = settings, transport
+        self._began, self._infos = began, dict[str, TableInfo]()
+        self._page_bytes = max(2**20, settings.batch_bytes // 8)
+        self._bounds = Bounds(settings.batch_rows, max(2**16, settings.batch_bytes // settings.ranges))
+
+    @property
+    def began(self) -> datetime:
+        if self._began is None:
+            raise ConfigurationError("The preflight comes before reading.")
+        return self._began
+
+    def preflight(self, tables: Sequence[Table]) -> Preflight:
+        with self._api() as api:
+            try:
+                answer = api.rpc(preflight.FUNCTION, {"p_tables": preflight.request_of(tables)}, "preflight")
+            except RequestRefused as error:
+                raise _explained(error) from None
+        found = preflight.judge(answer, tables)
+        self._infos.update(found.tables)
+        self._began = self._began or found.clock
+        return found
+
+    def read(self, table: Table, spool: Spool, *, progress: Progress = no_progress) -> TableRead:
+        start, info = time.perf_counter(), self._info(table)
+        plan, kept = self._plan(info, spool)
+        tally = Tally(*_sizes(spool))
+        todo = [r for r in plan.ranges if r.index not in kept]
+        progress(tally.rows, info.rows)
+        outcomes = self._read_ranges(info, todo, spool, tally, progress)
+        how = _in_words(len(plan.ranges), self._settings.ranges, len(kept), Counter(outcomes))
+        rows, nbytes = _sizes(spool)
+        progress(rows, rows)
+        return TableRead(table.name, rows, nbytes, elapsed(start), len(plan.ranges), len(kept), how)
+
+    def reconcile(self, workspace: Workspace) -> Reconciled:
+        with self._api() as api:
+            return reconcile(workspace, lambda t, keys: fetch_by_keys(api, self._info(t), keys), self._bounds)
+
+    def _api(self) -> Api:
+        return Api(self._settings, transport=self._transport)
+
+    def _info(self, table: Table) -> TableInfo:
+        if table.name not in self._infos:
+            self.preflight([table])
+        return self._infos[table.name]
+
+    def _plan(self, info: TableInfo, spool: Spool) -> tuple[Plan, frozenset[int]]:
+        """The cuts, and which ranges are finished already: those of the run before, if it cut the same source."""
+        source = source_of(info, self._settings.supabase_url)
+        saved = Plan.load(spool)
+        if saved and saved.source == source:
+            return saved, frozenset(int(path.stem) for path in spool.files())
+        spool.clear()
+        plan = Plan(self._cuts(info), source)
+        plan.save(spool)
+        return plan, frozenset()
+
+    def _cuts(self, info: TableInfo) -> tuple[str | int, ...]:
+        parts = parts_for(info.rows, workers=self._settings.ranges, rows_per_range=ROWS_PER_RANGE)
+        if parts < 2:
+            return ()
+        table = info.table
+        with self._api() as api:
+            sample = api.rpc("etl_sample_keys", preflight.sample_of(table, parts), f"{table.name}, sampling keys")
+        return cuts_from(sample, table.key.kind)
+
+    def _read_ranges(
+        self, info: TableInfo, todo: Sequence[KeyRange], spool: Spool, tally: Tally, progress: Progress
+    ) -> list[str]:
+        apis: SimpleQueue[Api] = SimpleQueue()
+        workers = min(self._settings.ranges, len(todo))
+        made = [self._api() for _ in range(workers)]
+        for api in made:
+            api.retry = replace(api.retry, sleep=tally.pause)
+            apis.put(api)
+
+        def work(within: KeyRange) -> str:
+            api = apis.get()
+            try:
+                return self._read_range(api, info, within, spool, tally)
+            finally:
+                apis.put(api)
+
+        try:
+            return run(todo, work, tally, workers=workers, progress=progress, expected=info.rows)
+        finally:
+            for api in made:
+                api.close()
+
+    def _read_range(self, api: Api, info: TableInfo, within: KeyRange, spool: Spool, tally: Tally) -> str:
+        """Read a range aside, prove it, and only then put it among the finished ones."""
+        aside = Spool(spool.folder / "unproved", spool.schema)
+        for _ in range(_READS):
+            rows = aside.write(within.index, self._batches(api, info, within, tally))
+            try:
+                outcome = prove(api, info, within, aside, rows, self._bounds)
+            except TooManyMissing:
+                tally.add(-rows, 0)
+                continue
+            os.replace(aside.path(within.index), spool.path(within.index))
+            return outcome
+        raise ReadError(
+            f"{info.table.source_schema}.{info.table.source}, range {within.index + 1}: read {_READS} times, and each "
+            "time far fewer rows came than are listed. The read is not complete; nothing was published.",
+            remedy="Look for a proxy or cache in front of the API.",
+        )
+
+    def _batches(self, api: Api, info: TableInfo, within: KeyRange, tally: Tally) -> Iterator[pa.RecordBatch]:
+        read = pages(api, info, within, select_list(info), lambda rows: to_arrow(rows, info), self._page_bytes)
+        return bounded(tally.counted(read), rows=self._bounds.rows, nbytes=self._bounds.nbytes)
+
+
+def _explained(error: RequestRefused) -> Exception:
+    if error.code in preflight.MISSING_FUNCTION:
+        return preflight.migrations_missing()
+    if isinstance(error, AccessError):
+        error.remedy = error.remedy or _KEY_HELP
+    return error
+
+
+def _sizes(spool: Spool) -> tuple[int, int]:
+    """Rows and bytes of the finished ranges."""
+    sizes = [(b.num_rows, b.nbytes) for path in spool.files() for b in read_batches(Path(path))]
+    return sum(rows for rows, _ in sizes), sum(nbytes for _, nbytes in sizes)
+
+
+def _in_words(ranges: int, at_once: int, kept: int, outcomes: Counter[str]) -> str:
+    parts = [f"REST, {ranges} key ranges, up to {at_once} at once"]
+    if kept:
+        parts.append(f"{kept} finished ranges of the earlier run kept")
+    if outcomes["listed"]:
+        parts.append(f"{outcomes['listed']} listed again, because the count differed")
+    if outcomes["not counted"]:
+        parts.append(f"{outcomes['not counted']} not counted in time")
+    return "; ".join(parts)
