@@ -121,10 +121,8 @@ def _found_or_gone(api: Api, info: TableInfo, missing: pa.Array) -> pa.Table:
 
 def _still_listed(api: Api, info: TableInfo, keys: pa.Array) -> pa.Array:
     key = info.table.key
-    listed = [
-        row[key.name] for rows in _answers(api, info, keys, _key_alone(info), "keys listed again") for row in rows
-    ]
-    return pa.array(listed, ARROW_TYPES[key.kind])
+    answers = _answers(api, info, keys, _key_alone(info), "keys listed again")
+    return pa.array([row[key.name] for rows in answers for row in rows], ARROW_TYPES[key.kind])
 
 
 def _key_alone(info: TableInfo) -> str:

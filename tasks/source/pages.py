@@ -1,4 +1,4 @@
-"""Keyset pages over one key range: the server's row cap is found, never assumed, and only an empty page ends a range."""
+"""Keyset pages over one key range. The server's row cap is found, never assumed; only an empty page ends a range."""
 
 from __future__ import annotations
 

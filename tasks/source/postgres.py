@@ -6,12 +6,12 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from types import TracebackType
+from typing import Any
 
 import pyarrow as pa
 
 from tasks.contracts import Table
-from tasks.errors import AccessError, PipelineError, ReadError, RequestRefused
+from tasks.errors import AccessError, PipelineError, ReadError, RequestRefused, TransientError
 from tasks.retry import Retry
 from tasks.settings import Settings, Transport
 from tasks.source import preflight
@@ -46,9 +46,7 @@ class PostgresSource:
     def __enter__(self) -> PostgresSource:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
 
     def _close(self) -> None:
@@ -63,9 +61,7 @@ class PostgresSource:
     def preflight(self, tables: Sequence[Table]) -> Preflight:
         argument = _text(json.dumps(preflight.request_of(tables)))
         try:
-            answer = self._retry().call(
-                lambda: self._instant().call(preflight.FUNCTION, f"{argument}::jsonb"), "preflight"
-            )
+            answer = self._retry().call(lambda: self._call(preflight.FUNCTION, f"{argument}::jsonb"), "preflight")
         except RequestRefused as error:
             raise _explained(error) from None
         found = preflight.judge(answer, tables)
@@ -103,6 +99,15 @@ class PostgresSource:
             self._snapshot = self._retry().call(lambda: Snapshot(self._settings), "connecting to the database")
         return self._snapshot
 
+    def _call(self, function: str, *arguments: str) -> Any:
+        """A SQL function, in a new snapshot when the connection that held the last one broke."""
+        self._snapshot = self._snapshot or Snapshot(self._settings)
+        try:
+            return self._snapshot.call(function, *arguments)
+        except TransientError:
+            self._close()
+            raise
+
     def _retry(self) -> Retry:
         return Retry.of(self._settings)
 
@@ -137,10 +142,13 @@ class PostgresSource:
         parts = parts_for(info.rows, workers=self._settings.ranges, rows_per_range=2**62)
         if parts < 2:
             return ()
-        arguments = preflight.sample_of(info.table, parts)
-        sample = snapshot.call(
-            "etl_sample_keys", *(_text(v) if isinstance(v, str) else str(v) for v in arguments.values())
+        arguments = (
+            _text(v) if isinstance(v, str) else str(v) for v in preflight.sample_of(info.table, parts).values()
         )
+        try:
+            sample = snapshot.call("etl_sample_keys", *arguments)
+        except TransientError:
+            raise SnapshotLost from None
         return cuts_from(sample, info.table.key.kind)
 
     def _ask(self, table: Table, keys: pa.Array) -> pa.Table:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Plan:
     @property
     def ranges(self) -> tuple[KeyRange, ...]:
         edges = (None, *self.cuts, None)
-        return tuple(KeyRange(i, after, until) for i, (after, until) in enumerate(zip(edges, edges[1:], strict=False)))
+        return tuple(KeyRange(i, after, until) for i, (after, until) in enumerate(pairwise(edges)))
 
     def save(self, spool: Spool) -> None:
         """Write it beside the spool's files, atomically."""
@@ -75,7 +76,7 @@ def cuts_from(sample: Sequence[str], kind: Kind) -> tuple[Key, ...]:
         keys: set[Key] = {int(s) if kind == "bigint" else str(UUID(s)) for s in sample}
     except ValueError:
         raise ReadError(f"A sampled key is not a {kind}. Nothing was read.") from None
-    return tuple(sorted(keys))  # type: ignore[type-var]
+    return tuple(sorted(keys))
 
 
 def source_of(info: TableInfo, server: str) -> str:
