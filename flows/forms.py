@@ -169,6 +169,12 @@ class BackfillForm(Form):
         last = self.last_day or _yesterday()
         return self.first_day or last, last
 
+    @property
+    def label(self) -> str:
+        """The range, for the name of the run."""
+        first, last = self.span()
+        return f"{first}" if first == last else f"{first} to {last}"
+
     def days(self) -> list[date]:
         """Every day asked for, oldest first."""
         first, last = self.span()

@@ -1,0 +1,85 @@
+"""The backfill: reports for past days, oldest first, each told from today's rows. It resumes where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, time, timedelta
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.forms import BackfillForm
+from flows.outcome import RunRequest
+from flows.pipeline import run_pipeline
+from tasks.database import open_database
+from tasks.ledger import Ledger
+from tasks.manifest import HISTORICAL_NOTE
+from tasks.run_page import table
+from tasks.settings import Settings, load_settings
+
+LEDGER_ROWS = 100_000
+
+
+@flow(name="backfill", flow_run_name="backfill {options.label}")
+def backfill(options: BackfillForm = BackfillForm()) -> list[str]:  # noqa: B008 - the form is frozen
+    """Publish reports for a range of past days, oldest first; days that are published already are skipped.
+
+    Args:
+        options: Which days.
+    """
+    wanted = options.days()
+    done = set() if options.redo else published_days(load_settings())
+    days = [day for day in wanted if day not in done]
+    get_run_logger().info("backfill %d days asked for, %d of them to do", len(wanted), len(days))
+    if options.dry_run:
+        show(options, {day: "to do" if day in days else "done before" for day in wanted})
+        return []
+    return run_days(options, days, skipped=[day for day in wanted if day in done])
+
+
+def run_days(options: BackfillForm, days: list[date], *, skipped: Iterable[date]) -> list[str]:
+    """One run of the pipeline a day; the page lists each as soon as it has ended. Returns their paths in the bucket."""
+    state = dict.fromkeys(skipped, "done before") | dict.fromkeys(days, "not begun")
+    paths = []
+    try:
+        for day in days:
+            state[day] = "failed"
+            path = run_day.with_options(name=f"{day}")(options, day)
+            state[day] = f"`{path}`"
+            paths.append(path)
+    finally:
+        show(options, state)
+    return paths
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def run_day(options: BackfillForm, day: date) -> str:
+    """The reports of one day: as_of is the midnight with which it ended. Returns the run's path in the bucket."""
+    outcome = run_pipeline(RunRequest(as_of=as_of_day(day).isoformat(), transport=options.transport))
+    return str(outcome.run_path)
+
+
+def as_of_day(day: date) -> datetime:
+    """The instant, exclusive, that whole days up to and with this one speak of."""
+    return datetime.combine(day + timedelta(days=1), time(), UTC)
+
+
+def published_days(settings: Settings) -> set[date]:
+    """Days that a committed run speaks of, by the ledger: those with an as_of at the midnight after them."""
+    with open_database(settings) as database:
+        rows = Ledger(database, settings).runs(LEDGER_ROWS, status="committed", kind="run")
+    instants = [datetime.fromisoformat(row["as_of"]).astimezone(UTC) for row in rows if row["as_of"]]
+    return {instant.date() - timedelta(days=1) for instant in instants if instant.time() == time()}
+
+
+def show(options: BackfillForm, state: dict[date, str]) -> None:
+    """The days and what became of each, on the run's page."""
+    rows = [(day.isoformat(), word) for day, word in sorted(state.items())]
+    title = "# Dry run: nothing was written" if options.dry_run else "# Backfill"
+    page = f"{title}\n\n> {HISTORICAL_NOTE}\n\n{table('ll', ['day', 'run'], rows)}"
+    create_markdown_artifact(page, key="backfill", description="The days of this backfill.")
+
+
+if __name__ == "__main__":
+    backfill()
