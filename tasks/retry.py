@@ -73,7 +73,7 @@ def parse_retry_after(value: str | None) -> float | None:
         return None
 
 
-def network_error(error: httpx.TransportError) -> ServiceUnavailable:
+def network_error(error: httpx.RequestError) -> ServiceUnavailable:
     """The error of ours for a connection that failed, timed out or broke off."""
     return ServiceUnavailable(f"The connection failed ({type(error).__name__}).")
 
@@ -114,15 +114,15 @@ class Retry:
     def _once(self, request: Callable[[], T]) -> T:
         try:
             return request()
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.DecodingError) as error:  # the second: a packed body cut short
             raise network_error(error) from None
 
     def _pause(self, attempt: int, error: TransientError) -> float:
-        wanted: float | None = getattr(error, "retry_after", None)
-        if wanted is not None:
-            return wanted
+        """Seconds to wait: never less than the server asked for, and not the same for all who wait."""
         ceiling = min(MAX_PAUSE, self.base * 2.0**attempt)
-        return ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - jitter needs no secrecy
+        jittered = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - jitter needs no secrecy
+        wanted: float | None = getattr(error, "retry_after", None)
+        return jittered if wanted is None else wanted + min(jittered, self.base)
 
 
 E = TypeVar("E", bound=TransientError | RequestRefused)
