@@ -290,3 +290,20 @@ class DoctorForm(Form):
         **_field(1, "Try an upload", "Upload a file of a few bytes to the bucket, read it back and delete it again."),
     )
     strict: bool = Field(False, **_field(2, "Strict", "Warnings fail the run too."))
+
+
+class RetentionForm(Form):
+    """How long published files stay."""
+
+    dry_run: bool = Field(False, **_field(0, "Dry run", "List what would be removed and why; remove nothing."))
+    keep_days: int | None = Field(
+        None,
+        **_field(
+            1,
+            "Days to keep",
+            "Every run of so many days stays whole; of older ones the last of each month, without the files that name "
+            "user ids. Empty takes the setting ETL_KEEP_DAYS (30).",
+        ),
+        ge=1,
+        le=3_650,
+    )

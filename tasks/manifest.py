@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -64,7 +64,7 @@ class RunFacts(Protocol):
     @property
     def run_id(self) -> Any: ...
     @property
-    def as_of(self) -> datetime: ...
+    def as_of(self) -> datetime | None: ...
     @property
     def as_of_mode(self) -> str: ...
     @property
@@ -115,6 +115,7 @@ def manifest_bytes(
     files: Iterable[FileEntry],
     counts: Mapping[str, Any],
     *,
+    as_of: datetime,
     began: datetime,
     transport: str,
     code_version: str,
@@ -122,9 +123,9 @@ def manifest_bytes(
     """The manifest of a run as JSON: the same run gives the same bytes."""
     manifest: dict[str, Any] = {
         "format": FORMAT,
-        "run": run_path(run.run_id, run.as_of),
+        "run": run_path(run.run_id, as_of),
         "run_id": str(run.run_id),
-        "as_of": instant(run.as_of).isoformat(),
+        "as_of": instant(as_of).isoformat(),
         "as_of_mode": run.as_of_mode,
         "began": instant(began).isoformat(),
         "historical": run.historical,
@@ -156,6 +157,14 @@ def pointer_bytes(manifest: Mapping[str, Any], sha256: str) -> bytes:
             "began": manifest["began"],
         }
     )
+
+
+def thinned_bytes(manifest: Mapping[str, Any], removed: Collection[str], *, at: datetime) -> bytes:
+    """The manifest of a run whose files that name user ids are gone: it says which they were and when."""
+    before = manifest.get("removed", {}).get("files", [])
+    left = [entry for entry in manifest["files"] if entry["path"] not in removed]
+    gone = {"at": instant(at).isoformat(), "files": sorted({*before, *removed})}
+    return to_json({**manifest, "files": left, "removed": gone})
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:

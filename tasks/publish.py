@@ -52,12 +52,14 @@ def publish(
     counts: JSON-able figures of the run. progress: bytes stored, and bytes in all. Called again for the same run, it
     finds what is there already. PublishError, or a transient error, names the file; the pointer is untouched.
     """
-    path = run_path(run.run_id, run.as_of)
+    as_of, began = _instants(workspace, run)
+    path = run_path(run.run_id, as_of)
     body = manifest_bytes(
         run,
         files,
         counts,
-        began=_began(workspace, run),
+        as_of=as_of,
+        began=began,
         transport=settings.resolved_transport,
         code_version=code_version,
     )
@@ -75,11 +77,13 @@ def publish(
     return Manifest(f"{path}/{MANIFEST}", sha256_of(body))
 
 
-def _began(workspace: Workspace, run: RunFacts) -> datetime:
-    began = run.began or workspace.facts().get("began")
-    if not isinstance(began, datetime | str):
-        raise PublishError("The run does not know when its reading began, so its manifest cannot say it.")
-    return instant(began)
+def _instants(workspace: Workspace, run: RunFacts) -> tuple[datetime, datetime]:
+    """as_of and began of a run, from the ledger's knowledge or its folder's."""
+    facts = workspace.facts()
+    as_of, began = run.as_of or facts.get("as_of"), run.began or facts.get("began")
+    if not isinstance(as_of, datetime | str) or not isinstance(began, datetime | str):
+        raise PublishError("The run does not know its as_of or when its reading began, so no manifest can say it.")
+    return instant(as_of), instant(began)
 
 
 def move_pointer(settings: Settings, run_path: str, manifest_sha256: str) -> bool:

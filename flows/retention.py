@@ -1,0 +1,75 @@
+"""The retention: what is past its time leaves the bucket. `python -m flows.retention --dry-run` only lists it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.forms import RetentionForm
+from tasks.database import open_database
+from tasks.ledger import Ledger
+from tasks.retention import Action, retain
+from tasks.run_page import table
+from tasks.settings import Settings, load_settings
+
+LEDGER_ROWS = 1_000
+WORDS = {"keep": "stays", "thin": "**loses user ids**", "remove": "**goes**"}
+
+
+@flow(name="retention", flow_run_name="retention, dry run: {options.dry_run}")
+def retention(options: RetentionForm = RetentionForm()) -> dict[str, int]:  # noqa: B008 - the form is frozen
+    """Remove published files that are past their time.
+
+    - Every run of the last **30 days** (`ETL_KEEP_DAYS`) stays whole.
+    - Of older runs the **last of each month** stays, without the files that name user ids; its manifest says so.
+    - What `latest.json` names stays as it is, and a run at work is not touched.
+    - What a run left half published goes after a day, and exports go with the runs.
+
+    A dry run lists all of this and removes nothing.
+
+    Args:
+        options: How long files stay, and whether to remove or only to list.
+    """
+    actions = clean_up(load_settings(), options)
+    counts = {verb: sum(action.verb == verb for action in actions) for verb in WORDS}
+    get_run_logger().info("retention %s", told(counts, dry_run=options.dry_run))
+    create_markdown_artifact(page(actions, counts, dry_run=options.dry_run), key="retention")
+    return counts
+
+
+@task(name="clean up the bucket", cache_policy=NO_CACHE, persist_result=False)
+def clean_up(settings: Settings, options: RetentionForm) -> list[Action]:
+    """What was done, or in a dry run would be, with each run in the bucket."""
+    with open_database(settings) as database:
+        ledger = Ledger(database, settings).runs(LEDGER_ROWS)
+    return retain(settings, ledger, now=datetime.now(UTC), keep_days=options.keep_days, dry_run=options.dry_run)
+
+
+def told(counts: dict[str, int], *, dry_run: bool) -> str:
+    """The outcome in one sentence."""
+    would = "would go" if dry_run else "went"
+    return f"{counts['keep']} runs stay as they are, {counts['thin']} keep aggregates only, {counts['remove']} {would}."
+
+
+def page(actions: Sequence[Action], counts: dict[str, int], *, dry_run: bool) -> str:
+    """All actions as Markdown, removals first."""
+    order = ("remove", "thin", "keep")
+    rows = [
+        (WORDS[action.verb], f"`{action.path}`", action.why)
+        for action in sorted(actions, key=lambda action: (order.index(action.verb), action.path))
+    ]
+    head = "# Dry run: nothing was removed\n\n" if dry_run else "# Retention\n\n"
+    return f"{head}{told(counts, dry_run=dry_run)}\n\n{table('lll', ['', 'run', 'why: it …'], rows)}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Remove published files that are past their time.")
+    parser.add_argument("--dry-run", action="store_true", help="list what would go; remove nothing")
+    parser.add_argument("--keep-days", type=int, help="days that every run stays; ETL_KEEP_DAYS by default")
+    arguments = parser.parse_args()
+    retention(RetentionForm(dry_run=arguments.dry_run, keep_days=arguments.keep_days))
