@@ -7,18 +7,24 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from tasks.manifest import FileEntry
+
 Figure = int | float | None
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """as_of: `now`, `midnight`, `resume` or an ISO instant. scheduled: what `midnight` is the midnight of."""
+    """as_of: `now`, `midnight`, `resume` or an ISO instant. scheduled: what `midnight` is the midnight of.
+
+    historical: publish reports only, whatever the as_of.
+    """
 
     as_of: str = "now"
     transport: Literal["auto", "rest", "postgres"] = "auto"
     accept: frozenset[str] = frozenset()
     dry_run: bool = False
     scheduled: datetime | None = None
+    historical: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,7 @@ class RunOutcome:
     quality: Sequence[Mapping[str, Any]]
     stages: Mapping[str, Mapping[str, float]]
     run_path: str | None = None
+    files: Sequence[FileEntry] = field(default_factory=tuple)
     last: Mapping[str, Any] | None = None
     notes: Sequence[str] = field(default_factory=tuple)
 

@@ -24,11 +24,10 @@ logger = logging.getLogger(__name__)
 class StageRun(Protocol):
     """What a stage needs of a run, apart from its own business."""
 
-    seconds: dict[str, float]
-
     @property
     def folder(self) -> Path: ...
-    def enter(self, stage: str) -> None: ...
+    def enter(self, title: str) -> None: ...
+    def leave(self, title: str, seconds: float) -> None: ...
 
 
 def stage(title: str) -> Callable[[Callable[Concatenate[Any, Meter, P], R]], Callable[Concatenate[Any, P], R]]:
@@ -50,7 +49,7 @@ def stage(title: str) -> Callable[[Callable[Concatenate[Any, Meter, P], R]], Cal
             except Exception as error:  # noqa: BLE001 - whatever it is, its text may hold data: see `unexpected`
                 raise unexpected(title, error, run.folder) from None
             finally:
-                run.seconds[title] = round(time.monotonic() - began, 3)
+                run.leave(title, time.monotonic() - began)
 
         vars(run_stage).pop("__wrapped__")  # Prefect reads the signature: `progress` is no parameter
         as_task = task(name=title, cache_policy=NO_CACHE, persist_result=False)

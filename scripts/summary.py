@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -26,7 +26,15 @@ def show(outcome: RunOutcome, project: str, console: Console | None = None) -> N
     """Print rows by table, the headline figures, time by stage, and how to read a report."""
     console = console or Console()
     title = f"{outcome.status} · as of {outcome.as_of:%Y-%m-%d %H:%M} UTC · {project} over {outcome.transport}"
-    parts = [_rows(outcome), Text(), _figures(outcome), Text(), _stages(outcome), Text(), _where(outcome)]
+    parts: list[RenderableType] = [
+        _rows(outcome),
+        Text(),
+        _figures(outcome),
+        Text(),
+        _stages(outcome),
+        Text(),
+        _where(outcome),
+    ]
     notes = [Text(f"! {note}", style="yellow") for note in outcome.notes]
     console.print(Panel(Group(*notes, *parts), title=title, title_align="left", padding=(1, 2), expand=False))
 

@@ -23,7 +23,14 @@ from __future__ import annotations
 
 
 class PipelineError(Exception):
-    """Base of all; `message` is what happened, `remedy` what to do about it."""
+    """Base of all; `message` is what happened, `remedy` what to do about it.
+
+    A run that ends with it adds its id, the stage, and what was written until then.
+    """
+
+    run_id: str = ""
+    stage: str = ""
+    written: str = ""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)

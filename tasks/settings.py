@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     retry_seconds: float = Field(default=300, gt=0, description="All retries of one request together.")
     retry_base: float = Field(default=0.5, gt=0, description="First pause; it doubles, with jitter, up to 30 s.")
 
+    run_retries: int = Field(default=2, ge=0, le=10, description="New starts of a run that a new start can mend.")
+    run_retry_seconds: float = Field(default=60, ge=0)
+
     # Writing
     write_rows: int = Field(default=2_000, ge=1, le=50_000, description="Rows in one RPC.")
     write_bytes: int = Field(default=4 * 2**20, ge=2**14)

@@ -158,12 +158,12 @@ create or replace function public.etl_begin(p_run text, p_token text, p_began te
 language plpgsql set search_path = '' as
 $$
 declare
-  began timestamptz := p_began::timestamptz;
+  v_began timestamptz := p_began::timestamptz;
   mine public.etl_runs := public.etl_require_lease(p_run, p_token);
 begin
   update public.etl_runs r
-  set began = etl_begin.began, as_of = coalesce(r.as_of, etl_begin.began),
-      historical = r.historical or coalesce(r.as_of, etl_begin.began) < (public.etl_current()).as_of
+  set began = v_began, as_of = coalesce(r.as_of, v_began),
+      historical = r.historical or coalesce(r.as_of, v_began) < (public.etl_current()).as_of
   where r.run_id = mine.run_id
   returning * into mine;
   return public.etl_run_json(mine);
