@@ -163,7 +163,7 @@ declare
 begin
   update public.etl_runs r
   set began = v_began, as_of = coalesce(r.as_of, v_began),
-      historical = r.historical or coalesce(r.as_of, v_began) < (public.etl_current()).as_of
+      historical = r.historical or coalesce(coalesce(r.as_of, v_began) < (public.etl_current()).as_of, false)
   where r.run_id = mine.run_id
   returning * into mine;
   return public.etl_run_json(mine);
