@@ -56,7 +56,7 @@ def run_days(options: BackfillForm, days: list[date], *, skipped: Iterable[date]
 @task(cache_policy=NO_CACHE, persist_result=False)
 def run_day(options: BackfillForm, day: date) -> str:
     """The reports of one day: as_of is the midnight with which it ended. Returns the run's path in the bucket."""
-    outcome = run_pipeline(RunRequest(as_of=as_of_day(day).isoformat(), transport=options.transport))
+    outcome = run_pipeline(RunRequest(as_of=as_of_day(day).isoformat(), transport=options.transport, historical=True))
     return str(outcome.run_path)
 
 

@@ -61,7 +61,7 @@ def table(align: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -
 
 def cell(value: object) -> str:
     """Text that cannot break out of its cell."""
-    return number(value).replace("|", "\\|").replace("\n", " ")
+    return " ".join(number(value).replace("|", "\\|").split())
 
 
 def summary_page(

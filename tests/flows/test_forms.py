@@ -1,0 +1,144 @@
+"""Forms: what the UI shows of each field, and what a wrong value is answered with."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.validation import validate
+from pydantic import SecretStr, ValidationError
+
+from flows import forms
+from flows.forms import BackfillForm, DoctorForm, ExportForm, Form, NightlyForm, RestoreForm
+from tasks.contracts import REPORTS
+
+FORMS: list[type[Form]] = [NightlyForm, BackfillForm, ExportForm, RestoreForm, DoctorForm]
+WRITING: list[type[Form]] = [NightlyForm, BackfillForm, ExportForm, RestoreForm]
+each_form = pytest.mark.parametrize("form", FORMS)
+
+
+def schema_in_prefect(form: type[Form]) -> dict[str, Any]:
+    """The schema as Prefect would store it for a flow with this form."""
+
+    def flow(options: Any = None) -> None: ...
+
+    flow.__annotations__["options"] = form
+    flow.__defaults__ = (form(),)
+    return parameter_schema(flow).model_dump_for_openapi()
+
+
+def fields(form: type[Form]) -> dict[str, Any]:
+    schema = schema_in_prefect(form)
+    properties: dict[str, Any] = schema["definitions"][form.__name__]["properties"]
+    return properties
+
+
+def refused(form: type[Form], **values: Any) -> str:
+    """The sentence that a wrong value is answered with."""
+    with pytest.raises(ValidationError) as caught:
+        form(**values)
+    return str(caught.value.errors()[0]["msg"])
+
+
+@each_form
+def test_every_field_reaches_the_ui_with_title_description_and_place(form: type[Form]) -> None:
+    shown = list(fields(form).values())
+    assert [field["position"] for field in shown] == list(range(len(shown)))
+    assert all(field["title"] and field["description"].endswith((".", "`.")) for field in shown)
+
+
+@each_form
+def test_no_field_is_a_secret_and_unknown_ones_are_refused(form: type[Form]) -> None:
+    assert not [name for name, field in form.model_fields.items() if field.annotation is SecretStr]
+    assert validate({"options": {"surprise": 1}}, schema_in_prefect(form))
+
+
+@each_form
+def test_the_defaults_are_a_valid_form(form: type[Form]) -> None:
+    assert validate({"options": form().model_dump(mode="json")}, schema_in_prefect(form)) == []
+
+
+@pytest.mark.parametrize("form", WRITING)
+def test_what_writes_can_run_dry(form: type[Form]) -> None:
+    assert "dry_run" in form.model_fields
+
+
+def test_the_export_offers_every_report_and_column() -> None:
+    shown = fields(ExportForm)
+    assert shown["report"]["enum"] == [report.name for report in REPORTS]
+    assert {column.name for report in REPORTS for column in report.columns} == set(shown["columns"]["items"]["enum"])
+
+
+@given(st.integers(0, 1_767_225_600_000_000))
+def test_any_past_instant_is_an_as_of_for_form_and_server_alike(microseconds: int) -> None:
+    instant = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+    text = instant.isoformat()
+    assert NightlyForm(as_of=text).instant == instant
+    assert validate({"options": {"as_of": text}}, schema_in_prefect(NightlyForm)) == []
+
+
+@given(st.text())
+def test_any_text_is_an_as_of_or_answered_in_a_sentence(text: str) -> None:
+    try:
+        NightlyForm(as_of=text)
+        said = "."
+    except ValidationError as error:
+        said = str(error.errors()[0]["msg"])
+    assert said.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"as_of": "yesterday"}, "none of midnight, now, resume"),
+        ({"as_of": "2026-01-31T12:00"}, "no time zone"),
+        ({"as_of": "2999-01-01"}, "in the future"),
+        ({"accept": ["users fell"]}, "no figure's name"),
+    ],
+)
+def test_a_wrong_nightly_is_answered_in_a_sentence(values: dict[str, Any], says: str) -> None:
+    assert says in refused(NightlyForm, **values)
+
+
+def test_a_third_restart_is_refused_by_the_server_itself() -> None:
+    schema = schema_in_prefect(NightlyForm)
+    assert validate({"options": {"restart": forms.MAX_RESTARTS}}, schema) == []
+    assert validate({"options": {"restart": forms.MAX_RESTARTS + 1}}, schema)
+
+
+def test_a_range_of_days_is_in_order_past_and_bounded() -> None:
+    today = datetime.now(UTC).date()
+    assert "not over yet" in refused(BackfillForm, last_day=today)
+    assert "comes after" in refused(BackfillForm, first_day=date(2026, 2, 1), last_day=date(2026, 1, 1))
+    assert "at most" in refused(BackfillForm, first_day=date(2020, 1, 1), last_day=date(2026, 1, 1))
+
+
+@given(st.dates(date(2000, 1, 1), date(2025, 1, 1)), st.integers(0, forms.MAX_BACKFILL_DAYS - 1))
+def test_a_backfill_has_every_day_of_its_range_once_oldest_first(first: date, more: int) -> None:
+    days = BackfillForm(first_day=first, last_day=first + timedelta(days=more)).days()
+    assert days == sorted(set(days))
+    assert (days[0], len(days)) == (first, more + 1)
+
+
+def test_a_quick_backfill_is_a_dry_run_of_yesterday() -> None:
+    form = BackfillForm()
+    assert form.dry_run
+    assert form.days() == [datetime.now(UTC).date() - timedelta(days=1)]
+
+
+def test_an_export_names_columns_and_dates_of_its_report() -> None:
+    assert "has no posts_1d" in refused(ExportForm, report="daily_activity", columns=["date", "posts_1d"])
+    assert "There is no report" in refused(ExportForm, report="everything")
+    assert "no column of days" in refused(ExportForm, report="data_quality", date_from=date(2026, 1, 1))
+    assert "comes after" in refused(ExportForm, date_from=date(2026, 2, 1), date_to=date(2026, 1, 1))
+    assert ExportForm(columns=["posts", "date", "posts"]).columns == ["posts", "date"]
+    assert "less than or equal to 7" in refused(ExportForm, link_days=8)
+
+
+def test_a_run_to_restore_looks_like_one() -> None:
+    assert "no run's id" in refused(RestoreForm, run="../../etc")
+    assert RestoreForm(run="20260131T030000Z-0123abcd").dry_run
