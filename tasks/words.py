@@ -6,6 +6,8 @@ byte of UTF-8 is enough to tell: continuation bytes are 80â€“BF, lead bytes C2â€
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -14,6 +16,7 @@ import pyarrow.compute as pc
 Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.intp]
 Counts = npt.NDArray[np.int64]
 
 # Unicode's White_Space property, character by character (PropList.txt).
@@ -23,7 +26,6 @@ WHITE_SPACE = (
 )
 # The same beyond ASCII, as an RE2 class: RE2's own `\s` is ASCII only, and `\pZ` lacks U+0085.
 WIDE_WHITE_SPACE = r"[\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]"
-_WIDE_WHITE_SPACE_LEADS = (0xC2, 0xE1, 0xE2, 0xE3)
 
 
 def text_bytes(array: pa.Array) -> tuple[Bytes, Offsets]:
@@ -51,36 +53,45 @@ def is_ascii_space(data: Bytes) -> Mask:
     return np.asarray((data == 0x20) | (data - np.uint8(9) <= 4), np.bool_)  # below 9 wraps around to above 4
 
 
+def white_space(data: Bytes) -> Mask:
+    """Per byte, whether it belongs to a white-space character."""
+    space = is_ascii_space(data)
+    if len(data) and data.max() >= 0x80:
+        for width, places in _wide_white_space(data):
+            for byte in range(width):
+                space[places + byte] = True
+    return space
+
+
+def _wide_white_space(data: Bytes) -> Iterator[tuple[int, Places]]:
+    """Width in bytes and first byte of each white-space character beyond ASCII."""
+    lead = np.flatnonzero(data == 0xC2)
+    yield 2, lead[np.isin(data[lead + 1], (0x85, 0xA0))]
+    lead = np.flatnonzero((data == 0xE1) | (data == 0xE2) | (data == 0xE3))
+    tail = data[lead + 1].astype(np.uint16) << 8 | data[lead + 2]
+    first = data[lead]
+    general = (tail >= 0x8080) & (tail <= 0x808A) | np.isin(tail, (0x80A8, 0x80A9, 0x80AF, 0x819F))
+    yield 3, lead[(first == 0xE2) & general | (first == 0xE1) & (tail == 0x9A80) | (first == 0xE3) & (tail == 0x8080)]
+
+
 def word_counts(array: pa.Array) -> Counts:
     """Maximal runs of non-white-space in each text; 0 for null."""
-    texts = _ascii_spaces_only(array)
-    data, offsets = text_bytes(texts)
-    counts = np.zeros(len(texts), np.int64)
+    data, offsets = text_bytes(array)
+    counts = np.zeros(len(array), np.int64)
     filled = np.flatnonzero(np.diff(offsets))
     if len(filled):
         counts[filled] = np.add.reduceat(_word_starts(data, offsets[filled]), offsets[filled], dtype=np.int32)
-    if texts.null_count:
-        counts[texts.is_null().to_numpy(zero_copy_only=False)] = 0
+    if array.null_count:
+        counts[array.is_null().to_numpy(zero_copy_only=False)] = 0
     return counts
 
 
 def _word_starts(data: Bytes, text_starts: Offsets) -> Mask:
-    space = is_ascii_space(data)
+    space = white_space(data)
     starts = np.empty(len(data), np.bool_)
     np.greater(space[:-1], space[1:], out=starts[1:])
     starts[text_starts] = ~space[text_starts]
     return starts
-
-
-def _ascii_spaces_only(array: pa.Array) -> pa.Array:
-    """The texts with wider white space made a space, so that a byte tells what is white."""
-    data, offsets = text_bytes(array)
-    if not len(data) or data.max() < 0x80:
-        return array
-    leads = np.zeros(len(data), np.bool_)
-    for lead in _WIDE_WHITE_SPACE_LEADS:
-        leads |= data == lead
-    return replace_where(array, pa.array(any_in_text(leads, offsets)), WIDE_WHITE_SPACE, " ")
 
 
 def replace_where(array: pa.Array, where: pa.Array, pattern: str, replacement: str) -> pa.Array:

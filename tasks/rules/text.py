@@ -10,11 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.contracts import Cleaning
-from tasks.words import WHITE_SPACE, Bytes, Mask, any_in_text, is_ascii_space, narrow, replace_where, text_bytes
+from tasks.words import WHITE_SPACE, Bytes, Mask, Places, any_in_text, is_ascii_space, narrow, replace_where, text_bytes
 
 # Zero-width space, word joiner, byte-order mark, and the marks that change the direction of writing. Joiners (U+200C,
 # U+200D) stay: emoji and several scripts need them.
 _INVISIBLE = r"\x{200b}\x{2060}\x{feff}\x{202a}-\x{202e}\x{2066}-\x{2069}"
+# Lead bytes of characters that may change; C3–CB, D0, D1, E4–E9, EB and EC lead none.
+_ODD = np.zeros(256, np.bool_)
+_ODD[[0xC2, *range(0xCC, 0xD0), *range(0xD2, 0xE4), 0xEA, *range(0xED, 0xF5)]] = True
 _UNWANTED: dict[Cleaning, str] = {
     "line": rf"[\x00-\x1f\x7f-\x{{9f}}{_INVISIBLE}]",
     "block": rf"[\x00-\x08\x0b-\x1f\x7f-\x{{9f}}{_INVISIBLE}]",
@@ -47,11 +50,11 @@ def differs(before: pa.Array, after: pa.Array) -> pa.Array:
 
 
 def _suspects(array: pa.Array, cleaning: Cleaning) -> Mask:
-    """Which texts may change. Below U+0300 nothing composes, and all but U+0080–00BF there is plain: leads C3–CB."""
+    """Which texts may change: by a byte in them, by their first or last byte, or for being empty."""
     data, offsets = text_bytes(array)
     odd = _is_control(data, cleaning)
     if len(data) and data.max() >= 0x80:
-        odd |= (data >= 0xCC) | (data == 0xC2)
+        odd[_odd_leads(data)] = True
     found = any_in_text(odd, offsets)
     filled = np.flatnonzero(np.diff(offsets))
     found[filled] |= is_ascii_space(data[offsets[filled]]) | is_ascii_space(data[offsets[filled + 1] - 1])
@@ -59,6 +62,27 @@ def _suspects(array: pa.Array, cleaning: Cleaning) -> Mask:
     if array.null_count:
         found &= array.is_valid().to_numpy(zero_copy_only=False)
     return np.asarray(found, np.bool_)
+
+
+def _odd_leads(data: Bytes) -> Places:
+    """First bytes of the characters beyond ASCII that are not known to stay as they are.
+
+    Known to stay are those that neither compose, decompose, combine, nor are white space, control or invisible:
+    U+00C0–02FF, U+0400–047F, U+4000–9FFF, U+B000–CFFF, U+1F000–1FFFF, and what `_stays_in_e2` has.
+    """
+    lead = np.flatnonzero(_ODD[data])
+    first, second = data[lead], data[lead + 1]
+    stays = (first == 0xF0) & (second == 0x9F)
+    wide = np.flatnonzero(first == 0xE2)
+    stays[wide] = _stays_in_e2(second[wide], data[lead[wide] + 2])
+    return np.asarray(lead[~stays], np.intp)
+
+
+def _stays_in_e2(second: Bytes, third: Bytes) -> Mask:
+    """Of U+2000–2FFF: the joiners, dashes, quotes and dots, currencies, and U+2500–27BF (shapes, symbols, dingbats)."""
+    general = (third == 0x8C) | (third == 0x8D) | (third >= 0x90) & (third <= 0xA7) | (third >= 0xB0)
+    currencies = (second == 0x82) & (third >= 0xA0)
+    return np.asarray((second == 0x80) & general | currencies | (second >= 0x94) & (second <= 0x9E), np.bool_)
 
 
 def _is_control(data: Bytes, cleaning: Cleaning) -> Mask:
