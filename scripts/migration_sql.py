@@ -108,7 +108,7 @@ create policy etl_analysts on {full} for select to authenticated
 
 
 def _source_grant(table: Table) -> str:
-    """The right to read a source; without BYPASSRLS a policy that shows all of it. Where it is not there yet: nothing."""
+    """The right to read a source; without BYPASSRLS a policy that shows all of it. A missing source is left alone."""
     schema, full = quoted(table.source_schema), quoted(table.source_schema, table.source)
     return f"""\
 do $$

@@ -22,6 +22,7 @@ from adbc_driver_postgresql import dbapi
 
 from scripts.migration_sql import quoted, render_sources, render_tables, text
 from tasks.contracts import TABLES
+from tasks.database import primary_message
 from tasks.errors import ConfigurationError, WriteError
 
 ROOT = Path(__file__).resolve().parent.parent / "supabase"
@@ -147,11 +148,7 @@ class _Run:
                 cursor.execute(sql)
                 return list(cursor.fetchall())
             except dbapi.Error as error:
-                raise WriteError(f"{what} was refused: {_first_line(error)}") from None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:500]
+                raise WriteError(f"{what} was refused: {primary_message(error)}") from None
 
 
 @contextmanager
@@ -159,7 +156,7 @@ def _connect(db_url: str) -> Iterator[_Run]:
     try:
         connection = dbapi.connect(db_url, autocommit=True)
     except dbapi.Error as error:
-        raise ConfigurationError("SUPABASE_DB_URL cannot be reached.", remedy=_first_line(error)) from None
+        raise ConfigurationError("SUPABASE_DB_URL cannot be reached.", remedy=primary_message(error)) from None
     try:
         run = _Run(connection)
         run(f"set client_min_messages = warning; select pg_advisory_lock({_LOCK})")

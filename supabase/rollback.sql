@@ -46,7 +46,7 @@ begin
       and p.proname in (
         'etl_tables', 'etl_table', 'etl_json', 'etl_run_json', 'etl_current', 'etl_require_lease', 'etl_start', 'etl_resumable',
         'etl_as_of', 'etl_begin', 'etl_beat', 'etl_stage', 'etl_finish', 'etl_history', 'etl_shape', 'etl_target_page',
-        'etl_rejects_page', 'etl_upsert', 'etl_write', 'etl_delete', 'etl_write_rejects', 'etl_delete_rejects', 'etl_put',
+        'etl_rejects_page', 'etl_upsert', 'etl_write', 'etl_write_staged', 'etl_delete', 'etl_write_rejects', 'etl_delete_rejects', 'etl_put',
         'etl_commit', 'etl_put_refused', 'etl_restore', 'etl_relations_behind', 'etl_row_filters', 'etl_key_state',
         'etl_estimated_rows', 'etl_preflight', 'etl_sample_keys', 'etl_doctor')
   loop

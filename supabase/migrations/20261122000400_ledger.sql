@@ -7,6 +7,21 @@
 -- All functions: parameters are text or jsonb, the result is json. Some servers hand a JSON argument over as a JSON
 -- string; etl_json unwraps it.
 
+-- An earlier version of a function may have other arguments; two of a name would leave REST without a choice.
+do $$
+declare
+  f regprocedure;
+begin
+  for f in
+    select p.oid from pg_proc p where p.pronamespace = 'public'::regnamespace and p.proname in (
+      'etl_json', 'etl_run_json', 'etl_current', 'etl_require_lease', 'etl_start', 'etl_resumable', 'etl_as_of',
+      'etl_begin', 'etl_beat', 'etl_stage', 'etl_finish', 'etl_history')
+  loop
+    execute format('drop function %s', f);
+  end loop;
+end
+$$;
+
 create table if not exists public.etl_runs (
   run_id text primary key,
   token uuid not null,

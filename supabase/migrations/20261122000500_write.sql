@@ -1,6 +1,22 @@
 -- Writing: the rows that differ, what was rejected, the aggregates, the commit. Columns come from the catalog, so another
 -- column in the contracts needs no other function here.
 
+-- An earlier version of a function may have other arguments; two of a name would leave REST without a choice.
+do $$
+declare
+  f regprocedure;
+begin
+  for f in
+    select p.oid from pg_proc p where p.pronamespace = 'public'::regnamespace and p.proname in (
+      'etl_table', 'etl_shape', 'etl_target_page', 'etl_rejects_page', 'etl_upsert', 'etl_write',
+      'etl_write_staged', 'etl_delete', 'etl_write_rejects', 'etl_delete_rejects', 'etl_put', 'etl_commit',
+      'etl_put_refused', 'etl_restore')
+  loop
+    execute format('drop function %s', f);
+  end loop;
+end
+$$;
+
 -- What the rules and the database refused. A row per table, key and rule; `id` is its place in the order of a merge.
 create table if not exists public.etl_reject_rows (
   "table" text not null,
@@ -63,21 +79,26 @@ begin
 end
 $$;
 
--- How one of our tables is written: its columns quoted and in order, its key, and the assignments of an upsert.
+-- How one of our tables is written: its columns quoted and in order, its key, and the assignments of an upsert. `t` is the
+-- table there, `s` a staging table, `r` rows from JSON.
 create or replace function public.etl_shape(p_table regclass)
-returns table (columns text, casts text, key text, key_name text, key_type text, assignments text, mine text, theirs text)
+returns table (columns text, casts text, key text, key_name text, key_type text, assignments text, ours text, theirs text,
+               our_key text, their_key text)
 language sql stable set search_path = '' as
 $$
   select string_agg(quote_ident(a.attname), ', ' order by a.attnum),
          string_agg(format('s.%I::%s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' order by a.attnum),
-         min(quote_ident(a.attname)) filter (where a.attnum = any (i.indkey)),
-         min(a.attname::text) filter (where a.attnum = any (i.indkey)),
-         min(format_type(a.atttypid, a.atttypmod)) filter (where a.attnum = any (i.indkey)),
-         string_agg(format('%1$I = excluded.%1$I', a.attname), ', ' order by a.attnum) filter (where a.attnum <> all (i.indkey)),
+         string_agg(quote_ident(a.attname), ', ' order by a.attnum) filter (where k.is_key),
+         string_agg(a.attname::text, ', ' order by a.attnum) filter (where k.is_key),
+         string_agg(format_type(a.atttypid, a.atttypmod), ', ' order by a.attnum) filter (where k.is_key),
+         string_agg(format('%1$I = excluded.%1$I', a.attname), ', ' order by a.attnum) filter (where not k.is_key),
          string_agg(format('t.%I', a.attname), ', ' order by a.attnum),
-         string_agg(format('excluded.%I', a.attname), ', ' order by a.attnum)
+         string_agg(format('excluded.%I', a.attname), ', ' order by a.attnum),
+         string_agg(format('t.%I', a.attname), ', ' order by a.attnum) filter (where k.is_key),
+         string_agg(format('r.%I', a.attname), ', ' order by a.attnum) filter (where k.is_key)
   from pg_catalog.pg_attribute a
   join pg_catalog.pg_index i on i.indrelid = a.attrelid and i.indisprimary
+  cross join lateral (select a.attnum = any (i.indkey) as is_key) k
   where a.attrelid = p_table and a.attnum > 0 and not a.attisdropped
 $$;
 
@@ -137,7 +158,6 @@ declare
   code text;
   constraint_of text;
   column_of text;
-  said text;
   key_of text;
 begin
   select * into shape from public.etl_shape(target);
@@ -181,14 +201,14 @@ begin
         cut := true;
         todo := array[low, (low + high) / 2, (low + high) / 2 + 1, high] || todo;
       else
-        get stacked diagnostics code = returned_sqlstate, constraint_of = constraint_name, column_of = column_name, said = message_text;
+        get stacked diagnostics code = returned_sqlstate, constraint_of = constraint_name, column_of = column_name;
         if p_rows is null then
           execute format('select s.%s::text from %s s where s._n = %s', shape.key, stage, low) into key_of;
         else
           key_of := p_rows -> (low - 1)::integer ->> shape.key_name;
         end if;
         refused := refused || jsonb_build_object('key', key_of, 'code', code, 'constraint', nullif(constraint_of, ''),
-                                                 'column', nullif(column_of, ''), 'message', said);
+                                                 'column', nullif(column_of, ''));
         if jsonb_array_length(refused) > p_limit then
           raise exception 'more than % rows of % are refused, the last one with SQLSTATE %', p_limit, p_table, code using errcode = 'ET003';
         end if;
@@ -199,7 +219,7 @@ begin
 end
 $$;
 
--- One batch of rows, over REST. Answers {inserted, updated, refused: [{key, code, constraint, column, message}]}.
+-- One batch of rows, over REST. Answers {inserted, updated, refused: [{key, code, constraint, column}]}.
 create or replace function public.etl_write(p_run text, p_token text, p_batch text, p_table text, p_rows jsonb, p_limit jsonb)
 returns jsonb language plpgsql set search_path = '' as
 $$
@@ -216,6 +236,16 @@ begin
   outcome := public.etl_upsert(p_table, rows_given, jsonb_array_length(rows_given), (public.etl_json(p_limit) #>> '{}')::bigint);
   update public.etl_batches b set answer = outcome where b.run_id = p_run and b.batch = p_batch;
   return outcome;
+end
+$$;
+
+-- The rows that were copied into the temporary table etl_stage_<table>, over Postgres. Answers as etl_write.
+create or replace function public.etl_write_staged(p_run text, p_token text, p_table text, p_count jsonb, p_limit jsonb)
+returns jsonb language plpgsql set search_path = '' as
+$$
+begin
+  perform public.etl_require_lease(p_run, p_token);
+  return public.etl_upsert(p_table, null, (p_count #>> '{}')::bigint, (p_limit #>> '{}')::bigint);
 end
 $$;
 
@@ -292,22 +322,23 @@ declare
 begin
   select * into shape from public.etl_shape(target);
   if p_whole then
-    execute format('delete from %1$s t where t.%2$s not in (select r.%2$s from jsonb_populate_recordset(null::%1$s, $1) r)',
-                   target, shape.key) using p_rows;
+    execute format('delete from %1$s t where (%2$s) not in (select %3$s from jsonb_populate_recordset(null::%1$s, $1) r)',
+                   target, shape.our_key, shape.their_key) using p_rows;
     get diagnostics gone = row_count;
   end if;
   execute format(
     'insert into %1$s as t (%2$s) select %2$s from jsonb_populate_recordset(null::%1$s, $1) r
      on conflict (%3$s) do update set %4$s where (%5$s) is distinct from (%6$s)',
-    target, shape.columns, shape.key, shape.assignments, shape.mine, shape.theirs) using p_rows;
+    target, shape.columns, shape.key, shape.assignments, shape.ours, shape.theirs) using p_rows;
   get diagnostics written = row_count;
   return written + gone;
 end
 $$;
 
--- The commit, in one transaction. p_facts: manifest_path, manifest_sha256, counts, seconds, bytes, aggregates (name →
--- {rows, whole}), refused ([{table, key, column, came, expected}], all of this run). Sent twice it answers the same.
-create or replace function public.etl_commit(p_run text, p_token text, p_facts jsonb) returns jsonb
+-- The commit, in one transaction. p_facts: manifest_path, manifest_sha256, counts, seconds, bytes, and refused, all rows
+-- of this run that the database did not take ([{table, key, column, came, expected}]). p_aggregates: name → {rows, whole}.
+-- Sent twice it answers the same.
+create or replace function public.etl_commit(p_run text, p_token text, p_facts jsonb, p_aggregates jsonb) returns jsonb
 language plpgsql set search_path = '' as
 $$
 declare
@@ -321,7 +352,7 @@ begin
   end if;
   mine := public.etl_require_lease(p_run, p_token);
   if not mine.historical then
-    for item in select a.key as name, a.value as content from jsonb_each(facts -> 'aggregates') a loop
+    for item in select a.key as name, a.value as content from jsonb_each(public.etl_json(p_aggregates)) a loop
       perform public.etl_put(item.name, item.content -> 'rows', (item.content ->> 'whole')::boolean);
     end loop;
     perform public.etl_put_refused(p_run, facts -> 'refused');
@@ -361,10 +392,15 @@ create or replace function public.etl_restore(p_run text, p_token text, p_target
 language plpgsql set search_path = '' as
 $$
 declare
-  mine public.etl_runs := public.etl_require_lease(p_run, p_token);
+  mine public.etl_runs;
   target public.etl_runs;
   item record;
 begin
+  select * into mine from public.etl_runs r where r.run_id = p_run and r.token = p_token::uuid and r.status = 'committed';
+  if found then
+    return public.etl_run_json(mine);
+  end if;
+  mine := public.etl_require_lease(p_run, p_token);
   select * into target from public.etl_runs r
   where r.run_id = p_target and r.status = 'committed' and r.kind = 'run' and not r.historical
   for update;
@@ -392,7 +428,7 @@ begin
   for f in
     select p.oid from pg_proc p
     where p.pronamespace = 'public'::regnamespace
-      and p.proname in ('etl_table', 'etl_shape', 'etl_target_page', 'etl_rejects_page', 'etl_upsert', 'etl_write', 'etl_delete', 'etl_write_rejects',
+      and p.proname in ('etl_table', 'etl_shape', 'etl_target_page', 'etl_rejects_page', 'etl_upsert', 'etl_write', 'etl_write_staged', 'etl_delete', 'etl_write_rejects',
                         'etl_delete_rejects', 'etl_put', 'etl_commit', 'etl_put_refused', 'etl_restore')
   loop
     execute format('revoke all on function %s from public, anon, authenticated', f);

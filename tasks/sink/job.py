@@ -1,0 +1,170 @@
+"""One load: what is to be written, what came of it, and the commit that ends it. Shared by both transports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.contracts import REPORTS, TABLES, Report, Table
+from tasks.database import Database, Json
+from tasks.errors import WriteError
+from tasks.ledger import Run
+from tasks.settings import Settings
+from tasks.sink.model import LoadCounts, Progress, TablePlan, reject_changes, reject_deletes
+from tasks.sink.rows import as_array, cut, to_json
+from tasks.workspace import Workspace
+
+REJECTS_IN_ONE_CALL = 5_000
+# Refused rows are held in memory until the commit; this many are no accident whatever the share.
+MOST_REFUSED = 100_000
+_BECAUSE = {
+    "22": "a value that the column can hold",
+    "23502": "a value, not null",
+    "23503": "a key of the other table",
+    "23505": "a value that no other row has",
+    "23514": "what the check constraint asks for",
+    "23P01": "what the exclusion constraint asks for",
+}
+
+
+@dataclass
+class Written:
+    """What came of a table's batches so far. refused: as the database reported them, without a value of the row."""
+
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    refused: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, answer: Mapping[str, Any]) -> None:
+        """Add what a function answered."""
+        self.inserted += answer.get("inserted", 0)
+        self.updated += answer.get("updated", 0)
+        self.deleted += answer.get("deleted", 0)
+        self.refused += answer.get("refused", [])
+
+
+@dataclass
+class Job:
+    """A run's load. plans: by table, as `plan` left them; empty for a historical run, which only commits."""
+
+    settings: Settings
+    workspace: Workspace
+    run: Run
+    plans: Mapping[str, TablePlan]
+    facts: Mapping[str, Any]
+    progress: Progress
+    done: int = 0
+
+    @property
+    def tables(self) -> list[Table]:
+        """The tables to write: authors before their posts."""
+        return [table for table in TABLES if table.name in self.plans]
+
+    @property
+    def lease(self) -> dict[str, Any]:
+        """What every call carries."""
+        return {"p_run": self.run.run_id, "p_token": self.run.token}
+
+    def kept(self, table: Table) -> int:
+        """Rows of the run, written or not."""
+        plan = self.plans[table.name]
+        return plan.inserts + plan.updates + plan.unchanged
+
+    def limit(self, table: Table) -> int:
+        """How many refused rows are borne: a share of the table's rows, at least one unless the share is zero."""
+        share = self.settings.max_refused_share
+        return min(MOST_REFUSED, max(1, int(share * self.kept(table)))) if share else 0
+
+    def require_few_refused(self, table: Table, written: Written) -> None:
+        """WriteError when more rows were refused than are borne."""
+        if len(written.refused) > self.limit(table):
+            raise WriteError(
+                f"The database refused {len(written.refused):,} of {self.kept(table):,} rows of {table.clean}, more "
+                f"than the {self.limit(table):,} borne; SQLSTATE {written.refused[-1]['code']}. Not committed.",
+                remedy=f"See to the constraints and triggers of {table.clean}, or raise ETL_MAX_REFUSED_SHARE.",
+            )
+
+    def passed(self, rows: int) -> None:
+        """Tell the progress that so many more rows are through."""
+        self.done += rows
+        self.progress(self.done, sum(p.inserts + p.updates + p.deletes for p in self.plans.values()))
+
+
+def write_rejects(database: Database, job: Job) -> None:
+    """Bring the rejects of the rules to what the run found: few calls, as only differences travel."""
+    for table in job.tables:
+        for ids in reject_deletes(job.workspace, table).batches():
+            for part in _parts(ids):
+                keys = part.column(0).to_pylist()
+                database.call("etl_delete_rejects", **job.lease, p_table=table.name, p_ids=keys)
+        for batch in reject_changes(job.workspace, table).batches():
+            for rows in json_batches(batch, rows=REJECTS_IN_ONE_CALL, size=job.settings.write_bytes):
+                database.call("etl_write_rejects", **job.lease, p_rows=as_array(rows))
+
+
+def json_batches(batch: pa.RecordBatch, *, rows: int, size: int) -> Iterator[pa.Array]:
+    """The rows as JSON texts, cut into batches of at most `rows` rows and `size` bytes."""
+    texts = to_json(batch)
+    for start, length in cut(texts, rows=rows, size=size):
+        yield texts.slice(start, length)
+
+
+def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    for start in range(0, batch.num_rows, REJECTS_IN_ONE_CALL):
+        yield batch.slice(start, REJECTS_IN_ONE_CALL)
+
+
+def commit(database: Database, job: Job, written: Mapping[str, Written]) -> dict[str, LoadCounts]:
+    """Aggregates, refused rows and the ledger's commit, in one transaction. Returns the counts per table."""
+    counts = {t.name: _counts(job.kept(t), written[t.name]) for t in job.tables}
+    figures = {**job.facts["counts"], "written": {name: asdict(c) for name, c in counts.items()}}
+    refused = [_reject(table, row) for table in job.tables for row in written[table.name].refused]
+    aggregates = Json("{}") if job.run.historical else aggregates_of(job.workspace)
+    database.call(
+        "etl_commit",
+        **job.lease,
+        p_facts={**job.facts, "counts": figures, "refused": refused},
+        p_aggregates=aggregates,
+    )
+    return counts
+
+
+def _counts(kept: int, written: Written) -> LoadCounts:
+    refused = len(written.refused)
+    unchanged = kept - written.inserted - written.updated - refused
+    return LoadCounts(written.inserted, written.updated, unchanged, written.deleted, refused)
+
+
+def _reject(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row that the database refused, as etl_rejects keeps it: nothing of the row but its key."""
+    code = str(row["code"])
+    expected = _BECAUSE.get(code) or _BECAUSE.get(code[:2]) or "what a trigger or function of the table asks for"
+    named = f"{expected} ({row['constraint']})" if row.get("constraint") else expected
+    return {
+        "table": table.name,
+        "key": row["key"],
+        "column": row.get("column"),
+        "came": f"SQLSTATE {code}",
+        "expected": named,
+    }
+
+
+def aggregates_of(workspace: Workspace) -> Json:
+    """The reports that are tables too, for `etl_commit`: statistics are a history, the others are replaced whole."""
+    reports = (report for report in REPORTS if report.in_postgres)
+    return aggregates_json((r, workspace.spool("reports", r.name, r.schema).table()) for r in reports)
+
+
+def aggregates_json(tables: Iterable[tuple[Report, pa.Table]]) -> Json:
+    """Reports as the functions take them."""
+    return Json("{" + ",".join(_aggregate_json(report, rows) for report, rows in tables) + "}")
+
+
+def _aggregate_json(report: Report, rows: pa.Table) -> str:
+    whole = json.dumps("as_of" not in report.keys)
+    return f'{json.dumps(report.name)}:{{"whole":{whole},"rows":{as_array(to_json(rows))}}}'

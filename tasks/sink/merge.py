@@ -1,0 +1,92 @@
+"""Two streams of (key, hash) in key order, merged a batch at a time: what is new, what differs, what is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+STREAM = ("id", "row_hash")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What one batch comes to. `changed`: a mask over the batch; `gone`: keys of the target that are not in the run."""
+
+    batch: pa.RecordBatch | None
+    changed: pa.Array
+    gone: pa.Array
+    inserts: int
+    updates: int
+    unchanged: int
+    target_rows: int
+
+
+def merge(ours: Iterator[pa.RecordBatch], theirs: Iterator[pa.RecordBatch]) -> Iterator[Difference]:
+    """Differences, batch by batch of `ours`, and at the end what the target has beyond them.
+
+    Both streams have `id` and `row_hash` and are in key order; `theirs` has nothing else. At any time one batch of each
+    is held.
+    """
+    target = _Target(theirs)
+    for batch in ours:
+        if batch.num_rows:
+            yield _compare(batch, target.up_to(batch["id"][-1]))
+    for rest in target.rest():
+        yield Difference(None, pa.array([], pa.bool_()), rest["id"], 0, 0, 0, rest.num_rows)
+
+
+def _compare(batch: pa.RecordBatch, there: pa.Table) -> Difference:
+    place = pc.index_in(batch["id"], value_set=_whole(there["id"]))
+    is_new = pc.is_null(place)
+    differs = pc.fill_null(pc.not_equal(batch["row_hash"], pc.take(_whole(there["row_hash"]), place)), True)
+    gone = pc.invert(pc.is_in(there["id"], value_set=batch["id"]))
+    inserts, changed = pc.sum(is_new).as_py() or 0, pc.sum(differs).as_py() or 0
+    return Difference(
+        batch=batch,
+        changed=differs,
+        gone=_whole(there["id"].filter(gone)),
+        inserts=inserts,
+        updates=changed - inserts,
+        unchanged=batch.num_rows - changed,
+        target_rows=there.num_rows,
+    )
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+
+
+class _Target:
+    """The target's stream, handed out up to a key at a time."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._batches = batches
+        self._held: pa.RecordBatch | None = None
+
+    def up_to(self, key: pa.Scalar) -> pa.Table:
+        """All rows not handed out yet whose key is at most `key`."""
+        taken: list[pa.RecordBatch] = []
+        while (batch := self._next()) is not None:
+            count = pc.sum(pc.less_equal(batch["id"], key)).as_py() or 0
+            taken.append(batch.slice(0, count))
+            if count < batch.num_rows:
+                self._held = batch.slice(count)
+                break
+        return pa.Table.from_batches(taken) if taken else _empty(key.type)
+
+    def rest(self) -> Iterator[pa.RecordBatch]:
+        while (batch := self._next()) is not None:
+            yield batch
+
+    def _next(self) -> pa.RecordBatch | None:
+        held, self._held = self._held, None
+        if held is not None:
+            return held
+        return next((batch for batch in self._batches if batch.num_rows), None)
+
+
+def _empty(kind: pa.DataType) -> pa.Table:
+    return pa.schema([("id", kind), ("row_hash", pa.string())]).empty_table()

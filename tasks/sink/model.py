@@ -1,0 +1,65 @@
+"""What the plan and the load hand to each other: the spools of differences, and their counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from tasks.contracts import Table
+from tasks.workspace import Spool, Workspace
+
+Progress = Callable[[int, int | None], None]
+REJECT_SCHEMA = pa.schema([(n, pa.string()) for n in ("table", "key", "rule", "column", "came", "expected")])
+ID_SCHEMA = pa.schema([("id", pa.string())])
+REFUSED_RULE = "refused_by_database"
+
+
+def silent(done: int, total: int | None) -> None:
+    """Report no progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class TablePlan:
+    """What a table needs: rows that are not there, that differ, that left the source, that are equal.
+
+    target_rows: rows of the cleaned table before the run.
+    """
+
+    inserts: int
+    updates: int
+    deletes: int
+    unchanged: int
+    target_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCounts:
+    """What became of a table: kept rows = inserted + updated + unchanged + refused."""
+
+    inserted: int
+    updated: int
+    unchanged: int
+    deleted: int
+    refused: int
+
+
+def changes(workspace: Workspace, table: Table) -> Spool:
+    """Rows to insert or update, in key order, as the cleaned table holds them."""
+    return workspace.spool("changes", table.name, table.clean_schema)
+
+
+def deletes(workspace: Workspace, table: Table) -> Spool:
+    """Keys, as text, of rows that left the source."""
+    return workspace.spool("deletes", table.name, ID_SCHEMA)
+
+
+def reject_changes(workspace: Workspace, table: Table) -> Spool:
+    """Rejects that are new or say something else than before."""
+    return workspace.spool("reject_changes", table.name, REJECT_SCHEMA)
+
+
+def reject_deletes(workspace: Workspace, table: Table) -> Spool:
+    """Ids (key, U+001F, rule) of rejects that were mended or left the source."""
+    return workspace.spool("reject_deletes", table.name, ID_SCHEMA)

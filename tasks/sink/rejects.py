@@ -1,0 +1,41 @@
+"""The run's rejects in the order in which the database keeps them: by key as text, then rule, byte by byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from tasks.contracts import Table
+from tasks.sink.model import REJECT_SCHEMA
+from tasks.workspace import Workspace
+
+BATCH_ROWS = 50_000
+_MEMORY = "256MB"
+
+# The hash is that of `etl_rejects_page`. A null key is kept as the empty text; several such rows are one reject.
+_ORDERED = """
+  select *, key || chr(31) || rule as id, md5(concat_ws(chr(31), coalesce("column", chr(30)), coalesce(came, chr(30)),
+         coalesce(expected, chr(30)))) as row_hash
+  from (
+    select "table", coalesce(key, '') as key, rule,
+           min("column") as "column", min(came) as came, min(expected) as expected
+    from rejects group by "table", coalesce(key, ''), rule
+  ) once
+  order by id
+"""
+
+
+def sorted_rejects(workspace: Workspace, table: Table) -> Iterator[pa.RecordBatch]:
+    """Each reject once, with `id` and `row_hash` beside its columns. Sorted on disk when there are many."""
+    spool = workspace.spool("rejects", table.name, REJECT_SCHEMA)
+    if not spool.files():
+        return
+    folder = workspace.root / "sorting"
+    options: Any = {"threads": "1", "memory_limit": _MEMORY, "temp_directory": str(folder)}
+    with duckdb.connect(":memory:", config=options) as connection:
+        rejects = pa.RecordBatchReader.from_batches(REJECT_SCHEMA, spool.batches())
+        connection.register("rejects", rejects)
+        yield from connection.sql(_ORDERED).to_arrow_reader(BATCH_ROWS)

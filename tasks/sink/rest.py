@@ -1,0 +1,140 @@
+"""Writing over REST: differences in batches, several in flight, through functions that check the lease.
+
+A batch has the hash of its content for a name, and the database remembers what it answered: sent again because the
+answer was lost, it is counted once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.contracts import Table
+from tasks.database import Database, Json, RestDatabase
+from tasks.errors import RequestRefused, ServiceUnavailable
+from tasks.settings import Settings
+from tasks.sink.job import Job, Written, json_batches, write_rejects
+from tasks.sink.model import changes, deletes
+from tasks.sink.rows import as_array
+
+_DELETES_IN_ONE_CALL = 5_000
+Answer = dict[str, Any]
+
+
+def write_over_rest(database: Database, job: Job) -> dict[str, Written]:
+    """Deletes, posts before authors; then rows, authors before posts; then rejects."""
+    written = {table.name: Written() for table in job.tables}
+    with _Writers(job.settings) as writers:
+        for table in reversed(job.tables):
+            calls = (_delete(job, table, ids) for ids in _id_batches(job, table))
+            _collect(writers.run(calls), job, table, written[table.name])
+        for table in job.tables:
+            calls = (_write(job, table, rows) for rows in _row_batches(job, table))
+            _collect(writers.run(calls), job, table, written[table.name])
+    write_rejects(database, job)
+    return written
+
+
+def _collect(answers: Iterator[tuple[int, Answer]], job: Job, table: Table, written: Written) -> None:
+    for rows, answer in answers:
+        written.add(answer)
+        job.require_few_refused(table, written)
+        job.passed(rows)
+
+
+def _id_batches(job: Job, table: Table) -> Iterator[list[str]]:
+    for batch in deletes(job.workspace, table).batches():
+        ids = batch.column(0).to_pylist()
+        for start in range(0, len(ids), _DELETES_IN_ONE_CALL):
+            yield ids[start : start + _DELETES_IN_ONE_CALL]
+
+
+def _row_batches(job: Job, table: Table) -> Iterator[pa.Array]:
+    for batch in changes(job.workspace, table).batches():
+        yield from json_batches(batch, rows=job.settings.write_rows, size=job.settings.write_bytes)
+
+
+Call = Callable[[Database], tuple[int, Answer]]
+
+
+def _delete(job: Job, table: Table, ids: list[str]) -> Call:
+    def call(database: Database) -> tuple[int, Answer]:
+        name = _name("delete", table, ",".join(ids))
+        return len(ids), database.call("etl_delete", **job.lease, p_batch=name, p_table=table.name, p_ids=ids)
+
+    return call
+
+
+def _write(job: Job, table: Table, rows: pa.Array) -> Call:
+    def call(database: Database) -> tuple[int, Answer]:
+        written = Written()
+        for answer in _send(database, job, table, rows):
+            written.add(answer)
+        return len(rows), {"inserted": written.inserted, "updated": written.updated, "refused": written.refused}
+
+    return call
+
+
+def _send(database: Database, job: Job, table: Table, rows: pa.Array) -> Iterator[Answer]:
+    """One batch; where it is too much for one request (time, size) its halves."""
+    body = as_array(rows)
+    arguments = {"p_batch": _name("write", table, body), "p_table": table.name, "p_limit": job.limit(table)}
+    try:
+        yield database.call(
+            "etl_write", give_up=_too_much if len(rows) > 1 else None, **job.lease, **arguments, p_rows=Json(body)
+        )
+    except (ServiceUnavailable, RequestRefused) as error:
+        if len(rows) == 1 or not _too_much(error):
+            raise
+        middle = len(rows) // 2
+        yield from _send(database, job, table, rows.slice(0, middle))
+        yield from _send(database, job, table, rows.slice(middle))
+
+
+def _too_much(error: Exception) -> bool:
+    """The statement timeout, or a body that is too large: fewer rows at once may pass."""
+    return getattr(error, "code", None) == "57014" or getattr(error, "status", 0) == 413
+
+
+def _name(what: str, table: Table, content: str) -> str:
+    return f"{what}/{table.name}/{hashlib.sha256(content.encode()).hexdigest()[:32]}"
+
+
+class _Writers:
+    """Threads that each have a client of their own; a bounded number of batches is held at any time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pool = ThreadPoolExecutor(settings.writers, thread_name_prefix="writer")
+        self._local = threading.local()
+        self._clients: list[RestDatabase] = []
+
+    def __enter__(self) -> _Writers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        for client in self._clients:
+            client.close()
+
+    def run(self, calls: Iterator[Call]) -> Iterator[tuple[int, Answer]]:
+        """The answers, in the order in which they come. The first failure ends it, once what is in flight is done."""
+        waiting: set[Future[tuple[int, Answer]]] = set()
+        for call in calls:
+            waiting.add(self._pool.submit(self._call, call))
+            if len(waiting) >= 2 * self._settings.writers:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        for future in waiting:
+            yield future.result()
+
+    def _call(self, call: Call) -> tuple[int, Answer]:
+        if not hasattr(self._local, "database"):
+            self._local.database = RestDatabase(self._settings)
+            self._clients.append(self._local.database)
+        return call(self._local.database)

@@ -1,0 +1,106 @@
+"""Arrow rows to JSON that Postgres reads back without loss, and back again. The only place where that is done.
+
+JSON has one kind of number, and no instants, NaN or infinities, so: integers go as text (a JSON parser on the way may
+round beyond 2^53), instants as ISO text with all microseconds, NaN and infinities by the names that Postgres knows.
+A null is null: Arrow, unlike pandas, tells it from NaN, so no NaT and no "NaT" can arise.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.database import Json
+
+_LOCAL = threading.local()
+
+
+def to_json(batch: pa.RecordBatch | pa.Table) -> pa.Array:
+    """Each row as the text of a JSON object, in the order of the rows. Done in DuckDB: no Python per row."""
+    if batch.num_rows == 0:
+        return pa.array([], pa.string())
+    texts = {f"c{i}": _carried(_whole(batch.column(i))) for i in range(batch.num_columns)}
+    members = ", ".join(f"{_quoted(name)} := c{i}" for i, name in enumerate(batch.schema.names))
+    connection = _connection()
+    connection.register("frame", pa.table(texts))
+    try:
+        rows = connection.sql(f"select to_json(struct_pack({members}))::varchar as j from frame").to_arrow_table()  # noqa: S608
+    finally:
+        connection.unregister("frame")
+    return rows["j"].combine_chunks()
+
+
+def from_json(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as PostgREST or `to_json` write them, as a table of the schema. ArrowInvalid when a value does not fit."""
+    listed = list(rows)
+    columns = [_read([row.get(field.name) for row in listed], field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def as_array(texts: pa.Array) -> Json:
+    """The rows as one JSON array."""
+    return Json("[" + ",".join(texts.to_pylist()) + "]")
+
+
+def cut(texts: pa.Array, *, rows: int, size: int) -> Iterator[tuple[int, int]]:
+    """(start, length) of batches of at most `rows` rows and `size` bytes; a row that is larger goes alone."""
+    ends = np.cumsum(pc.binary_length(texts).to_numpy(zero_copy_only=False).astype(np.int64) + 1)
+    start = 0
+    while start < len(texts):
+        before = int(ends[start - 1]) if start else 0
+        fits = int(np.searchsorted(ends, before + size, side="right")) - start
+        length = max(1, min(rows, fits))
+        yield start, length
+        start += length
+
+
+def _carried(array: pa.Array) -> pa.Array:
+    """The column in a form that JSON carries: text, truth values and null."""
+    kind = array.type
+    if pa.types.is_timestamp(kind):
+        return pc.strftime(array.cast(pa.timestamp("us", "UTC")), format="%Y-%m-%dT%H:%M:%S+00:00")
+    if pa.types.is_floating(kind):
+        return _float_text(array)
+    if pa.types.is_boolean(kind) or pa.types.is_string(kind):
+        return array
+    return array.cast(pa.string())
+
+
+def _float_text(array: pa.Array) -> pa.Array:
+    """Shortest text that reads back as the same float."""
+    text = array.cast(pa.string())
+    for arrow, postgres in (("nan", "NaN"), ("inf", "Infinity"), ("-inf", "-Infinity")):
+        text = pc.if_else(pc.equal(text, arrow), postgres, text)
+    return text
+
+
+def _read(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_boolean(kind):
+        return pa.array(values, kind)
+    texts = pa.array([None if v is None else str(v) for v in values], pa.string())
+    if pa.types.is_timestamp(kind):
+        return pc.cast(texts, kind)
+    return texts.cast(kind)
+
+
+def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _connection() -> duckdb.DuckDBPyConnection:
+    """One connection per thread, without extensions: nothing is fetched, nothing touches the disk."""
+    if not hasattr(_LOCAL, "connection"):
+        options: Any = {"threads": "1", "autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+        _LOCAL.connection = duckdb.connect(":memory:", config=options)
+    connection: duckdb.DuckDBPyConnection = _LOCAL.connection
+    return connection
