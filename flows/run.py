@@ -40,6 +40,7 @@ class Run:
         self.heartbeat: Heartbeat | None = None
         self.stages: dict[str, dict[str, float]] = {}
         self.figures: dict[str, Any] = {}
+        self.committed = False
 
     @property
     def folder(self) -> Path:
@@ -60,7 +61,7 @@ class Run:
 
     def enter(self, title: str) -> None:
         """A stage begins: the lease must still be ours, and the ledger learns where the run is."""
-        if self.heartbeat and self.ledger:
+        if self.heartbeat and self.ledger and not self.committed:
             self.heartbeat.check()
             self.ledger.stage(self.lease, title.lower(), **self.totals())
         self.figures = {}

@@ -152,6 +152,7 @@ def load_and_commit(run: Run, progress: Meter, manifest: Manifest, counts: dict[
         counts=counts,
         progress=progress,
     )
+    run.committed = True
     run.tell(**by_table(loaded))
     return loaded
 

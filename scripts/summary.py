@@ -19,7 +19,19 @@ HEADLINE = (
     ("posts_7d", "in 7 days"),
     ("posts_per_author_median", "posts per author, median"),
 )
-COUNTS = ("read", "kept", "rejected", "inserted", "updated", "unchanged", "deleted", "refused")
+COUNTS = {
+    "read": "read",
+    "kept": "kept",
+    "rejected": "rejected",
+    "inserts": "to insert",
+    "updates": "to update",
+    "deletes": "to delete",
+    "inserted": "new",
+    "updated": "changed",
+    "unchanged": "same",
+    "deleted": "gone",
+    "refused": "refused",
+}
 
 
 def show(outcome: RunOutcome, project: str, console: Console | None = None) -> None:
@@ -44,7 +56,7 @@ def _rows(outcome: RunOutcome) -> Table:
     table.add_column("rows")
     used = [name for name in COUNTS if any(name in counts for counts in outcome.tables.values())]
     for name in used:
-        table.add_column(name, justify="right")
+        table.add_column(COUNTS[name], justify="right", no_wrap=True)
     for name, counts in outcome.tables.items():
         table.add_row(name, *(number(counts.get(count)) for count in used))
     return table
