@@ -70,7 +70,8 @@ def _odd_leads(data: Bytes) -> Places:
     Known to stay are those that neither compose, decompose, combine, nor are white space, control or invisible:
     U+00C0–02FF, U+0400–047F, U+4000–9FFF, U+B000–CFFF, U+1F000–1FFFF, and what `_stays_in_e2` has.
     """
-    lead = np.flatnonzero(_ODD[data])
+    lead = np.flatnonzero((data == 0xC2) | (data >= 0xCC))
+    lead = lead[_ODD[data[lead]]]
     first, second = data[lead], data[lead + 1]
     stays = (first == 0xF0) & (second == 0x9F)
     wide = np.flatnonzero(first == 0xE2)

@@ -1,0 +1,189 @@
+"""Reports and cleaned tables equal an independent recomputation in SQL, whatever the rows and however they are cut."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tasks.aggregate import report_spool
+from tasks.contracts import REPORTS
+from tests.clean.spools import AS_OF, BEGAN, Row, all_reports, at, make_run, post, uid, user
+from tests.reports.recompute import assert_same_everywhere, recomputed
+
+DAY = timedelta(days=1)
+
+
+def check(folder: Path, users: list[Row], posts: list[Row], **when: Any) -> dict[str, Any]:
+    workspace, counts = make_run(folder, users, posts, **when)
+    when = {"as_of": when.get("as_of", AS_OF), "began": when.get("began", BEGAN)}
+    with recomputed(users, posts, **when) as connection:
+        assert_same_everywhere(workspace, connection)
+    for table in counts.values():
+        assert table.read == table.kept + table.rejected
+    return all_reports(workspace)
+
+
+def test_empty_sources_give_columns_and_no_rows(tmp_path: Path) -> None:
+    reports = check(tmp_path, [], [])
+    rows = {name: table.num_rows for name, table in reports.items()}
+    assert rows == {
+        "user_statistics": 1,
+        "daily_activity": 0,
+        "author_activity": 0,
+        "signup_cohorts": 0,
+        "post_statistics": 0,
+        "data_quality": 16,
+    }
+    head = reports["user_statistics"].to_pylist()[0]
+    assert {name for name, value in head.items() if value is None} == {
+        "posts_per_user_mean",
+        "posts_per_author_median",
+        "posts_per_author_p90",
+        "posts_per_author_p99",
+        "posts_per_author_max",
+    }
+    for report in REPORTS:
+        assert reports[report.name].schema == report.schema
+
+
+def test_a_single_user_without_posts(tmp_path: Path) -> None:
+    reports = check(tmp_path, [user(1)], [])
+    assert reports["daily_activity"].num_rows == 40
+    assert reports["signup_cohorts"].to_pylist()[0]["retention"] == 0.0
+
+
+HOSTILE_USERS = [
+    user(1, created_at=at("2024-02-29T23:59:59.999999"), email="Ann@Example.com"),
+    user(2, created_at=at("2024-03-01T00:00:00"), email=" ann@example.com\u200b"),
+    user(3, created_at=at("2024-02-29T23:59:59.999999"), email="ANN@EXAMPLE.COM", status=" INACTIVE\t"),
+    user(4, email="ann@example.com\r\n", status="in active", updated_at=None),
+    user(5, email="\ufeffaNN@example.COM", status=None),
+    user(6, email="a@b", name="\u200f\u202eabc\u202c", bio="a\r\nb\rc\td\x00\x85e".replace("\x00", "")),
+    user(7, email="a@b.c d"),
+    user(8, email="a@b..c"),
+    user(9, email="a@@b.c"),
+    user(10, email="é@ü.de", name="e\u0301 \u1100\u1161\u11a8 \u212b"),
+    user(11, email="x" * 250 + "@b.c", bio=" \u3000\u2028 "),
+    user(12, email="x" * 251 + "@b.c", name=""),
+    user(13, email=None, name="👩\u200d👩\u200d👧 \u200dü\u0308\u2067x\u2069", status="ACTIVE"),
+    user(14, created_at=None, updated_at=None),
+    user(15, created_at=BEGAN + DAY),
+    user(16, created_at=BEGAN + DAY + timedelta(microseconds=1)),
+    user(17, _invalid="created_at: infinity", created_at=None),
+    user(18, created_at=AS_OF),
+    user(19, created_at=AS_OF - timedelta(microseconds=1), updated_at=at("1970-01-01T00:00:00")),
+    user(20, created_at=at("1970-01-01T00:00:00"), status="aCtIvE", email="ı@K.com"),
+    user(21, created_at=AS_OF - 30 * DAY),
+    user(22, created_at=AS_OF - 7 * DAY),
+    user(23, created_at=AS_OF - DAY),
+    user(24, created_at=AS_OF - DAY - timedelta(microseconds=1)),
+]
+HOSTILE_POSTS = [
+    post(1, 1, created_at=at("2024-02-29T00:00:00"), title="\u2028"),
+    post(2, 1, created_at=at("2025-03-30T00:59:59"), content="one\u00a0two\u2003three\u3000four\u0085five\u1680six"),
+    post(3, 1, created_at=at("2025-03-30T01:00:00"), content="\u200bcrème\u0301 \n\n tail \r"),
+    post(4, 2, created_at=at("2025-10-26T00:30:00"), content=None),
+    post(5, 2, created_at=at("2025-10-26T01:30:00"), content="  \t\n "),
+    post(6, 3, created_at=at("1999-12-31T23:59:59.999999"), content="before \x1b[31m everything\x7f"),
+    post(7, 3, created_at=at("2024-03-01T00:00:00")),
+    post(8, 3, created_at=at("2024-03-02T00:00:00"), updated_at=at("2024-03-01T00:00:00")),
+    post(9, 3, created_at=at("2024-03-04T00:00:00"), updated_at=None),
+    post(10, None),
+    post(11, 999),
+    post(12, 17),
+    post(13, 14),
+    post(14, 18, created_at=AS_OF - DAY),
+    post(15, 18, created_at=AS_OF),
+    post(16, 13, created_at=AS_OF),
+    post(17, 13, created_at=AS_OF - timedelta(microseconds=1), content="שלום עולם مرحبا"),
+    post(18, 13, created_at=AS_OF - 7 * DAY),
+    post(19, 13, created_at=None),
+    post(20, 13, created_at=BEGAN + DAY + timedelta(microseconds=1)),
+    post(21, 13, _invalid="content: before 1970"),
+    post(22, 6, title="\u2066a\u2069\t b\nc", content="\u180e\u200c x \u2060"),
+    post(23, 20, created_at=at("1970-01-01T00:00:00")),
+]
+
+
+@pytest.mark.parametrize(
+    "as_of",
+    [AS_OF, BEGAN, at("2025-10-26T01:30:00.000001"), at("2024-02-29T00:00:00"), at("1970-01-01T00:00:00")],
+    ids=str,
+)
+def test_hostile_rows(tmp_path: Path, as_of: datetime) -> None:
+    check(tmp_path, HOSTILE_USERS, HOSTILE_POSTS, as_of=as_of)
+
+
+def test_forty_thousand_posts_by_one_author_in_one_second(tmp_path: Path) -> None:
+    second = AS_OF - 2 * DAY
+    posts = [post(n, 1, created_at=second + timedelta(microseconds=n % 1_000_000)) for n in range(40_000)]
+    workspace, _ = make_run(tmp_path, [user(1)], posts)
+    assert all_reports(workspace)["author_activity"].to_pylist()[0]["post_count"] == 40_000
+    with recomputed([user(1)], posts, as_of=AS_OF, began=BEGAN) as connection:
+        assert_same_everywhere(workspace, connection)
+
+
+def test_a_text_of_ten_megabytes(tmp_path: Path) -> None:
+    long = "wörd\u200b \r\n" * 1_250_000
+    reports = check(tmp_path, [user(1)], [post(1, 1, content=long), post(2, 1)])
+    assert reports["daily_activity"].to_pylist()[-3]["words"] == 1_250_002
+
+
+def test_any_cut_gives_the_same_bytes(tmp_path: Path) -> None:
+    cuts = [(), (1, 1, 2, 3, 5, 8, 13), tuple(range(30))]
+    runs = [make_run(tmp_path, HOSTILE_USERS, HOSTILE_POSTS, cuts=cut)[0] for cut in cuts]
+    for report in REPORTS:
+        files = [report_spool(run, report).path(0).read_bytes() for run in runs]
+        assert files[0] == files[1] == files[2], report.name
+
+
+instants = st.one_of(
+    st.sampled_from([None, AS_OF, AS_OF - DAY, AS_OF - 7 * DAY, AS_OF - 30 * DAY, BEGAN + DAY, BEGAN + 2 * DAY]),
+    st.integers(0, 100 * 24).map(lambda hours: AS_OF - timedelta(hours=hours)),
+    st.datetimes(datetime(1970, 1, 1), datetime(2026, 4, 1)).map(lambda moment: at(moment.isoformat())),  # noqa: DTZ001
+)
+texts = st.one_of(
+    st.none(),
+    st.text(st.characters(exclude_categories=["Cs", "Cn"], exclude_characters="\x00"), max_size=12),
+    st.text("aé \t\r\n\u0301\u00a0\u200b\u200d\u202e\u2028\u3000\x85\x7f각K", max_size=8),
+)
+emails = st.sampled_from(
+    ["a@b.co", "A@B.co", " a@b.co", "c@d.eu", "c@d", "@d.eu", "c@d..eu", "c@.eu", "", None, "a b@c.d"]
+)
+statuses = st.sampled_from(["active", "Active", "INACTIVE ", "inactive", "gone", "", None])
+invalid = st.sampled_from([None] * 12 + ["created_at: infinity", "id: null key"])
+
+
+@st.composite
+def sources(draw: st.DrawFn) -> tuple[list[Row], list[Row]]:
+    count, many = draw(st.integers(0, 8)), draw(st.integers(0, 25))
+    users = [
+        {"id": uid(n), "name": draw(texts), "email": draw(emails), "bio": draw(texts), "status": draw(statuses)}
+        | {"created_at": draw(instants), "updated_at": draw(instants), "_invalid": draw(invalid)}
+        for n in range(count)
+    ]
+    authors = st.one_of(st.none(), st.integers(0, 9).map(uid))
+    posts = [
+        {"id": uid(n), "user_id": draw(authors), "title": draw(texts), "content": draw(texts)}
+        | {"created_at": draw(instants), "updated_at": draw(instants), "_invalid": draw(invalid)}
+        for n in range(many)
+    ]
+    return users, posts
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(sources(), instants.filter(lambda moment: moment is not None and moment <= BEGAN), st.lists(st.integers(0, 25)))
+def test_whatever_the_rows(drawn: tuple[list[Row], list[Row]], as_of: datetime, cuts: list[int]) -> None:
+    users, posts = drawn
+    with TemporaryDirectory() as folder:
+        check(Path(folder), users, posts, as_of=as_of, cuts=cuts)
+        whole, _ = make_run(Path(folder), users, posts, as_of=as_of)
+        cut, _ = make_run(Path(folder), users, posts, as_of=as_of, cuts=cuts)
+        for report in REPORTS:
+            assert report_spool(whole, report).path(0).read_bytes() == report_spool(cut, report).path(0).read_bytes()
