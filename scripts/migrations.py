@@ -22,8 +22,8 @@ from adbc_driver_postgresql import dbapi
 
 from scripts.migration_sql import quoted, render_sources, render_tables, text
 from tasks.contracts import TABLES
-from tasks.database import primary_message
 from tasks.errors import ConfigurationError, WriteError
+from tasks.postgres import primary_message
 
 ROOT = Path(__file__).resolve().parent.parent / "supabase"
 MIGRATIONS = ROOT / "migrations"

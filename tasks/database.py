@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from adbc_driver_postgresql import dbapi
 
@@ -20,12 +19,12 @@ from tasks.errors import (
     ConfigurationError,
     LeaseHeld,
     LeaseLost,
-    PipelineError,
     RequestRefused,
     ServiceUnavailable,
     WriteError,
 )
-from tasks.retry import Retry, classify, masked
+from tasks.postgres import connect, refusals
+from tasks.retry import Retry
 from tasks.settings import Settings
 
 _MISSING_FUNCTION = frozenset({"PGRST202", "42883"})
@@ -137,74 +136,6 @@ def ask(connection: dbapi.Connection, function: str, arguments: Mapping[str, Any
     return json.loads(answer[0]) if answer and answer[0] is not None else None
 
 
-def connect(settings: Settings, *, autocommit: bool = True) -> dbapi.Connection:
-    """A Postgres connection in UTC that has become `settings.db_role`, with the statement timeout of the settings.
-
-    Raises ServiceUnavailable when nothing answers, AccessError for a wrong password or role; never shows the URL.
-    """
-    with refusals():
-        connection = dbapi.connect(_url(settings), autocommit=autocommit)
-    try:
-        with refusals(), connection.cursor() as cursor:
-            cursor.executescript(_session(settings))
-            connection.commit()
-    except PipelineError:
-        connection.close()
-        raise
-    return connection
-
-
-def _session(settings: Settings) -> str:
-    # A holder that is paused inside its transaction must not keep its rows locked past its term.
-    role = f'set role "{settings.db_role.replace(chr(34), chr(34) * 2)}";' if settings.db_role else ""
-    return f"""
-        set timezone = 'UTC'; set client_min_messages = warning;
-        set statement_timeout = '{settings.statement_timeout}s';
-        set idle_in_transaction_session_timeout = '{settings.lease_seconds}s';
-        {role}"""
-
-
-def _url(settings: Settings) -> str:
-    """The URL of the settings, with a timeout for connecting and keepalives where it says nothing of them."""
-    parts = urlsplit(settings.supabase_db_url.get_secret_value())
-    wanted = {
-        "connect_timeout": str(max(2, round(settings.connect_timeout))),
-        "application_name": "supabase-nightly",
-        "keepalives_idle": "30",
-        "keepalives_interval": "10",
-        "keepalives_count": "3",
-    }
-    return urlunsplit(parts._replace(query=urlencode({**wanted, **dict(parse_qsl(parts.query))})))
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Turn the driver's errors into ours: by SQLSTATE, the primary message only, masked."""
-    try:
-        yield
-    except dbapi.Error as error:
-        raise _classified(error) from None
-
-
-def _classified(error: dbapi.Error) -> Exception:
-    code, message = error.sqlstate or None, primary_message(error)
-    lost = code is None or code.startswith("00")
-    if lost and re.search(r"connect|server closed|timeout|terminat|SSL|EOF|could not (send|receive)", message, re.I):
-        gone = ServiceUnavailable("The connection to Postgres failed or broke off.")
-        gone.code = "08006"
-        return gone
-    return classify(0, code, message)
-
-
-def primary_message(error: dbapi.Error) -> str:
-    """The server's message without its details, which repeat values of rows."""
-    details = dict(error.details or ())
-    primary = details.get("PG_DIAG_MESSAGE_PRIMARY") or details.get(b"PG_DIAG_MESSAGE_PRIMARY")
-    if isinstance(primary, bytes):
-        return primary.decode(errors="replace")
-    return str(primary) if primary else str(error).splitlines()[0]
-
-
 @contextmanager
 def translated(function: str) -> Iterator[None]:
     """Errors that mean something to a run, by the SQLSTATEs that the migrations declare."""
@@ -233,11 +164,6 @@ def _said(error: RequestRefused) -> str:
     """The server's words alone, without the name of the function and the codes around them."""
     text = error.message.removesuffix(".")
     return re.sub(r"^\w+: | \(HTTP .*\)$", "", text)
-
-
-def masked_refusal(code: str, message: str) -> str:
-    """What the database said of a row that it refused, without anything of the row."""
-    return masked(code, message)
 
 
 def _name(function: str) -> str:

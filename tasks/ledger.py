@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from tasks.database import Database, open_database
+from tasks.database import Database, Json, open_database
 from tasks.errors import ConfigurationError, LeaseHeld, LeaseLost, PipelineError
 from tasks.settings import Settings, Transport
 
@@ -136,6 +136,12 @@ class Ledger:
         text = f"{type(error).__name__}: {said}" if isinstance(error, PipelineError) else said
         self._database.call(
             "etl_finish", p_run=run.run_id, p_token=run.token, p_status=status, p_error=text, p_figures=figures
+        )
+
+    def restore(self, run: Run, target: str, aggregates: Json) -> None:
+        """Make the committed run `target` the current one, with these aggregates; ends `run`, which is a restore."""
+        self._database.call(
+            "etl_restore", p_run=run.run_id, p_token=run.token, p_target=target, p_aggregates=aggregates
         )
 
     def current(self) -> dict[str, Any] | None:

@@ -206,21 +206,24 @@ begin
 end
 $$;
 
--- A stage begins, with what is known so far. p_figures: seconds, bytes, counts; each is merged into what is there.
+-- A stage begins, with what is known so far. p_figures: seconds, bytes, counts; each is merged into what is there. After
+-- its commit a run may still tell what came then (the pointer, its last figures).
 create or replace function public.etl_stage(p_run text, p_token text, p_stage text, p_figures jsonb) returns jsonb
 language plpgsql set search_path = '' as
 $$
 declare
-  figures jsonb := public.etl_json(p_figures);
-  mine public.etl_runs := public.etl_require_lease(p_run, p_token);
+  figures constant jsonb := public.etl_json(p_figures);
 begin
   update public.etl_runs r
   set stage = p_stage, heartbeat = clock_timestamp(),
-      status = case when p_stage = 'load' and not r.historical then 'loading' else r.status end,
+      status = case when p_stage = 'load' and r.status = 'running' and not r.historical then 'loading' else r.status end,
       seconds = r.seconds || coalesce(figures -> 'seconds', '{}'),
       bytes = r.bytes || coalesce(figures -> 'bytes', '{}'),
       counts = r.counts || coalesce(figures -> 'counts', '{}')
-  where r.run_id = mine.run_id;
+  where r.run_id = p_run and r.token = p_token::uuid and r.status in ('running', 'loading', 'committed');
+  if not found then
+    raise exception 'run % does not hold the lease any more', p_run using errcode = 'ET002';
+  end if;
   return 'true';
 end
 $$;

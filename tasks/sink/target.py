@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.contracts import ARROW_TYPES, Table
-from tasks.database import Database, connect, open_database, refusals
+from tasks.database import Database, open_database
+from tasks.postgres import connect, refusals
 from tasks.settings import Settings
 
 PAGE_ROWS = 50_000

@@ -1,0 +1,91 @@
+"""A Postgres connection that writes: what it is set up with, and its driver's errors as errors of ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from adbc_driver_postgresql import dbapi
+
+from tasks.errors import AccessError, PipelineError, ServiceUnavailable
+from tasks.retry import classify
+from tasks.settings import Settings
+
+# The driver gives no SQLSTATE for a connection that was not made, so libpq's words have to do.
+_NOT_LET_IN = re.compile(
+    r"authentication failed|does not exist|no pg_hba\.conf entry|certificate|Tenant or user not found|no password", re.I
+)
+
+
+def connect(settings: Settings, *, autocommit: bool = True) -> dbapi.Connection:
+    """A connection in UTC that has become `settings.db_role`, with the statement timeout of the settings.
+
+    Raises ServiceUnavailable when nothing answers, AccessError for a wrong password or role; never shows the URL.
+    """
+    with refusals():
+        connection = dbapi.connect(_url(settings), autocommit=autocommit)
+    try:
+        with refusals(), connection.cursor() as cursor:
+            cursor.executescript(_session(settings))
+            connection.commit()
+    except PipelineError:
+        connection.close()
+        raise
+    return connection
+
+
+def _session(settings: Settings) -> str:
+    # A holder that is paused inside its transaction must not keep its rows locked past its term.
+    role = f'set role "{settings.db_role.replace(chr(34), chr(34) * 2)}";' if settings.db_role else ""
+    return f"""
+        set timezone = 'UTC'; set client_min_messages = warning;
+        set statement_timeout = '{settings.statement_timeout}s';
+        set idle_in_transaction_session_timeout = '{settings.lease_seconds}s';
+        {role}"""
+
+
+def _url(settings: Settings) -> str:
+    """The URL of the settings, with a timeout for connecting and keepalives where it says nothing of them."""
+    parts = urlsplit(settings.supabase_db_url.get_secret_value())
+    wanted = {
+        "connect_timeout": str(max(2, round(settings.connect_timeout))),
+        "application_name": "supabase-nightly",
+        "keepalives_idle": "30",
+        "keepalives_interval": "10",
+        "keepalives_count": "3",
+    }
+    return urlunsplit(parts._replace(query=urlencode({**wanted, **dict(parse_qsl(parts.query))})))
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn the driver's errors into ours: by SQLSTATE, the primary message only, masked."""
+    try:
+        yield
+    except dbapi.Error as error:
+        raise _classified(error) from None
+
+
+def _classified(error: dbapi.Error) -> Exception:
+    code, message = error.sqlstate or "", primary_message(error)
+    if code and not code.startswith("00"):
+        return classify(0, code, message)
+    if _NOT_LET_IN.search(message):
+        return AccessError(
+            "The database refused the connection.",
+            remedy="Look at the user, the password and sslmode in SUPABASE_DB_URL, and at ETL_DB_ROLE.",
+        )
+    gone = ServiceUnavailable(f"The connection to the database failed ({type(error).__name__}).")
+    gone.code = "08006"
+    return gone
+
+
+def primary_message(error: dbapi.Error) -> str:
+    """The server's message without its details, which repeat values of rows."""
+    details = {str(key): value for key, value in error.details or ()}
+    primary = details.get("PG_DIAG_MESSAGE_PRIMARY") or details.get("b'PG_DIAG_MESSAGE_PRIMARY'")
+    if isinstance(primary, bytes):
+        return primary.decode(errors="replace")
+    return str(primary) if primary else str(error).splitlines()[0]
