@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
 
 from flows.progress import DISPLAY, Meter
 from tasks.errors import PipelineError, TerminalError
@@ -33,7 +34,7 @@ class StageRun(Protocol):
 def stage(title: str) -> Callable[[Callable[Concatenate[Any, Meter, P], R]], Callable[Concatenate[Any, P], R]]:
     """Make a function `(run, progress, *earlier results)` a task `(run, *earlier results)` named `title`.
 
-    It can be called inside a flow, and through `.fn` or outside of one as a plain function.
+    Inside a flow it is a task; outside of one, a plain function that needs no Prefect server.
     """
 
     def decorate(function: Callable[Concatenate[Any, Meter, P], R]) -> Callable[Concatenate[Any, P], R]:
@@ -52,8 +53,15 @@ def stage(title: str) -> Callable[[Callable[Concatenate[Any, Meter, P], R]], Cal
                 run.leave(title, time.monotonic() - began)
 
         vars(run_stage).pop("__wrapped__")  # Prefect reads the signature: `progress` is no parameter
-        as_task = task(name=title, cache_policy=NO_CACHE, persist_result=False)
-        return cast(Callable[Concatenate[Any, P], R], as_task(run_stage))
+        as_task = cast(
+            Callable[Concatenate[Any, P], R], task(name=title, cache_policy=NO_CACHE, persist_result=False)(run_stage)
+        )
+
+        @functools.wraps(run_stage)
+        def call(run: Any, *args: P.args, **kwargs: P.kwargs) -> R:
+            return (as_task if FlowRunContext.get() else run_stage)(run, *args, **kwargs)
+
+        return call
 
     return decorate
 
