@@ -68,7 +68,7 @@ def make_workspace(
     """A workspace with the spools `clean/*` and `reports/*`; equal arguments give equal rows."""
     workspace = Workspace.create(data_dir, run_id)
     rng = np.random.default_rng(seed)
-    user_ids, post_ids = _uuids(rng, users), _uuids(rng, posts)
+    user_ids, post_ids = uuids(rng, users), uuids(rng, posts)
     write_spool(workspace, USERS, clean_users(rng, user_ids), batch=97)
     write_spool(workspace, POSTS, clean_posts(rng, post_ids, user_ids), batch=1_013)
     for report, table in reports(rng, user_ids).items():
@@ -224,7 +224,8 @@ def _quality(rng: Generator) -> dict[str, list[object]]:
     return {c.name: list(v) for c, v in zip(DATA_QUALITY.columns, zip(*rows, strict=True), strict=True)}
 
 
-def _uuids(rng: Generator, rows: int) -> list[str]:
+def uuids(rng: Generator, rows: int) -> list[str]:
+    """Keys of version 4 in all but name, sorted."""
     texts = (rng.bytes(16).hex() for _ in range(rows))
     return sorted(f"{t[:8]}-{t[8:12]}-{t[12:16]}-{t[16:20]}-{t[20:]}" for t in texts)
 

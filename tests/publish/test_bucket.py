@@ -1,0 +1,276 @@
+"""The bucket: retries that do not store twice, checksums on both kinds of server, errors that name file and limit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from scripts.local_stack import Stack
+from tasks.errors import PublishError, ServiceUnavailable
+from tasks.settings import Settings
+from tasks.storage import Bucket, each
+
+BODY = b"PAR1 some bytes"
+MD5 = hashlib.md5(BODY).hexdigest()
+HOSTED = Settings(
+    supabase_url="https://abcdefghijklmnopqrst.supabase.co",
+    supabase_service_key="sb_secret_x",
+    retries=2,
+    retry_base=0.001,
+)
+
+
+class Losing(httpx.BaseTransport):
+    """The real network, but the answers to the first `losses` uploads are lost on their way."""
+
+    def __init__(self, losses: int, *, before: bool = False) -> None:
+        self._inner, self._losses, self._before = httpx.HTTPTransport(), losses, before
+        self.uploads = 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        upload = request.method == "POST" and "/object/reports/" in request.url.path
+        self.uploads += upload
+        lose = upload and self.uploads <= self._losses
+        if lose and self._before:
+            raise httpx.ConnectError("no route")
+        response = self._inner.handle_request(request)
+        if lose:
+            response.read()
+            response.close()
+            raise httpx.ReadError("connection reset")
+        return response
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_lost_answer_is_no_second_file(settings: Settings, before: bool) -> None:
+    network = Losing(1, before=before)
+    with Bucket(settings, transport=network) as bucket:
+        bucket.store("runs/a.parquet", BODY)
+        assert [file.path for file in bucket.walk("runs")] == ["runs/a.parquet"]
+        assert bucket.download("runs/a.parquet") == BODY
+    assert network.uploads == 2
+
+
+def test_retries_end(settings: Settings) -> None:
+    with (
+        Bucket(settings, transport=Losing(99, before=True)) as bucket,
+        pytest.raises(ServiceUnavailable, match=r"Upload of runs/a.parquet: .* Tried 3 times"),
+    ):
+        bucket.store("runs/a.parquet", BODY)
+
+
+def test_other_content_under_a_name_is_replaced_by_what_was_sent(settings: Settings) -> None:
+    with Bucket(settings) as bucket:
+        bucket.store("runs/a.parquet", b"cut sho")
+        bucket.store("runs/a.parquet", BODY)
+        assert bucket.download("runs/a.parquet") == BODY
+
+
+def test_replace_overwrites_and_find_tells_absence(settings: Settings) -> None:
+    with Bucket(settings) as bucket:
+        assert bucket.find("latest.json") is None
+        for body in (b"{}", b'{"a": 1}'):
+            bucket.replace("latest.json", body)
+            assert bucket.find("latest.json") == body
+
+
+def test_a_whole_page_and_one_more_is_listed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.storage.PAGE", 3)
+    names = [f"runs/date=2026-01-0{day}/run=a/manifest.json" for day in range(1, 8)]
+    with Bucket(settings) as bucket:
+        for name in names:
+            bucket.store(name, b"{}")
+        assert bucket.folders("runs") == [f"date=2026-01-0{day}" for day in range(1, 8)]
+        assert sorted(file.path for file in bucket.walk("runs")) == names
+        bucket.remove([*names, "runs/none.json"])
+        assert bucket.folders("runs") == []
+
+
+def test_each_stops_at_the_first_error(settings: Settings) -> None:
+    begun: list[int] = []
+
+    def work(bucket: Bucket, item: int) -> int:
+        begun.append(item)
+        if item == 0:
+            raise PublishError("no")
+        return item
+
+    with pytest.raises(PublishError, match="no"):
+        list(each(settings.model_copy(update={"writers": 1}), work, range(1_000)))
+    assert len(begun) < 1_000
+
+
+def test_a_bucket_limit_is_named(settings: Settings, clean_stack: Stack) -> None:
+    clean_stack.query("update storage.buckets set file_size_limit = 100000 where id = 'reports'")
+    try:
+        with Bucket(settings) as bucket, pytest.raises(PublishError) as caught:
+            bucket.store("runs/big.parquet", b"x" * 200_000)
+    finally:
+        clean_stack.query("update storage.buckets set file_size_limit = null where id = 'reports'")
+    assert "runs/big.parquet" in caught.value.message
+    assert "limit" in caught.value.message
+
+
+def _hosted(answer: Callable[[httpx.Request], httpx.Response]) -> Bucket:
+    return Bucket(HOSTED, transport=httpx.MockTransport(answer))
+
+
+# The answers below have the shapes that hosted Storage gives.
+def _error(status: int, error: str, message: str) -> httpx.Response:
+    return httpx.Response(400, json={"statusCode": str(status), "error": error, "message": message})
+
+
+def _info(etag: str) -> dict[str, Any]:
+    return {
+        "id": "0b7f2f7e-0000-4000-8000-000000000000", "name": "runs/a.parquet", "version": "1", "bucket_id": "reports",
+        "size": len(BODY), "content_type": "application/vnd.apache.parquet", "cache_control": "max-age=3600",
+        "etag": etag, "metadata": {}, "last_modified": "2026-01-31T00:00:00.000Z",
+    }  # fmt: skip
+
+
+def _stored(path: str) -> httpx.Response:
+    return httpx.Response(200, json={"Key": path, "Id": "0b7f2f7e-0000-4000-8000-000000000000"})
+
+
+@pytest.mark.parametrize(
+    ("info", "md5"),
+    [
+        (_info(f'"{MD5}"'), MD5),
+        (_info(f'"{MD5}-2"'), None),
+        (_info(f'W/"{MD5}"'), MD5),
+        ({"metadata": {"size": 15, "mimetype": "image/png", "eTag": f'"{MD5}"'}}, MD5),
+        ({"metadata": None}, None),
+    ],
+)
+def test_the_checksum_is_read_from_either_shape(info: dict[str, Any], md5: str | None) -> None:
+    with _hosted(lambda request: httpx.Response(200, json=info)) as bucket:
+        assert bucket.md5("runs/a.parquet") == md5
+
+
+def test_an_etag_of_parts_is_verified_by_reading_back() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(f"{request.method} {request.url.path.removeprefix('/storage/v1')}")
+        if "/info/" in request.url.path:
+            return httpx.Response(200, json=_info(f'"{MD5}-2"'))
+        return httpx.Response(200, content=BODY) if request.method == "GET" else _stored("reports/runs/a.parquet")
+
+    with _hosted(answer) as bucket:
+        bucket.store("runs/a.parquet", BODY)
+    assert asked == [
+        "POST /object/reports/runs/a.parquet",
+        "GET /object/info/reports/runs/a.parquet",
+        "GET /object/reports/runs/a.parquet",
+    ]
+
+
+def test_what_arrives_damaged_twice_is_an_error() -> None:
+    uploads: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "/info/" in request.url.path:
+            return httpx.Response(200, json=_info('"00000000000000000000000000000000"'))
+        if request.method == "DELETE":
+            return httpx.Response(200, json=[])
+        uploads.append(request)
+        return _stored("reports/runs/a.parquet")
+
+    with _hosted(answer) as bucket, pytest.raises(PublishError, match=r"runs/a\.parquet did not arrive as it was sent"):
+        bucket.store("runs/a.parquet", BODY)
+    assert len(uploads) == 2
+    assert uploads[0].headers["x-upsert"] == "false"
+
+
+def test_a_duplicate_behind_a_400_counts_when_it_is_the_same() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "/info/" in request.url.path:
+            return httpx.Response(200, json=_info(f'"{MD5}"'))
+        return _error(409, "Duplicate", "The resource already exists")
+
+    with _hosted(answer) as bucket:
+        bucket.store("runs/a.parquet", BODY)
+
+
+@pytest.mark.parametrize(
+    ("limit", "named"),
+    [(50 * 2**20, "the limit of 50.0 MiB a file of the bucket reports"), (None, "the project's limit")],
+)
+def test_a_file_above_the_limit_names_file_and_limit(limit: int | None, named: str, tmp_path: Path) -> None:
+    bucket_facts = {
+        "id": "reports", "name": "reports", "owner": "", "public": False, "file_size_limit": limit,
+        "allowed_mime_types": None, "created_at": "2026-01-01T00:00:00.000Z", "updated_at": "2026-01-01T00:00:00.000Z",
+    }  # fmt: skip
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "/bucket/" in request.url.path:
+            return httpx.Response(200, json=bucket_facts)
+        return _error(413, "Payload too large", "The object exceeded the maximum allowed size")
+
+    file = tmp_path / "part-000.parquet"
+    file.write_bytes(b"x" * 2**20)
+    with _hosted(answer) as bucket, pytest.raises(PublishError) as caught:
+        bucket.store("runs/clean/posts/part-000.parquet", file)
+    assert "runs/clean/posts/part-000.parquet has 1.0 MiB" in caught.value.message
+    assert named in caught.value.message
+    assert "ETL_PART_ROWS" in caught.value.remedy
+
+
+def test_a_missing_bucket_is_a_clear_error() -> None:
+    with (
+        _hosted(lambda request: _error(404, "Bucket not found", "Bucket not found")) as bucket,
+        pytest.raises(PublishError, match="Bucket not found"),
+    ):
+        bucket.store("runs/a.parquet", BODY)
+
+
+def _entry(name: str, *, folder: bool) -> dict[str, Any]:
+    stamp = None if folder else "2026-01-31T03:00:00.000Z"
+    return {
+        "name": name, "id": None if folder else "0b7f2f7e-0000-4000-8000-000000000000", "updated_at": stamp,
+        "created_at": stamp, "last_accessed_at": stamp, "metadata": None if folder else {"size": 3},
+    }  # fmt: skip
+
+
+TREE = {
+    "runs": [_entry("date=2026-01-30", folder=True), _entry("date=2026-01-31", folder=True)],
+    "runs/date=2026-01-30": [_entry("run=a", folder=True)],
+    "runs/date=2026-01-30/run=a": [_entry("manifest.json", folder=False), _entry("charts", folder=True)],
+    "runs/date=2026-01-30/run=a/charts": [_entry("growth.png", folder=False)],
+    "runs/date=2026-01-31": [],
+}
+
+
+def test_hosted_listings_are_walked_folder_by_folder() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        return httpx.Response(200, json=TREE[body["prefix"]][body["offset"] : body["offset"] + body["limit"]])
+
+    with _hosted(answer) as bucket:
+        assert bucket.folders("runs") == ["date=2026-01-30", "date=2026-01-31"]
+        assert [(file.path, file.created_at) for file in bucket.walk("runs")] == [
+            ("runs/date=2026-01-30/run=a/manifest.json", "2026-01-31T03:00:00.000Z"),
+            ("runs/date=2026-01-30/run=a/charts/growth.png", "2026-01-31T03:00:00.000Z"),
+        ]
+
+
+def test_stock_listings_of_full_keys_are_walked_too() -> None:
+    keys = ["runs/date=2026-01-30/run=a/manifest.json", "runs/date=2026-01-31/run=b/charts/growth.png"]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        entries = [_entry(key, folder=False) for key in keys if key.startswith(body["prefix"])]
+        return httpx.Response(200, json=entries[body["offset"] :])
+
+    with _hosted(answer) as bucket:
+        assert bucket.folders("runs") == ["date=2026-01-30", "date=2026-01-31"]
+        assert [file.path for file in bucket.walk("runs")] == keys

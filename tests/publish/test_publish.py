@@ -1,0 +1,231 @@
+"""Publishing on the real Storage: whole or not at all, whatever happens in between."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from scripts.local_stack import Stack, up
+from tasks.errors import PublishError, ServiceUnavailable
+from tasks.manifest import FileEntry, Manifest, run_path
+from tasks.publish import move_pointer, publish, repair_pointer, signed_links
+from tasks.settings import Settings
+from tasks.storage import Bucket
+from tasks.workspace import Workspace
+from tests.publish.builders import AS_OF, BEGAN, FakeRun, settings_of
+
+RUN = FakeRun()
+PATH = f"runs/date=2026-01-31/run={RUN.run_id}"
+
+
+def _later(days: int, **changes: object) -> FakeRun:
+    """A run of some days later, in the same bucket."""
+    moved = {"as_of": AS_OF + timedelta(days=days), "began": BEGAN + timedelta(days=days), "run_id": f"later-{days}"}
+    return dataclasses.replace(RUN, **{**moved, **changes})  # type: ignore[arg-type]
+
+
+def _pointer(settings: Settings) -> dict[str, str]:
+    with Bucket(settings) as bucket:
+        return dict(json.loads(bucket.find("latest.json") or b"{}"))
+
+
+def _assert_whole(settings: Settings) -> str:
+    """The pointer names a run whose manifest and files are all there and what they should be; its path."""
+    pointer = _pointer(settings)
+    with Bucket(settings) as bucket:
+        body = bucket.download(pointer["manifest"])
+        assert hashlib.sha256(body).hexdigest() == pointer["manifest_sha256"]
+        for entry in json.loads(body)["files"]:
+            stored = bucket.download(f"{pointer['run']}/{entry['path']}")
+            assert hashlib.sha256(stored).hexdigest() == entry["sha256"]
+    return pointer["run"]
+
+
+def test_a_published_run_is_as_its_manifest_says(
+    settings: Settings, workspace: Workspace, files: list[FileEntry]
+) -> None:
+    seen: list[tuple[int, int | None]] = []
+    manifest = publish(
+        settings, workspace, RUN, files, {"rows": 660}, code_version="1.2.3",
+        progress=lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    assert manifest.run_path == PATH
+    with Bucket(settings) as bucket:
+        body = bucket.download(manifest.path)
+        assert {file.path for file in bucket.walk("runs")} == {manifest.path, *(f"{PATH}/{f.path}" for f in files)}
+    assert hashlib.sha256(body).hexdigest() == manifest.sha256
+    told = json.loads(body)
+    assert {key: told[key] for key in ("run_id", "as_of", "as_of_mode", "began", "historical", "transport")} == {
+        "run_id": RUN.run_id, "as_of": "2026-02-01T00:00:00+00:00", "as_of_mode": "midnight",
+        "began": "2026-02-01T03:00:05.123456+00:00", "historical": False, "transport": "rest",
+    }  # fmt: skip
+    assert (told["counts"], told["code_version"]) == ({"rows": 660}, "1.2.3")
+    assert [(e["path"], e["rows"], e["bytes"], e["sha256"], e["schema_version"]) for e in told["files"]] == sorted(
+        (f.path, f.rows, f.bytes, f.sha256, f.version) for f in files
+    )
+    assert seen[-1] == (sum(f.bytes for f in files),) * 2
+
+
+def test_publishing_moves_no_pointer(settings: Settings, workspace: Workspace, files: list[FileEntry]) -> None:
+    publish(settings, workspace, RUN, files, {})
+    assert _pointer(settings) == {}
+
+
+def test_publishing_again_finds_what_is_there(settings: Settings, workspace: Workspace, files: list[FileEntry]) -> None:
+    first = publish(settings, workspace, RUN, files, {})
+    assert publish(settings, workspace, RUN, files, {}) == first
+
+
+def test_the_day_of_a_midnight_run_is_the_day_before() -> None:
+    assert run_path("x", datetime(2026, 2, 1, tzinfo=UTC)) == "runs/date=2026-01-31/run=x"
+    assert run_path("x", datetime(2026, 2, 1, 0, 0, 0, 1, tzinfo=UTC)) == "runs/date=2026-02-01/run=x"
+
+
+def test_the_pointer_names_the_run_and_never_moves_back(
+    settings: Settings, workspace: Workspace, files: list[FileEntry]
+) -> None:
+    today = publish(settings, workspace, RUN, files[:1], {})
+    tomorrow = publish(settings, workspace, _later(1), files[:1], {})
+    again = publish(settings, workspace, _later(0, run_id="again", began=BEGAN + timedelta(hours=1)), files[:1], {})
+    past = publish(settings, workspace, _later(2, historical=True), files[:1], {})
+    assert move_pointer(settings, today.run_path, today.sha256)
+    assert _pointer(settings)["run"] == PATH
+    assert move_pointer(settings, again.run_path, again.sha256), "the later of two runs for one as_of"
+    assert move_pointer(settings, tomorrow.run_path, tomorrow.sha256)
+    assert not move_pointer(settings, today.run_path, today.sha256)
+    assert not move_pointer(settings, past.run_path, past.sha256), "a historical run never becomes the latest"
+    assert _pointer(settings)["run"] == tomorrow.run_path == _assert_whole(settings)
+
+
+def test_the_pointer_never_names_what_is_not_there(
+    settings: Settings, workspace: Workspace, files: list[FileEntry]
+) -> None:
+    manifest = publish(settings, workspace, RUN, files[:1], {})
+    with pytest.raises(PublishError, match="not the one that the ledger committed"):
+        move_pointer(settings, manifest.run_path, "0" * 64)
+    with pytest.raises(PublishError, match="is not in the bucket"):
+        move_pointer(settings, "runs/date=2026-01-01/run=none", manifest.sha256)
+    assert _pointer(settings) == {}
+
+
+def _row(manifest: Manifest) -> dict[str, str]:
+    return {"manifest_path": manifest.path, "manifest_sha256": manifest.sha256}
+
+
+def test_repair_follows_the_ledger_both_ways(settings: Settings, workspace: Workspace, files: list[FileEntry]) -> None:
+    today = publish(settings, workspace, RUN, files[:1], {})
+    tomorrow = publish(settings, workspace, _later(1), files[:1], {})
+    assert repair_pointer(settings, _row(tomorrow)), "a crash before the pointer moved"
+    assert not repair_pointer(settings, _row(tomorrow))
+    assert repair_pointer(settings, _row(today)), "a restore"
+    assert _pointer(settings)["run"] == PATH
+    assert not repair_pointer(settings, None)
+    assert not repair_pointer(
+        settings, {"manifest_path": "runs/date=2026-01-01/run=x/manifest.json", "manifest_sha256": "0"}
+    )
+    assert _pointer(settings)["run"] == PATH
+
+
+def test_a_pointer_of_someone_else_is_replaced(
+    settings: Settings, workspace: Workspace, files: list[FileEntry]
+) -> None:
+    with Bucket(settings) as bucket:
+        bucket.replace("latest.json", b"[not ours]")
+    manifest = publish(settings, workspace, RUN, files[:1], {})
+    assert move_pointer(settings, manifest.run_path, manifest.sha256)
+
+
+def test_links_work_without_a_key(settings: Settings, workspace: Workspace, files: list[FileEntry]) -> None:
+    publish(settings, workspace, RUN, files[:2], {})
+    path = f"{PATH}/{files[0].path}"
+    links = signed_links(settings, [path, f"{PATH}/none.parquet"])
+    assert list(links) == [path]
+    assert httpx.get(links[path]).content == (workspace.files / files[0].path).read_bytes()
+
+
+def test_a_run_without_instants_cannot_be_published(settings: Settings, workspace: Workspace) -> None:
+    with pytest.raises(PublishError, match="when its reading began"):
+        publish(settings, workspace, dataclasses.replace(RUN, began=None), [], {})
+    workspace.note(began=BEGAN)
+    assert publish(settings, workspace, dataclasses.replace(RUN, began=None), [], {}).run_path == PATH
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tasks.parquet import write_files
+from tasks.publish import publish
+from tasks.settings import Settings
+from tests.publish.builders import AS_OF, FakeRun, make_workspace
+settings = Settings(part_rows=20, row_group_rows=10, writers=2)
+workspace = make_workspace(Path(sys.argv[1]), "killed", users=60, posts=600, seed=2)
+files = write_files(workspace, as_of=AS_OF, settings=settings)
+publish(settings, workspace, FakeRun(run_id="killed"), files, {}, progress=lambda done, total: print(done, flush=True))
+"""
+
+
+def test_a_killed_publish_leaves_readers_with_the_run_before(
+    stack: Stack, settings: Settings, workspace: Workspace, files: list[FileEntry], tmp_path: Path
+) -> None:
+    before = publish(settings, workspace, RUN, files, {})
+    move_pointer(settings, before.run_path, before.sha256)
+    environment = {**stack.env(), "ETL_TRANSPORT": "rest", "PATH": "/usr/bin:/bin"}
+    (tmp_path / "killed").mkdir()
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path / "killed")], env=environment, stdout=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    with child:
+        assert child.stdout
+        for _ in range(5):
+            assert child.stdout.readline(), "the child publishes"
+        child.send_signal(signal.SIGKILL)
+    with Bucket(settings) as bucket:
+        left = {file.path.rpartition("/")[2] for file in bucket.walk("runs/date=2026-01-31/run=killed")}
+    assert left
+    assert "manifest.json" not in left
+    assert _assert_whole(settings) == PATH
+
+
+def test_a_network_that_drops_leaves_readers_with_the_run_before(
+    stack: Stack, settings: Settings, workspace: Workspace, files: list[FileEntry]
+) -> None:
+    before = publish(settings, workspace, RUN, files, {})
+    move_pointer(settings, before.run_path, before.sha256)
+    impatient = settings_of(stack, workspace.root, retries=1, writers=2)
+    try:
+        with pytest.raises(ServiceUnavailable, match=r"Upload of|Checksum of"):
+            publish(impatient, workspace, _later(1), files, {}, progress=lambda done, total: stack.kill_api())
+    finally:
+        up(stack.home, empty=True)
+    assert _assert_whole(settings) == PATH
+    after = publish(settings, workspace, _later(1), files, {})
+    assert move_pointer(settings, after.run_path, after.sha256)
+    assert _assert_whole(settings) == after.run_path
+
+
+def test_a_short_outage_is_sat_out(
+    stack: Stack, settings: Settings, workspace: Workspace, files: list[FileEntry]
+) -> None:
+    patient = settings_of(stack, workspace.root, retries=20, retry_base=0.3)
+    outage: list[float] = []
+
+    def cut(done: int, total: int | None) -> None:
+        if not outage:
+            outage.append(time.monotonic())
+            stack.kill_api()
+            up(stack.home, empty=True)
+
+    manifest = publish(patient, workspace, RUN, files, {}, progress=cut)
+    assert move_pointer(settings, manifest.run_path, manifest.sha256)
+    assert _assert_whole(settings) == PATH
