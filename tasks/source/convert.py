@@ -105,7 +105,18 @@ def _zoned(texts: pa.Array) -> pa.Array:
     with_zone = pc.if_else(pc.and_(zone, time), texts, pa.scalar(None, pa.string()))
     without = pc.if_else(pc.and_(zone, time), pa.scalar(None, pa.string()), texts)
     utc = ARROW_TYPES["timestamptz"]
-    return pc.coalesce(pc.cast(with_zone, utc), pc.cast(without, pa.timestamp("us")).cast(utc))
+    return pc.coalesce(_cast(with_zone, utc), _cast(without, pa.timestamp("us")).cast(utc))
+
+
+def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The texts as `kind`, null where one is none (a 13th month); those are found by halving, as they are rare."""
+    try:
+        return pc.cast(texts, kind)
+    except pa.ArrowInvalid:
+        if len(texts) == 1:
+            return pa.nulls(1, kind)
+        middle = len(texts) // 2
+        return pa.concat_arrays([_cast(texts[:middle], kind), _cast(texts[middle:], kind)])
 
 
 def _in_bounds(values: pa.Array, cell: pa.Array, column: Column) -> tuple[pa.Array, pa.Array]:
@@ -128,11 +139,11 @@ def _named(column: Column, *words: str) -> list[pa.Scalar]:
 
 def _dates(cell: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
     plain = pc.match_substring_regex(cell, _PLAIN_DATE)
-    values = pc.cast(pc.if_else(plain, cell, pa.scalar(None, pa.string())), pa.date32())
+    values = _cast(pc.if_else(plain, cell, pa.scalar(None, pa.string())), pa.date32())
     if values.null_count == cell.null_count:
         return values, None
     conditions = pc.make_struct(
-        pc.is_null(cell), pc.fill_null(plain, False), *(pc.equal(cell, t) for t in ("infinity", "-infinity"))
+        pc.is_null(cell), pc.is_valid(values), *(pc.equal(cell, t) for t in ("infinity", "-infinity"))
     )
     none = pa.scalar(None, pa.string())
     return values, pc.case_when(conditions, none, none, *_named(column, "infinity", "-infinity", "not a date"))

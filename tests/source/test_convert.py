@@ -1,0 +1,62 @@
+"""JSON to Arrow: both forms of a timestamp, and nothing that crashes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.contracts import POSTS
+from tasks.errors import ReadError
+from tasks.source.convert import quoted, select_list, to_arrow
+from tasks.source.model import TableInfo
+
+TYPES = {"uuid": "uuid", "text": "text", "timestamptz": "timestamp with time zone"}
+INFO = TableInfo(POSTS, {c.source_name: TYPES[c.kind] for c in POSTS.source_columns}, 0)
+KEY = "00000000-0000-4000-8000-000000000000"
+
+
+def row(**cells: object) -> dict[str, object]:
+    return {"id": KEY, **cells}
+
+
+@settings(deadline=None)
+@given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31)), st.sampled_from(["T", " "]), st.sampled_from(
+    ["+00:00", "+00", "Z", "+05:30", "-11:00", ""]))  # fmt: skip
+def test_an_instant_is_read_in_any_form(moment: datetime, separator: str, zone: str) -> None:
+    text = moment.isoformat(sep=separator) + zone
+    expected = datetime.fromisoformat(text)
+    expected = (expected if expected.tzinfo else expected.replace(tzinfo=UTC)).timestamp()
+    got = to_arrow([row(created_at=text)], INFO).to_pylist()[0]
+    if got["_invalid"] is None:
+        assert got["created_at"].timestamp() == expected
+    else:
+        assert not 0 <= expected < 253402300800
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(
+    st.none(), st.text(), st.sampled_from(["infinity", "2026-01-31", "0001-01-01T00:00:00+00:00 BC", "2026-13-45T99:99:99Z"]),
+)))  # fmt: skip
+def test_any_text_is_an_instant_or_named(texts: list[str | None]) -> None:
+    rows = to_arrow([row(created_at=t) for t in texts], INFO).to_pylist()
+    for text, got in zip(texts, rows, strict=True):
+        assert (got["created_at"] is None) == (text is None or got["_invalid"] is not None)
+
+
+def test_the_first_offending_column_is_named() -> None:
+    batch = to_arrow([row(created_at="infinity", updated_at="-infinity"), row(updated_at="-infinity")], INFO)
+    assert batch["_invalid"].to_pylist() == ["created_at: infinity", "updated_at: -infinity"]
+
+
+@pytest.mark.parametrize("rows", [[1], ["text"], [row(title=5)], [row(id={})]])
+def test_other_types_than_promised_are_an_error(rows: list[object]) -> None:
+    with pytest.raises(ReadError, match=r"public\.posts"):
+        to_arrow(rows, INFO)
+
+
+def test_the_select_list_names_the_columns_of_the_contract() -> None:
+    assert select_list(INFO) == "id,user_id,title,content,created_at,updated_at"
+    assert quoted('odd "name"') == '"odd \\"name\\""'
