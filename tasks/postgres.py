@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+import pyarrow as pa
 from adbc_driver_postgresql import dbapi
 
 from tasks.errors import AccessError, PipelineError, ServiceUnavailable
@@ -17,6 +18,10 @@ from tasks.settings import Settings
 _NOT_LET_IN = re.compile(
     r"authentication failed|does not exist|no pg_hba\.conf entry|certificate|Tenant or user not found|no password", re.I
 )
+
+_SQLSTATE = re.compile(r"SQLSTATE:? (\w{5})")
+_SAID = re.compile(r"(?:ERROR|FATAL|PANIC):\s+([^\n]+)")
+_IDLE_TOO_LONG = "25P03"  # the server ended the session: as good as a connection that broke
 
 
 def connect(settings: Settings, *, autocommit: bool = True) -> dbapi.Connection:
@@ -61,16 +66,21 @@ def _url(settings: Settings) -> str:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turn the driver's errors into ours: by SQLSTATE, the primary message only, masked."""
+    """Turn the driver's errors into ours: by SQLSTATE, the primary message only, masked.
+
+    A stream of rows that breaks off is an error of Arrow's, with the driver's words inside.
+    """
     try:
         yield
-    except dbapi.Error as error:
+    except (dbapi.Error, pa.ArrowException, OSError) as error:
         raise _classified(error) from None
 
 
-def _classified(error: dbapi.Error) -> Exception:
-    code, message = error.sqlstate or "", primary_message(error)
-    if code and not code.startswith("00"):
+def _classified(error: Exception) -> Exception:
+    found = _SQLSTATE.search(str(error))
+    code = getattr(error, "sqlstate", None) or (found[1] if found else "")
+    message = primary_message(error)
+    if code and not code.startswith("00") and code != _IDLE_TOO_LONG:
         return classify(0, code, message)
     if _NOT_LET_IN.search(message):
         return AccessError(
@@ -82,10 +92,7 @@ def _classified(error: dbapi.Error) -> Exception:
     return gone
 
 
-def primary_message(error: dbapi.Error) -> str:
+def primary_message(error: Exception) -> str:
     """The server's message without its details, which repeat values of rows."""
-    details = {str(key): value for key, value in error.details or ()}
-    primary = details.get("PG_DIAG_MESSAGE_PRIMARY") or details.get("b'PG_DIAG_MESSAGE_PRIMARY'")
-    if isinstance(primary, bytes):
-        return primary.decode(errors="replace")
-    return str(primary) if primary else str(error).splitlines()[0]
+    said = _SAID.search(str(error))
+    return said[1] if said else str(error).partition("\n")[0]

@@ -12,8 +12,6 @@ from tasks.database import Database, open_database
 from tasks.postgres import connect, refusals
 from tasks.settings import Settings
 
-PAGE_ROWS = 50_000
-
 
 def target_rows(settings: Settings, table: Table) -> Generator[pa.RecordBatch, None, None]:
     """The cleaned table's `id` and `row_hash` in key order, a batch at a time."""
@@ -21,7 +19,7 @@ def target_rows(settings: Settings, table: Table) -> Generator[pa.RecordBatch, N
         yield from _by_cursor(settings, table)
         return
     with open_database(settings) as database:
-        yield from _by_pages(database, table)
+        yield from _by_pages(database, table, settings.batch_rows)
 
 
 def _by_cursor(settings: Settings, table: Table) -> Generator[pa.RecordBatch, None, None]:
@@ -37,10 +35,10 @@ def _by_cursor(settings: Settings, table: Table) -> Generator[pa.RecordBatch, No
         connection.close()
 
 
-def _by_pages(database: Database, table: Table) -> Generator[pa.RecordBatch, None, None]:
+def _by_pages(database: Database, table: Table, rows: int) -> Generator[pa.RecordBatch, None, None]:
     after = ""
     while True:
-        page = database.call("etl_target_page", p_table=table.name, p_after=after, p_limit=PAGE_ROWS)
+        page = database.call("etl_target_page", p_table=table.name, p_after=after, p_limit=rows)
         if not page["rows"]:
             return
         ids = _split(page["ids"])
@@ -53,7 +51,7 @@ def reject_rows(settings: Settings, table: Table) -> Generator[pa.RecordBatch, N
     after = ""
     with open_database(settings) as database:
         while True:
-            page = database.call("etl_rejects_page", p_table=table.name, p_after=after, p_limit=PAGE_ROWS)
+            page = database.call("etl_rejects_page", p_table=table.name, p_after=after, p_limit=settings.batch_rows)
             if not page["ids"]:
                 return
             after = page["ids"][-1]
