@@ -17,7 +17,6 @@ from tasks.contracts import REPORTS, Report
 from tasks.export import date_column
 
 AS_OF_WORDS = ("midnight", "now", "resume")
-AS_OF_PATTERN = r"^(midnight|now|resume|\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d{1,6})?)?(Z|[+-]\d{2}:\d{2}))?)$"
 FIGURE_PATTERN = r"^[A-Za-z][A-Za-z0-9_.:/-]{0,99}$"
 RUN_PATTERN = r"^(previous|[0-9A-Za-z][0-9A-Za-z-]{3,63})$"
 MAX_BACKFILL_DAYS = 366
@@ -33,6 +32,17 @@ class Form(BaseModel):
 def _field(position: int, title: str, description: str, **schema: Any) -> dict[str, Any]:
     """Title, description and place of a field, and what JSON Schema should say of it beyond its type."""
     return {"title": title, "description": description, "json_schema_extra": {"position": position, **schema}}
+
+
+def _optional(position: int, title: str, description: str, form: str) -> dict[str, Any]:
+    """A date or date-time that may be left empty, shown as one field: Prefect shows a union with null as two."""
+
+    def show(schema: dict[str, Any]) -> None:
+        del schema["anyOf"]
+        schema.pop("default", None)
+        schema.update(type="string", format=form, position=position)
+
+    return {"title": title, "description": description, "json_schema_extra": show}
 
 
 Transport = Literal["auto", "rest", "postgres"]
@@ -56,18 +66,25 @@ class NightlyForm(Form):
             0,
             "As of",
             "The instant that the reports speak of, exclusive: `midnight` (start of the scheduled day, UTC: whole days "
-            "only), `now`, `resume` (that of the run that was cut short last, else midnight), or a day or instant of "
-            "the past, like `2026-01-31` or `2026-01-31T12:00Z`. A run for the past publishes its reports and changes "
-            "nothing else.",
-            pattern=AS_OF_PATTERN,
-            examples=["midnight", "now", "2026-01-31", "2026-01-31T12:00Z"],
+            "only), `now`, or `resume` (that of the run that was cut short last, else midnight).",
+            enum=list(AS_OF_WORDS),
         ),
     )
-    transport: Transport = Field("auto", **_transport(1))
+    instant: datetime | None = Field(
+        None,
+        **_optional(
+            1,
+            "Past instant",
+            "Speak of this instant instead. Such a run publishes its reports and changes nothing else; history is told "
+            "from today's rows. Empty: what *As of* says.",
+            "date-time",
+        ),
+    )
+    transport: Transport = Field("auto", **_transport(2))
     accept: list[str] = Field(
         default_factory=list,
         **_field(
-            2,
+            3,
             "Accept held figures",
             "Names of the figures that held the last run, as its page lists them: let them pass this once. Leave it "
             "empty otherwise.",
@@ -79,7 +96,7 @@ class NightlyForm(Form):
     dry_run: bool = Field(
         False,
         **_field(
-            3,
+            4,
             "Dry run",
             "Read, clean and build the reports, show what would be written, and write nothing: no lease, no file in "
             "Storage, no row.",
@@ -90,20 +107,25 @@ class NightlyForm(Form):
         ge=0,
         le=MAX_RESTARTS,
         **_field(
-            4,
+            5,
             "Restart",
             "How often a crashed run has been started again. The automation counts it up, and the bound ends that; "
             "leave it at 0.",
         ),
     )
 
-    @field_validator("as_of", mode="after")
+    @model_validator(mode="before")
     @classmethod
-    def _known_as_of(cls, value: str) -> str:
-        value = value.strip()
-        if value not in AS_OF_WORDS:
-            _parse_instant(value)
-        return value
+    def _an_instant_as_text(cls, values: Any) -> Any:
+        """`as_of="2026-01-31"`, as a command line gives it, is the same as that instant."""
+        if not isinstance(values, dict) or values.get("as_of", "midnight") in AS_OF_WORDS:
+            return values
+        return {**values, "as_of": "midnight", "instant": _parse_instant(str(values["as_of"]))}
+
+    @field_validator("instant", mode="after")
+    @classmethod
+    def _a_past_instant(cls, value: datetime | None) -> datetime | None:
+        return value and _past(value)
 
     @field_validator("accept", mode="after")
     @classmethod
@@ -114,13 +136,14 @@ class NightlyForm(Form):
         return value
 
     @property
-    def instant(self) -> datetime | None:
-        """The instant asked for, in UTC; None for `midnight`, `now` and `resume`."""
-        return None if self.as_of in AS_OF_WORDS else _parse_instant(self.as_of)
+    def label(self) -> str:
+        """What the run speaks of, for its name."""
+        return f"{self.instant:%Y-%m-%d %H:%M}" if self.instant else self.as_of
 
 
 def _parse_instant(text: str) -> datetime:
-    """A day (its first instant, UTC) or an instant with its offset, as UTC. ValueError says what is wrong in words."""
+    """A day (its first instant, UTC) or an instant with its offset. ValueError says what is wrong in words."""
+    text = text.strip()
     try:
         instant = datetime.fromisoformat(text if re.match(r"\d{4}-\d\d-\d\d($|T)", text) else "no instant")
     except ValueError:
@@ -128,12 +151,16 @@ def _parse_instant(text: str) -> datetime:
             f"{text[:40]!r} is none of midnight, now, resume, a day like 2026-01-31 or an instant like "
             "2026-01-31T12:00Z."
         ) from None
-    if instant.tzinfo is None and len(text) > len("2026-01-31"):
-        raise ValueError(f"{text!r} has no time zone: add Z for UTC, or an offset like +01:00.")
-    instant = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    return instant.replace(tzinfo=UTC) if len(text) == len("2026-01-31") else instant
+
+
+def _past(instant: datetime) -> datetime:
+    """The same in UTC. ValueError when it has no zone or lies in the future."""
+    if instant.tzinfo is None:
+        raise ValueError(f"{instant.isoformat()} has no time zone: add Z for UTC, or an offset like +01:00.")
     if instant > datetime.now(UTC) + timedelta(minutes=5):
-        raise ValueError(f"{text!r} lies in the future: reports can speak of the past only.")
-    return instant
+        raise ValueError(f"{instant.isoformat()} lies in the future: reports can speak of the past only.")
+    return instant.astimezone(UTC)
 
 
 class BackfillForm(Form):
@@ -141,10 +168,18 @@ class BackfillForm(Form):
 
     first_day: date | None = Field(
         None,
-        **_field(0, "First day", "The first day (UTC) to report on. Empty: the last day, for a try with a single day."),
+        **_optional(
+            0,
+            "First day",
+            "The first day (UTC) to report on. Empty: the last day, for a try with a single day.",
+            "date",
+        ),
     )
     last_day: date | None = Field(
-        None, **_field(1, "Last day", "The last day (UTC) to report on, at the latest yesterday. Empty: yesterday.")
+        None,
+        **_optional(
+            1, "Last day", "The last day (UTC) to report on, at the latest yesterday. Empty: yesterday.", "date"
+        ),
     )
     transport: Transport = Field("auto", **_transport(2))
     redo: bool = Field(
@@ -216,9 +251,13 @@ class ExportForm(Form):
     )
     date_from: date | None = Field(
         None,
-        **_field(2, "From", "First day (UTC) to keep, by the report's first column of days. Empty: from the start."),
+        **_optional(
+            2, "From", "First day (UTC) to keep, by the report's first column of days. Empty: from the start.", "date"
+        ),
     )
-    date_to: date | None = Field(None, **_field(3, "To", "Last day (UTC) to keep, itself included. Empty: to the end."))
+    date_to: date | None = Field(
+        None, **_optional(3, "To", "Last day (UTC) to keep, itself included. Empty: to the end.", "date")
+    )
     format: Literal["parquet", "csv"] = Field(
         "parquet", **_field(4, "Format", "`parquet` keeps the types; `csv` opens in a spreadsheet.")
     )

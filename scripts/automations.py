@@ -23,12 +23,11 @@ SILENCE = timedelta(minutes=12)
 RESTART_AFTER = timedelta(minutes=3)  # longer than the lease, so that the dead run's has ended
 NIGHT_AND_A_BIT = timedelta(hours=26)
 
-# The crashed run's own options, counted up, with the as_of that it had. `restart` is bounded by the form: the server
-# refuses the third.
+# The crashed run's own options, counted up, with the as_of that it had: the ledger knows it. The form bounds `restart`,
+# so the server refuses the third.
 OPTIONS_AGAIN = (
     "{% set was = flow_run.parameters.get('options') or {} %}"
-    "{{ dict(was, restart=was.get('restart', 0) + 1, "
-    "as_of='resume' if was.get('as_of', 'midnight') in ('midnight', 'now') else was['as_of']) | tojson }}"
+    "{{ dict(was, restart=was.get('restart', 0) + 1, as_of='resume') | tojson }}"
 )
 WHERE = "Flow: {{ flow.name }}\nRun: {{ flow_run.name }}, {{ flow_run.state.name }}\n{{ flow_run|ui_url }}\n\n"
 NEXT_STEPS = (

@@ -78,7 +78,8 @@ def test_any_past_instant_is_an_as_of_for_form_and_server_alike(microseconds: in
     instant = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
     text = instant.isoformat()
     assert NightlyForm(as_of=text).instant == instant
-    assert validate({"options": {"as_of": text}}, schema_in_prefect(NightlyForm)) == []
+    assert NightlyForm.model_validate({"instant": text}).instant == instant
+    assert validate({"options": {"instant": text}}, schema_in_prefect(NightlyForm)) == []
 
 
 @given(st.text())
@@ -115,6 +116,13 @@ def test_a_range_of_days_is_in_order_past_and_bounded() -> None:
     assert "not over yet" in refused(BackfillForm, last_day=today)
     assert "comes after" in refused(BackfillForm, first_day=date(2026, 2, 1), last_day=date(2026, 1, 1))
     assert "at most" in refused(BackfillForm, first_day=date(2020, 1, 1), last_day=date(2026, 1, 1))
+
+
+def test_a_date_is_one_field_that_may_stay_empty() -> None:
+    shown = {**fields(BackfillForm), **fields(ExportForm), **fields(NightlyForm)}
+    for name in ("first_day", "last_day", "date_from", "date_to", "instant"):
+        assert shown[name]["format"] in ("date", "date-time")
+        assert "anyOf" not in shown[name]
 
 
 @given(st.dates(date(2000, 1, 1), date(2025, 1, 1)), st.integers(0, forms.MAX_BACKFILL_DAYS - 1))

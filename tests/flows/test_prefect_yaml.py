@@ -66,6 +66,6 @@ def test_its_parameters_pass_the_form_of_its_flow(deployment: dict[str, Any], mo
 
 def test_the_nightly_is_scheduled_by_the_settings_and_runs_once_at_a_time() -> None:
     nightly = DEPLOYMENTS[0]
-    assert nightly["schedules"] == [{"slug": "nightly", "cron": "{{ $ETL_CRON }}", "timezone": "{{ $ETL_TIMEZONE }}"}]
+    assert nightly["schedules"] == [{"cron": "{{ $ETL_CRON }}", "timezone": "{{ $ETL_TIMEZONE }}"}]
     assert nightly["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
     assert nightly["parameters"]["options"]["as_of"] == "midnight"
