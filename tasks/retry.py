@@ -36,7 +36,8 @@ def classify(status: int, code: str | None, message: str, *, retry_after: float 
     status: of HTTP, or the real one inside a Storage body; 0 for none. code: SQLSTATE, PGRST… or Storage's word.
     retry_after: seconds the server asks to wait. The message comes back masked.
     """
-    text = f"{masked(code, message)} (HTTP {status}{f', {code}' if code else ''})"
+    came = ", ".join(filter(None, (f"HTTP {status}" if status else "", code))) or "no code"
+    text = f"{masked(code, message)} ({came})"
     if TRANSIENT_CODES.fullmatch(code or "") or (status in TRANSIENT_STATUS and not _is_permanent(code)):
         error = ServiceUnavailable(text)
         error.retry_after, error.code, error.status = retry_after, code, status

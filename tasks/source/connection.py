@@ -12,7 +12,7 @@ from adbc_driver_manager import Error
 from adbc_driver_manager import dbapi as manager
 from adbc_driver_postgresql import dbapi
 
-from tasks.errors import AccessError, PipelineError, ServiceUnavailable
+from tasks.errors import AccessError, PipelineError, RequestRefused, ServiceUnavailable
 from tasks.retry import classify
 from tasks.settings import Settings
 from tasks.source.select import quoted
@@ -49,7 +49,18 @@ def _set_up(connection: Connection, settings: Settings) -> None:
     execute(connection, "set idle_in_transaction_session_timeout = 0")  # the snapshot's holder waits for the readers
     execute(connection, "set timezone = 'UTC'")
     if settings.db_role:
-        execute(connection, f"set role {quoted(settings.db_role)}")
+        _take_role(connection, settings.db_role)
+
+
+def _take_role(connection: Connection, role: str) -> None:
+    try:
+        with translated():
+            execute(connection, f"set role {quoted(role)}")
+    except RequestRefused as error:
+        raise AccessError(
+            f"The login of SUPABASE_DB_URL may not take the role {role} ({error.code}).",
+            remedy="Run `make migrate`, which makes the role etl, or name another one in ETL_DB_ROLE.",
+        ) from None
 
 
 def execute(connection: Connection, statement: str) -> None:

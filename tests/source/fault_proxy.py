@@ -15,7 +15,9 @@ from typing import Any
 
 import httpx
 
-_HOP = frozenset({"transfer-encoding", "connection", "content-length", "content-encoding", "keep-alive", "date", "server"})
+_HOP = frozenset(
+    {"transfer-encoding", "connection", "content-length", "content-encoding", "keep-alive", "date", "server"}
+)
 
 
 class FaultProxy:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -43,9 +42,7 @@ def hostile(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 f"values ('{_key(number)}', {content}, {content}, {created}, {updated})"
             )
         table = posts_at(name)
-        yield {
-            t: read(settings_for(stack, t, folder, page_rows=3), table, folder / t)[0] for t in ("rest", "postgres")
-        }
+        yield {t: read(settings_for(stack, t, folder, page_rows=3), table, folder / t)[0] for t in ("rest", "postgres")}
 
 
 def _key(number: int) -> str:

@@ -69,7 +69,9 @@ def test_a_statement_timeout_halves_the_page_and_goes_on(tmp_path: Path) -> None
         limit = int(request.url.params.get("limit", 0))
         asked.append(limit)
         if is_page(request) and limit > 40:
-            return httpx.Response(500, json={"code": "57014", "message": "canceling statement due to statement timeout"})
+            return httpx.Response(
+                500, json={"code": "57014", "message": "canceling statement due to statement timeout"}
+            )
         return None
 
     got, _ = _read(FakePostgrest(ids(300), trouble=trouble), tmp_path, ranges=1)
@@ -81,7 +83,9 @@ def test_a_statement_timeout_halves_the_page_and_goes_on(tmp_path: Path) -> None
 def test_a_page_of_one_row_that_times_out_ends_in_one_clear_error(tmp_path: Path) -> None:
     def trouble(request: httpx.Request) -> httpx.Response | None:
         if is_page(request):
-            return httpx.Response(500, json={"code": "57014", "message": "canceling statement due to statement timeout"})
+            return httpx.Response(
+                500, json={"code": "57014", "message": "canceling statement due to statement timeout"}
+            )
         return None
 
     with pytest.raises(ServiceUnavailable, match=r"public\.posts, page 1 of range 1: .*57014.*Tried 5 times"):

@@ -98,7 +98,11 @@ def test_columns_come_under_the_names_of_the_contract(stack: Stack, transport: T
         rows, _ = read(settings_for(stack, transport, tmp_path), table, tmp_path)
     assert rows.schema == table.raw_schema
     by_text = {row["content"]: row for row in rows.to_pylist()}
-    assert (by_text["a"]["score"], by_text["a"]["is_open"], by_text["a"]["made_on"].isoformat()) == (0.1, True, "2026-01-31")
+    assert (by_text["a"]["score"], by_text["a"]["is_open"], by_text["a"]["made_on"].isoformat()) == (
+        0.1,
+        True,
+        "2026-01-31",
+    )
     assert by_text["b"]["_invalid"] == "made_on: infinity"
     assert by_text["b"]["score"] is None
 
