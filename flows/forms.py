@@ -171,7 +171,7 @@ class BackfillForm(Form):
         **_optional(
             0,
             "First day",
-            "The first day (UTC) to report on. Empty: the last day, for a try with a single day.",
+            "The first day (UTC) to report on. Empty: the last day, for a single day.",
             "date",
         ),
     )

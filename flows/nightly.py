@@ -9,14 +9,14 @@ from flows.forms import NightlyForm
 from flows.outcome import RunOutcome, RunRequest
 from flows.pipeline import run_pipeline
 from flows.report import show_failure, show_outcome
+from flows.schedule import due_instant
 from tasks.errors import PipelineError
 
 
 def _run_name() -> str:
-    options = flow_run.parameters["options"]
-    as_of = options["as_of"] if isinstance(options, dict) else options.as_of
-    dry = options["dry_run"] if isinstance(options, dict) else options.dry_run
-    return f"{flow_run.scheduled_start_time:%Y-%m-%d} nightly, as of {as_of}{' (dry run)' if dry else ''}"
+    options = NightlyForm.model_validate(flow_run.parameters["options"])
+    dry = " (dry run)" if options.dry_run else ""
+    return f"{flow_run.scheduled_start_time:%Y-%m-%d} nightly, as of {options.label}{dry}"
 
 
 @flow(name="nightly", flow_run_name=_run_name, persist_result=False)
@@ -31,7 +31,7 @@ def nightly(options: NightlyForm = NightlyForm()) -> RunOutcome:  # noqa: B008 -
         transport=options.transport,
         accept=frozenset(options.accept),
         dry_run=options.dry_run,
-        scheduled=flow_run.scheduled_start_time,
+        scheduled=due_instant() or flow_run.scheduled_start_time,
     )
     try:
         outcome = run_pipeline(request)

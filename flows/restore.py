@@ -45,9 +45,7 @@ def previous(settings: Settings) -> str:
         runs = ledger.runs(status="committed", kind="run", historical=False)
     earlier = [run["run_id"] for run in runs if current and run["started_at"] < current["started_at"]]
     if not earlier:
-        raise ConfigurationError(
-            "No run was committed before the current one.", remedy="There is nothing to go back to."
-        )
+        raise ConfigurationError("No run was committed before the current one.", remedy="Nothing to go back to.")
     return str(earlier[0])
 
 
