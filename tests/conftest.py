@@ -42,14 +42,21 @@ end $$"""
 
 
 @contextmanager
-def temporary_stack(*, max_rows: int | None = None) -> Iterator[Stack]:
-    """A stack without demo data in a folder and on ports of its own; nothing of it is left afterwards."""
+def temporary_home() -> Iterator[Path]:
+    """A folder for a stack; nothing of it, and no process, is left afterwards."""
     home = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     home.chmod(0o711)  # under root PostgreSQL runs as another account, which passes through here
     try:
-        yield up(home, empty=True, max_rows=max_rows)
+        yield home
     finally:
         _remove(home)
+
+
+@contextmanager
+def temporary_stack(*, max_rows: int | None = None) -> Iterator[Stack]:
+    """A stack without demo data in a folder and on ports of its own."""
+    with temporary_home() as home:
+        yield up(home, empty=True, max_rows=max_rows)
 
 
 def _remove(home: Path) -> None:

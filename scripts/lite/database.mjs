@@ -85,11 +85,6 @@ export async function loadSchema(connection) {
   await connection.readTimeouts();
 }
 
-/** Stock: a changed schema is seen after a restart only. PostgREST: `notify pgrst, 'reload schema'`. */
-export async function reloadOnNotify(connection) {
-  await connection.driver.listen('pgrst', () => loadSchema(connection).catch((error) => console.error('reload:', error.message)));
-}
-
 /** As on the hosted platform: the API roles may use the schemas and tables of Storage; row-level security decides.
  *  Granted once, with the schema: what the owner revokes later stays revoked. */
 export async function grantStorage(connection) {

@@ -1,13 +1,16 @@
 // `node launcher.mjs SETTINGS.json`: Supabase's REST, Auth and Storage on one port, over one PostgreSQL.
 // @supabase/lite as it comes differs from the hosted platform; the modules beside this one mend that, one function a difference.
+import { mendDriver } from './driver.mjs';
 import { readSettings } from './settings.mjs';
 
 process.umask(0o077);
 process.env.EXPERIMENTAL_STORAGE = '1'; // read while @supabase/lite is imported
 process.env.LITE_TELEMETRY = '0';
 const settings = readSettings(process.argv[2]);
+mendDriver();
 const { App } = await import('@supabase/lite');
-const { connect, grantStorage, loadSchema, reloadOnNotify } = await import('./database.mjs');
+const { connect, grantStorage, loadSchema } = await import('./database.mjs');
+const { listenForChanges } = await import('./notify.mjs');
 const { FileStore } = await import('./filestore.mjs');
 const { listen } = await import('./server.mjs');
 
@@ -47,8 +50,7 @@ async function start() {
   await app.init();
   await app.ensureSystemSchema(); // the schemas auth and storage; idempotent
   await grantStorage(connection);
-  await loadSchema(connection);
-  await reloadOnNotify(connection);
+  await listenForChanges(settings.database_url, () => loadSchema(connection));
   stopOnSignal(await listen(app, settings), connection);
   console.log(`ready on port ${settings.port} after ${Math.round(process.uptime() * 1000)} ms`);
 }

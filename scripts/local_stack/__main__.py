@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with console.status("Looking at the stack") as line:
             return int(options.run(options, lambda text: line.update(f"{text} …")))
-    except PipelineError as error:
+    except (PipelineError, OSError) as error:
         console.print("[bold red]error:[/] ", end="")
         console.print(str(error), markup=False)
         return 1
@@ -52,8 +52,7 @@ def _reset(options: argparse.Namespace, say: Callable[[str], None]) -> int:
 
 
 def _show(stack: Stack) -> int:
-    for name, value in stack.env().items():
-        print(f"{name}={value}")
+    print("\n".join(f"{name}={value}" for name, value in stack.env().items()))
     return 0
 
 

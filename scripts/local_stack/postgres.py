@@ -138,12 +138,12 @@ def _remove_stale_pid(home: Home) -> None:
     """PostgreSQL refuses to start while postmaster.pid names a live process, even a stranger's."""
     noted = home.cluster / "postmaster.pid"
     try:
-        pid = int(noted.read_text().split("\n", 1)[0])
-        command = psutil.Process(pid).cmdline()
+        process = psutil.Process(int(noted.read_text().split("\n", 1)[0]))
+        ours = processes.alive(process) and str(home.cluster) in process.cmdline()
     except (FileNotFoundError, ValueError, psutil.Error):
-        return
-    if str(home.cluster) not in command:
-        noted.unlink()
+        ours = False
+    if not ours:
+        noted.unlink(missing_ok=True)
 
 
 def answers(state: State) -> bool:

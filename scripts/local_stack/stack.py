@@ -159,13 +159,13 @@ def _prepare(state: State, *, empty: bool, say: Say) -> None:
 def _load_demo(url: str, say: Say) -> None:
     from data.demo import load
 
-    said = [-1]
+    said = [-1]  # the last tenth that was told
 
-    def progress(done: int, total: int) -> None:
-        tenth = 10 * done // total
+    def progress(done: int, total: int | None) -> None:
+        tenth = 10 * done // (total or 1)
         if tenth > said[0]:
             said[0] = tenth
-            say(f"Loading the demo data: {done:,} of {total:,} rows")
+            say(f"Loading the demo data: {done:,} of {total or done:,} rows")
 
     load(url, progress=progress)
 

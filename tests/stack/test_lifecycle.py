@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +19,9 @@ import pytest
 from scripts.local_stack import Stack, StackError, down, find, reset, status, up
 from scripts.local_stack.home import Home
 from scripts.local_stack.processes import running
-from tests.conftest import temporary_stack
+from tests.conftest import temporary_home, temporary_stack
+
+pytestmark = pytest.mark.xdist_group("stack-lifecycle")
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,11 +37,8 @@ def own() -> Iterator[Stack]:
 @pytest.fixture
 def empty_home() -> Iterator[Path]:
     """A folder that no stack has been in."""
-    home = Path(tempfile.mkdtemp(prefix="stack-home-"))
-    home.chmod(0o711)
-    yield home
-    down(home)
-    shutil.rmtree(home)
+    with temporary_home() as home:
+        yield home
 
 
 def process_of(stack: Stack, name: str) -> psutil.Process:

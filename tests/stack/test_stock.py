@@ -18,6 +18,8 @@ from scripts.local_stack.home import Home
 from scripts.local_stack.state import free_port
 from tests.stack.conftest import reload_schema
 
+pytestmark = pytest.mark.xdist_group("stack-stock")
+
 BUCKET = "stock-files"
 
 

@@ -24,6 +24,8 @@ from scripts.local_stack.home import Home
 from scripts.local_stack.processes import running
 from tests.stack.conftest import sdk
 
+pytestmark = pytest.mark.xdist_group("stack-storage")
+
 BUCKET = "stack-files"
 CONTENT = bytes(range(256)) * 40
 

@@ -11,6 +11,8 @@ import pytest
 from scripts.local_stack import Stack
 from tests.stack.conftest import reload_schema, sdk
 
+pytestmark = pytest.mark.xdist_group("stack-values")
+
 
 def read(service: httpx.Client, expression: str) -> str:
     """The body's text for one row of one column: what stands on the wire, before Python's JSON sees it."""
