@@ -6,8 +6,10 @@ httpx's HTTP/2 is unsafe across threads, so each worker makes its own client.
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 from dataclasses import dataclass, field
+from functools import cache
 
 import httpx
 from supabase import Client, ClientOptions, create_client
@@ -42,10 +44,17 @@ def make_http(settings: Settings, *, transport: httpx.BaseTransport | None = Non
     timeout = httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout)
     return httpx.Client(
         http2=False,
+        verify=_trusted(),
         timeout=timeout,
         transport=transport,
         event_hooks={"request": [_count_sent], "response": [raise_for_answer]},
     )
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The certificates that are trusted: reading them takes longer than a request, and clients may share them."""
+    return httpx.create_ssl_context()
 
 
 def make_client(
