@@ -15,6 +15,7 @@ from tasks.rules.common import value_as_text
 
 SAMPLES = 5
 _LONGEST = 60
+_LOOKED_AT = 10_000
 # Characters that a reader would not see, or that would change what stands beside them.
 _UNSEEN_RANGES = ((0, 0x20), (0x7F, 0xA1), (0x1680, 0x1681), (0x2000, 0x2010), (0x2028, 0x2030), (0x205F, 0x2070))
 _UNSEEN = frozenset({0x3000, 0xFEFF, *(code for first, end in _UNSEEN_RANGES for code in range(first, end))})
@@ -38,11 +39,12 @@ def take_samples(step: Step, table: Table, wanted: int) -> list[Sample]:
     before = step.before.take(rows)
     if isinstance(step.rule, Reject):
         columns = step.rule.describe(before)
-        return [Sample(*values) for values in zip(*(column.to_pylist() for column in columns), strict=True)]
+        said = zip(*(column.to_pylist() for column in columns), strict=True)
+        return [Sample(column, mask_id(came), expected) for column, came, expected in said]
     after = step.after.take(rows)
     if isinstance(step.rule, Flag):
         flags = value_as_text(after[step.rule.column]).to_pylist()
-        return [Sample(step.rule.column, "", flag) for flag in flags]
+        return [Sample(step.rule.column, "", mask_id(flag)) for flag in flags]
     return [_first_difference(before.slice(i, 1), after.slice(i, 1), table) for i in range(before.num_rows)]
 
 
@@ -77,7 +79,7 @@ def mask_email(text: str) -> str:
     name, dot, ending = domain.rpartition(".")
     if not (at and dot and local.strip() and name.strip() and ending.isalpha() and ending.isascii()):
         return mask_line(text)
-    return f"{_mask_word(local)}@{_mask_word(name)}.{ending[:6]}"
+    return f"{mask_line(local)}@{mask_line(name)}.{ending[:6]}"
 
 
 def mask_line(text: str) -> str:
@@ -91,9 +93,14 @@ def mask_line(text: str) -> str:
     return shorten(masked + _mask_word(word))
 
 
+def mask_id(text: str) -> str:
+    """The first digits of a uuid; anything else as it is."""
+    return f"{text[:8]}…" if len(text) == 36 and text.count("-") == 4 else text
+
+
 def mask_block(text: str) -> str:
     """Only how long a text is, how many lines it has, and what in it cannot be seen."""
-    unseen = sorted({char for char in text if ord(char) in _UNSEEN and char not in " \n"})
+    unseen = sorted({char for char in text[:_LOOKED_AT] if ord(char) in _UNSEEN and char not in " \n"})
     edges = " with outer white space" if text != text.strip() else ""
     inside = f", with {' '.join(_visible(char) for char in unseen[:8])}" if unseen else ""
     return f"[{len(text):,} characters, {text.count(chr(10)) + 1:,} lines{edges}{inside}]"

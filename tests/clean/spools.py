@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,7 @@ def fill_raw(workspace: Workspace, table: Table, rows: Sequence[Row], cuts: Sequ
     ordered = sorted(rows, key=lambda row: (row[table.key.name] is None, row[table.key.name] or ""))
     edges = [0, *sorted(min(cut, len(ordered)) for cut in cuts), len(ordered)]
     batches = [
-        pa.RecordBatch.from_pylist(ordered[first:last], schema=table.raw_schema)
-        for first, last in zip(edges, edges[1:], strict=False)
+        pa.RecordBatch.from_pylist(ordered[first:last], schema=table.raw_schema) for first, last in pairwise(edges)
     ]
     spool = workspace.spool("raw", table.name, table.raw_schema)
     for index in range(0, len(batches), 2):

@@ -1,0 +1,169 @@
+"""The guard lets a quiet night pass, names what is out of bounds, and lets it pass once it is accepted by name."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from tasks.aggregate import headline, report_spool, run_counts
+from tasks.contracts import AUTHOR_ACTIVITY, DAILY_ACTIVITY, POST_STATISTICS, REPORTS, SIGNUP_COHORTS, Report
+from tasks.errors import ConfigurationError, RunHeld
+from tasks.guard import check_run, find_drift
+from tasks.report_checks import check_contract
+from tasks.settings import Settings
+from tasks.workspace import Workspace
+from tests.clean.spools import all_reports, make_run, post, user
+
+SETTINGS = Settings(_env_file=None, drift_floor_rows=10)
+QUIET = {table: {"deletes": 0, "target_rows": 1_000} for table in ("users", "posts")}
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    users = [user(n) for n in range(50)]
+    posts = [post(n, n % 40) for n in range(200)]
+    return make_run(tmp_path, users, posts)[0]
+
+
+def check(workspace: Workspace, **changes: Any) -> None:
+    given = {"plan": QUIET, "last": None, "settings": SETTINGS, "accept": frozenset(), **changes}
+    check_run(workspace, **given)
+
+
+def kept(counts: dict[str, Any], table: str, rows: int) -> dict[str, Any]:
+    counts = deepcopy(counts)
+    counts["tables"][table]["kept"] = rows
+    return counts
+
+
+def test_a_first_night_and_a_quiet_one_pass(workspace: Workspace) -> None:
+    check(workspace)
+    check(workspace, last=json.loads(json.dumps(run_counts(workspace))))
+
+
+def test_an_empty_project_passes(tmp_path: Path) -> None:
+    empty, _ = make_run(tmp_path, [], [])
+    check(empty, last=run_counts(empty), plan={table: {"deletes": 0, "target_rows": 0} for table in QUIET})
+
+
+def test_a_drop_is_held_by_name_and_passes_when_accepted(workspace: Workspace) -> None:
+    last = kept(run_counts(workspace), "posts", 251)
+    with pytest.raises(RunHeld, match=r"posts_drop: 200 posts kept, 20\.3% fewer than the 251 .*bound 20%") as held:
+        check(workspace, last=last)
+    assert "--accept posts_drop" in held.value.remedy
+    check(workspace, last=last, accept=frozenset({"posts_drop"}))
+    with pytest.raises(RunHeld):
+        check(workspace, last=last, accept=frozenset({"users_drop"}))
+
+
+@pytest.mark.parametrize(("table", "before"), [("posts", 250), ("users", 60), ("users", 10), ("posts", 0)])
+def test_a_drop_within_its_share_or_its_floor_passes(workspace: Workspace, table: str, before: int) -> None:
+    check(workspace, last=kept(run_counts(workspace), table, before))
+
+
+def test_deletes_are_held_above_share_and_floor(workspace: Workspace) -> None:
+    plan = {**QUIET, "users": {"deletes": 101, "target_rows": 1_000}}
+    with pytest.raises(RunHeld, match=r"users_deletes: 101 of 1,000 rows of clean_users would be deleted, 10\.1%"):
+        check(workspace, plan=plan)
+    check(workspace, plan=plan, accept=frozenset({"users_deletes"}))
+    check(workspace, plan={**QUIET, "users": {"deletes": 100, "target_rows": 1_000}})
+    check(workspace, plan={**QUIET, "users": {"deletes": 10, "target_rows": 10}})
+
+
+def test_a_rule_that_suddenly_bites_is_held(workspace: Workspace) -> None:
+    last = run_counts(workspace)
+    now = deepcopy(last)
+    rule = next(rule for rule in now["rules"] if rule["rule"] == "invalid_email")
+    rule.update(affected=12, share=12 / 50)
+    drifts = find_drift(now, plan=QUIET, last=last, settings=SETTINGS)
+    assert [drift.name for drift in drifts] == ["rule_share:users.invalid_email"]
+    assert "24.0 points more" in drifts[0].message
+    rule.update(affected=10, share=10 / 50)  # the floor
+    assert not find_drift(now, plan=QUIET, last=last, settings=SETTINGS)
+
+
+def test_a_new_rule_has_nothing_to_be_compared_with(workspace: Workspace) -> None:
+    last, now = run_counts(workspace), run_counts(workspace)
+    last["rules"] = [rule for rule in last["rules"] if rule["rule"] != "clean_text"]
+    for rule in now["rules"]:
+        rule.update(affected=rule["checked"], share=1.0 if rule["checked"] else None)
+    names = {drift.name for drift in find_drift(now, plan=QUIET, last=last, settings=SETTINGS)}
+    assert "rule_share:posts.orphan" in names
+    assert "rule_share:posts.clean_text" not in names
+
+
+def test_every_figure_is_named_at_once(workspace: Workspace) -> None:
+    last = kept(kept(run_counts(workspace), "posts", 999), "users", 999)
+    with pytest.raises(RunHeld) as held:
+        check(workspace, last=last, plan={"posts": {"deletes": 500, "target_rows": 900}})
+    assert [name in held.value.message for name in ("users_drop", "posts_drop", "posts_deletes")] == [True] * 3
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=lambda report: report.name)
+def test_reports_fit_their_contracts(workspace: Workspace, report: Report) -> None:
+    table = all_reports(workspace)[report.name]
+    check_contract(report, table)
+    with pytest.raises(ConfigurationError, match=report.name):
+        check_contract(report, table.rename_columns([f"{name}_" for name in table.schema.names]))
+
+
+def broken(table: pa.Table, column: str, values: Any) -> pa.Table:
+    index = table.schema.get_field_index(column)
+    return table.set_column(index, table.schema.field(column), values)
+
+
+@pytest.mark.parametrize(
+    ("report", "column", "value"),
+    [
+        (SIGNUP_COHORTS, "retention", 1.5),
+        (SIGNUP_COHORTS, "authors", -1),
+        (DAILY_ACTIVITY, "stickiness", -0.1),
+        (AUTHOR_ACTIVITY, "status", None),
+        (POST_STATISTICS, "words_mean", None),
+        (DAILY_ACTIVITY, "date", 0),
+    ],
+    ids=lambda value: value.name if isinstance(value, Report) else str(value),
+)
+def test_what_is_out_of_contract_is_an_error(workspace: Workspace, report: Report, column: str, value: object) -> None:
+    table = all_reports(workspace)[report.name]
+    kind = table.schema.field(column).type
+    values = pa.array([value] * table.num_rows, pa.int32() if column == "date" else kind).cast(kind)
+    with pytest.raises(ConfigurationError, match=column):
+        check_contract(report, broken(table, column, values))
+
+
+def test_rows_out_of_order_are_an_error(workspace: Workspace) -> None:
+    table = all_reports(workspace)["author_activity"]
+    with pytest.raises(ConfigurationError, match="not sorted"):
+        check_contract(AUTHOR_ACTIVITY, table.sort_by([("user_id", "descending")]))
+
+
+@pytest.mark.parametrize(
+    ("report", "column", "total"),
+    [
+        (DAILY_ACTIVITY, "posts", "posts in scope"),
+        (DAILY_ACTIVITY, "new_users", "users in scope"),
+        (POST_STATISTICS, "words", "words"),
+        (DAILY_ACTIVITY, "new_authors", "posting users"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Report) else str(value),
+)
+def test_totals_that_disagree_are_an_error(workspace: Workspace, report: Report, column: str, total: str) -> None:
+    table = all_reports(workspace)[report.name]
+    wrong = broken(table, column, pc.add(table[column], 1))
+    report_spool(workspace, report).write(0, wrong.combine_chunks().to_batches())
+    with pytest.raises(ConfigurationError, match=f"disagree on {total}"):
+        check(workspace)
+
+
+def test_the_headline_counts_what_is_out_of_scope(workspace: Workspace) -> None:
+    figures = headline(workspace)
+    assert figures["total_posts"] == 200
+    assert figures["users_after_as_of"] == figures["posts_after_as_of"] == 0
+    assert "as_of" not in figures
