@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ class Catalog:
 
     settings: Settings
     bucket: Bucket
-    key: str
-    access_token: str | None = None
+    key: str = field(repr=False)
+    access_token: str | None = field(default=None, repr=False)
 
     def pointer(self) -> dict[str, Any] | None:
         """What latest.json says; None when there is none, or the user may not see it."""

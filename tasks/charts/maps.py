@@ -67,7 +67,7 @@ def _end_of_cell(cohorts: pd.DataFrame) -> pd.Series[Any]:
 
 
 def _months(number: int) -> str:
-    return "month" if number == 1 else f"{('two', 'three')[number - 2]} months"
+    return ("a month", "two months", "three months")[number - 1]
 
 
 def _map_axes(figure: Figure) -> tuple[Axes, Axes]:

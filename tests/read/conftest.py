@@ -1,0 +1,101 @@
+"""Two published runs, the later one the latest, and settings that read them."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import hmac
+import json
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from scripts.local_stack import Stack
+from tasks.manifest import Manifest
+from tasks.parquet import write_files
+from tasks.publish import move_pointer, publish
+from tasks.settings import Settings
+from tests.publish.builders import AS_OF, BEGAN, FakeRun, make_workspace, settings_of
+
+EARLIER = FakeRun(run_id="earlier", as_of=AS_OF - timedelta(days=1), began=BEGAN - timedelta(days=1))
+LATER = FakeRun(run_id="later")
+
+
+@dataclass(frozen=True)
+class Bucketful:
+    """Settings of the service, and the manifests of the runs `earlier` and `later`."""
+
+    settings: Settings
+    earlier: Manifest
+    later: Manifest
+
+
+SignIn = Callable[[dict[str, str]], str]
+
+
+def publish_two(stack: Stack, folder: Path) -> Bucketful:
+    """Fill the empty bucket of a stack."""
+    settings = settings_of(stack, folder, part_rows=1_000, row_group_rows=500, cache_dir=folder / "cache")
+    manifests = []
+    for seed, run in enumerate((EARLIER, LATER)):
+        workspace = make_workspace(folder, run.run_id, users=40, posts=400, seed=seed)
+        files = write_files(workspace, as_of=run.as_of, settings=settings)
+        manifests.append(publish(settings, workspace, run, files, {}))
+        move_pointer(settings, manifests[-1].run_path, manifests[-1].sha256)
+    return Bucketful(settings, *manifests)
+
+
+@pytest.fixture(scope="module")
+def filled(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Bucketful:
+    """The bucket of a whole module of tests that only read."""
+    stack.empty_bucket("reports")
+    return publish_two(stack, tmp_path_factory.mktemp("filled"))
+
+
+@pytest.fixture
+def published(filled: Bucketful, tmp_path: Path) -> Bucketful:
+    """The two runs, and a cache that holds nothing yet. Nothing in the bucket may be changed."""
+    fresh = filled.settings.model_copy(update={"cache_dir": tmp_path / "cache"})
+    return dataclasses.replace(filled, settings=fresh)
+
+
+@pytest.fixture
+def changeable(clean_stack: Stack, tmp_path: Path) -> Bucketful:
+    """The two runs in a bucket of the test's own."""
+    return publish_two(clean_stack, tmp_path)
+
+
+@pytest.fixture
+def public(published: Bucketful) -> Settings:
+    """Settings of a person without the service key."""
+    return published.settings.model_copy(update={"supabase_service_key": type(published.settings.supabase_key)("")})
+
+
+@pytest.fixture(scope="session")
+def sign_in(stack: Stack) -> SignIn:
+    """Makes the access token of a signed-in user, as hosted Auth gives it; the embedded one leaves app_metadata out."""
+
+    def mint(app_metadata: dict[str, str]) -> str:
+        claims = {
+            "iss": f"{stack.url}/auth/v1", "aud": "authenticated", "role": "authenticated", "sub": str(uuid.uuid4()),
+            "exp": int(time.time()) + 600, "app_metadata": {"provider": "email", **app_metadata}, "user_metadata": {},
+        }  # fmt: skip
+        head, body = (_encoded(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims))
+        signature = hmac.new(stack.jwt_secret.encode(), f"{head}.{body}".encode(), hashlib.sha256).digest()
+        return f"{head}.{body}.{_encoded(signature)}"
+
+    return mint
+
+
+def _encoded(part: bytes) -> str:
+    return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
+
+
+def later_of(**changes: object) -> FakeRun:
+    return dataclasses.replace(LATER, **changes)  # type: ignore[arg-type]

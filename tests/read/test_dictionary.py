@@ -1,0 +1,26 @@
+"""The data dictionary says what the contracts say."""
+
+from __future__ import annotations
+
+import re
+
+from tasks.contracts import REPORTS, TABLES
+from tasks.dictionary import PATH, render
+
+
+def test_the_file_is_what_the_contracts_make_of_it() -> None:
+    assert PATH.read_text(encoding="utf-8") == render(), "run `make dictionary`"
+
+
+def test_every_column_has_a_row_with_its_description() -> None:
+    text = render()
+    for columns in (*(r.columns for r in REPORTS), *(t.file_columns for t in TABLES)):
+        for column in columns:
+            assert f"| `{column.name}` |" in text
+            assert column.description in text
+
+
+def test_links_lead_to_headings() -> None:
+    text = render()
+    headings = {h.lower().replace(",", "").replace(" ", "-") for h in re.findall(r"^#+ (.+)$", text, re.M)}
+    assert set(re.findall(r"\(#([^)]+)\)", text)) <= headings

@@ -1,0 +1,82 @@
+"""The reading kit when the bucket changes: runs come, files go, bytes are damaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import ReadError
+from tasks.manifest import thinned_bytes
+from tasks.parquet import write_files
+from tasks.publish import publish
+from tasks.read import list_runs, read_report, read_table
+from tasks.storage import Bucket
+from tests.publish.builders import AS_OF, BEGAN, make_workspace
+from tests.read.conftest import Bucketful, later_of
+
+
+def test_of_two_runs_of_a_day_the_later_one_is_read(changeable: Bucketful, tmp_path: Path) -> None:
+    settings = changeable.settings
+    again = later_of(run_id="again", began=BEGAN + timedelta(hours=1), as_of=AS_OF - timedelta(hours=1))
+    workspace = make_workspace(tmp_path, "again", users=5, posts=9, seed=7)
+    publish(settings, workspace, again, write_files(workspace, as_of=again.as_of, settings=settings), {})
+    assert len(read_report("author_activity", as_of="2026-01-31", settings=settings)) == 40
+    assert len(read_report("author_activity", as_of="2026-01-31T23:00Z", settings=settings)) == 5
+
+
+def test_an_empty_bucket_has_no_runs(changeable: Bucketful) -> None:
+    empty = changeable.settings.model_copy(update={"bucket": "reports"})
+    with Bucket(empty) as bucket:
+        bucket.remove([file.path for file in bucket.walk("runs")] + ["latest.json"])
+    assert list_runs(settings=empty).empty
+    with pytest.raises(ReadError, match=r"shows no latest\.json"):
+        read_report("daily_activity", settings=empty)
+
+
+def test_what_was_read_once_is_not_downloaded_again(changeable: Bucketful) -> None:
+    settings = changeable.settings
+    first = read_report("signup_cohorts", settings=settings)
+    with Bucket(settings) as bucket:
+        bucket.remove([f"{changeable.later.run_path}/reports/signup_cohorts.parquet"])
+    assert read_report("signup_cohorts", settings=settings).equals(first)
+
+
+def test_a_file_that_was_changed_in_the_bucket_is_refused(changeable: Bucketful) -> None:
+    with Bucket(changeable.settings) as bucket:
+        path = f"{changeable.later.run_path}/reports/signup_cohorts.parquet"
+        bucket.remove([path])
+        bucket.store(path, b"PAR1 something else")
+    with pytest.raises(ReadError, match="not what its manifest says"):
+        read_report("signup_cohorts", settings=changeable.settings)
+
+
+def test_what_retention_took_is_told(changeable: Bucketful) -> None:
+    settings = changeable.settings
+    with Bucket(settings) as bucket:
+        manifest = json.loads(bucket.download(changeable.earlier.path))
+        gone = {entry["path"] for entry in manifest["files"] if "clean/" in entry["path"] or "author" in entry["path"]}
+        bucket.remove([f"{changeable.earlier.run_path}/{path}" for path in gone])
+        bucket.replace(changeable.earlier.path, thinned_bytes(manifest, gone, at=AS_OF + timedelta(days=40)))
+    reads: list[Callable[[], object]] = [
+        lambda: read_report("author_activity", run="earlier", settings=settings),
+        lambda: read_table("posts", run="earlier", settings=settings),
+    ]
+    for read in reads:
+        with pytest.raises(ReadError, match="removed by retention on 2026-03-13"):
+            read()
+    assert not read_report("daily_activity", run="earlier", settings=settings).empty
+    assert list_runs(settings=settings)["thinned"].tolist() == [False, True]
+
+
+def test_a_historical_run_has_no_cleaned_tables(changeable: Bucketful, tmp_path: Path) -> None:
+    settings, past = changeable.settings, later_of(run_id="past", as_of=AS_OF - timedelta(days=9), historical=True)
+    workspace = make_workspace(tmp_path, "past", users=5, posts=9)
+    files = write_files(workspace, as_of=past.as_of, settings=settings, historical=True)
+    publish(settings, workspace, past, files, {})
+    assert not read_report("daily_activity", run="past", settings=settings).empty
+    with pytest.raises(ReadError, match="no cleaned tables"):
+        read_table("posts", run="past", settings=settings)

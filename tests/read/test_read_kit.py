@@ -1,0 +1,161 @@
+"""The reading kit on the real Storage: which run, which part of it, as whom, and what it says when there is none."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from datetime import date
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from tasks.contracts import REPORTS, TABLES
+from tasks.errors import ConfigurationError, ReadError
+from tasks.parquet import file_schema, report_schema
+from tasks.read import list_runs, read_report, read_table
+from tasks.settings import Settings
+from tests.read.conftest import EARLIER, Bucketful, SignIn
+
+
+def test_a_report_is_that_of_the_latest_run(published: Bucketful) -> None:
+    daily = read_report("daily_activity", settings=published.settings)
+    assert daily["date"].iloc[-1] == pd.Timestamp("2026-01-31")
+    assert str(daily["date"].dtype).startswith("datetime64")
+    for report in REPORTS:
+        assert read_report(report.name, settings=published.settings).columns.tolist() == report.schema.names
+
+
+def test_as_of_and_run_choose_another(published: Bucketful) -> None:
+    settings = published.settings
+    latest = read_report("data_quality", settings=settings)
+    earlier = read_report("data_quality", run="earlier", settings=settings)
+    assert not latest.equals(earlier)
+    for as_of in ("2026-01-30", date(2026, 1, 30), "2026-01-31T00:00:00Z", EARLIER.as_of):
+        assert read_report("data_quality", as_of=as_of, settings=settings).equals(earlier)
+    for run in (published.earlier.run_path, published.earlier.path):
+        assert read_report("data_quality", run=run, settings=settings).equals(earlier)
+
+
+def test_columns_and_filters_on_each_engine(published: Bucketful) -> None:
+    wanted = {"columns": ["date", "posts"], "filters": [("posts", ">", 60)]}
+    frame = read_report("daily_activity", settings=published.settings, **wanted)  # type: ignore[call-overload]
+    arrow = read_report("daily_activity", engine="arrow", settings=published.settings, **wanted)  # type: ignore[call-overload]
+    polars = read_report("daily_activity", engine="polars", settings=published.settings, **wanted)  # type: ignore[call-overload]
+    assert isinstance(arrow, pa.Table)
+    assert isinstance(polars, pl.DataFrame)
+    assert frame.columns.tolist() == arrow.column_names == polars.columns == ["date", "posts"]
+    assert frame["posts"].tolist() == arrow["posts"].to_pylist() == polars["posts"].to_list()
+    assert 0 < len(frame) < len(read_report("daily_activity", settings=published.settings))
+    assert frame["posts"].min() > 60
+
+
+def test_arrow_keeps_the_documented_schema(published: Bucketful) -> None:
+    for report in REPORTS:
+        table = read_report(report.name, engine="arrow", settings=published.settings)
+        assert table.schema.equals(report_schema(report))
+    for declared in TABLES:
+        assert read_table(declared.name, engine="arrow", settings=published.settings).schema.equals(
+            file_schema(declared)
+        )
+
+
+def test_a_whole_number_that_may_be_null_stays_one(published: Bucketful) -> None:
+    statistics = read_report("user_statistics", settings=published.settings)
+    assert str(statistics["posts_per_author_max"].dtype) == "Int64"
+    assert str(statistics["total_posts"].dtype) == "int64"
+
+
+def test_a_cleaned_table_is_all_its_parts(published: Bucketful) -> None:
+    posts = read_table("posts", settings=published.settings)
+    assert len(posts) == 400
+    assert posts["id"].is_unique
+    assert len(read_table("users", settings=published.settings)) == 40
+
+
+def test_months_choose_files(published: Bucketful) -> None:
+    settings = published.settings
+    posts = read_table("posts", months=["2025-07", "2025-09"], settings=settings)
+    assert set(posts["created_at"].dt.strftime("%Y-%m")) == {"2025-07", "2025-09"}
+    assert len(list(settings.cache_dir.iterdir())) == 2
+    none = read_table("posts", months=["2019-01"], settings=settings)
+    assert none.empty
+    assert none.columns.tolist() == posts.columns.tolist()
+    assert read_table("posts", months=[], columns=["id"], engine="polars", settings=settings).shape == (0, 1)
+
+
+def test_runs_are_listed_latest_first(published: Bucketful) -> None:
+    runs = list_runs(settings=published.settings)
+    assert runs["run_id"].tolist() == ["later", "earlier"]
+    assert runs["latest"].tolist() == [True, False]
+    assert runs["date"].tolist() == ["2026-01-31", "2026-01-30"]
+    assert str(runs["as_of"].dtype) == "datetime64[us, UTC]"
+    assert runs["run"].tolist() == [published.later.run_path, published.earlier.run_path]
+    assert list_runs(days=1, settings=published.settings)["run_id"].tolist() == ["later"]
+
+
+def test_a_damaged_copy_is_downloaded_again(published: Bucketful) -> None:
+    settings = published.settings
+    first = read_report("signup_cohorts", settings=settings)
+    (copy,) = settings.cache_dir.iterdir()
+    copy.write_bytes(copy.read_bytes()[:-10])
+    assert read_report("signup_cohorts", settings=settings).equals(first)
+
+
+def test_the_cache_is_private_and_forgets(published: Bucketful) -> None:
+    settings = published.settings
+    read_report("author_activity", settings=settings)
+    (copy,) = settings.cache_dir.iterdir()
+    assert stat.S_IMODE(settings.cache_dir.stat().st_mode) == 0o700
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    old = time.time() - 31 * 86_400
+    os.utime(copy, (old, old))
+    read_report("data_quality", settings=settings)
+    assert not copy.exists()
+
+
+def test_an_analyst_reads_and_lists_with_the_public_key(
+    published: Bucketful, public: Settings, sign_in: SignIn
+) -> None:
+    token = sign_in({"etl_role": "analyst"})
+    assert len(read_report("daily_activity", access_token=token, settings=public)) == 245
+    assert len(read_table("posts", access_token=token, settings=public)) == 400
+    assert len(list_runs(access_token=token, settings=public)) == 2
+
+
+def test_a_customer_and_a_visitor_read_nothing(public: Settings, sign_in: SignIn) -> None:
+    token = sign_in({"etl_role": "customer"})
+    for access_token in (token, None):
+        with pytest.raises(ReadError, match="shows no") as caught:
+            read_report("daily_activity", access_token=access_token, settings=public)
+        assert "etl_role" in caught.value.remedy
+        assert token not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("read", "says"),
+    [
+        (lambda s: read_report("daily", settings=s), "The reports are user_statistics, daily_activity"),
+        (lambda s: read_table("clean_users", settings=s), "They are users and posts"),
+        (lambda s: read_table("users", months=["2026-01"], settings=s), "not split by month"),
+        (lambda s: read_table("posts", months=["2026-1"], settings=s), "is no month"),
+        (lambda s: read_report("daily_activity", columns=["day"], settings=s), "It has date, new_users"),
+        (lambda s: read_report("daily_activity", as_of="yesterday", settings=s), "as in ISO 8601"),
+        (lambda s: read_report("daily_activity", as_of="2026-01-31T00:00", settings=s), "has no time zone"),
+        (lambda s: read_report("daily_activity", as_of="2026-01-31", run="x", settings=s), "not by both"),
+        (lambda s: read_report("daily_activity", settings=Settings(supabase_url="")), "SUPABASE_URL"),
+    ],
+)
+def test_a_wrong_question_is_answered_with_the_right_ones(published: Bucketful, read: object, says: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(published.settings)  # type: ignore[operator]
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("choice", [{"run": "none"}, {"run": "runs/date=2026-01-31/run=none"}, {"as_of": "2020-01-01"}])
+def test_a_run_that_is_not_there_is_told(published: Bucketful, choice: dict[str, str]) -> None:
+    with pytest.raises(ReadError, match=r"There is no run|No run speaks of") as caught:
+        read_report("daily_activity", settings=published.settings, **choice)  # type: ignore[call-overload]
+    assert "list_runs()" in caught.value.remedy
