@@ -8,7 +8,7 @@ from typing import Any
 
 from adbc_driver_postgresql import dbapi
 
-from tasks.database import Transaction, open_database
+from tasks.database import Database, Transaction, open_database
 from tasks.errors import ServiceUnavailable
 from tasks.ledger import Ledger, Run
 from tasks.postgres import connect, refusals
@@ -41,12 +41,11 @@ def load(
     """
     facts = {"manifest_path": manifest_path, "manifest_sha256": manifest_sha256, "counts": dict(counts)}
     job = Job(settings, workspace, run, _plans(workspace, run), facts, progress)
+    if settings.resolved_transport == "postgres":
+        return Retry.of(settings).call(lambda: _load_at_once(job), "The load")
     with open_database(settings) as database:
-        database.call("etl_stage", **job.lease, p_stage="load", p_figures={})
-        if settings.resolved_transport == "rest":
-            return commit(database, job, write_over_rest(database, job))
-    retry = Retry.of(settings)
-    return retry.call(lambda: _load_at_once(job), "The load")
+        _begin(database, job)
+        return commit(database, job, write_over_rest(database, job))
 
 
 def _plans(workspace: Workspace, run: Run) -> dict[str, TablePlan]:
@@ -56,16 +55,21 @@ def _plans(workspace: Workspace, run: Run) -> dict[str, TablePlan]:
     return {name: TablePlan(**counts) for name, counts in noted.items()}
 
 
+def _begin(database: Database, job: Job) -> None:
+    database.call("etl_stage", **job.lease, p_stage="load", p_figures={})
+
+
 def _load_at_once(job: Job) -> dict[str, LoadCounts]:
     """The load in one transaction. If the connection breaks at the commit, the ledger tells whether it passed."""
     job.done = 0
     connection = connect(job.settings, autocommit=False)
     try:
         transaction = Transaction(connection)
+        _begin(transaction, job)
+        _commit(connection)
         counts = commit(transaction, job, write_in_transaction(transaction, job))
         try:
-            with refusals():
-                connection.commit()
+            _commit(connection)
         except ServiceUnavailable:
             if not _committed(job):
                 raise
@@ -73,6 +77,11 @@ def _load_at_once(job: Job) -> dict[str, LoadCounts]:
     finally:
         with suppress(dbapi.Error):  # what was not committed is rolled back with it
             connection.close()
+
+
+def _commit(connection: dbapi.Connection) -> None:
+    with refusals():
+        connection.commit()
 
 
 def _committed(job: Job) -> bool:

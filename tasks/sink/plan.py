@@ -23,7 +23,7 @@ from tasks.sink.model import (
     silent,
 )
 from tasks.sink.rejects import sorted_rejects
-from tasks.sink.target import reject_rows, target_rows
+from tasks.sink.target import Target, open_target
 from tasks.workspace import Spool, Workspace
 
 
@@ -41,16 +41,17 @@ def plan(
     cleaned = {table.name: workspace.spool("clean", table.name, table.clean_schema) for table in TABLES}
     total = sum(spool.rows() for spool in cleaned.values())
     tally = _Progress(progress, total)
-    plans = {t.name: _plan_rows(settings, workspace, t, cleaned[t.name], tally) for t in TABLES}
-    for table in TABLES:
-        _plan_rejects(settings, workspace, table)
+    with open_target(settings) as target:
+        plans = {t.name: _plan_rows(target, workspace, t, cleaned[t.name], tally) for t in TABLES}
+        for table in TABLES:
+            _plan_rejects(target, workspace, table)
     workspace.note(plan={name: asdict(counts) for name, counts in plans.items()})
     return plans
 
 
-def _plan_rows(settings: Settings, workspace: Workspace, table: Table, cleaned: Spool, tally: _Progress) -> TablePlan:
+def _plan_rows(target: Target, workspace: Workspace, table: Table, cleaned: Spool, tally: _Progress) -> TablePlan:
     counts = TablePlan(0, 0, 0, 0, 0)
-    with closing(target_rows(settings, table)) as theirs:
+    with closing(target.rows(table)) as theirs:
         differences = merge(cleaned.batches(), theirs)
         for difference in _spooled(differences, changes(workspace, table), deletes(workspace, table)):
             counts = _add(counts, difference)
@@ -58,8 +59,8 @@ def _plan_rows(settings: Settings, workspace: Workspace, table: Table, cleaned: 
     return counts
 
 
-def _plan_rejects(settings: Settings, workspace: Workspace, table: Table) -> None:
-    with closing(reject_rows(settings, table)) as theirs:
+def _plan_rejects(target: Target, workspace: Workspace, table: Table) -> None:
+    with closing(target.rejects(table)) as theirs:
         differences = merge(sorted_rejects(workspace, table), theirs)
         for _ in _spooled(differences, reject_changes(workspace, table), reject_deletes(workspace, table)):
             pass

@@ -2,60 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from adbc_driver_postgresql import dbapi
 
 from tasks.contracts import ARROW_TYPES, Table
-from tasks.database import Database, open_database
+from tasks.database import Database, Transaction, open_database
 from tasks.postgres import connect, refusals
 from tasks.settings import Settings
 
-
-def target_rows(settings: Settings, table: Table) -> Generator[pa.RecordBatch, None, None]:
-    """The cleaned table's `id` and `row_hash` in key order, a batch at a time."""
-    if settings.resolved_transport == "postgres":
-        yield from _by_cursor(settings, table)
-        return
-    with open_database(settings) as database:
-        yield from _by_pages(database, table, settings.batch_rows)
+Stream = Generator[pa.RecordBatch, None, None]
 
 
-def _by_cursor(settings: Settings, table: Table) -> Generator[pa.RecordBatch, None, None]:
-    key = '"' + table.key.name.replace('"', '""') + '"'
-    text = f"{key}::text" if table.key.kind == "uuid" else key
-    query = f'select {text} as id, row_hash from public."{table.clean}" t order by t.{key}'  # noqa: S608 - of the contracts
-    connection = connect(settings)
-    try:
-        with refusals(), connection.cursor() as cursor:
-            cursor.execute(query)
-            yield from cursor.fetch_record_batch()
-    finally:
-        connection.close()
+class Target:
+    """The project's own tables, read by one client or connection. Close a stream before the next one is begun."""
 
+    def __init__(self, database: Database, page_rows: int, connection: dbapi.Connection | None = None) -> None:
+        self._database, self._page_rows, self._connection = database, page_rows, connection
 
-def _by_pages(database: Database, table: Table, rows: int) -> Generator[pa.RecordBatch, None, None]:
-    after = ""
-    while True:
-        page = database.call("etl_target_page", p_table=table.name, p_after=after, p_limit=rows)
-        if not page["rows"]:
-            return
-        ids = _split(page["ids"])
-        after = ids[-1].as_py()
-        yield _batch(ids.cast(ARROW_TYPES[table.key.kind]), _split(page["hashes"]))
+    def rows(self, table: Table) -> Stream:
+        """The cleaned table's `id` and `row_hash` in key order, a batch at a time."""
+        return self._by_pages(table) if self._connection is None else self._by_cursor(self._connection, table)
 
-
-def reject_rows(settings: Settings, table: Table) -> Generator[pa.RecordBatch, None, None]:
-    """The rejects of the rules that the database holds, as `id` (key, U+001F, rule) and a hash of the rest, by id."""
-    after = ""
-    with open_database(settings) as database:
+    def rejects(self, table: Table) -> Stream:
+        """The rejects of the rules, as `id` (key, U+001F, rule) and a hash of the rest, by id."""
+        after = ""
         while True:
-            page = database.call("etl_rejects_page", p_table=table.name, p_after=after, p_limit=settings.batch_rows)
+            page = self._database.call("etl_rejects_page", p_table=table.name, p_after=after, p_limit=self._page_rows)
             if not page["ids"]:
                 return
             after = page["ids"][-1]
             yield _batch(pa.array(page["ids"], pa.string()), pa.array(page["hashes"], pa.string()))
+
+    def _by_cursor(self, connection: dbapi.Connection, table: Table) -> Stream:
+        key = '"' + table.key.name.replace('"', '""') + '"'
+        text = f"{key}::text" if table.key.kind == "uuid" else key
+        query = f'select {text} as id, row_hash from public."{table.clean}" t order by t.{key}'  # noqa: S608 - contracts
+        with refusals(), connection.cursor() as cursor:
+            cursor.execute(query)
+            with cursor.fetch_record_batch() as reader:
+                yield from reader
+
+    def _by_pages(self, table: Table) -> Stream:
+        after = ""
+        while True:
+            page = self._database.call("etl_target_page", p_table=table.name, p_after=after, p_limit=self._page_rows)
+            if not page["rows"]:
+                return
+            ids = _split(page["ids"])
+            after = ids[-1].as_py()
+            yield _batch(ids.cast(ARROW_TYPES[table.key.kind]), _split(page["hashes"]))
+
+
+@contextmanager
+def open_target(settings: Settings) -> Iterator[Target]:
+    """What the database holds, over the transport of the settings."""
+    if settings.resolved_transport == "rest":
+        with open_database(settings) as database:
+            yield Target(database, settings.batch_rows)
+        return
+    connection = connect(settings)
+    try:
+        yield Target(Transaction(connection), settings.batch_rows, connection)
+    finally:
+        connection.close()
 
 
 def _split(joined: str) -> pa.Array:

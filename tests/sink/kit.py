@@ -19,12 +19,13 @@ from tasks.ledger import Ledger, Run
 from tasks.row_hash import row_hashes
 from tasks.settings import Settings, Transport
 from tasks.sink import LoadCounts, TablePlan, load, plan
-from tasks.sink.model import REJECT_SCHEMA
+from tasks.sink.model import REJECT_SCHEMA, Progress, silent
 from tasks.workspace import Workspace
 
 TRANSPORTS: tuple[Transport, ...] = ("rest", "postgres")
 AS_OF = datetime(2026, 2, 1, tzinfo=UTC)
-MANIFEST = {"manifest_path": "runs/date=2026-01-31/run=x/manifest.json", "manifest_sha256": "0" * 64}
+MANIFEST_PATH = "runs/date=2026-01-31/run=x/manifest.json"
+SHA256 = "0" * 64
 # Everything of ours but the ledger, which has a row a run: equal before and after means that no row was written.
 WRITTEN = ("clean_users", "clean_posts", "user_statistics", "daily_activity", "etl_reject_rows", "etl_batches")
 Row = dict[str, Any]
@@ -95,8 +96,21 @@ def work(settings: Settings, night: Night, *, as_of: datetime = AS_OF, rows_in_b
         fill(workspace, night, as_of=as_of, rows_in_batch=rows_in_batch)
         with ledger.holding(run):
             plans = plan(settings, workspace, run)
-            counts = load(settings, workspace, run, **MANIFEST, counts={"nights": 1})
+            counts = write(settings, workspace, run)
     return Outcome(run, plans, counts)
+
+
+def write(settings: Settings, workspace: Workspace, run: Run, *, progress: Progress = silent) -> dict[str, LoadCounts]:
+    """The load of a planned run."""
+    return load(
+        settings,
+        workspace,
+        run,
+        manifest_path=MANIFEST_PATH,
+        manifest_sha256=SHA256,
+        counts={"nights": 1},
+        progress=progress,
+    )
 
 
 def start(ledger: Ledger, settings: Settings, as_of: datetime = AS_OF) -> Run:

@@ -80,7 +80,9 @@ def test_an_emptied_source_empties_the_tables(empty_stack: Stack, tmp_path: Path
 
 
 def test_a_quiet_night_is_quiet_whichever_transport_wrote_before(empty_stack: Stack, tmp_path: Path) -> None:
-    night = Night([user(n, bio="é \U0001f600\n\tx") for n in range(5)], [post(n, title='q"\\') for n in range(9)], [reject(50)])
+    night = Night(
+        [user(n, bio="é \U0001f600\n\tx") for n in range(5)], [post(n, title='q"\\') for n in range(9)], [reject(50)]
+    )
     work(settings_for(empty_stack, "rest", tmp_path), night)
     before = versions(empty_stack)
     work(settings_for(empty_stack, "postgres", tmp_path), night)
@@ -150,6 +152,7 @@ def test_what_the_ledger_keeps_of_a_run(empty_stack: Stack, tmp_path: Path, tran
     assert row["as_of"] == AS_OF.isoformat()
 
 
+Versions = dict[int, int]
 states = st.lists(
     st.tuples(
         st.dictionaries(st.integers(0, 12), st.integers(0, 2), max_size=10),
@@ -162,10 +165,13 @@ states = st.lists(
 
 
 @both
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(nights=states)
 def test_any_sequence_of_nights_ends_as_the_last_one(
-    stack: Stack, tmp_path_factory: pytest.TempPathFactory, transport: Transport, nights: list[tuple[dict[int, int], ...]]
+    stack: Stack,
+    tmp_path_factory: pytest.TempPathFactory,
+    transport: Transport,
+    nights: list[tuple[Versions, ...]],
 ) -> None:
     empty(stack)
     setup = settings_for(stack, transport, tmp_path_factory.mktemp("run"))
@@ -179,7 +185,9 @@ def test_any_sequence_of_nights_ends_as_the_last_one(
         expected_state(stack, night)
         kept = {"users": len(users), "posts": len(posts)}
         assert {t: c.inserted + c.updated + c.unchanged + c.refused for t, c in counts.items()} == kept
-        assert {r["key"]: r["came"] for r in rows_of(stack, "etl_rejects")} == {r["key"]: r["came"] for r in night.rejects}
+        assert {r["key"]: r["came"] for r in rows_of(stack, "etl_rejects")} == {
+            r["key"]: r["came"] for r in night.rejects
+        }
     before = versions(stack)
     work(setup, night, rows_in_batch=4)
     assert versions(stack) == before
