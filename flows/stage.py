@@ -57,10 +57,10 @@ def stage(title: str) -> Callable[[Callable[Concatenate[Any, Meter, P], R]], Cal
             Callable[Concatenate[Any, P], R], task(name=title, cache_policy=NO_CACHE, persist_result=False)(run_stage)
         )
 
-        @functools.wraps(run_stage)
-        def call(run: Any, *args: P.args, **kwargs: P.kwargs) -> R:
+        def call(run: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
             return (as_task if FlowRunContext.get() else run_stage)(run, *args, **kwargs)
 
+        functools.update_wrapper(call, run_stage)
         return call
 
     return decorate

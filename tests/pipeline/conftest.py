@@ -1,0 +1,44 @@
+"""A project with a small demo in it, and the environment of a process that runs the pipeline there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from data.demo import DemoCounts, load
+from flows.outcome import RunOutcome, RunRequest
+from flows.pipeline import run_pipeline
+from scripts.local_stack import Stack
+from tasks.settings import Transport
+from tests.pipeline.kit import AS_OF, UNTIL, Project
+
+Runner = Callable[..., RunOutcome]
+
+
+@pytest.fixture
+def project(clean_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.chdir(tmp_path)  # no .env
+    return Project(clean_stack, tmp_path)
+
+
+@pytest.fixture
+def demo(project: Project) -> DemoCounts:
+    """400 users and 1,200 posts, all dirt included."""
+    return load(project.stack.db_url, users=400, posts=1_200, until=datetime.fromisoformat(UNTIL))
+
+
+@pytest.fixture
+def run(project: Project, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    """Run the pipeline in this process, without a Prefect server: `run("rest", as_of=…, accept=…, ETL_…=…)`."""
+
+    def runner(transport: Transport = "postgres", *, as_of: str = AS_OF, **more: object) -> RunOutcome:
+        env = {name: str(value) for name, value in more.items() if name.startswith("ETL_")}
+        for name, value in project.env(transport, **env).items():
+            monkeypatch.setenv(name, value)
+        options = {name: value for name, value in more.items() if not name.startswith("ETL_")}
+        return run_pipeline(RunRequest(as_of=as_of, **options))  # type: ignore[arg-type]
+
+    return runner

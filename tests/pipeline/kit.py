@@ -1,0 +1,116 @@
+"""What the tests of whole runs share: a project to run on, and everything that a run leaves behind."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.local_stack import Stack
+from tasks.contracts import TABLES
+from tasks.errors import RequestRefused
+from tasks.settings import Settings, Transport
+from tasks.storage import Bucket
+
+AS_OF = "2026-01-31T00:00:00+00:00"
+UNTIL = "2026-01-31T00:00:00+00:00"
+# Everything of a run that must not depend on how often it was disturbed.
+_TABLES = {
+    "clean_users": "select * from public.clean_users order by id",
+    "clean_posts": "select * from public.clean_posts order by id",
+    "user_statistics": "select * from public.user_statistics order by as_of",
+    "daily_activity": "select * from public.daily_activity order by date",
+    "etl_rejects": 'select "table", key, rule, "column", came, expected from public.etl_rejects order by 1, 2, 3',
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A stack, and a folder for the runs' own folders."""
+
+    stack: Stack
+    folder: Path
+
+    def env(self, transport: Transport, **more: str) -> dict[str, str]:
+        """The environment of a process that runs the pipeline here, with pauses fit for a test."""
+        return {
+            **self.stack.env(),
+            "ETL_TRANSPORT": transport,
+            "ETL_DATA_DIR": str(self.folder / "data"),
+            "ETL_LEASE_SECONDS": "2",
+            "ETL_WAIT_FOR_LEASE": "20",
+            "ETL_RETRY_BASE": "0.05",
+            "ETL_RUN_RETRY_SECONDS": "0.2",
+            **more,
+        }
+
+    def settings(self, transport: Transport = "rest") -> Settings:
+        return Settings(  # type: ignore[call-arg]
+            _env_file=None,
+            supabase_url=self.stack.url,
+            supabase_service_key=self.stack.service_key,  # type: ignore[arg-type]
+            supabase_db_url=self.stack.db_url,  # type: ignore[arg-type]
+            transport=transport,
+        )
+
+    def file(self, path: str) -> bytes | None:
+        with Bucket(self.settings()) as bucket:
+            return bucket.find(path)
+
+    def latest(self) -> dict[str, Any] | None:
+        """What latest.json says; None when there is none."""
+        body = self.file("latest.json")
+        return dict(json.loads(body)) if body else None
+
+    def manifest(self) -> dict[str, Any]:
+        """The manifest that latest.json names, checked by its sha256."""
+        latest = self.latest()
+        assert latest is not None
+        body = self.file(latest["manifest"])
+        assert body is not None
+        assert hashlib.sha256(body).hexdigest() == latest["manifest_sha256"]
+        return dict(json.loads(body))
+
+    def files(self) -> dict[str, str]:
+        """Path to sha256 of all Parquet files of the latest run, as its manifest says."""
+        files = self.manifest()["files"]
+        return {file["path"]: file["sha256"] for file in files if file["path"].endswith(".parquet")}
+
+    def assert_whole(self) -> None:
+        """What latest.json names is all there, byte for byte: what a reader of the pointer relies on."""
+        latest = self.latest()
+        if latest is None:
+            return
+        for file in self.manifest()["files"]:
+            body = self.file(f"{latest['run']}/{file['path']}")
+            assert body is not None, file["path"]
+            assert hashlib.sha256(body).hexdigest() == file["sha256"], file["path"]
+
+    def state(self) -> dict[str, str]:
+        """A digest of each table of ours and of the files that latest.json names."""
+        tables = {name: self.stack.query(query) for name, query in _TABLES.items()}
+        digests = {name: hashlib.sha256(rows.encode()).hexdigest() for name, rows in tables.items()}
+        return {**digests, **self.files()}
+
+    def writes(self) -> dict[str, str]:
+        """Which transaction wrote each row of the cleaned tables last: unchanged when nothing was written."""
+        return {
+            table.clean: self.stack.query(
+                f"select md5(string_agg(xmin::text, ',' order by id)) from public.{table.clean}"
+            )
+            for table in TABLES
+        }
+
+    def remove_local_runs(self) -> list[str]:
+        runs = self.folder / "data" / "runs"
+        return [run.name for run in runs.iterdir()] if runs.exists() else []
+
+
+def gone(project: Project, path: str) -> bool:
+    """Whether Storage refuses a path."""
+    try:
+        return project.file(path) is None
+    except RequestRefused:
+        return True

@@ -1,0 +1,131 @@
+"""Whole runs on a real stack: what they leave, that again is the same, and that both transports agree."""
+
+from __future__ import annotations
+
+import io
+
+import pyarrow.parquet as pq
+import pytest
+from supabase import create_client
+
+from data.demo import DemoCounts
+from tasks.contracts import REPORTS
+from tasks.errors import RunHeld
+from tasks.settings import Transport
+from tests.pipeline.conftest import Runner
+from tests.pipeline.kit import AS_OF, Project
+
+TRANSPORTS: tuple[Transport, ...] = ("postgres", "rest")
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_run_counts_what_the_demo_planted(
+    transport: Transport, project: Project, demo: DemoCounts, run: Runner
+) -> None:
+    outcome = run(transport)
+    quality = {(row["table"], row["rule"]): (row["rows_checked"], row["rows_affected"]) for row in outcome.quality}
+    assert quality == demo.quality()
+    for name in ("users", "posts"):
+        counts = outcome.tables[name]
+        assert (counts["read"], counts["kept"]) == (demo[name].rows, demo[name].kept)
+        assert counts["read"] == counts["kept"] + counts["rejected"]
+        assert counts["inserted"] == counts["kept"] == int(project.stack.query(f"select count(*) from clean_{name}"))
+        assert (
+            int(project.stack.query(f"select count(*) from etl_rejects where \"table\" = '{name}'"))
+            == (counts["rejected"])
+        )
+    assert not project.remove_local_runs(), "the run's folder holds personal data and goes with the commit"
+
+
+def test_what_is_published_opens_with_the_printed_key(project: Project, demo: DemoCounts, run: Runner) -> None:
+    run()
+    storage = create_client(project.stack.url, project.stack.service_key).storage
+    bucket = storage.from_("reports")
+    manifest, latest = project.manifest(), project.latest()
+    assert latest is not None
+    by_path = {file["path"]: file for file in manifest["files"]}
+    assert {f"reports/{report.name}.parquet" for report in REPORTS} <= set(by_path)
+    for path, file in by_path.items():
+        body = bucket.download(f"{latest['run']}/{path}")
+        assert len(body) == file["bytes"]
+        if path.endswith(".parquet"):
+            assert pq.read_metadata(io.BytesIO(body)).num_rows == file["rows"]
+    storage.session.close()
+    for name in ("users", "posts"):
+        in_files = sum(file["rows"] for path, file in by_path.items() if path.startswith(f"clean/{name}/"))
+        assert in_files == manifest["counts"]["tables"][name]["kept"] == demo[name].kept
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_again_is_the_same_and_writes_no_row(
+    transport: Transport, project: Project, demo: DemoCounts, run: Runner
+) -> None:
+    first = run(transport)
+    state, writes = project.state(), project.writes()
+    second = run(transport)
+    assert second.run_id != first.run_id
+    assert project.state() == state
+    assert project.writes() == writes
+    for counts in second.tables.values():
+        assert (counts["inserted"], counts["updated"], counts["deleted"]) == (0, 0, 0)
+        assert counts["unchanged"] == counts["kept"]
+
+
+def test_both_transports_give_the_same_files_and_rows(project: Project, demo: DemoCounts, run: Runner) -> None:
+    run("rest", ETL_PAGE_ROWS=97, ETL_RANGES=3)
+    over_rest = project.state()
+    run("postgres", ETL_BATCH_ROWS=111)
+    assert project.state() == over_rest
+
+
+def test_an_earlier_as_of_publishes_and_moves_nothing_else(project: Project, demo: DemoCounts, run: Runner) -> None:
+    run()
+    state, latest = project.state(), project.latest()
+    outcome = run(as_of="2025-12-24T00:00:00+00:00")
+    assert outcome.notes
+    assert project.state() == state
+    assert project.latest() == latest
+    assert project.file(f"{outcome.run_path}/reports/user_statistics.parquet")
+    assert not any(entry.path.startswith("clean/") for entry in outcome.files)
+
+
+def test_a_dry_run_writes_nothing(project: Project, demo: DemoCounts, run: Runner) -> None:
+    outcome = run(dry_run=True)
+    assert outcome.tables["users"]["inserts"] == demo.users.kept
+    assert project.latest() is None
+    assert project.stack.query("select count(*) from etl_runs") == "0"
+    assert project.stack.query("select count(*) from storage.objects where bucket_id = 'reports'") == "0"
+    assert not project.remove_local_runs()
+
+
+def test_a_figure_out_of_bounds_holds_the_run_until_it_is_accepted(
+    project: Project, demo: DemoCounts, run: Runner
+) -> None:
+    run(ETL_DRIFT_FLOOR_ROWS=10)
+    state = project.state()
+    project.stack.query("delete from posts where id in (select id from posts order by id limit 500)")
+    with pytest.raises(RunHeld, match="posts_deletes") as held:
+        run(ETL_DRIFT_FLOOR_ROWS=10)
+    assert project.state() == state
+    assert project.stack.query("select status from etl_runs order by started_at desc limit 1") == "held"
+    assert not project.remove_local_runs()
+    names = [word for word in str(held.value).split() if word.startswith(("posts_", "users_", "rule_share:"))]
+    accepted = frozenset(name.rstrip(":.;,") for name in names)
+    outcome = run(accept=accepted, ETL_DRIFT_FLOOR_ROWS=10)
+    assert outcome.tables["posts"]["deleted"] > 400
+
+
+def test_rejects_go_when_they_are_mended(project: Project, demo: DemoCounts, run: Runner) -> None:
+    run()
+    assert int(project.stack.query("select count(*) from etl_rejects where rule = 'missing_created_at'")) > 0
+    project.stack.query("update users set created_at = '2025-01-01Z' where created_at is null")
+    project.stack.query("update posts set created_at = '2025-06-01Z' where created_at is null")
+    run(ETL_MAX_RULE_POINTS=100)
+    assert project.stack.query("select count(*) from etl_rejects where rule = 'missing_created_at'") == "0"
+
+
+def test_an_as_of_in_the_future_is_refused_in_a_sentence(project: Project, demo: DemoCounts, run: Runner) -> None:
+    with pytest.raises(Exception, match="later than the database's clock"):
+        run(as_of="2199-01-01T00:00:00+00:00")
+    assert project.latest() is None
+    assert AS_OF not in project.stack.query("select coalesce(as_of::text, '') from etl_runs")
