@@ -15,6 +15,7 @@ from tasks.source.model import TableInfo
 
 TYPES = {"uuid": "uuid", "text": "text", "timestamptz": "timestamp with time zone"}
 INFO = TableInfo(POSTS, {c.source_name: TYPES[c.kind] for c in POSTS.source_columns}, 0)
+ODD = ["infinity", "2026-01-31", "0001-01-01T00:00:00+00:00 BC", "2026-13-01T00:00:00Z", "0000-00-00T00:00:00"]
 KEY = "00000000-0000-4000-8000-000000000000"
 
 
@@ -23,12 +24,11 @@ def row(**cells: object) -> dict[str, object]:
 
 
 @settings(deadline=None)
-@given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 12, 31)), st.sampled_from(["T", " "]), st.sampled_from(
-    ["+00:00", "+00", "Z", "+05:30", "-11:00", ""]))  # fmt: skip
+@given(st.datetimes(), st.sampled_from(["T", " "]), st.sampled_from(["+00:00", "+00", "Z", "+05:30", "-11:00", ""]))
 def test_an_instant_is_read_in_any_form(moment: datetime, separator: str, zone: str) -> None:
     text = moment.isoformat(sep=separator) + zone
-    expected = datetime.fromisoformat(text)
-    expected = (expected if expected.tzinfo else expected.replace(tzinfo=UTC)).timestamp()
+    meant = datetime.fromisoformat(text)
+    expected = (meant if meant.tzinfo else meant.replace(tzinfo=UTC)).timestamp()
     got = to_arrow([row(created_at=text)], INFO).to_pylist()[0]
     if got["_invalid"] is None:
         assert got["created_at"].timestamp() == expected
@@ -37,9 +37,7 @@ def test_an_instant_is_read_in_any_form(moment: datetime, separator: str, zone: 
 
 
 @settings(deadline=None)
-@given(st.lists(st.one_of(
-    st.none(), st.text(), st.sampled_from(["infinity", "2026-01-31", "0001-01-01T00:00:00+00:00 BC", "2026-13-45T99:99:99Z"]),
-)))  # fmt: skip
+@given(st.lists(st.one_of(st.none(), st.text(), st.sampled_from(ODD))))
 def test_any_text_is_an_instant_or_named(texts: list[str | None]) -> None:
     rows = to_arrow([row(created_at=t) for t in texts], INFO).to_pylist()
     for text, got in zip(texts, rows, strict=True):

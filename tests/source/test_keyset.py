@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -41,7 +42,7 @@ def _read(server: FakePostgrest, folder: Path, **more: object) -> tuple[list[obj
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), kind=st.sampled_from(["uuid", "bigint"]))
 def test_every_key_comes_once_and_in_order(data: st.DataObject, kind: str) -> None:
-    keys = data.draw(st.lists(UUIDS if kind == "uuid" else BIGINTS, unique=True, max_size=60))
+    keys: list[Any] = data.draw(st.lists(UUIDS if kind == "uuid" else BIGINTS, unique=True, max_size=60))
     cuts = data.draw(st.lists(st.sampled_from(keys), unique=True, max_size=8)) if keys else []
     strange = data.draw(st.lists(UUIDS if kind == "uuid" else BIGINTS, unique=True, max_size=3))
     server = FakePostgrest(
@@ -107,7 +108,7 @@ def test_pages_shrink_when_rows_are_large(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("body", ['[{"id": "0000', "", "<html>busy</html>", '{"id": 1}', "[1"])
 def test_a_body_that_is_cut_or_not_json_is_asked_for_again(tmp_path: Path, body: str) -> None:
-    answered = []
+    answered: list[httpx.Request] = []
 
     def trouble(request: httpx.Request) -> httpx.Response | None:
         if is_page(request) and len(answered) < 2:
@@ -152,7 +153,7 @@ def test_a_key_that_is_revoked_while_reading_is_an_access_error(tmp_path: Path) 
 
 
 def test_rows_that_a_lying_page_left_out_are_fetched_by_key(tmp_path: Path) -> None:
-    lied = []
+    lied: list[httpx.Request] = []
 
     def trouble(request: httpx.Request) -> httpx.Response | None:
         if is_page(request) and len(lied) < 1 and "gt." in request.url.query.decode():
@@ -184,8 +185,7 @@ def test_a_listed_key_that_cannot_be_read_fails_the_read(tmp_path: Path) -> None
     def trouble(request: httpx.Request) -> httpx.Response | None:
         if "content" not in request.url.params.get("select", ""):
             return None
-        answer = FakePostgrest([k for k in ids(100) if k != hidden], cap=30)._answer(request)
-        return answer
+        return FakePostgrest([k for k in ids(100) if k != hidden], cap=30)._answer(request)
 
     with pytest.raises(ReadError, match="1 rows are listed by their keys but cannot be read"):
         _read(FakePostgrest(ids(100), cap=30, trouble=trouble), tmp_path, ranges=1)

@@ -172,16 +172,19 @@ def test_what_is_missing_is_named(stack: Stack, transport: Transport, tmp_path: 
     settings = settings_for(stack, transport, tmp_path)
     with pytest.raises(ConfigurationError, match=r"no table public\.posts_of_nobody"):
         check(settings, posts_at("posts_of_nobody"))
-    with source_table(stack, columns="user_id uuid, created_at timestamptz") as name:
-        with pytest.raises(ConfigurationError, match=rf"public\.{name} has no column content"):
-            check(settings, posts_at(name))
+    with (
+        source_table(stack, columns="user_id uuid, created_at timestamptz") as name,
+        pytest.raises(ConfigurationError, match=rf"public\.{name} has no column content"),
+    ):
+        check(settings, posts_at(name))
 
 
 @TRANSPORTS
 def test_a_table_that_may_not_be_selected_is_refused(stack: Stack, transport: Transport, tmp_path: Path) -> None:
     with source_table(stack) as name:
         stack.query(
-            f"revoke all on public.{name} from service_role, etl; grant select (id) on public.{name} to etl, service_role"
+            f"revoke all on public.{name} from service_role, etl; "
+            f"grant select (id) on public.{name} to etl, service_role"
         )
         with pytest.raises(AccessError, match=r"may not select from public\..*content"):
             check(settings_for(stack, transport, tmp_path), posts_at(name))
@@ -205,7 +208,8 @@ def test_cuts_are_even_for_random_and_rising_keys_without_statistics(stack: Stac
     for kind, key in (("uuid", "gen_random_uuid()"), ("bigint", "g * g")):
         with source_table(stack, key=kind) as name:  # type: ignore[arg-type]
             stack.query(
-                f"insert into public.{name} (id, content) select {key}, repeat('x', 500) from generate_series(1, 40000) g"
+                f"insert into public.{name} (id, content) "
+                f"select {key}, repeat('x', 500) from generate_series(1, 40000) g"
             )
             cuts = stack.query(
                 f"select jsonb_array_elements_text(etl_sample_keys('public', '{name}', 'id', 4))"

@@ -93,7 +93,8 @@ def test_columns_come_under_the_names_of_the_contract(stack: Stack, transport: T
     made = '"Author of it" uuid, body text, made date, rating real, open boolean'
     with source_table(stack, columns=made) as name:
         stack.query(f"""insert into public.{name} values
-            (gen_random_uuid(), null, 'a', '2026-01-31', 0.1, true), (gen_random_uuid(), null, 'b', 'infinity', 'NaN', null)""")
+            (gen_random_uuid(), null, 'a', '2026-01-31', 0.1, true),
+            (gen_random_uuid(), null, 'b', 'infinity', 'NaN', null)""")
         table = posts_at(name, columns=columns)
         rows, _ = read(settings_for(stack, transport, tmp_path), table, tmp_path)
     assert rows.schema == table.raw_schema
