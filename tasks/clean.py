@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.contracts import POSTS, USERS, Table
+from tasks.errors import ConfigurationError
 from tasks.partials import PostPartials
 from tasks.row_hash import row_hashes
 from tasks.rules import POSTS_RULES, USERS_RULES
@@ -140,7 +141,13 @@ def finished(frame: Frame, table: Table) -> Frame:
 
 
 def as_schema(frame: Frame, schema: pa.Schema) -> Frame:
-    """The columns of a schema, without the working ones."""
+    """The columns of a schema, without the working ones; ConfigurationError for a null where it allows none."""
+    for required in (f.name for f in schema if not f.nullable):
+        if nulls := frame[required].null_count:
+            raise ConfigurationError(
+                f"Column {required} is null in {nulls:,} cleaned rows, and its contract allows none.",
+                remedy="Let the contract allow nulls there, or add a rule that fills or rejects them.",
+            )
     return pa.RecordBatch.from_arrays([frame[name] for name in schema.names], schema=schema)
 
 
