@@ -83,13 +83,12 @@ def test_replace_overwrites_and_find_tells_absence(settings: Settings) -> None:
             assert bucket.find("latest.json") == body
 
 
-def test_a_whole_page_and_one_more_is_listed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.storage.PAGE", 3)
-    names = [f"runs/date=2026-01-0{day}/run=a/manifest.json" for day in range(1, 8)]
+def test_what_was_stored_is_listed_until_it_is_removed(settings: Settings) -> None:
+    names = [f"runs/date=2026-01-0{day}/run=a/manifest.json" for day in range(1, 5)]
     with Bucket(settings) as bucket:
         for name in names:
             bucket.store(name, b"{}")
-        assert bucket.folders("runs") == [f"date=2026-01-0{day}" for day in range(1, 8)]
+        assert bucket.folders("runs") == [f"date=2026-01-0{day}" for day in range(1, 5)]
         assert sorted(file.path for file in bucket.walk("runs")) == names
         bucket.remove([*names, "runs/none.json"])
         assert bucket.folders("runs") == []
@@ -274,3 +273,30 @@ def test_stock_listings_of_full_keys_are_walked_too() -> None:
     with _hosted(answer) as bucket:
         assert bucket.folders("runs") == ["date=2026-01-30", "date=2026-01-31"]
         assert [file.path for file in bucket.walk("runs")] == keys
+
+
+def test_a_long_listing_is_asked_for_page_by_page() -> None:
+    asked: list[int] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        asked.append(body["offset"])
+        entries = [_entry(f"date={day:04}", folder=True) for day in range(2_500)]
+        return httpx.Response(200, json=entries[body["offset"] : body["offset"] + body["limit"]])
+
+    with _hosted(answer) as bucket:
+        assert len(bucket.folders("runs")) == 2_500
+    assert asked == [0, 1_000, 2_000, 2_500]
+
+
+def test_many_files_are_removed_a_thousand_at_once() -> None:
+    asked: list[int] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(len(json.loads(request.content)["prefixes"]))
+        return httpx.Response(200, json=[])
+
+    with _hosted(answer) as bucket:
+        bucket.remove([f"runs/{number}.json" for number in range(2_500)])
+        bucket.remove([])
+    assert asked == [1_000, 1_000, 500]
