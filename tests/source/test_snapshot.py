@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from scripts.local_stack import Stack
@@ -18,7 +18,7 @@ from tests.source.kit import posts_at, settings_for, source_table, spool_at
 ROWS = 20_000
 MINE = "application_name = 'supabase-nightly' and pid <> pg_backend_pid()"
 KILL = f"select count(pg_terminate_backend(pid)) from pg_stat_activity where {MINE}"
-READERS = f'{KILL} and query like \'%from "public"."{{table}}"%\''
+READERS = f"{KILL} and state = 'active' and query like 'COPY (select s.%'"
 HOLDER = f"{KILL} and state = 'idle in transaction'"
 
 
@@ -34,11 +34,12 @@ class Killer:
     def __init__(self, stack: Stack, statement: str, times: int) -> None:
         self.hits = 0
         self._stack, self._statement, self._times = stack, statement, times
-        self._done = threading.Event()
+        self._done, self._ready = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run)
 
     def __enter__(self) -> Killer:
         self._thread.start()
+        self._ready.wait()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -46,9 +47,11 @@ class Killer:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._done.is_set() and self.hits < self._times:
-            self.hits += int(self._stack.query(self._statement).strip() or 0)
-            time.sleep(0.005)
+        with psycopg.connect(self._stack.db_url, autocommit=True) as connection:
+            self._ready.set()
+            while not self._done.wait(0.002) and self.hits < self._times:
+                row = connection.execute(self._statement.encode()).fetchone()
+                self.hits += row[0] if row else 0
 
 
 def test_both_tables_are_read_at_one_instant(stack: Stack, table: str, tmp_path: Path) -> None:
@@ -85,7 +88,7 @@ def test_a_dropped_reader_restarts_its_range_in_the_same_snapshot(stack: Stack, 
             source.preflight([table])
             began = source.began
             stack.query(f"delete from public.{name} where random() < 0.5")
-            with Killer(stack, READERS.format(table=name), times=2) as killer:
+            with Killer(stack, READERS, times=2) as killer:
                 done = source.read(table, spool_at(tmp_path, table))
             assert source.began == began
     assert killer.hits >= 1
