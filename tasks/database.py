@@ -29,6 +29,7 @@ from tasks.settings import Settings
 
 _MISSING_FUNCTION = frozenset({"PGRST202", "42883"})
 _BROKEN = re.compile(r"08\w{3}|57P0\d")
+_NO_ROW = re.compile(r"ET|0A|25|28|3|40|42|53|55|57|58")  # SQLSTATEs that are about no row
 _IDENTIFIER = re.compile(r"etl_[a-z_]+")
 
 
@@ -151,19 +152,31 @@ def _meaning(function: str, error: RequestRefused) -> Exception:
         return LeaseHeld(f"Another run is at work: {said}.", remedy="Wait for it; a dead one is replaced in its term.")
     if error.code == "ET002":
         return LeaseLost(f"Another run took over: {said}. This one writes no more.")
+    if error.code == "ET003":
+        return too_many_refused(said)
     if error.code in _MISSING_FUNCTION:
         return ConfigurationError(f"The database has no function {function}.", remedy="Run `make migrate`.")
     if isinstance(error, AccessError) or not re.fullmatch(r"[0-9A-Z]{5}", error.code or ""):
         return error
+    if not _NO_ROW.match(error.code or ""):
+        said = "a constraint, a type or a trigger refused a row"  # in its own words, which may hold data
     refused = WriteError(f"{function} was refused: {said} ({error.code}).")
     refused.code = error.code
     return refused
 
 
+def too_many_refused(what: str) -> WriteError:
+    """More rows than `max_refused_share` allows."""
+    return WriteError(
+        f"{what[0].upper()}{what[1:]}. The run is not committed.",
+        remedy="See to the constraints and triggers of the cleaned table, or raise ETL_MAX_REFUSED_SHARE.",
+    )
+
+
 def _said(error: RequestRefused) -> str:
     """The server's words alone, without the name of the function and the codes around them."""
     text = error.message.removesuffix(".")
-    return re.sub(r"^\w+: | \(HTTP .*\)$", "", text)
+    return re.sub(r"^\w+: | \([^()]*\)$", "", text)
 
 
 def _name(function: str) -> str:

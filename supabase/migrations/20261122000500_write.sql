@@ -87,7 +87,9 @@ returns table (columns text, casts text, key text, key_name text, key_type text,
 language sql stable set search_path = '' as
 $$
   select string_agg(quote_ident(a.attname), ', ' order by a.attnum),
-         string_agg(format('s.%I::%s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' order by a.attnum),
+         -- Never to a length: an explicit cast cuts a text off where an assignment refuses it.
+         string_agg(case when y.typcategory = 'S' then format('s.%I', a.attname)
+                         else format('s.%I::%s', a.attname, format_type(a.atttypid, null)) end, ', ' order by a.attnum),
          string_agg(quote_ident(a.attname), ', ' order by a.attnum) filter (where k.is_key),
          string_agg(a.attname::text, ', ' order by a.attnum) filter (where k.is_key),
          string_agg(format_type(a.atttypid, a.atttypmod), ', ' order by a.attnum) filter (where k.is_key),
@@ -97,6 +99,7 @@ $$
          string_agg(format('t.%I', a.attname), ', ' order by a.attnum) filter (where k.is_key),
          string_agg(format('r.%I', a.attname), ', ' order by a.attnum) filter (where k.is_key)
   from pg_catalog.pg_attribute a
+  join pg_catalog.pg_type y on y.oid = a.atttypid
   join pg_catalog.pg_index i on i.indrelid = a.attrelid and i.indisprimary
   cross join lateral (select a.attnum = any (i.indkey) as is_key) k
   where a.attrelid = p_table and a.attnum > 0 and not a.attisdropped
@@ -210,7 +213,8 @@ begin
         refused := refused || jsonb_build_object('key', key_of, 'code', code, 'constraint', nullif(constraint_of, ''),
                                                  'column', nullif(column_of, ''));
         if jsonb_array_length(refused) > p_limit then
-          raise exception 'more than % rows of % are refused, the last one with SQLSTATE %', p_limit, p_table, code using errcode = 'ET003';
+          raise exception 'more rows of % are refused than are borne, the last one with SQLSTATE %', p_table, code
+            using errcode = 'ET003';
         end if;
       end if;
     end;

@@ -10,8 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.contracts import REPORTS, TABLES, Report, Table
-from tasks.database import Database, Json
-from tasks.errors import WriteError
+from tasks.database import Database, Json, too_many_refused
 from tasks.ledger import Run
 from tasks.settings import Settings
 from tasks.sink.model import LoadCounts, Progress, TablePlan, reject_changes, reject_deletes
@@ -83,10 +82,9 @@ class Job:
     def require_few_refused(self, table: Table, written: Written) -> None:
         """WriteError when more rows were refused than are borne."""
         if len(written.refused) > self.limit(table):
-            raise WriteError(
-                f"The database refused {len(written.refused):,} of {self.kept(table):,} rows of {table.clean}, more "
-                f"than the {self.limit(table):,} borne; SQLSTATE {written.refused[-1]['code']}. Not committed.",
-                remedy=f"See to the constraints and triggers of {table.clean}, or raise ETL_MAX_REFUSED_SHARE.",
+            raise too_many_refused(
+                f"{len(written.refused):,} of {self.kept(table):,} rows of {table.name} are refused, "
+                f"{self.limit(table):,} are borne, the last one with SQLSTATE {written.refused[-1]['code']}"
             )
 
     def passed(self, rows: int) -> None:

@@ -1,0 +1,140 @@
+"""A row that the database refuses costs itself only, whatever refuses it, and nothing of it is repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from scripts.local_stack import Stack
+from tasks.contracts import POSTS
+from tasks.errors import WriteError
+from tasks.settings import Transport
+from tests.sink.kit import (
+    TRANSPORTS,
+    Night,
+    empty,
+    expected_state,
+    hashes,
+    post,
+    rows_of,
+    settings_for,
+    uuid,
+    versions,
+    wanted,
+    work,
+)
+
+both = pytest.mark.parametrize("transport", TRANSPORTS)
+POISON = "poison of jane@example.com"
+TRIGGER = """
+create function public.refuse() returns trigger language plpgsql as $$
+begin
+  if new.title = '{poison}' then raise exception 'no % please', new.title {using}; end if;
+  return new;
+end $$;
+create {kind} trigger refuse {when} insert or update on public.clean_posts {deferred}
+for each row execute function public.refuse();
+"""
+TRIGGER_GONE = "drop trigger refuse on public.clean_posts; drop function public.refuse()"
+
+
+def trigger(kind: str = "", when: str = "before", deferred: str = "", using: str = "") -> tuple[str, str]:
+    return TRIGGER.format(poison=POISON, kind=kind, when=when, deferred=deferred, using=using), TRIGGER_GONE
+
+
+REFUSALS = {
+    "a check": (
+        f"alter table public.clean_posts add constraint no_poison check (title <> '{POISON}')",
+        "alter table public.clean_posts drop constraint no_poison",
+        "SQLSTATE 23514",
+    ),
+    "a type": (
+        "alter table public.clean_posts alter column title type varchar(20)",
+        "alter table public.clean_posts alter column title type text",
+        "SQLSTATE 22001",
+    ),
+    "a trigger": (*trigger(), "SQLSTATE P0001"),
+    "a trigger with a code of its own": (*trigger(using="using errcode = 'PT409'"), "SQLSTATE PT409"),
+    "a deferred trigger": (
+        *trigger("constraint", "after", "deferrable initially deferred", "using errcode = 'check_violation'"),
+        "SQLSTATE 23514",
+    ),
+}
+
+
+@contextmanager
+def refusing(stack: Stack, name: str) -> Iterator[str]:
+    """Posts with the poison are refused; the SQLSTATE with which."""
+    begin, end, code = REFUSALS[name]
+    stack.query(begin)
+    try:
+        yield code
+    finally:
+        stack.query(end)
+
+
+@both
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_only_the_poisoned_rows_are_refused(stack: Stack, tmp_path: Path, transport: Transport, refusal: str) -> None:
+    empty(stack)
+    setup = settings_for(stack, transport, tmp_path, write_rows=8)
+    old = [post(n) for n in range(1, 20)]
+    work(setup, Night(posts=old))
+    new = [post(n, content="new", title=POISON if n in (3, 12, 33) else "fine") for n in range(1, 41)]
+    with refusing(stack, refusal) as code:
+        counts = work(setup, Night(posts=new)).counts["posts"]
+    assert (counts.inserted, counts.updated, counts.unchanged, counts.refused) == (20, 17, 0, 3)
+    kept_old = [row for row in old if row["id"] in (uuid(3), uuid(12))]
+    assert hashes(stack, POSTS) == wanted(POSTS, [r for r in new if r["title"] != POISON] + kept_old)
+    rejects = rows_of(stack, "etl_rejects")
+    assert {r["key"] for r in rejects} == {uuid(3), uuid(12), uuid(33)}
+    assert {(r["rule"], r["came"]) for r in rejects} == {("refused_by_database", code)}
+    assert "jane" not in repr(rejects) + stack.query("select * from public.etl_runs")
+
+
+@both
+def test_a_refused_row_is_tried_every_night_until_it_is_taken(
+    stack: Stack, tmp_path: Path, transport: Transport
+) -> None:
+    empty(stack)
+    setup = settings_for(stack, transport, tmp_path)
+    night = Night(posts=[post(n, title=POISON if n == 5 else "fine") for n in range(1, 10)])
+    with refusing(stack, "a check"):
+        first = work(setup, night).run.run_id
+        before = versions(stack)
+        again = work(setup, night)
+        assert again.counts["posts"].refused == 1
+        assert versions(stack) == before
+        (kept,) = rows_of(stack, "etl_rejects")
+        assert (kept["first_run"], kept["last_run"]) == (first, again.run.run_id)
+    assert work(setup, night).counts["posts"].inserted == 1
+    assert rows_of(stack, "etl_rejects") == []
+    expected_state(stack, night)
+
+
+@both
+def test_more_refused_rows_than_are_borne_fail_the_run(stack: Stack, tmp_path: Path, transport: Transport) -> None:
+    empty(stack)
+    setup = settings_for(stack, transport, tmp_path, max_refused_share=0.1)
+    poisoned = Night(posts=[post(n, title=POISON if n % 4 == 0 else "fine") for n in range(1, 41)])
+    with refusing(stack, "a trigger"), pytest.raises(WriteError) as caught:
+        work(setup, poisoned)
+    assert "ETL_MAX_REFUSED_SHARE" in str(caught.value)
+    assert "jane" not in str(caught.value)
+    if transport == "postgres":
+        assert rows_of(stack, "clean_posts") == []
+    assert rows_of(stack, "user_statistics") == []
+
+
+@both
+def test_one_in_a_thousand(stack: Stack, tmp_path: Path, transport: Transport) -> None:
+    empty(stack)
+    setup = settings_for(stack, transport, tmp_path, write_rows=2_000, max_refused_share=0.01)
+    night = Night(posts=[post(n, title=POISON if n % 1000 == 500 else "fine") for n in range(5_000)])
+    with refusing(stack, "a trigger"):
+        counts = work(setup, night, rows_in_batch=3_000).counts["posts"]
+    assert (counts.inserted, counts.refused) == (4_995, 5)
+    assert len(rows_of(stack, "etl_rejects")) == 5
