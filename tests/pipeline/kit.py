@@ -47,11 +47,11 @@ class Project:
         }
 
     def settings(self, transport: Transport = "rest") -> Settings:
-        return Settings(  # type: ignore[call-arg]
+        return Settings(
             _env_file=None,
             supabase_url=self.stack.url,
-            supabase_service_key=self.stack.service_key,  # type: ignore[arg-type]
-            supabase_db_url=self.stack.db_url,  # type: ignore[arg-type]
+            supabase_service_key=self.stack.service_key,
+            supabase_db_url=self.stack.db_url,
             transport=transport,
         )
 

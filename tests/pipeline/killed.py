@@ -1,0 +1,79 @@
+"""A pipeline in a process of its own that is killed: at a stage's end, or from outside at any instant."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+
+# Imports once, forks often: a child starts in a moment and has no threads of ours.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["flows.pipeline", "tasks.source.postgres", "tests.pipeline.killed"])
+
+
+class _KillAt(logging.Handler):
+    """SIGKILL to this process when the log says that a stage has ended."""
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(logging.INFO)
+        self.words = f"stage={stage!r}"
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith(self.words):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _main(env: dict[str, str], as_of: str, kill_after: str | None) -> None:
+    from flows.outcome import RunRequest
+    from flows.pipeline import run_pipeline
+    from tasks.errors import PipelineError
+
+    for name in [name for name in os.environ if name.startswith(("ETL_", "SUPABASE_"))]:
+        del os.environ[name]
+    os.environ.update(env)
+    os.chdir(env["ETL_DATA_DIR"])
+    if kill_after:
+        logger = logging.getLogger("flows.run")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(_KillAt(kill_after))
+    try:
+        run_pipeline(RunRequest(as_of=as_of))
+    except PipelineError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        os._exit(1)
+    os._exit(0)
+
+
+@contextmanager
+def child(env: dict[str, str], as_of: str, *, kill_after: str | None = None) -> Iterator[BaseProcess]:
+    """The pipeline at work in another process; whatever is left of it is killed at the end."""
+    os.makedirs(env["ETL_DATA_DIR"], exist_ok=True)
+    process = FORKS.Process(target=_main, args=(env, as_of, kill_after), daemon=True)
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def run_in_child(env: dict[str, str], as_of: str, *, kill_after: str | None = None) -> int:
+    """Exit code of a whole run in another process; -9 when it was killed."""
+    with child(env, as_of, kill_after=kill_after) as process:
+        process.join(120)
+        assert process.exitcode is not None, "the run hangs"
+        return process.exitcode
+
+
+def kill_after_seconds(env: dict[str, str], as_of: str, seconds: float) -> None:
+    """Start a run and kill it after so many seconds, wherever it is then."""
+    with child(env, as_of) as process:
+        deadline = time.monotonic() + seconds
+        while process.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.005)

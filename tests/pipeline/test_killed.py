@@ -1,0 +1,124 @@
+"""Killed anywhere and started again: the state of an undisturbed run, and nothing half done visible in between."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from data.demo import DemoCounts
+from tasks.settings import Transport
+from tests.pipeline.killed import child, kill_after_seconds, run_in_child
+from tests.pipeline.kit import AS_OF, Project
+
+STAGES = (
+    "Check sources",
+    "Read posts",
+    "Read users",
+    "Settle orphans",
+    "Clean users",
+    "Clean posts",
+    "Build reports",
+    "Compare with Postgres",
+    "Guard",
+    "Write files",
+    "Publish",
+    "Load and commit",
+    "Move pointer",
+)
+TRANSPORTS: tuple[Transport, ...] = ("postgres", "rest")
+# Each boundary on one transport in the suite, and on both in the soak.
+ALTERNATING = [(stage, TRANSPORTS[number % 2]) for number, stage in enumerate(STAGES)]
+OTHERS = [(stage, TRANSPORTS[1 - number % 2]) for number, stage in enumerate(STAGES)]
+_FORGET = (
+    """truncate clean_users, clean_posts, user_statistics, daily_activity, etl_reject_rows, etl_batches, etl_runs"""
+)
+
+
+def undisturbed(project: Project, env: dict[str, str]) -> tuple[dict[str, str], float]:
+    """The state after a run that nobody disturbs, and how long that takes; then all of it is forgotten."""
+    began = time.monotonic()
+    assert run_in_child(env, AS_OF) == 0
+    seconds = time.monotonic() - began
+    state = project.state()
+    forget(project)
+    return state, seconds
+
+
+def forget(project: Project) -> None:
+    project.stack.query(_FORGET)
+    project.stack.empty_bucket("reports")
+
+
+def assert_recovers(project: Project, env: dict[str, str], expected: dict[str, str]) -> None:
+    """What is visible is whole; a new start ends as if nothing had happened, and leaves no folder."""
+    project.assert_whole()
+    assert run_in_child(env, AS_OF) == 0
+    project.assert_whole()
+    assert project.state() == expected
+    assert not project.remove_local_runs()
+    statuses = project.stack.query("select status from etl_runs order by started_at").split()
+    assert statuses[-1] == "committed"
+    assert set(statuses) <= {"committed", "failed"}
+
+
+def check_boundary(project: Project, stage: str, transport: Transport) -> None:
+    env = project.env(transport)
+    expected, _ = undisturbed(project, env)
+    assert run_in_child(env, AS_OF, kill_after=stage) == -9
+    assert_recovers(project, env, expected)
+
+
+def check_instants(project: Project, transport: Transport, seed: int, kills: int) -> None:
+    """Kill several runs in a row, each somewhere else, and only then let one end."""
+    env = project.env(transport)
+    expected, seconds = undisturbed(project, env)
+    draw = random.Random(seed)
+    for _ in range(kills):
+        kill_after_seconds(env, AS_OF, draw.uniform(0, seconds))
+        project.assert_whole()
+    assert_recovers(project, env, expected)
+
+
+@pytest.mark.parametrize(("stage", "transport"), ALTERNATING)
+def test_killed_at_a_stage_boundary(stage: str, transport: Transport, project: Project, demo: DemoCounts) -> None:
+    check_boundary(project, stage, transport)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_killed_at_random_instants(transport: Transport, project: Project, demo: DemoCounts) -> None:
+    check_instants(project, transport, seed=7, kills=3)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("stage", "transport"), OTHERS)
+def test_killed_at_the_other_boundaries(stage: str, transport: Transport, project: Project, demo: DemoCounts) -> None:
+    check_boundary(project, stage, transport)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_killed_a_hundred_times(transport: Transport, seed: int, project: Project, demo: DemoCounts) -> None:
+    check_instants(project, transport, seed=seed, kills=1 + seed % 4)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_run_whose_services_restart_under_it_still_ends_well(
+    transport: Transport, project: Project, demo: DemoCounts
+) -> None:
+    env = project.env(transport, ETL_RETRIES="12")
+    expected, seconds = undisturbed(project, env)
+    with child(env, AS_OF) as process:
+        time.sleep(seconds / 3)
+        project.stack.kill_database()
+        if transport == "rest":
+            project.stack.kill_api()
+        from scripts.local_stack import up
+
+        up(project.stack.home, empty=True)
+        process.join(120)
+        assert process.exitcode == 0
+    assert project.state() == expected
