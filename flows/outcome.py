@@ -33,6 +33,7 @@ class RunOutcome:
 
     tables: name to counts (read, kept, rejected, inserted, updated, unchanged, deleted, refused).
     stages: title to seconds, rows, bytes sent and received. quality: the rows of data_quality.
+    samples: by table and rule, masked.
     """
 
     status: Literal["committed", "dry run"]
@@ -44,6 +45,7 @@ class RunOutcome:
     tables: Mapping[str, Mapping[str, int]]
     quality: Sequence[Mapping[str, Any]]
     stages: Mapping[str, Mapping[str, float]]
+    samples: Mapping[str, Any] = field(default_factory=dict)
     run_path: str | None = None
     files: Sequence[FileEntry] = field(default_factory=tuple)
     last: Mapping[str, Any] | None = None

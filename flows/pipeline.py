@@ -14,6 +14,7 @@ from tasks.aggregate import headline, read_report_spool, run_counts
 from tasks.contracts import DATA_QUALITY
 from tasks.errors import LeaseHeld, TransientError
 from tasks.manifest import HISTORICAL_NOTE, Manifest
+from tasks.samples import load_samples
 from tasks.settings import Settings, load_settings
 from tasks.sink import LoadCounts, TablePlan
 
@@ -87,6 +88,7 @@ def _outcome(
         tables={name: {**of, **_written(written, name)} for name, of in counts["tables"].items()},
         quality=read_report_spool(run.workspace, DATA_QUALITY).to_pylist(),
         stages=run.stages,
+        samples=load_samples(run.workspace),
         run_path=manifest.run_path if manifest else None,
         files=files.entries if files else (),
         last=run.lease.last,

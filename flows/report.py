@@ -31,6 +31,7 @@ def show_outcome(outcome: RunOutcome) -> None:
     )
     run_page.statistics(outcome.headline, last.get("headline"))
     run_page.cleaning(outcome.quality, _shares(last))
+    run_page.samples(outcome.samples)
     run_page.traffic(outcome.stages)
     if outcome.run_path:
         _show_files(load_settings(), outcome)

@@ -40,6 +40,7 @@ class Run:
         self.heartbeat: Heartbeat | None = None
         self.stages: dict[str, dict[str, float]] = {}
         self.figures: dict[str, Any] = {}
+        self.rows: dict[str, int] = {}  # read, by table
         self.committed = False
 
     @property

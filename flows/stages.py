@@ -61,6 +61,7 @@ def _read(run: Run, progress: Meter, name: str) -> TableRead:
     read = run.source.read(table, run.workspace.spool("raw", table.name, table.raw_schema), progress=progress)
     if run.lease.transport == "postgres":
         TRAFFIC.add(received=read.bytes)  # the driver does not count; over REST the client does
+    run.rows[name] = read.rows
     run.tell(rows=read.rows, ranges=read.ranges, resumed=read.resumed_ranges, how=read.how)
     return read
 
@@ -76,13 +77,15 @@ def settle_orphans(run: Run, progress: Meter, posts: TableRead, users: TableRead
 @stage("Clean users")
 def clean_the_users(run: Run, progress: Meter, settled: Reconciled) -> CleanCounts:
     """Users before posts, whose rules need them."""
-    return _cleaned(run, clean_users(run.workspace, began=run.began, progress=progress))
+    return _cleaned(run, clean_users(run.workspace, began=run.began, progress=progress, total=run.rows[USERS.name]))
 
 
 @stage("Clean posts")
 def clean_the_posts(run: Run, progress: Meter, users: CleanCounts) -> CleanCounts:
     """Posts, batch by batch, reduced to what the reports are made of."""
-    return _cleaned(run, clean_posts(run.workspace, began=run.began, as_of=run.as_of, progress=progress))
+    return _cleaned(
+        run, clean_posts(run.workspace, began=run.began, as_of=run.as_of, progress=progress, total=run.rows[POSTS.name])
+    )
 
 
 def _cleaned(run: Run, counts: CleanCounts) -> CleanCounts:

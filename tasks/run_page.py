@@ -142,6 +142,23 @@ def cleaning_rows(
     ]
 
 
+def samples_page(samples: Mapping[str, Mapping[str, Sequence[Mapping[str, str]]]]) -> str:
+    """Markdown: what each rule did to a few rows, masked. samples: table to rule to column, before and after."""
+    rows = [
+        (table_name, rule, sample["column"], f"`{sample['before']}`", f"`{sample['after']}`")
+        for table_name, rules in samples.items()
+        for rule, found in rules.items()
+        for sample in found
+    ]
+    return "\n\n".join(
+        [
+            "# What the rules did",
+            "At most five rows a rule, personal text masked to its shape. *After* a rejection: what was expected.",
+            table("lllll", ["table", "rule", "column", "before", "after"], rows) if rows else "No rule touched a row.",
+        ]
+    )
+
+
 def _percent(share: float | None) -> str:
     return "–" if plain(share) is None else f"{share:.3%}"
 
@@ -244,6 +261,12 @@ def cleaning(
     """Create `cleaning`: what each rule saw and did."""
     rows = cleaning_rows(quality, last)
     create_table_artifact(rows, key=f"{prefix}cleaning", description="The report `data_quality`, rule by rule.")
+
+
+def samples(found: Mapping[str, Mapping[str, Sequence[Mapping[str, str]]]], *, prefix: str = "") -> None:
+    """Create `cleaning-samples`: masked values before and after each rule."""
+    page = samples_page(found)
+    create_markdown_artifact(page, key=f"{prefix}cleaning-samples", description="Masked samples, rule by rule.")
 
 
 def files(entries: Sequence[Mapping[str, Any]], *, path: str, days: float, prefix: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow as pa
 from tasks.contracts import Column, Table
 from tasks.rules.base import Flag, Reject, Step
 from tasks.rules.common import value_as_text
+from tasks.workspace import Workspace
 
 SAMPLES = 5
 _LONGEST = 60
@@ -31,6 +33,11 @@ class Sample:
 
     def as_json(self) -> dict[str, str]:
         return asdict(self)
+
+
+def load_samples(workspace: Workspace) -> dict[str, dict[str, list[dict[str, str]]]]:
+    """The samples of a run that was cleaned: by table and rule, in the order of the rules."""
+    return dict(json.loads((workspace.partials / "samples.json").read_text()))
 
 
 def take_samples(step: Step, table: Table, wanted: int) -> list[Sample]:
