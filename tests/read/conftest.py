@@ -39,13 +39,17 @@ class Bucketful:
 SignIn = Callable[[dict[str, str]], str]
 
 
-def publish_two(stack: Stack, folder: Path) -> Bucketful:
-    """Fill the empty bucket of a stack."""
+def publish_two(stack: Stack, folder: Path, *, months: str = "2") -> Bucketful:
+    """Fill the empty bucket of a stack; of the posts only the months that begin so."""
     settings = settings_of(stack, folder, part_rows=1_000, row_group_rows=500, cache_dir=folder / "cache")
     manifests = []
     for seed, run in enumerate((EARLIER, LATER)):
         workspace = make_workspace(folder, run.run_id, users=40, posts=400, seed=seed)
-        files = write_files(workspace, as_of=run.as_of, settings=settings)
+        files = [
+            entry
+            for entry in write_files(workspace, as_of=run.as_of, settings=settings)
+            if "month=" not in entry.path or f"month={months}" in entry.path
+        ]
         manifests.append(publish(settings, workspace, run, files, {}))
         move_pointer(settings, manifests[-1].run_path, manifests[-1].sha256)
     return Bucketful(settings, *manifests)
@@ -68,7 +72,7 @@ def published(filled: Bucketful, tmp_path: Path) -> Bucketful:
 @pytest.fixture
 def changeable(clean_stack: Stack, tmp_path: Path) -> Bucketful:
     """The two runs in a bucket of the test's own."""
-    return publish_two(clean_stack, tmp_path)
+    return publish_two(clean_stack, tmp_path, months="2025-07")
 
 
 @pytest.fixture
