@@ -1,0 +1,108 @@
+"""`make screenshots`: the pictures of the README, taken anew from a real run in a real browser.
+
+Starts a stack with demo data, Prefect's server and a worker in a temporary folder, runs the nightly from its
+deployment, and writes docs/{form,run,summary,charts}.png. Needs a Chromium (`apt-get install chromium`).
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from playwright.sync_api import Page, sync_playwright
+
+from data.demo import load
+from scripts.local_stack import down, up
+from scripts.local_stack.state import free_port
+from scripts.prefect_services import ROOT, Prefect, server, worker
+from scripts.ui import POOL, bootstrap
+
+DOCS = ROOT / "docs"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+USERS, POSTS = 2_000, 20_000
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+def main() -> int:
+    """Take all pictures; returns the exit code."""
+    if CHROMIUM is None:
+        print("No Chromium was found: apt-get install chromium", file=sys.stderr)
+        return 1
+    DOCS.mkdir(exist_ok=True)
+    with _product() as prefect:
+        run = _nightly(prefect)
+        _pictures(prefect, run)
+    return 0
+
+
+@contextmanager
+def _product() -> Iterator[Prefect]:
+    """A stack with demo data, a server and a worker; nothing of them is left afterwards."""
+    home = Path(tempfile.mkdtemp(prefix="supabase-nightly-screenshots-"))
+    home.chmod(0o711)
+    try:
+        stack = up(home / "stack", empty=True)
+        load(stack.db_url, users=USERS, posts=POSTS)
+        settings = {**stack.env(), "ETL_DATA_DIR": str(home / "data"), "ETL_CRON": "0 3 * * *", "ETL_TIMEZONE": "UTC"}
+        prefect = Prefect.at(home / "prefect", port=free_port(), extra=settings)
+        with server(prefect):
+            bootstrap(prefect)
+            with worker(prefect, POOL):
+                yield prefect
+    finally:
+        down(home / "stack")
+        shutil.rmtree(home)
+
+
+def _nightly(prefect: Prefect) -> str:
+    """The id of a nightly that has completed: the second one, so that its page shows changes."""
+    deployment = httpx.get(f"{prefect.url}/api/deployments/name/nightly/nightly").raise_for_status().json()
+    run_id = ""
+    for options in ({"as_of": "midnight"}, {"as_of": "now"}):
+        print(f"· Running the nightly, as of {options['as_of']}", file=sys.stderr)
+        path = f"{prefect.url}/api/deployments/{deployment['id']}/create_flow_run"
+        run_id = httpx.post(path, json={"parameters": {"options": options}}).raise_for_status().json()["id"]
+        while (state := _run(prefect, run_id)["state_type"]) not in ENDED:
+            time.sleep(1)
+        if state != "COMPLETED":
+            raise SystemExit(f"The nightly ended as {state}; see {prefect.home}/worker.log.")
+    return run_id
+
+
+def _run(prefect: Prefect, run_id: str) -> dict[str, Any]:
+    run: dict[str, Any] = httpx.get(f"{prefect.url}/api/flow_runs/{run_id}").raise_for_status().json()
+    return run
+
+
+def _pictures(prefect: Prefect, run_id: str) -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_context(base_url=prefect.url, viewport={"width": 1280, "height": 1000}).new_page()
+        deployment = _run(prefect, run_id)["deployment_id"]
+        _take(page, f"/deployments/deployment/{deployment}/run", "form.png", wait="Submit")
+        _take(page, f"/runs/flow-run/{run_id}", "run.png", wait="Completed")
+        for key, name in (("summary", "summary.png"), ("chart-growth", "charts.png")):
+            filters = {"flow_runs": {"id": {"any_": [run_id]}}, "artifacts": {"key": {"any_": [key]}}}
+            found = httpx.post(f"{prefect.url}/api/artifacts/filter", json=filters).raise_for_status().json()
+            _take(page, f"/artifacts/artifact/{found[0]['id']}", name, wait=key)
+        browser.close()
+
+
+def _take(page: Page, path: str, name: str, *, wait: str) -> None:
+    """One page, once a text is there and what it loads besides has come."""
+    page.goto(path)
+    page.get_by_text(wait).first.wait_for()
+    page.wait_for_timeout(4_000)
+    page.screenshot(path=DOCS / name)
+    print(f"· docs/{name}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

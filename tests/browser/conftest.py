@@ -1,0 +1,147 @@
+"""A Prefect server with all deployments, a worker and a browser: one set for all browser tests, as it takes a minute.
+
+They work on a stack of their own: the worker uses it at moments that no other test can know.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from data.demo import load
+from scripts.bootstrap import POOL
+from scripts.local_stack import Stack
+from scripts.local_stack.state import free_port
+from scripts.prefect_services import Prefect, server, worker
+from scripts.ui import bootstrap
+from tests.conftest import temporary_stack
+
+USERS, POSTS = 200, 2_000
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@dataclass
+class Product:
+    """What a test works with: the server's API, its pages, and the project behind it."""
+
+    prefect: Prefect
+    stack: Stack
+    scheduled: datetime | None = None
+
+    def api(self, path: str, body: object | None = None) -> Any:
+        """One request to Prefect's API; a body makes it a POST."""
+        url = f"{self.prefect.url}/api{path}"
+        answer = httpx.get(url) if body is None else httpx.post(url, json=body, timeout=30)
+        return answer.raise_for_status().json()
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.api(f"/deployments/name/{name}/{name}")
+        return found
+
+    def runs(self, name: str) -> list[dict[str, Any]]:
+        """Flow runs of a flow that were due by now, newest first."""
+        due = {"expected_start_time": {"before_": datetime.now(UTC).isoformat()}}
+        body = {"flows": {"name": {"any_": [name]}}, "flow_runs": due, "sort": "EXPECTED_START_TIME_DESC"}
+        found: list[dict[str, Any]] = self.api("/flow_runs/filter", body)
+        return found
+
+    def newest(self, name: str) -> dict[str, Any]:
+        return self.runs(name)[0]
+
+    def artifacts(self, run: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """The artifacts of a run by key."""
+        found = self.api("/artifacts/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}, "limit": 100})
+        return {artifact["key"]: artifact for artifact in found if artifact["key"]}
+
+    def finished(self, name: str, *, seconds: float = 120) -> dict[str, Any]:
+        """The first run of a flow, once it has ended."""
+        self.wait(lambda: bool(self.runs(name)), f"no run of {name} is due", seconds)
+        return self.ended(self.runs(name)[-1]["id"])
+
+    def ended(self, run_id: str, *, seconds: float = 120) -> dict[str, Any]:
+        """A run, once it has ended."""
+
+        def over() -> bool:
+            return self.api(f"/flow_runs/{run_id}")["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+        self.wait(over, f"the run {run_id} has not ended", seconds)
+        run: dict[str, Any] = self.api(f"/flow_runs/{run_id}")
+        return run
+
+    def wait(self, until: Callable[[], bool], otherwise: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not until():
+            assert time.monotonic() < deadline, f"{otherwise}; the worker's log:\n{self.log('worker')}"
+            time.sleep(0.5)
+
+    def log(self, service: str) -> str:
+        return (self.prefect.home / f"{service}.log").read_text()[-3000:]
+
+
+@pytest.fixture(scope="session")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
+    """Server, deployments, automations and worker as `make ui` starts them; the nightly is due in the next minute."""
+    home = tmp_path_factory.mktemp("prefect")
+    with temporary_stack() as stack:
+        load(stack.db_url, users=USERS, posts=POSTS)
+        with _served(home, stack) as prefect:
+            product = Product(prefect, stack)
+            product.scheduled = _schedule(product)
+            yield product
+
+
+@contextmanager
+def _served(home: Path, stack: Stack) -> Iterator[Prefect]:
+    settings = {**stack.env(), "ETL_DATA_DIR": str(home / "data"), "PREFECT_WORKER_QUERY_SECONDS": "2"}
+    prefect = Prefect.at(home / "prefect", port=free_port(), extra=settings)
+    with server(prefect):
+        bootstrap(prefect)
+        with worker(prefect, POOL):
+            yield prefect
+
+
+def _schedule(product: Product) -> datetime:
+    """Set the nightly's schedule to the next minute; returns that."""
+    due = (datetime.now(UTC) + timedelta(seconds=80)).replace(second=0, microsecond=0)
+    nightly = product.deployment("nightly")
+    change = {"schedule": {"cron": f"{due.minute} {due.hour} * * *", "timezone": "UTC"}}
+    path = f"/deployments/{nightly['id']}/schedules/{nightly['schedules'][0]['id']}"
+    httpx.patch(f"{product.prefect.url}/api{path}", json=change).raise_for_status()
+    return due
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser, product: Product) -> Iterator[Page]:
+    """An empty tab. Addresses may be given without the server's."""
+    with browser.new_context(base_url=product.prefect.url, viewport={"width": 1400, "height": 1300}) as context:
+        tab = context.new_page()
+        tab.set_default_timeout(30_000)
+        yield tab

@@ -1,0 +1,96 @@
+"""What an analyst does, in a real browser, on a real server with a real worker.
+
+The tests follow each other: one server serves all of them, and the nightly's schedule is due while they run.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from datetime import datetime
+from typing import Any
+
+import httpx
+import pandas as pd
+import pytest
+from playwright.sync_api import Page, expect
+
+from scripts.bootstrap import DEPLOYMENTS
+from tests.browser.conftest import USERS, Product
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+
+
+def open_form(page: Page, product: Product, name: str) -> None:
+    page.goto(f"/deployments/deployment/{product.deployment(name)['id']}/run")
+    expect(page.get_by_role("button", name="Submit")).to_be_visible()
+
+
+def submit(page: Page) -> None:
+    page.get_by_role("button", name="Submit").click()
+
+
+def follow(page: Page, product: Product, name: str) -> dict[str, Any]:
+    """The page of the run that was just asked for, until it says Completed."""
+    expect(page.get_by_text("scheduled to start now").first).to_be_visible()
+    run = product.newest(name)
+    page.goto(f"/runs/flow-run/{run['id']}")
+    expect(page.get_by_text("Completed", exact=True).first).to_be_visible(timeout=90_000)
+    return run
+
+
+def test_the_deployments_are_listed_and_explained(page: Page, product: Product) -> None:
+    page.goto("/deployments")
+    for name in DEPLOYMENTS:
+        expect(page.get_by_role("link", name=name, exact=True).first).to_be_visible()
+    page.goto(f"/deployments/deployment/{product.deployment('nightly')['id']}?tab=Description")
+    for heading in ("What.", "When.", "What it writes.", "How long.", "When it fails."):
+        expect(page.get_by_text(heading).first).to_be_visible()
+
+
+def test_a_bad_value_is_refused_in_the_form(page: Page, product: Product) -> None:
+    open_form(page, product, "export")
+    page.locator("input[type=number]").fill("9")
+    submit(page)
+    expect(page.get_by_text("9 is greater than the maximum of 7").first).to_be_visible()
+    assert product.runs("export") == []
+
+
+def test_the_doctor_is_started_from_its_form_and_followed_to_its_end(page: Page, product: Product) -> None:
+    open_form(page, product, "doctor")
+    submit(page)
+    run = follow(page, product, "doctor")
+    page.get_by_text("Artifacts", exact=True).first.click()
+    page.get_by_text("What the doctor found").first.click()
+    expect(page.get_by_text("0 to mend").first).to_be_visible()
+    assert "sources" in product.artifacts(run)["doctor"]["data"]
+
+
+def test_the_nightly_starts_by_its_schedule_and_leaves_its_page(page: Page, product: Product) -> None:
+    run = product.finished("nightly", seconds=240)
+    assert run["state_name"] == "Completed", product.log("worker")
+    assert run["auto_scheduled"]
+    assert datetime.fromisoformat(run["expected_start_time"]) == product.scheduled
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d nightly, as of midnight", run["name"])
+    assert {"summary", "statistics", "cleaning", "files", "traffic", "chart-growth"} <= set(product.artifacts(run))
+    page.goto(f"/runs/flow-run/{run['id']}")
+    expect(page.get_by_text("stage='Read posts'").first).to_be_visible()
+    page.get_by_text("Artifacts", exact=True).first.click()
+    page.get_by_text("What this run did.").first.click()
+    expect(page.get_by_role("heading", name=re.compile("Committed: as of"))).to_be_visible()
+    expect(page.get_by_text("total_users").first).to_be_visible()
+
+
+def test_an_export_is_chosen_in_its_form_and_downloaded_by_its_link(page: Page, product: Product) -> None:
+    open_form(page, product, "export")
+    page.get_by_text("daily_activity", exact=True).first.click()
+    page.get_by_text("user_statistics", exact=True).last.click()
+    submit(page)
+    run = follow(page, product, "export")
+    page.get_by_text("Artifacts", exact=True).first.click()
+    page.get_by_text("export", exact=True).last.click()
+    link = page.get_by_role("link", name="Download user_statistics.parquet").get_attribute("href")
+    statistics = pd.read_parquet(io.BytesIO(httpx.get(str(link)).content))
+    assert len(statistics) == 1
+    assert 0 < statistics["total_users"].item() <= USERS
+    assert run["parameters"]["options"]["report"] == "user_statistics"

@@ -1,0 +1,101 @@
+"""The doctor: a sound project is found sound; each common trouble is named in a line, with its mend and no secret."""
+
+from __future__ import annotations
+
+import pytest
+
+from scripts import doctor as command
+from scripts.local_stack import Stack
+from tasks.doctor import Finding, examine, line, sound
+
+
+@pytest.fixture
+def settled(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """The settings of the stack, in this process's environment, away from any .env."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    monkeypatch.setenv("ETL_DATA_DIR", "data")
+    for name, value in stack.env().items():
+        monkeypatch.setenv(name, value)
+    return stack
+
+
+def findings(*, transport: str = "auto") -> dict[str, Finding]:
+    """The worst finding of each check."""
+    worst: dict[str, Finding] = {}
+    for found in sorted(examine(transport=transport), key=lambda f: ("ok", "warn", "fail").index(f.level)):
+        worst[found.check] = found
+    return worst
+
+
+@pytest.mark.parametrize("transport", ["rest", "postgres"])
+def test_a_sound_project_is_found_sound(settled: Stack, transport: str) -> None:
+    found = list(examine(transport=transport))
+    assert sound(found), [line(f) for f in found if f.level != "ok"]
+    assert {"settings", "service key", "clock", "sources", "bucket", "upload", "row cap"} <= {f.check for f in found}
+
+
+def test_the_probe_is_gone_again(settled: Stack) -> None:
+    assert findings()["upload"].level == "ok"
+    assert settled.query("select count(*) from storage.objects where name like 'doctor/%'") == "0"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "check", "says"),
+    [
+        ("SUPABASE_URL", "http://127.0.0.1:1", "service key", "does not answer"),
+        ("SUPABASE_URL", "nonsense", "settings", "looks like https://"),
+        ("SUPABASE_URL", "http://example.org", "settings", "https://"),
+        ("SUPABASE_SERVICE_KEY", "sb_secret_wrong", "service key", "secret key"),
+        ("SUPABASE_SERVICE_KEY", "sb_publishable_x", "service key", "secret key"),
+        ("SUPABASE_SERVICE_KEY", "", "settings", "Set them"),
+        ("SUPABASE_DB_URL", "postgresql://postgres:wrong@127.0.0.1:1/postgres", "postgres", "SUPABASE_DB_URL"),
+        ("ETL_DB_ROLE", "nobody_of_that_name", "postgres", "make migrate"),
+        ("ETL_BUCKET", "elsewhere", "bucket", "ETL_BUCKET"),
+        ("ETL_RANGES", "many", "settings", "Correct them"),
+    ],
+)
+def test_a_trouble_is_named_with_its_mend(
+    settled: Stack, monkeypatch: pytest.MonkeyPatch, name: str, value: str, check: str, says: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    found = findings()
+    assert found[check].level == "fail"
+    assert says in found[check].mend
+
+
+def test_a_wrong_password_is_told_from_a_dead_host(settled: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = settled.db_url.rpartition("@")[2]
+    monkeypatch.setenv("SUPABASE_DB_URL", f"postgresql://postgres:wrong@{host}")
+    assert "refused user or password" in findings()["postgres"].what
+
+
+def test_a_table_that_anyone_can_read_is_found(settled: Stack) -> None:
+    settled.query(
+        "grant select on public.etl_runs to anon;"
+        "create policy leak on public.etl_runs for select to anon using (true);"
+        "insert into public.etl_runs (run_id, token, status, transport, as_of_mode, lease_seconds)"
+        " values ('leak', gen_random_uuid(), 'failed', 'rest', 'now', 1)"
+    )
+    try:
+        assert "Anyone can read etl_runs" in findings()["public key"].what
+    finally:
+        settled.query(
+            "drop policy leak on public.etl_runs; revoke select on public.etl_runs from anon;"
+            "delete from public.etl_runs where run_id = 'leak'"
+        )
+
+
+def test_no_finding_holds_a_secret(settled: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ETL_BUCKET", "elsewhere")
+    said = "\n".join(line(found) for found in examine())
+    env = settled.env()
+    assert [name for name in ("SUPABASE_KEY", "SUPABASE_SERVICE_KEY", "SUPABASE_DB_URL") if env[name] in said] == []
+
+
+def test_the_command_exits_with_one_when_something_fails(
+    settled: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main([]) == 0
+    monkeypatch.setenv("SUPABASE_SERVICE_KEY", "sb_secret_wrong")
+    assert command.main([]) == 1
+    assert "✗" in capsys.readouterr().out
