@@ -68,13 +68,17 @@ begin
 end
 $$;
 
--- The role is the whole server's: it stays while another database needs it.
+-- Its rights in this database go; the role is the whole server's and stays while another database needs it.
 do $$
 begin
   if exists (select from pg_roles where rolname = 'etl') then
     drop owned by etl;
-    drop role etl;
   end if;
+end
+$$;
+do $$
+begin
+  drop role if exists etl;
 exception when dependent_objects_still_exist or insufficient_privilege then
   raise notice 'the role etl is left: another database needs it, or it is another role''s to drop';
 end
