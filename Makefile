@@ -10,7 +10,7 @@ export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS = 120
 export DO_NOT_TRACK = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install run up down reset ui test check bench soak doctor migrate demo screenshots dictionary lock clean
+.PHONY: help install run up down reset ui test check bench soak doctor migrate screenshots dictionary lock
 .DEFAULT_GOAL := help
 
 help: ## List the commands

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from scripts.local_stack import find, up
+from scripts.local_stack import Stack, find, up
+from tasks.settings import LOCAL_PROJECT
 
 LOCAL_HOME = Path("data/local/stack")
 PREFECT = {
@@ -40,7 +41,15 @@ def use(*, start: bool = True) -> str:
     stack = up(LOCAL_HOME, say=tell) if start else find(LOCAL_HOME)
     if stack is not None:
         os.environ.update(stack.env())
+        _leave_for_readers(stack)
     return "the local stack"
+
+
+def _leave_for_readers(stack: Stack) -> None:
+    """Address and keys for `tasks.read` in another process, as the printed two lines use it; the owner's only."""
+    text = "".join(f"{name}={value}\n" for name, value in stack.env().items() if name != "SUPABASE_DB_URL")
+    with open(LOCAL_PROJECT, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        file.write(text)
 
 
 def tell(text: str) -> None:

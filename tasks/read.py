@@ -26,7 +26,7 @@ from tasks.contracts import REPORTS, TABLES
 from tasks.errors import ConfigurationError
 from tasks.manifest import parse_run_path
 from tasks.parquet import file_schema, report_schema
-from tasks.settings import Settings
+from tasks.settings import Settings, reader_settings
 from tasks.storage import Bucket
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _to_pandas(table: pa.Table) -> pd.DataFrame:
 
 @contextmanager
 def _catalog(settings: Settings | None, access_token: str | None) -> Iterator[Catalog]:
-    settings = settings or Settings()
+    settings = settings or reader_settings()
     public, service = (key.get_secret_value() for key in (settings.supabase_key, settings.supabase_service_key))
     key = public if access_token else service or public
     if not settings.supabase_url or not key:

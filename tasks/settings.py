@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tasks.errors import ConfigurationError
 
 Transport = Literal["rest", "postgres"]
+LOCAL_PROJECT = Path("data/local/project.env")
 
 
 class Settings(BaseSettings):
@@ -123,6 +124,17 @@ def load_settings(**overrides: object) -> Settings:
         ) from None
     _require_project(settings)
     return settings
+
+
+def reader_settings() -> Settings:
+    """The settings of someone who only reads: those of the environment and .env, else the local stack's.
+
+    The local stack leaves its address and keys where only its owner can read them.
+    """
+    settings = Settings()
+    if settings.supabase_url or not LOCAL_PROJECT.exists():
+        return settings
+    return Settings(_env_file=(LOCAL_PROJECT, ".env"))
 
 
 def _variable(loc: tuple[int | str, ...]) -> str:

@@ -1,0 +1,65 @@
+"""The commands and the code of the README, run as a newcomer runs them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from data.demo import DemoCounts
+from tests.pipeline.conftest import Runner
+from tests.pipeline.kit import Project
+
+ROOT = Path(__file__).parents[2]
+PYTHON: list[str] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def run_command(project: Project, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """`make run` without make: on the project that the environment names."""
+    full = {**os.environ, **project.env("postgres"), "PREFECT_HOME": str(project.folder / "prefect"), **env}
+    command = [sys.executable, "-m", "scripts.run", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=full, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_make_run_says_what_it_did_and_how_to_read_it(project: Project, demo: DemoCounts) -> None:
+    done = run_command(project, "--as-of", "2026-01-31")
+    assert done.returncode == 0, done.stderr
+    assert "committed" in done.stdout
+    assert f"{demo.users.kept:,}" in done.stdout
+    assert "read_report" in done.stdout
+    assert "Starting PostgreSQL" not in done.stderr, "with SUPABASE_URL set nothing local is started"
+    assert project.stack.service_key not in done.stdout + done.stderr
+    project.assert_whole()
+
+
+def test_a_mistake_is_told_in_a_sentence(project: Project) -> None:
+    done = run_command(project, "--as-of", "yesterday")
+    assert done.returncode == 2
+    assert "yesterday" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_key_is_told_in_a_sentence(project: Project) -> None:
+    done = run_command(project, "--transport", "rest", SUPABASE_SERVICE_KEY="sb_secret_wrong")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "sb_secret_wrong" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=range(len(PYTHON)))
+def test_the_python_of_the_readme_runs(
+    block: str, project: Project, demo: DemoCounts, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run()
+    monkeypatch.setenv("ETL_DATA_DIR", str(project.folder / "reader"))
+    names: dict[str, object] = {}
+    for line in block.strip().splitlines():
+        exec(f"result = {line}" if line.startswith("read_") else line, names)
+        if line.startswith("read_"):
+            assert isinstance(names["result"], pd.DataFrame)
+            assert len(names["result"])
