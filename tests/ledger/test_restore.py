@@ -1,0 +1,152 @@
+"""Back to an earlier run: its aggregates, the pointer and the ledger; the cleaned tables stay as they are."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from scripts.local_stack import Stack
+from tasks.contracts import REPORTS
+from tasks.database import open_database
+from tasks.errors import ConfigurationError, PublishError
+from tasks.ledger import Ledger, Run
+from tasks.manifest import FileEntry, entry_of
+from tasks.publish import move_pointer, publish
+from tasks.restore import restore
+from tasks.settings import Settings, Transport
+from tasks.sink import load, plan
+from tasks.storage import Bucket
+from tasks.workspace import Workspace
+from tests.sink.kit import (
+    AS_OF,
+    TRANSPORTS,
+    Night,
+    days_before,
+    expected_state,
+    fill,
+    post,
+    rows_of,
+    settings_for,
+    start,
+    versions,
+    work,
+)
+
+both = pytest.mark.parametrize("transport", TRANSPORTS)
+
+
+def published(settings: Settings, night: Night, as_of: datetime) -> Run:
+    """A run with its reports in Storage, committed and pointed to."""
+    with open_database(settings) as database:
+        ledger = Ledger(database, settings)
+        run = start(ledger, settings, as_of)
+        workspace = Workspace.create(settings.data_dir, run.run_id)
+        fill(workspace, night, as_of=as_of)
+        plan(settings, workspace, run)
+        manifest = publish(settings, workspace, run, _files(workspace), {})
+        load(settings, workspace, run, manifest_path=manifest.path, manifest_sha256=manifest.sha256, counts={})
+    move_pointer(settings, manifest.run_path, manifest.sha256)
+    return run
+
+
+def _files(workspace: Workspace) -> list[FileEntry]:
+    entries = []
+    for report in REPORTS:
+        if report.in_postgres:
+            path = workspace.files / "reports" / f"{report.name}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            table = workspace.spool("reports", report.name, report.schema).table()
+            pq.write_table(table, path)
+            entries.append(entry_of(path, workspace.files, rows=table.num_rows, version=1, kind="report"))
+    return entries
+
+
+def pointer(settings: Settings) -> str:
+    with Bucket(settings) as bucket:
+        return str(json.loads(bucket.download("latest.json", fresh=True))["run"])
+
+
+def nights(settings: Settings) -> tuple[Run, Run]:
+    """Two published nights; the second one is the current one."""
+    day = {"date": date(2026, 1, 1), "posts": 1}
+    first = published(settings, Night(posts=[post(1)], statistics={"total_posts": 1}, days=[day]), days_before(1))
+    days = [{**day, "posts": 5}, {"date": date(2026, 1, 2), "posts": 4}]
+    second = published(settings, Night(posts=[post(1), post(2)], statistics={"total_posts": 2}, days=days), AS_OF)
+    return first, second
+
+
+@both
+def test_a_restore_moves_the_aggregates_and_the_pointer(
+    clean_stack: Stack, tmp_path: Path, transport: Transport
+) -> None:
+    settings = settings_for(clean_stack, transport, tmp_path)
+    first, second = nights(settings)
+    done = restore(settings, first.run_id)
+    assert (done.run_id, done.rows, done.pointer_moved) == (
+        first.run_id,
+        {"user_statistics": 1, "daily_activity": 1},
+        True,
+    )
+    assert [row["total_posts"] for row in rows_of(clean_stack, "user_statistics")] == [1]
+    assert [(row["date"], row["posts"]) for row in rows_of(clean_stack, "daily_activity")] == [("2026-01-01", 1)]
+    assert pointer(settings).endswith(first.run_id)
+    expected_state(clean_stack, Night(posts=[post(1), post(2)]))
+    note = rows_of(clean_stack, "etl_runs", "kind, status, restored_run", "started_at")[-1]
+    assert note == {"kind": "restore", "status": "committed", "restored_run": first.run_id}
+    restore(settings, second.run_id)  # and forward again
+    assert [row["total_posts"] for row in rows_of(clean_stack, "user_statistics")] == [1, 2]
+    assert pointer(settings).endswith(second.run_id)
+
+
+@both
+def test_a_dry_restore_changes_nothing(clean_stack: Stack, tmp_path: Path, transport: Transport) -> None:
+    settings = settings_for(clean_stack, transport, tmp_path)
+    first, second = nights(settings)
+    before = versions(clean_stack)
+    assert restore(settings, first.run_id, dry_run=True).rows["daily_activity"] == 1
+    assert versions(clean_stack) == before
+    assert pointer(settings).endswith(second.run_id)
+    assert len(rows_of(clean_stack, "etl_runs")) == 2
+
+
+def test_the_run_after_a_restore_goes_on_from_there(clean_stack: Stack, tmp_path: Path) -> None:
+    settings = settings_for(clean_stack, "rest", tmp_path)
+    first, _ = nights(settings)
+    restore(settings, first.run_id)
+    with open_database(settings) as database:
+        ledger = Ledger(database, settings)
+        current = ledger.current()
+        assert current is not None
+        assert current["run_id"] == first.run_id
+    run = work(settings, Night(posts=[post(3)]), as_of=AS_OF + timedelta(microseconds=1)).run
+    assert not run.historical
+    assert run.last == current["counts"]
+
+
+def test_what_cannot_be_restored(clean_stack: Stack, tmp_path: Path) -> None:
+    settings = settings_for(clean_stack, "rest", tmp_path)
+    first, second = nights(settings)
+    with pytest.raises(ConfigurationError, match=second.run_id):
+        restore(settings, "20200101T000000Z-00000000")
+    historical = work(settings, Night(), as_of=days_before(9)).run
+    with pytest.raises(ConfigurationError, match="that was ever current"):
+        restore(settings, historical.run_id)
+    before = versions(clean_stack)
+    with open_database(settings) as database:
+        row = Ledger(database, settings).run(first.run_id)
+    assert row is not None
+    report = row["manifest_path"].replace("manifest.json", "reports/daily_activity.parquet")
+    with Bucket(settings) as bucket:
+        bucket.remove([report])
+    with pytest.raises(PublishError, match="not in the bucket any more"):
+        restore(settings, first.run_id)
+    with Bucket(settings) as bucket:
+        bucket.store(report, b"PAR1 but another")
+    with pytest.raises(PublishError, match="damaged"):
+        restore(settings, first.run_id)
+    assert versions(clean_stack) == before
+    assert restore(settings, second.run_id).pointer_moved is False
