@@ -65,6 +65,7 @@ def environment(home: Path, port: int) -> dict[str, str]:
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "300",
         "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks",  # so that the lines of the stages reach the run's page
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # threads of ours log too
         "DO_NOT_TRACK": "1",
         "ETL_PROJECT_DIR": str(ROOT),
         "PYTHONUNBUFFERED": "1",
