@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pyarrow as pa
-from adbc_driver_manager import Error
+from adbc_driver_manager import Error, ProgrammingError
 from adbc_driver_manager import dbapi as manager
 from adbc_driver_postgresql import dbapi
 
@@ -23,18 +23,27 @@ _REFUSED = re.compile(
     r"password authentication failed|role \".*\" does not exist|database \".*\" does not exist|no pg_hba\.conf entry"
     r"|SSL|certificate|Tenant or user not found|authentication",
 )
+# The snapshot's holder idles while others read. Ranges are sorted in memory, and are what runs in parallel already;
+# compiling their short expressions takes longer than it saves.
+_SESSION = """
+set application_name = '{application}'; set statement_timeout = '{seconds}s'; set timezone = 'UTC';
+set idle_in_transaction_session_timeout = 0; set work_mem = '64MB'; set max_parallel_workers_per_gather = 0;
+set jit = off
+"""
 _SQLSTATE = re.compile(r"SQLSTATE:? (\w{5})")
 _SAID = re.compile(r"(?:ERROR|FATAL|PANIC):\s+([^\n]+)")
 
 
 @contextmanager
-def connect(settings: Settings) -> Iterator[Connection]:
+def connect(settings: Settings, *, like: Connection | None = None) -> Iterator[Connection]:
     """A connection that reads as the settings' role. Errors inside come out as errors of ours.
 
-    TLS is as the URL says. Everything else is set by statements, which the session pooler passes on too.
+    like: another connection, even a broken one, whose knowledge of the database's types is shared: that makes a
+    connection ten times as quick. TLS is as the URL says. Everything else is set by statements, which the session
+    pooler passes on too.
     """
     with translated():
-        connection = dbapi.connect(settings.supabase_db_url.get_secret_value(), autocommit=True)
+        connection = _opened(settings) if like is None else _another(like)
         try:
             _set_up(connection, settings)
             yield connection
@@ -43,11 +52,19 @@ def connect(settings: Settings) -> Iterator[Connection]:
                 connection.close()
 
 
+def _opened(settings: Settings) -> Connection:
+    connection: Connection = dbapi.connect(settings.supabase_db_url.get_secret_value(), autocommit=True)
+    return connection
+
+
+def _another(connection: Connection) -> Connection:
+    clone: Connection = connection.adbc_clone()
+    clone.adbc_connection.set_autocommit(True)
+    return clone
+
+
 def _set_up(connection: Connection, settings: Settings) -> None:
-    execute(connection, f"set application_name = '{APPLICATION}'")
-    execute(connection, f"set statement_timeout = '{settings.statement_timeout}s'")
-    execute(connection, "set idle_in_transaction_session_timeout = 0")  # the snapshot's holder waits for the readers
-    execute(connection, "set timezone = 'UTC'")
+    execute(connection, _SESSION.format(application=APPLICATION, seconds=settings.statement_timeout))
     if settings.db_role:
         _take_role(connection, settings.db_role)
 
@@ -64,9 +81,11 @@ def _take_role(connection: Connection, role: str) -> None:
 
 
 def execute(connection: Connection, statement: str) -> None:
-    """Run a statement that returns no rows."""
+    """Run a statement that returns no rows, or several in one round trip."""
     with connection.cursor() as cursor:
-        cursor.execute(statement)
+        # Not executescript, which commits first: a cloned connection takes itself for one without autocommit.
+        cursor.adbc_statement.set_sql_query(statement)
+        cursor.adbc_statement.execute_update()
 
 
 def scalar(connection: Connection, query: str) -> Any:
@@ -108,4 +127,6 @@ def explained(error: Exception) -> PipelineError | Exception:
             f"The database refused the connection ({said.group(1) if said else 'TLS'}).".replace('"', ""),
             remedy="Look at the user, the password, the database and sslmode in SUPABASE_DB_URL, and at ETL_DB_ROLE.",
         )
+    if isinstance(error, ProgrammingError):
+        return RequestRefused("the driver refused (no code)")
     return ServiceUnavailable(f"The connection to the database failed ({type(error).__name__}).")

@@ -49,7 +49,7 @@ class Snapshot:
     @contextmanager
     def reader(self) -> Iterator[Connection]:
         """Another connection at the same instant. SnapshotLost when it cannot be had any more."""
-        with connect(self._settings) as connection:
+        with connect(self._settings, like=self._holder) as connection:
             execute(connection, _BEGIN)
             try:
                 with translated():
