@@ -1,5 +1,6 @@
 // `node launcher.mjs SETTINGS.json`: Supabase's REST, Auth and Storage on one port, over one PostgreSQL.
 // @supabase/lite as it comes differs from the hosted platform; the modules beside this one mend that, one function a difference.
+import { carryMetadata } from './claims.mjs';
 import { mendDriver } from './driver.mjs';
 import { readSettings } from './settings.mjs';
 
@@ -29,7 +30,7 @@ function build(connection) {
     },
     storage: { enabled: true, file_size_limit: `${settings.file_size_limit_mib}MiB` },
     studio: { enabled: false },
-    options: { server: { admin: false, disableStudio: true } },
+    options: { server: { admin: false, disableStudio: true, middlewares: [carryMetadata(settings.jwt_secret)] } },
   });
   app._storageAdapter = new FileStore(settings.storage_dir, { limitBytes: settings.file_size_limit_mib * 2 ** 20 });
   return app;
