@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import secrets
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -14,12 +12,12 @@ from typing import Any, cast
 
 from flows.outcome import RunRequest
 from tasks.client import TRAFFIC
-from tasks.contracts import TABLES
 from tasks.database import open_database
 from tasks.errors import PipelineError, RunHeld, TerminalError
 from tasks.ledger import AsOfMode, Heartbeat, Ledger
 from tasks.ledger import Run as Lease
 from tasks.publish import repair_pointer
+from tasks.resume import DRY, contract_fingerprint, kept_began, open_workspace
 from tasks.settings import Settings
 from tasks.source import Source, open_source
 from tasks.version import code_version
@@ -27,7 +25,6 @@ from tasks.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 _HISTORY_RUNS = 60
-_DRY = "dry-"
 
 
 class Run:
@@ -111,12 +108,6 @@ class Run:
         return [{"as_of": run["as_of"], "rules": run["counts"].get("rules", [])} for run in runs]
 
 
-def contract_fingerprint() -> str:
-    """Changes whenever what is read from the sources does: a reading of other columns cannot be taken up."""
-    text = "\n".join(f"{t.source_schema}.{t.source} {t.source_columns!r}" for t in TABLES)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 @contextmanager
 def open_run(settings: Settings, request: RunRequest) -> Iterator[Run]:
     """Hold the lease and the source for the stages inside; then commit is theirs, and every other end is told here.
@@ -136,7 +127,7 @@ def open_run(settings: Settings, request: RunRequest) -> Iterator[Run]:
             run = Run(settings, request, open_workspace(settings, lease), lease)
             run.ledger, run.heartbeat = ledger, heartbeat
             holder.append(run)
-            run.source = stack.enter_context(open_source(settings, began=_kept_began(run)))
+            run.source = stack.enter_context(open_source(settings, began=kept_began(run.workspace)))
             yield run
         run.workspace.remove()
 
@@ -212,51 +203,10 @@ def _tell_failure(ledger: Ledger, lease: Lease, error: BaseException, totals: Ma
         logger.warning("The ledger could not be told that the run failed: %s", second.message)
 
 
-def open_workspace(settings: Settings, lease: Lease) -> Workspace:
-    """The run's folder: that of the dead run it resumes, with the key ranges read so far, or a new one.
-
-    Folders of other runs go: they hold personal data, and nothing will take them up any more.
-    """
-    runs = settings.data_dir / "runs"
-    dead = runs / lease.resumed_from if lease.resumed_from else None
-    if dead and dead.exists() and _can_go_on(Workspace(dead), lease):
-        dead.rename(runs / lease.run_id)
-        workspace = Workspace(runs / lease.run_id)
-        _keep_only_raw(workspace)
-    else:
-        workspace = Workspace.create(settings.data_dir, lease.run_id)
-    for other in runs.iterdir():
-        if other != workspace.root and not other.name.startswith(_DRY):
-            shutil.rmtree(other, ignore_errors=True)
-    return workspace
-
-
-def _can_go_on(dead: Workspace, lease: Lease) -> bool:
-    """Over REST rows are seen page by page anyway; over Postgres the snapshot is gone, and all is read afresh."""
-    facts = dead.facts()
-    return (
-        lease.transport == "rest"
-        and facts.get("transport") == "rest"
-        and facts.get("contract") == contract_fingerprint()
-    )
-
-
-def _keep_only_raw(workspace: Workspace) -> None:
-    for part in workspace.root.iterdir():
-        if part.is_dir() and part.name != "raw":
-            shutil.rmtree(part)
-
-
-def _kept_began(run: Run) -> datetime | None:
-    """When the reading began that this run goes on with; None when it reads afresh."""
-    began = run.workspace.facts().get("began")
-    return datetime.fromisoformat(str(began)) if began else None
-
-
 @contextmanager
 def _open_dry_run(settings: Settings, request: RunRequest) -> Iterator[Run]:
     """Everything that reads, nothing that writes: no lease, and a folder that goes in any case."""
-    name = f"{_DRY}{secrets.token_hex(4)}"
+    name = f"{DRY}{secrets.token_hex(4)}"
     workspace = Workspace.create(settings.data_dir, name)
     try:
         with open_source(settings) as source:
@@ -267,7 +217,7 @@ def _open_dry_run(settings: Settings, request: RunRequest) -> Iterator[Run]:
         workspace.remove()
 
 
-def _dry_lease(request: RunRequest, settings: Settings, began: datetime | None, name: str = _DRY) -> Lease:
+def _dry_lease(request: RunRequest, settings: Settings, began: datetime | None, name: str = DRY) -> Lease:
     mode, as_of = as_of_mode(request)
     if began and as_of is None:
         midnight = began.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -42,8 +42,10 @@ def classify(status: int, code: str | None, message: str, *, retry_after: float 
         error = ServiceUnavailable(text)
         error.retry_after, error.code, error.status = retry_after, code, status
         return error
-    kind = AccessError if status in (401, 403) or ACCESS_CODES.fullmatch(code or "") else RequestRefused
-    refused = kind(text)
+    if status in (401, 403) or ACCESS_CODES.fullmatch(code or ""):
+        refused: RequestRefused = AccessError(text, remedy="`make doctor` says which role each key has, and what it lacks.")
+    else:
+        refused = RequestRefused(text)
     refused.status, refused.code = status, code
     return refused
 
