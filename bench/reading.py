@@ -209,7 +209,7 @@ def measure(way: str, home: Path, rows: int) -> dict[str, float]:
 def medians(home: Path, rows: int) -> dict[str, dict[str, float]]:
     """All ways in turn, REPEATS times, so that what else the machine does falls on all alike."""
     taken = [{way: measure(way, home, rows) for way in IN_TURN} for _ in range(REPEATS)]
-    return {way: {name: median(t[way][name] for t in taken) for name in taken[0][way]} for way in IN_TURN}
+    return {way: {name: float(median(t[way][name] for t in taken)) for name in taken[0][way]} for way in IN_TURN}
 
 
 def report(rows: int, found: dict[str, dict[str, float]], memory: dict[str, tuple[float, float]]) -> str:

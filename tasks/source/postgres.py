@@ -41,7 +41,7 @@ class PostgresSource:
         self._snapshot: Snapshot | None = None
         self._infos: dict[str, TableInfo] = {}
         self._instants: set[str] = set()
-        self._bounds = Bounds(settings.batch_rows, max(2**16, settings.batch_bytes // settings.ranges))
+        self._bounds = Bounds(settings.batch_rows, max(2**16, settings.batch_bytes // (2 * settings.ranges)))
 
     def __enter__(self) -> PostgresSource:
         return self
@@ -133,7 +133,7 @@ class PostgresSource:
     def _read_range(self, snapshot: Snapshot, info: TableInfo, within: KeyRange, spool: Spool, tally: Tally) -> None:
         """One range on a connection of its own: a connection that drops costs this range, and no other."""
         with snapshot.reader() as connection:
-            rows = batches(connection, range_query(info, within), nbytes=min(self._bounds.nbytes, 16 * 2**20))
+            rows = batches(connection, range_query(info, within), nbytes=min(self._bounds.nbytes, 4 * 2**20))
             counted = tally.counted(_checked(rows, info, within))
             spool.write(within.index, bounded(counted, rows=self._bounds.rows, nbytes=self._bounds.nbytes))
 
