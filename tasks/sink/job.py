@@ -13,9 +13,9 @@ from tasks.contracts import REPORTS, TABLES, Report, Table
 from tasks.database import Database, Json, too_many_refused
 from tasks.ledger import Run
 from tasks.settings import Settings
-from tasks.sink.model import LoadCounts, Progress, TablePlan, reject_changes, reject_deletes
+from tasks.sink.model import LoadCounts, Progress, TablePlan, changes, cleaned, reject_changes, reject_deletes
 from tasks.sink.rows import as_array, cut, to_json
-from tasks.workspace import Workspace
+from tasks.workspace import Spool, Workspace
 
 REJECTS_IN_ONE_CALL = 5_000
 # Refused rows are held in memory until the commit; this many are no accident whatever the share.
@@ -68,6 +68,11 @@ class Job:
     def lease(self) -> dict[str, Any]:
         """What every call carries."""
         return {"p_run": self.run.run_id, "p_token": self.run.token}
+
+    def rows_to_write(self, table: Table) -> Spool:
+        """Rows that are new or differ; into an empty table the cleaned rows as they are."""
+        empty = self.plans[table.name].target_rows == 0
+        return cleaned(self.workspace, table) if empty else changes(self.workspace, table)
 
     def kept(self, table: Table) -> int:
         """Rows of the run, written or not."""

@@ -39,6 +39,9 @@ def merge(ours: Iterator[pa.RecordBatch], theirs: Iterator[pa.RecordBatch]) -> I
 
 
 def _compare(batch: pa.RecordBatch, there: pa.Table) -> Difference:
+    if there.num_rows == 0:
+        everything = pa.repeat(True, batch.num_rows)
+        return Difference(batch, everything, _whole(there["id"]), batch.num_rows, 0, 0, 0)
     place = pc.index_in(batch["id"], value_set=_whole(there["id"]))
     is_new = pc.is_null(place)
     differs = pc.fill_null(pc.not_equal(batch["row_hash"], pc.take(_whole(there["row_hash"]), place)), True)

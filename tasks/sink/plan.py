@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import chain
 
 import pyarrow as pa
 
@@ -17,6 +18,8 @@ from tasks.sink.model import (
     Progress,
     TablePlan,
     changes,
+    cleaned,
+    count_rows,
     deletes,
     reject_changes,
     reject_deletes,
@@ -38,42 +41,46 @@ def plan(
     """
     if run is not None and run.historical:
         return {table.name: TablePlan(0, 0, 0, 0, 0) for table in TABLES}
-    cleaned = {table.name: workspace.spool("clean", table.name, table.clean_schema) for table in TABLES}
-    total = sum(spool.rows() for spool in cleaned.values())
-    tally = _Progress(progress, total)
+    tally = _Progress(progress, sum(count_rows(cleaned(workspace, table)) for table in TABLES))
     with open_target(settings) as target:
-        plans = {t.name: _plan_rows(target, workspace, t, cleaned[t.name], tally) for t in TABLES}
+        plans = {table.name: _plan_rows(target, workspace, table, tally) for table in TABLES}
         for table in TABLES:
             _plan_rejects(target, workspace, table)
     workspace.note(plan={name: asdict(counts) for name, counts in plans.items()})
     return plans
 
 
-def _plan_rows(target: Target, workspace: Workspace, table: Table, cleaned: Spool, tally: _Progress) -> TablePlan:
-    counts = TablePlan(0, 0, 0, 0, 0)
+def _plan_rows(target: Target, workspace: Workspace, table: Table, tally: _Progress) -> TablePlan:
+    ours, changed, gone = cleaned(workspace, table), changes(workspace, table), deletes(workspace, table)
+    changed.clear()
+    gone.clear()
     with closing(target.rows(table)) as theirs:
-        differences = merge(cleaned.batches(), theirs)
-        for difference in _spooled(differences, changes(workspace, table), deletes(workspace, table)):
+        first = next(theirs, None)
+        if first is None:  # then all is new, and needs no copy
+            tally.add(count_rows(ours))
+            return TablePlan(count_rows(ours), 0, 0, 0, 0)
+        counts = TablePlan(0, 0, 0, 0, 0)
+        for difference in _spooled(merge(ours.batches(), chain([first], theirs)), changed, gone):
             counts = _add(counts, difference)
             tally.add(difference.batch.num_rows if difference.batch else 0)
     return counts
 
 
 def _plan_rejects(target: Target, workspace: Workspace, table: Table) -> None:
+    changed, gone = reject_changes(workspace, table), reject_deletes(workspace, table)
+    changed.clear()
+    gone.clear()
     with closing(target.rejects(table)) as theirs:
-        differences = merge(sorted_rejects(workspace, table), theirs)
-        for _ in _spooled(differences, reject_changes(workspace, table), reject_deletes(workspace, table)):
+        for _ in _spooled(merge(sorted_rejects(workspace, table), theirs), changed, gone):
             pass
 
 
 def _spooled(differences: Iterator[Difference], changed: Spool, gone: Spool) -> Iterator[Difference]:
-    """The differences as they pass, each left in the spools; what an earlier try left there goes first."""
-    changed.clear()
-    gone.clear()
+    """The differences as they pass, each left in the spools."""
     for index, difference in enumerate(differences):
         if difference.batch is not None and difference.inserts + difference.updates:
-            rows = difference.batch.filter(difference.changed).select(changed.schema.names)
-            changed.write(index, [rows.cast(changed.schema)])
+            rows = difference.batch if not difference.unchanged else difference.batch.filter(difference.changed)
+            changed.write(index, [rows.select(changed.schema.names).cast(changed.schema)])
         if len(difference.gone):
             ids = difference.gone.cast(pa.string())
             gone.write(index, [pa.RecordBatch.from_arrays([ids], schema=ID_SCHEMA)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pyarrow as pa
 from adbc_driver_postgresql import dbapi
 
@@ -11,7 +12,7 @@ from tasks.contracts import Table
 from tasks.database import Transaction
 from tasks.postgres import refusals
 from tasks.sink.job import Job, Written, write_rejects
-from tasks.sink.model import changes, deletes
+from tasks.sink.model import deletes
 
 # What is copied before it is written: bounds the temporary space of a first load of a huge table.
 STAGED_ROWS = 1_000_000
@@ -24,7 +25,7 @@ def write_in_transaction(transaction: Transaction, job: Job) -> dict[str, Writte
     for table in reversed(job.tables):
         _delete(transaction, job, table, written[table.name])
     for table in job.tables:
-        for part in _parts(changes(job.workspace, table).batches()):
+        for part in _parts(job.rows_to_write(table).batches()):
             _write(transaction, job, table, part, written[table.name])
     write_rejects(transaction, job)
     return written
@@ -63,8 +64,8 @@ def _staged_schema(table: Table) -> pa.Schema:
 def _numbered(part: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     first = 1
     for batch in part:
-        numbers = pa.array(range(first, first + batch.num_rows), pa.int64())
-        yield batch.append_column("_n", numbers)
+        numbers = np.arange(first, first + batch.num_rows)
+        yield batch.append_column("_n", pa.array(numbers, pa.int64()))
         first += batch.num_rows
 
 

@@ -19,7 +19,7 @@ from tasks.database import Database, Json, RestDatabase
 from tasks.errors import RequestRefused, ServiceUnavailable
 from tasks.settings import Settings
 from tasks.sink.job import Job, Written, json_batches, write_rejects
-from tasks.sink.model import changes, deletes
+from tasks.sink.model import deletes
 from tasks.sink.rows import as_array
 
 _DELETES_IN_ONE_CALL = 5_000
@@ -55,7 +55,7 @@ def _id_batches(job: Job, table: Table) -> Iterator[list[str]]:
 
 
 def _row_batches(job: Job, table: Table) -> Iterator[pa.Array]:
-    for batch in changes(job.workspace, table).batches():
+    for batch in job.rows_to_write(table).batches():
         yield from json_batches(batch, rows=job.settings.write_rows, size=job.settings.write_bytes)
 
 
