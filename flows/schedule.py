@@ -1,13 +1,13 @@
 """Which scheduled instant a run stands for, and what becomes of the others that are late.
 
-After days without a worker several nightly runs are due at once, and the worker takes the oldest first. One run is
-enough: the first to start stands for the latest of them, and the others are cancelled with a word.
+After days without a worker several nightly runs are due at once, and the worker takes the oldest first; the limit of
+one at a time cancels those that it takes while that one runs. One run is enough: the first to start stands for the
+latest of them, and those that still wait are cancelled with a word.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -25,12 +25,13 @@ from prefect.context import FlowRunContext
 from prefect.states import Cancelled
 
 logger = logging.getLogger(__name__)
+WAITING = [StateType.SCHEDULED, StateType.PENDING]
 
 
 def due_instant() -> datetime | None:
     """The latest instant for which a run of this deployment was due, in UTC; None outside of a scheduled run.
 
-    Other runs that are due and have not started are cancelled. A server that cannot be asked changes nothing: the
+    Other runs that are due and wait are cancelled. A server that cannot be asked changes nothing: the
     run's own scheduled time stands.
     """
     context = FlowRunContext.get()
@@ -42,30 +43,33 @@ def due_instant() -> datetime | None:
         return own
     try:
         with get_client(sync_client=True) as client:
-            return max([own, *_collapse(client, run.id, run.deployment_id, run.name)])
+            others = [other for other in _never_begun(client, run.deployment_id, own) if other.id != run.id]
+            _cancel_waiting(client, others, run.name)
+            return max([own, *(_expected(other) for other in others)])
     except Exception as error:  # noqa: BLE001 - whatever the server's trouble is, the night must go on
         logger.warning("Late runs could not be looked for: %s.", type(error).__name__)
         return own
 
 
-def _collapse(client: SyncPrefectClient, own: UUID, deployment: UUID, name: str) -> Iterable[datetime]:
-    """Cancel the other runs that are due; yields the instants for which they were."""
-    for other in _due(client, deployment):
-        if other.id == own or not other.auto_scheduled or other.expected_start_time is None:
-            continue
-        message = f"Late: the run {name} stands for this one too."
-        client.set_flow_run_state(other.id, Cancelled(message=message), force=True)
-        logger.info("Run %s was late too; this one stands for it.", other.name)
-        yield other.expected_start_time.astimezone(UTC)
-
-
-def _due(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
-    """Runs of a deployment whose time has come and that have not begun."""
-    return client.read_flow_runs(
+def _never_begun(client: SyncPrefectClient, deployment: UUID, since: datetime) -> list[FlowRun]:
+    """Scheduled runs of a deployment whose time came after `since`, and that never began."""
+    found = client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])),
         flow_run_filter=FlowRunFilter(
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING])),
-            expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[*WAITING, StateType.CANCELLED])),
+            expected_start_time=FlowRunFilterExpectedStartTime(after_=since, before_=datetime.now(UTC)),
         ),
         limit=200,
     )
+    return [run for run in found if run.auto_scheduled and run.start_time is None]
+
+
+def _cancel_waiting(client: SyncPrefectClient, runs: list[FlowRun], name: str) -> None:
+    for run in runs:
+        if run.state_type in WAITING:
+            client.set_flow_run_state(run.id, Cancelled(message=f"Late: the run {name} stands for it."), force=True)
+            logger.info("Run %s was late too; this one stands for it.", run.name)
+
+
+def _expected(run: FlowRun) -> datetime:
+    return (run.expected_start_time or datetime.min.replace(tzinfo=UTC)).astimezone(UTC)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from prefect.automations import Automation
@@ -147,7 +147,7 @@ def save(automation: Automation) -> bool:
     One that is as it should be is left alone: an update would restart the hours that it counts.
     """
     with get_client(sync_client=True) as client:
-        wanted = AutomationCore(**automation.model_dump(exclude={"id"}))
+        wanted = AutomationCore(**automation.model_dump(exclude={"id", "owner_resource"}))
         found = client.read_automations_by_name(automation.name)
         if not found:
             client.create_automation(wanted)
@@ -161,6 +161,13 @@ def save(automation: Automation) -> bool:
 
 
 def _shape(automation: AutomationCore) -> dict[str, Any]:
-    """What of an automation is ours, comparable: ids of triggers and switched off by hand are not."""
-    shape = AutomationCore(**automation.model_dump(exclude={"id", "enabled"})).model_dump(mode="json")
-    return {key: shape[key] for key in ("name", "description", "trigger", "actions")}
+    """What of an automation is ours, comparable: ids, and whether somebody switched it off by hand, are not."""
+    shape = automation.model_dump(mode="json", include={"name", "description", "trigger", "actions"})
+    return cast(dict[str, Any], _ordered(shape))
+
+
+def _ordered(value: Any) -> Any:
+    """Without ids of triggers and with lists, which were sets of names, in order."""
+    if isinstance(value, dict):
+        return {key: _ordered(part) for key, part in value.items() if key != "id"}
+    return sorted((_ordered(part) for part in value), key=str) if isinstance(value, list) else value

@@ -83,12 +83,11 @@ def test_the_nightly_starts_by_its_schedule_and_leaves_its_page(page: Page, prod
 
 def test_an_export_is_chosen_in_its_form_and_downloaded_by_its_link(page: Page, product: Product) -> None:
     open_form(page, product, "export")
-    page.get_by_text("daily_activity", exact=True).first.click()
-    page.get_by_text("user_statistics", exact=True).last.click()
+    page.locator(".p-select button").first.press("Space")
+    page.get_by_text("user_statistics").click()
     submit(page)
     run = follow(page, product, "export")
-    page.get_by_text("Artifacts", exact=True).first.click()
-    page.get_by_text("export", exact=True).last.click()
+    page.goto(f"/artifacts/artifact/{product.artifacts(run)['export']['id']}")
     link = page.get_by_role("link", name="Download user_statistics.parquet").get_attribute("href")
     statistics = pd.read_parquet(io.BytesIO(httpx.get(str(link)).content))
     assert len(statistics) == 1

@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scripts.local_stack.home import Home
+from tasks.settings import Settings
+from tasks.storage import Bucket
 from tests.browser.conftest import Product
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
@@ -81,16 +81,16 @@ def left_behind(product: Product) -> Iterator[tuple[object, bytes]]:
         if file.is_file() and file.suffix != ".png":
             yield file, file.read_bytes()
     yield "etl_runs", product.stack.query("select row_to_json(r) from public.etl_runs r").encode()
-    for file in sorted(Home.at(product.stack.home).storage.rglob("*")):
-        if file.is_file():
-            yield file, _as_text(file)
+    env = product.stack.env()
+    with Bucket(Settings(supabase_url=product.stack.url, supabase_service_key=env["SUPABASE_SERVICE_KEY"])) as bucket:
+        for stored in [*bucket.walk("runs"), *bucket.walk("exports")]:
+            yield stored.path, _as_text(bucket.download(stored.path))
 
 
-def _as_text(file: Path) -> bytes:
+def _as_text(body: bytes) -> bytes:
     """A Parquet file is compressed: its texts and its metadata; any other file as it is."""
-    body = file.read_bytes()
     if body[:4] != b"PAR1":
         return body
-    table = pq.read_table(pa.BufferReader(body), partitioning=None)
+    table = pq.read_table(pa.BufferReader(body))
     texts = [column for column in table.columns if pa.types.is_string(column.type)]
     return "\n".join([str(table.schema), *(str(v) for column in texts for v in column.unique().to_pylist())]).encode()
