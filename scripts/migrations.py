@@ -1,6 +1,6 @@
 """The database's shape: what the contracts ask for as SQL, applied in order, with a way back.
 
-`python -m scripts.migrations render|up|rollback`; `up` and `rollback` use SUPABASE_DB_URL. The files under
+`python -m scripts.migrations [up|render|rollback]`; `up` and `rollback` use SUPABASE_DB_URL. The files under
 `supabase/migrations/` are plain SQL that the Supabase CLI can push as well; both keep one list of applied versions.
 """
 
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,10 @@ from adbc_driver_postgresql import dbapi
 
 from scripts.migration_sql import quoted, render_sources, render_tables, text
 from tasks.contracts import TABLES
-from tasks.errors import ConfigurationError, WriteError
+from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable, WriteError
 from tasks.postgres import primary_message
+from tasks.retry import masked
+from tasks.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent / "supabase"
 MIGRATIONS = ROOT / "migrations"
@@ -40,6 +42,16 @@ create table if not exists supabase_migrations.etl_applied (
   version text primary key, sha256 text not null, applied_at timestamptz not null default now()
 );
 """
+
+
+_AGAIN = "start again; what is applied is passed over."
+# What to do about a refusal, by SQLSTATE; anything else lies in the file or in what stands in its way.
+_REMEDIES = [
+    (r"42501|28\w{3}", "Set SUPABASE_DB_URL to the role that owns the database (on Supabase: postgres)"),
+    (r"2BP01", "Something of your own uses what has to change: drop that first and make it anew afterwards"),
+    (r"40\w{3}|53\w{3}|55P03|57\w{3}", "The database was busy or going down: wait"),
+    (r"P0001", "Do what it says"),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +94,12 @@ def render() -> bool:
 def migrate(db_url: str) -> list[str]:
     """Apply every file that is new or changed, each in one transaction; returns their names.
 
-    Raises WriteError with the file's name when the database refuses one: that file then left nothing behind.
+    Raises WriteError with the file's name, the server's message and its SQLSTATE when the database refuses one: that
+    file then left nothing behind. Raises ServiceUnavailable when the connection breaks meanwhile.
     """
     render()
     with _connect(db_url) as run:
-        run(_BOOKS)
+        run(_BOOKS, "The list of applied migrations")
         applied = dict(run("select version, sha256 from supabase_migrations.etl_applied"))
         todo = [m for m in migrations() if applied.get(m.version) != m.sha256 or _sources_closed(m, run)]
         for migration in todo:
@@ -99,13 +112,13 @@ def migrate(db_url: str) -> list[str]:
 def create_source_tables(db_url: str) -> None:
     """The user's own tables, for the embedded stack, which has no user: as the contracts describe them."""
     with _connect(db_url) as run:
-        run(render_sources())
+        run(render_sources(), "Making the source tables")
 
 
 def rollback(db_url: str) -> None:
     """Take back everything that `migrate` made, but the bucket and its files."""
     with _connect(db_url) as run:
-        run(f"begin;\n{(ROOT / 'rollback.sql').read_text()}\ncommit;")
+        run(f"begin;\n{(ROOT / 'rollback.sql').read_text()}\ncommit;", "rollback.sql")
 
 
 def _apply(migration: Migration, run: _Run) -> None:
@@ -139,7 +152,7 @@ class _Run:
     def __init__(self, connection: dbapi.Connection) -> None:
         self._connection = connection
 
-    def __call__(self, sql: str, what: str = "The database") -> list[tuple[Any, ...]]:
+    def __call__(self, sql: str, what: str = "A look at the database") -> list[tuple[Any, ...]]:
         with self._connection.cursor() as cursor:
             try:
                 if not sql.startswith("select"):
@@ -148,7 +161,20 @@ class _Run:
                 cursor.execute(sql)
                 return list(cursor.fetchall())
             except dbapi.Error as error:
-                raise WriteError(f"{what} was refused: {primary_message(error)}") from None
+                raise _refused(error, what) from None
+
+
+def _refused(error: dbapi.Error, what: str) -> PipelineError:
+    said, code = primary_message(error), error.sqlstate
+    if not code:
+        return ServiceUnavailable(f"{what}: the connection broke ({masked(None, said)}).", remedy=f"Wait, and {_AGAIN}")
+    if code != "P0001":  # which our own files raise, to name what stands in the way
+        said = masked(code, said)
+    remedy = next((way for codes, way in _REMEDIES if re.fullmatch(codes, code)), "Mend what it names")
+    message = f"{what} was refused: {said} (SQLSTATE {code}). Nothing of it was applied."
+    refused = WriteError(message, remedy=f"{remedy}, and {_AGAIN}")
+    refused.code = code
+    return refused
 
 
 @contextmanager
@@ -156,7 +182,12 @@ def _connect(db_url: str) -> Iterator[_Run]:
     try:
         connection = dbapi.connect(db_url, autocommit=True)
     except dbapi.Error as error:
-        raise ConfigurationError("SUPABASE_DB_URL cannot be reached.", remedy=primary_message(error)) from None
+        # Masked: a password with an unescaped `@` or `/` is taken for a host, and would be told as one.
+        said = masked(None, primary_message(error)).removeprefix("IO: [libpq] Failed to connect: ")
+        raise ConfigurationError(
+            f"SUPABASE_DB_URL cannot be reached: {said}.",
+            remedy="Look at its host, port, user and password (special characters as %40, %2F …).",
+        ) from None
     try:
         run = _Run(connection)
         run(f"set client_min_messages = warning; select pg_advisory_lock({_LOCK})")
@@ -165,24 +196,32 @@ def _connect(db_url: str) -> Iterator[_Run]:
         connection.close()
 
 
-def main() -> int:
-    """`render` writes the generated migration; `up` applies, `rollback` takes back."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`up` applies, `render` writes the generated migration, `rollback` takes back: 0 done, 1 failed, 2 no URL."""
     parser = argparse.ArgumentParser(prog="python -m scripts.migrations", description=__doc__)
-    parser.add_argument("action", choices=["render", "up", "rollback"])
-    action = parser.parse_args().action
+    parser.add_argument("action", nargs="?", default="up", choices=["up", "render", "rollback"])
+    action = parser.parse_args(arguments).action
     if action == "render":
         print(f"{TABLES_FILE.name}: {'written' if render() else 'as the contracts ask'}")
         return 0
-    db_url = os.environ.get("SUPABASE_DB_URL", "")
+    db_url = Settings().supabase_db_url.get_secret_value()
     if not db_url:
         print("SUPABASE_DB_URL is not set: the URL of the database's owner.", file=sys.stderr)
         return 2
+    try:
+        _carry_out(action, db_url)
+    except PipelineError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _carry_out(action: str, db_url: str) -> None:
     if action == "up":
         print("\n".join(f"applied {name}" for name in migrate(db_url)) or "nothing to apply")
     else:
         rollback(db_url)
         print("taken back")
-    return 0
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ _NOT_LET_IN = re.compile(
 
 _SQLSTATE = re.compile(r"SQLSTATE:? (\w{5})")
 _SAID = re.compile(r"(?:ERROR|FATAL|PANIC):\s+([^\n]+)")
+_REPEATED = re.compile(r"Failed to execute query '.*': ", re.DOTALL)  # the driver repeats a whole script
 _IDLE_TOO_LONG = "25P03"  # the server ended the session: as good as a connection that broke
 
 
@@ -93,6 +94,10 @@ def _classified(error: Exception) -> Exception:
 
 
 def primary_message(error: Exception) -> str:
-    """The server's message without its details, which repeat values of rows."""
-    said = _SAID.search(str(error))
-    return said[1] if said else str(error).partition("\n")[0]
+    """The server's message without its details, which repeat values of rows, and without the query."""
+    told = dict(getattr(error, "details", None) or ()).get("PG_DIAG_MESSAGE_PRIMARY")
+    if told:  # in any language of the server
+        return bytes(told).decode(errors="replace")
+    text = _REPEATED.sub("", str(error))
+    said = _SAID.search(text)
+    return said[1] if said else text.partition("\n")[0]

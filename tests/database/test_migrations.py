@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -12,9 +12,9 @@ import pytest
 from scripts.local_stack import Stack
 from scripts.local_stack.postgres import query
 from scripts.migration_sql import render_tables
-from scripts.migrations import MIGRATIONS, TABLES_FILE, create_source_tables, migrate, migrations, rollback
+from scripts.migrations import MIGRATIONS, TABLES_FILE, create_source_tables, main, migrate, migrations, rollback
 from tasks.contracts import POSTGRES_TYPES, REPORTS, TABLES, Column
-from tasks.errors import ConfigurationError, WriteError
+from tasks.errors import ConfigurationError, ServiceUnavailable, WriteError
 
 OBJECTS = """
 select 'relation', oid::regclass::text, relkind::text, coalesce(relacl, acldefault('r', relowner))::text from pg_class
@@ -135,3 +135,86 @@ def test_a_database_that_does_not_answer_is_named(tmp_path: Path) -> None:
         migrate("postgresql://postgres:hidden@127.0.0.1:9/none")
     assert "hidden" not in str(caught.value)
     assert MIGRATIONS.exists()
+
+
+@pytest.fixture
+def in_the_way(project: str) -> Callable[[str], None]:
+    """Makes each migration run a statement of PL/pgSQL at its end, as something in a user's project might."""
+    migrate(project)
+
+    def put(statement: str) -> None:
+        query(
+            project,
+            f"""create function public.in_the_way() returns trigger language plpgsql as
+            $$ begin {statement}; return new; end $$;
+            create trigger in_the_way before insert on supabase_migrations.schema_migrations
+            for each row execute function public.in_the_way();
+            delete from supabase_migrations.etl_applied where version like '%400'""",
+        )
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "remedy"),
+    [
+        ("42501", 'no right to "etl_runs"', "the role that owns the database"),
+        ("2BP01", 'no right to "…"', "Something of your own uses"),
+        ("55P03", 'no right to "…"', "wait, and start again"),
+        ("42P07", 'no right to "etl_runs"', "Mend what it names, and start again"),
+        ("22P02", 'no right to "…"', "Mend what it names, and start again"),
+        ("P0001", 'no right to "etl_runs"', "Do what it says, and start again"),
+    ],
+)
+def test_a_refused_file_is_named_with_the_reason_and_the_remedy(
+    project: str, in_the_way: Callable[[str], None], code: str, said: str, remedy: str
+) -> None:
+    in_the_way(f"raise exception 'no right to \"etl_runs\"' using errcode = '{code}', detail = 'hidden'")
+    before = query(project, OBJECTS)
+    with pytest.raises(WriteError) as caught:
+        migrate(project)
+    assert caught.value.message == (
+        f"20261122000400_ledger.sql was refused: {said} (SQLSTATE {code}). Nothing of it was applied."
+    )
+    assert remedy in caught.value.remedy
+    assert caught.value.code == code
+    assert query(project, OBJECTS) == before
+
+
+def test_a_connection_that_breaks_is_told_without_the_query(project: str, in_the_way: Callable[[str], None]) -> None:
+    in_the_way("perform pg_terminate_backend(pg_backend_pid())")
+    with pytest.raises(ServiceUnavailable) as caught:
+        migrate(project)
+    assert str(caught.value).startswith(
+        "20261122000400_ledger.sql: the connection broke (terminating connection due to administrator command). Wait"
+    )
+    query(project, "drop function public.in_the_way cascade")
+    assert migrate(project) == ["20261122000400_ledger"]
+
+
+def test_something_of_the_users_under_our_name_is_named(project: str) -> None:
+    query(project, "create view public.etl_runs as select 1 as run_id")
+    with pytest.raises(
+        WriteError, match=r'^20261122000400_ledger\.sql was refused: "etl_runs" is not .*SQLSTATE 42809'
+    ):
+        migrate(project)
+
+
+def test_a_part_of_the_password_taken_for_the_port_is_not_shown() -> None:
+    with pytest.raises(ConfigurationError, match="cannot be reached: ") as caught:
+        migrate("postgresql://postgres:half@127.0.0.1:hidden/half@127.0.0.1:9/none")
+    assert "hidden" not in str(caught.value)
+
+
+def test_the_command_takes_the_url_of_the_env_file(
+    project: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 2
+    Path(".env").write_text(f"SUPABASE_DB_URL={project}\n")
+    assert main([]) == main(["up"]) == main(["rollback"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [*(f"applied {m.path.stem}" for m in migrations()), "nothing to apply", "taken back"]
+    query(project, "create view public.etl_runs as select 1 as run_id")
+    assert main([]) == 1
+    assert capsys.readouterr().err.startswith("error: 20261122000400_ledger.sql was refused: ")
