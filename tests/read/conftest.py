@@ -83,7 +83,7 @@ def public(published: Bucketful) -> Settings:
 
 @pytest.fixture(scope="session")
 def sign_in(stack: Stack) -> SignIn:
-    """Makes the access token of a signed-in user, as hosted Auth gives it; the embedded one leaves app_metadata out."""
+    """Makes the access token of a signed-in user, as Auth gives it (tests/stack/test_auth.py really signs in)."""
 
     def mint(app_metadata: dict[str, str]) -> str:
         claims = {

@@ -59,7 +59,8 @@ def public(filled: Stack) -> Iterator[Client]:
 def sign_up(public: Client, **metadata: object) -> Account:
     """A new account; `metadata` is what its owner says of himself."""
     account = Account(f"{secrets.token_hex(6)}@example.com", secrets.token_hex(12))
-    public.auth.sign_up({**account.credentials, "options": {"data": metadata}})
+    wanted: Any = {**account.credentials, "options": {"data": metadata}}
+    public.auth.sign_up(wanted)
     return account
 
 

@@ -1,16 +1,18 @@
 """Stock @supabase/lite still differs from the hosted platform: each test fails when a mend is no longer needed.
 
-What each mend makes of it stands in test_values, test_rest and test_storage.
+What each mend makes of it stands in test_values, test_auth, test_rest and test_storage.
 """
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import pytest
 
 from scripts.local_stack import Stack, api
@@ -103,6 +105,13 @@ def test_a_new_table_is_not_seen(stock: httpx.Client, probe: Stack) -> None:
 def test_the_system_page_shows_the_password(stock: httpx.Client, probe: Stack) -> None:
     shown = httpx.get(stock.base_url.join("/_system/info")).text
     assert "postgresql://lite:" in shown
+
+
+def test_tokens_hold_no_metadata(stock: httpx.Client, probe: Stack) -> None:
+    someone = {"email": f"{secrets.token_hex(6)}@example.com", "password": secrets.token_hex(12)}
+    session = stock.post("/auth/v1/signup", json=someone, headers={"apikey": probe.key}).json()
+    claims = jwt.decode(session["access_token"], probe.jwt_secret, ["HS256"], audience="authenticated")
+    assert "app_metadata" not in claims
 
 
 def test_signed_urls_are_named_otherwise(stock: httpx.Client) -> None:
