@@ -43,7 +43,7 @@ def classify(status: int, code: str | None, message: str, *, retry_after: float 
         error.retry_after, error.code, error.status = retry_after, code, status
         return error
     if status in (401, 403) or ACCESS_CODES.fullmatch(code or ""):
-        refused: RequestRefused = AccessError(text, remedy="`make doctor` says which role each key has, and what it lacks.")
+        refused: RequestRefused = AccessError(text, remedy="`make doctor` says what each key may do.")
     else:
         refused = RequestRefused(text)
     refused.status, refused.code = status, code
