@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -19,9 +19,11 @@ Runner = Callable[..., RunOutcome]
 
 
 @pytest.fixture
-def project(clean_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(clean_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     monkeypatch.chdir(tmp_path)  # no .env
-    return Project(clean_stack, tmp_path)
+    project = Project(clean_stack, tmp_path)
+    with project.bucket:
+        yield project
 
 
 @pytest.fixture

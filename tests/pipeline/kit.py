@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from scripts.local_stack import Stack
 from tasks.contracts import TABLES
-from tasks.errors import RequestRefused
 from tasks.settings import Settings, Transport
 from tasks.storage import Bucket
 
@@ -55,9 +55,12 @@ class Project:
             transport=transport,
         )
 
+    @cached_property
+    def bucket(self) -> Bucket:
+        return Bucket(self.settings())
+
     def file(self, path: str) -> bytes | None:
-        with Bucket(self.settings()) as bucket:
-            return bucket.find(path)
+        return self.bucket.find(path)
 
     def latest(self) -> dict[str, Any] | None:
         """What latest.json says; None when there is none."""
@@ -106,11 +109,3 @@ class Project:
     def remove_local_runs(self) -> list[str]:
         runs = self.folder / "data" / "runs"
         return [run.name for run in runs.iterdir()] if runs.exists() else []
-
-
-def gone(project: Project, path: str) -> bool:
-    """Whether Storage refuses a path."""
-    try:
-        return project.file(path) is None
-    except RequestRefused:
-        return True
