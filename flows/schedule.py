@@ -8,7 +8,7 @@ latest of them, and those that still wait are cancelled with a word.
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -25,6 +25,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Cancelled
 
 logger = logging.getLogger(__name__)
+LATEST = timedelta(days=31)
 WAITING = [StateType.SCHEDULED, StateType.PENDING]
 
 
@@ -43,7 +44,7 @@ def due_instant() -> datetime | None:
         return own
     try:
         with get_client(sync_client=True) as client:
-            others = [other for other in _never_begun(client, run.deployment_id, own) if other.id != run.id]
+            others = [other for other in _never_begun(client, run.deployment_id) if other.id != run.id]
             _cancel_waiting(client, others, run.name)
             return max([own, *(_expected(other) for other in others)])
     except Exception as error:  # noqa: BLE001 - whatever the server's trouble is, the night must go on
@@ -51,17 +52,18 @@ def due_instant() -> datetime | None:
         return own
 
 
-def _never_begun(client: SyncPrefectClient, deployment: UUID, since: datetime) -> list[FlowRun]:
-    """Scheduled runs of a deployment whose time came after `since`, and that never began."""
+def _never_begun(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
+    """Scheduled runs of a deployment whose time has come, and that never ran."""
+    now = datetime.now(UTC)
     found = client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])),
         flow_run_filter=FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[*WAITING, StateType.CANCELLED])),
-            expected_start_time=FlowRunFilterExpectedStartTime(after_=since, before_=datetime.now(UTC)),
+            expected_start_time=FlowRunFilterExpectedStartTime(after_=now - LATEST, before_=now),
         ),
         limit=200,
     )
-    return [run for run in found if run.auto_scheduled and run.start_time is None]
+    return [run for run in found if run.auto_scheduled and run.run_count == 0]
 
 
 def _cancel_waiting(client: SyncPrefectClient, runs: list[FlowRun], name: str) -> None:

@@ -29,6 +29,9 @@ $$ begin raise exception 'the mail % of % is not welcome', new.email, new.name; 
 create trigger refuse_loudly before insert or update on public.clean_users
 for each row execute function public.refuse_loudly();
 update public.users set bio = coalesce(bio, '') || ' changed', updated_at = now()"""
+NAMES = """
+select * from (select trim(name) from public.users order by id limit 150) names
+union select * from (select trim(title) from public.posts order by id limit 150) titles"""
 SILENT_AGAIN = "drop trigger refuse_loudly on public.clean_users; drop function public.refuse_loudly()"
 
 
@@ -66,8 +69,7 @@ def test_no_secret_is_left(product: Product, failed: dict[str, Any]) -> None:
 def test_nobody_is_left_who_could_be_named(product: Product, failed: dict[str, Any]) -> None:
     rows = "select email from public.users where email like '%@%'"
     people = {line.strip().lower().encode() for line in product.stack.query(rows).splitlines()}
-    texts = "select name from public.users union select title from public.posts"
-    names = {line.strip().encode() for line in product.stack.query(texts).splitlines() if len(line.strip()) > 8}
+    names = {name.encode() for name in product.stack.query(NAMES).splitlines() if len(name) > 8}
     assert len(people) > 100
     assert len(names) > 100
     for place, body in left_behind(product):
