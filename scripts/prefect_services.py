@@ -25,6 +25,14 @@ DEFAULT_PORT = 4200
 START_SECONDS = 180.0  # a fresh database on a busy machine; usually about 20
 STOP_SECONDS = 20.0
 Say = Callable[[str], None]
+# For every process of Prefect's: no telemetry, no promotion, and our lines of log on the run's page.
+EVERYWHERE = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # threads of ours log too
+    "DO_NOT_TRACK": "1",
+}
 
 
 class ServiceError(Exception):
@@ -61,12 +69,8 @@ def environment(home: Path, port: int) -> dict[str, str]:
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
         "PREFECT_LOCAL_STORAGE_PATH": str(home / "storage"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "300",
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks",  # so that the lines of the stages reach the run's page
-        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # threads of ours log too
-        "DO_NOT_TRACK": "1",
+        **EVERYWHERE,
         "ETL_PROJECT_DIR": str(ROOT),
         "PYTHONUNBUFFERED": "1",
     }

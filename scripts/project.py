@@ -9,16 +9,14 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from scripts.local_stack import Stack, find, up
+from scripts.prefect_services import EVERYWHERE
 from tasks.settings import LOCAL_PROJECT
 
 LOCAL_HOME = Path("data/local/stack")
 PREFECT = {
     "PREFECT_HOME": str(Path("data/local/prefect").resolve()),
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks",
-    "DO_NOT_TRACK": "1",
+    **EVERYWHERE,
 }
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from scripts import project
+from scripts.ui import HOME, running
 from tasks.errors import PipelineError
 
 
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     name = project.use()
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")  # the summary says it; the run page has the log
+    if "PREFECT_API_URL" not in os.environ and (url := running(HOME)):
+        os.environ["PREFECT_API_URL"] = f"{url}/api"  # `make ui` is there: this run gets its page
     project.tell("Starting Prefect")
     from flows.forms import NightlyForm
     from flows.nightly import nightly

@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Start everything and wait for Ctrl-C; returns the exit code."""
     options = _parser().parse_args(arguments)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    running = _running(options.home)
+    running = running(options.home)
     if running:
         print(f"It runs already: {running}")
         return 0
@@ -90,7 +90,7 @@ def _noted(prefect: Prefect) -> Iterator[None]:
         note.unlink(missing_ok=True)
 
 
-def _running(home: Path) -> str | None:
+def running(home: Path) -> str | None:
     """The address of a server of this folder that answers; a note left by a killed one is ignored."""
     try:
         url = str(json.loads((home / "ui.json").read_text())["url"])

@@ -37,7 +37,7 @@ def change(now: Figure, before: Figure) -> str:
     difference = now - before
     if difference == 0:
         return "±0"
-    share = f" ({difference / before:+.1%})" if before else ""
+    share = f" ({difference / before:+.1%})".replace("-", "−") if before else ""
     sign = "+" if difference > 0 else "−"
     return f"{sign}{number(abs(difference))}{share}"
 

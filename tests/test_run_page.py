@@ -23,7 +23,7 @@ figures = st.none() | st.integers(-(10**12), 10**12) | st.floats()
         (5, 0, "+5"),
         (7, None, "–"),
         (None, 7, "–"),
-        (90, 100, "−10 (-10.0%)"),
+        (90, 100, "−10 (−10.0%)"),
     ],
 )
 def test_a_change_has_sign_and_share(now: int | None, before: int | None, text: str) -> None:
