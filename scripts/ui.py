@@ -29,9 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Start everything and wait for Ctrl-C; returns the exit code."""
     options = _parser().parse_args(arguments)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    running = running(options.home)
-    if running:
-        print(f"It runs already: {running}")
+    if already := running(options.home):
+        print(f"It runs already: {already}")
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
