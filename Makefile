@@ -75,5 +75,5 @@ dictionary: install ## Write data/DICTIONARY.md anew from the contracts
 
 lock: $(VENV)/.installed-dev ## Pin requirements.in and requirements-dev.in anew, with hashes
 	@for f in requirements requirements-dev; do \
-	  $(VENV)/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate \
+	  $(VENV)/bin/uv pip compile -q --universal --generate-hashes --no-strip-extras --no-emit-index-url --no-annotate \
 	    --python-version 3.11 $$f.in -o $$f.txt; done
