@@ -7,7 +7,7 @@ FROM python:3.11-slim
 RUN useradd --create-home --uid 10001 etl
 WORKDIR /app
 COPY requirements.txt .
-RUN pip install --no-cache-dir --require-hashes -r requirements.txt
+RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements.txt
 COPY --chown=etl flows flows
 COPY --chown=etl tasks tasks
 COPY --chown=etl scripts scripts

@@ -22,14 +22,16 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try: make run PYTHON=python3.12")'
 	@$(PYTHON) -m venv $(VENV)
 
+# The lock is the whole closure, so pip has nothing to resolve: --no-deps, and `pip check` that it is whole.
 $(VENV)/.installed: requirements.txt | $(VENV)/bin/python
 	@echo "Installing the pinned requirements (about 2 minutes, once) …"
-	@$(PY) -m pip install --quiet --require-hashes -r requirements.txt
+	@$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements.txt
+	@$(PY) -m pip check --quiet
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@echo "Installing what tests and checks need …"
-	@$(PY) -m pip install --quiet --require-hashes -r requirements-dev.txt
+	@$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements-dev.txt
 	@touch $@
 
 run: install ## Run the whole pipeline once, on the local stack or on SUPABASE_URL
