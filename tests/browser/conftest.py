@@ -120,7 +120,7 @@ def _served(home: Path, stack: Stack) -> Iterator[Prefect]:
 
 def _schedule(product: Product) -> datetime:
     """Set the nightly's schedule to the next minute; returns that."""
-    due = (datetime.now(UTC) + timedelta(seconds=80)).replace(second=0, microsecond=0)
+    due = (datetime.now(UTC) + timedelta(seconds=95)).replace(second=0, microsecond=0)
     nightly = product.deployment("nightly")
     change = {"schedule": {"cron": f"{due.minute} {due.hour} * * *", "timezone": "UTC"}}
     path = f"/deployments/{nightly['id']}/schedules/{nightly['schedules'][0]['id']}"

@@ -30,9 +30,11 @@ def submit(page: Page) -> None:
     page.get_by_role("button", name="Submit").click()
 
 
-def follow(page: Page, product: Product, name: str) -> dict[str, Any]:
-    """The page of the run that was just asked for, until it says Completed."""
-    expect(page.get_by_text("scheduled to start now").first).to_be_visible()
+def submit_and_follow(page: Page, product: Product, name: str) -> dict[str, Any]:
+    """Send the form, then stay on the page of the run that it started until that says Completed."""
+    before = len(product.runs(name))
+    submit(page)
+    product.wait(lambda: len(product.runs(name)) > before, f"the form started no run of {name}", 30)
     run = product.newest(name)
     page.goto(f"/runs/flow-run/{run['id']}")
     expect(page.get_by_text("Completed", exact=True).first).to_be_visible(timeout=90_000)
@@ -58,8 +60,7 @@ def test_a_bad_value_is_refused_in_the_form(page: Page, product: Product) -> Non
 
 def test_the_doctor_is_started_from_its_form_and_followed_to_its_end(page: Page, product: Product) -> None:
     open_form(page, product, "doctor")
-    submit(page)
-    run = follow(page, product, "doctor")
+    run = submit_and_follow(page, product, "doctor")
     page.get_by_text("Artifacts", exact=True).first.click()
     page.get_by_text("What the doctor found").first.click()
     expect(page.get_by_text("0 to mend").first).to_be_visible()
@@ -85,8 +86,7 @@ def test_an_export_is_chosen_in_its_form_and_downloaded_by_its_link(page: Page, 
     open_form(page, product, "export")
     page.locator(".p-select button").first.press("Space")
     page.get_by_text("user_statistics").click()
-    submit(page)
-    run = follow(page, product, "export")
+    run = submit_and_follow(page, product, "export")
     page.goto(f"/artifacts/artifact/{product.artifacts(run)['export']['id']}")
     link = page.get_by_role("link", name="Download user_statistics.parquet").get_attribute("href")
     statistics = pd.read_parquet(io.BytesIO(httpx.get(str(link)).content))
