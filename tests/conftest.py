@@ -9,13 +9,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
-from scripts.local_stack import Stack, down, status, up
+from scripts.local_stack import Stack, StackError, down, status, up
 
 # Prefect reads these once, when it is imported.
 os.environ.update(
@@ -69,7 +69,9 @@ def _remove_leftovers() -> None:
     for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
         owner = home.name.removeprefix(_PREFIX).split("-")[0]
         if owner.isdigit() and not psutil.pid_exists(int(owner)) and os.access(home, os.W_OK):
-            _remove(home)
+            with suppress(StackError, FileNotFoundError):  # another process of this session may be at it too
+                down(home)
+            shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
