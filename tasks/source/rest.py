@@ -159,7 +159,7 @@ def _explained(error: RequestRefused) -> Exception:
     if error.code in preflight.MISSING_FUNCTION:
         return preflight.migrations_missing()
     if isinstance(error, AccessError):
-        error.remedy = error.remedy or _KEY_HELP
+        error.remedy = _KEY_HELP
     return error
 
 

@@ -55,7 +55,7 @@ def test_a_wrong_key_is_told_in_a_sentence(project: Project) -> None:
 def test_the_python_of_the_readme_runs(
     block: str, project: Project, demo: DemoCounts, run: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run()
+    run(as_of="2026-02-01T00:00:00+00:00")
     monkeypatch.setenv("ETL_DATA_DIR", str(project.folder / "reader"))
     names: dict[str, object] = {}
     for line in block.strip().splitlines():
