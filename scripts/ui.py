@@ -32,7 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     if already := running(options.home):
         print(f"It runs already: {already}")
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job starts with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         with _project(), _services(options, console) as (prefect, crew):
             print(f"\n  {prefect.url}\n\nDeployments → nightly → Run starts a run. Ctrl-C ends everything.", flush=True)
