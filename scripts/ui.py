@@ -32,10 +32,10 @@ def main(arguments: list[str] | None = None) -> int:
     if already := running(options.home):
         print(f"It runs already: {already}")
         return 0
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job starts with SIGINT ignored
-        signal.signal(number, signal.default_int_handler)
+    _end_on_signals()
     try:
         with _project(), _services(options, console) as (prefect, crew):
+            _end_on_signals()  # the database driver has put a handler of its own in place meanwhile
             print(f"\n  {prefect.url}\n\nDeployments → nightly → Run starts a run. Ctrl-C ends everything.", flush=True)
             crew.wait()
             raise ServiceError(f"The worker ended by itself; {prefect.home / 'worker.log'} says why.")
@@ -45,6 +45,12 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("Ended.")
         return 0
+
+
+def _end_on_signals() -> None:
+    """Ctrl-C and SIGTERM raise KeyboardInterrupt, also in a shell's background job, which begins with it ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 @contextmanager
