@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from tasks.cleaning_stage import REJECT_SCHEMA
 from tasks.contracts import Table
 from tasks.workspace import Spool, Workspace
 
 Progress = Callable[[int, int | None], None]
-REJECT_SCHEMA = pa.schema([(n, pa.string()) for n in ("table", "key", "rule", "column", "came", "expected")])
 ID_SCHEMA = pa.schema([("id", pa.string())])
 REFUSED_RULE = "refused_by_database"
 

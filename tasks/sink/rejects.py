@@ -8,8 +8,8 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from tasks.cleaning_stage import REJECT_SCHEMA
 from tasks.contracts import Table
-from tasks.sink.model import REJECT_SCHEMA
 from tasks.workspace import Workspace
 
 BATCH_ROWS = 50_000

@@ -13,13 +13,14 @@ from uuid import UUID
 import pyarrow as pa
 
 from scripts.local_stack import Stack
+from tasks.cleaning_stage import REJECT_SCHEMA
 from tasks.contracts import DAILY_ACTIVITY, POSTS, TABLES, USER_STATISTICS, USERS, Report, Table
 from tasks.database import open_database
 from tasks.ledger import Ledger, Run
 from tasks.row_hash import row_hashes
 from tasks.settings import Settings, Transport
 from tasks.sink import LoadCounts, TablePlan, load, plan
-from tasks.sink.model import REJECT_SCHEMA, Progress, silent
+from tasks.sink.model import Progress, silent
 from tasks.workspace import Workspace
 
 TRANSPORTS: tuple[Transport, ...] = ("rest", "postgres")
