@@ -1,6 +1,7 @@
 """A Prefect server and a worker as children of this process, on 127.0.0.1, with all of their state in one folder.
 
-Each runs in a session of its own, so that Ctrl-C reaches this process only, which then ends them in order.
+Each runs in a session of its own, so that Ctrl-C reaches this process only, which then ends them in order. When this
+process is killed they end by themselves.
 """
 
 from __future__ import annotations
@@ -79,11 +80,18 @@ def environment(home: Path, port: int) -> dict[str, str]:
 @contextmanager
 def server(prefect: Prefect) -> Iterator[None]:
     """The server, answering when the body begins, gone after it. ServiceError when it does not come up."""
-    port = str(prefect.port)
-    command = ["server", "start", "--host", "127.0.0.1", "--port", port, "--analytics-off"]
-    with _child("server", command, prefect) as process:
-        _wait(process, prefect)
+    with starting(prefect) as ready:
+        ready()
         yield
+
+
+@contextmanager
+def starting(prefect: Prefect, *flags: str) -> Iterator[Callable[[], None]]:
+    """The server while it still starts, which takes several seconds; what is yielded waits until it answers."""
+    port = str(prefect.port)
+    command = ["server", "start", "--host", "127.0.0.1", "--port", port, "--analytics-off", *flags]
+    with _child("server", command, prefect) as process:
+        yield lambda: _wait(process, prefect)
 
 
 @contextmanager
@@ -99,10 +107,10 @@ def _child(name: str, arguments: list[str], prefect: Prefect) -> Iterator[subpro
     log = _log(prefect, name)
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as sink:
         process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", *arguments],
+            [sys.executable, "-m", "scripts.tether", *arguments],
             cwd=ROOT,
             env=prefect.env,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=sink,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -111,6 +119,8 @@ def _child(name: str, arguments: list[str], prefect: Prefect) -> Iterator[subpro
         yield process
     finally:
         end(process)
+        if process.stdin:
+            process.stdin.close()
 
 
 def _log(prefect: Prefect, name: str) -> Path:

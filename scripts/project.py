@@ -27,13 +27,18 @@ def is_set() -> bool:
     return bool(dotenv_values(".env").get("SUPABASE_URL"))
 
 
+def set_up_prefect() -> None:
+    """Point Prefect at its own folder here, unless the environment says where."""
+    for name, value in PREFECT.items():
+        os.environ.setdefault(name, value)
+
+
 def use(*, start: bool = True) -> str:
     """Point this process at the project, and Prefect at its own folder here. Returns what the project is called.
 
     Without a project the local stack is used: found, and started when `start`. Raises StackError when that fails.
     """
-    for name, value in PREFECT.items():
-        os.environ.setdefault(name, value)
+    set_up_prefect()
     if is_set():
         return os.environ.get("SUPABASE_URL") or str(dotenv_values(".env")["SUPABASE_URL"])
     stack = up(LOCAL_HOME, say=tell) if start else find(LOCAL_HOME)

@@ -8,13 +8,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from pydantic import ValidationError
 from rich.console import Console
 
 from scripts import project
-from scripts.ui import HOME, running
+from scripts.local_stack.state import free_port
+from scripts.prefect_services import Prefect, ServiceError, starting
+from scripts.ui import running
 from tasks.errors import PipelineError
 
 
@@ -27,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in error.errors():
             _complain(str(problem["msg"]).removeprefix("Value error, "))
         return 2
+    except ServiceError as error:
+        _complain(str(error))
+        return 1
     except PipelineError as error:
         _complain(error.message, error.remedy)
         return 3 if type(error).__name__ == "RunHeld" else 1
@@ -38,21 +45,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    name = project.use()
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")  # the summary says it; the run page has the log
-    if "PREFECT_API_URL" not in os.environ and (url := running(HOME)):
-        os.environ["PREFECT_API_URL"] = f"{url}/api"  # `make ui` is there: this run gets its page
-    project.tell("Starting Prefect")
-    from flows.forms import NightlyForm
-    from flows.nightly import nightly
-    from flows.progress import DISPLAY
-    from scripts.summary import show
+    with _prefect() as ready:
+        name = project.use()
+        from prefect.logging.handlers import APILogHandler
 
-    form = NightlyForm(as_of=options.as_of, transport=options.transport, accept=options.accept, dry_run=options.dry_run)
-    with DISPLAY.terminal():
-        outcome = nightly(form)
-    show(outcome, name)
+        from flows.forms import NightlyForm
+        from flows.nightly import nightly
+        from flows.progress import DISPLAY
+        from scripts.summary import show
+
+        form = NightlyForm(
+            as_of=options.as_of, transport=options.transport, accept=options.accept, dry_run=options.dry_run
+        )
+        ready()
+        try:
+            with DISPLAY.terminal():
+                outcome = nightly(form)
+        finally:
+            APILogHandler().flush()  # while the server is there to take it
+        show(outcome, name)
     return 0
+
+
+@contextmanager
+def _prefect() -> Iterator[Callable[[], None]]:
+    """Prefect's API for this run: the one that is set, that of `make ui`, or else a server that ends with the run.
+
+    A server takes seconds to start, so it starts beside all that comes before it is needed; what is yielded waits.
+    """
+    project.set_up_prefect()
+    home = Path(os.environ["PREFECT_HOME"])
+    if "PREFECT_API_URL" in os.environ or (home / "profiles.toml").exists():
+        yield lambda: None
+    elif url := running(home):
+        os.environ["PREFECT_API_URL"] = f"{url}/api"  # this run gets its page there
+        yield lambda: None
+    else:
+        project.tell("Starting Prefect")
+        prefect = Prefect.at(home, port=free_port())
+        os.environ["PREFECT_API_URL"] = f"{prefect.url}/api"
+        with starting(prefect, "--no-services") as ready:
+            yield ready
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _complain(message: str, remedy: str = "") -> None:
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True)
     console.print(f"✗ {message}", style="bold red", markup=False, highlight=False)
     if remedy:
         console.print(f"  {remedy}", markup=False, highlight=False)

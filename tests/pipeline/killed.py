@@ -10,11 +10,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
-# Imports once, forks often: a child starts in a moment and has no threads of ours.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["flows.pipeline", "tasks.source.postgres", "tests.pipeline.killed"])
+ROOT = Path(__file__).parents[2]
+_PRELOADED = ["flows.pipeline", "tasks.source.postgres", "matplotlib.backends.backend_agg", "tests.pipeline.killed"]
 
 
 class _KillAt(logging.Handler):
@@ -50,11 +53,30 @@ def _main(env: dict[str, str], as_of: str, kill_after: str | None) -> None:
     os._exit(0)
 
 
+@cache
+def _forks() -> ForkServerContext:
+    """Imports once, forks often: a child starts in a moment and has no threads of ours.
+
+    The server takes no search path from us but PYTHONPATH, and says nothing of an import that fails.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(ROOT)
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+    return context
+
+
 @contextmanager
 def child(env: dict[str, str], as_of: str, *, kill_after: str | None = None) -> Iterator[BaseProcess]:
     """The pipeline at work in another process; whatever is left of it is killed at the end."""
     os.makedirs(env["ETL_DATA_DIR"], exist_ok=True)
-    process = FORKS.Process(target=_main, args=(env, as_of, kill_after), daemon=True)
+    process = _forks().Process(target=_main, args=(env, as_of, kill_after), daemon=True)
     process.start()
     try:
         yield process
