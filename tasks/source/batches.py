@@ -12,7 +12,10 @@ from tasks.source.ranges import KeyRange
 
 
 def bounded(batches: Iterable[pa.RecordBatch], *, rows: int, nbytes: int) -> Iterator[pa.RecordBatch]:
-    """The same rows in the same order, in batches of at most `rows` rows and `nbytes` bytes (a row is never cut)."""
+    """The same rows in the same order, in batches of at most `rows` rows and `nbytes` bytes (a row is never cut).
+
+    Small batches are merged until they come to a quarter of that: from there on a copy costs more than it saves.
+    """
     held: list[pa.RecordBatch] = []
     held_rows = held_bytes = 0
     for batch in batches:
@@ -22,6 +25,9 @@ def bounded(batches: Iterable[pa.RecordBatch], *, rows: int, nbytes: int) -> Ite
                 held, held_rows, held_bytes = [], 0, 0
             held.append(piece)
             held_rows, held_bytes = held_rows + piece.num_rows, held_bytes + piece.nbytes
+            if 4 * held_rows >= rows or 4 * held_bytes >= nbytes:
+                yield _merged(held)
+                held, held_rows, held_bytes = [], 0, 0
     if held:
         yield _merged(held)
 

@@ -1,7 +1,8 @@
 """PostgREST's JSON to Arrow, column by column: either form of a timestamp, every digit, nothing changed silently.
 
 The rows of a page become one struct array in C++, and all further work is columnar. Values that a column cannot hold
-become null and are named in `_invalid`; `select.py` does the same in SQL, and a test holds the two to each other.
+become null and are named in `_invalid`; `binary.py` does the same to Postgres's own form, and a test holds the two to
+each other.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def _held(cell: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
     if column.kind == "date":
         return _dates(cell, column)
     if column.kind == "float":
-        return _floats(cell, column)
+        return finite(pc.cast(cell, pa.float64()), column)
     return cell, None
 
 
@@ -127,13 +128,14 @@ def _in_bounds(values: pa.Array, cell: pa.Array, column: Column) -> tuple[pa.Arr
     what = pc.case_when(
         pc.make_struct(pc.or_(good, pc.is_null(cell)), *(pc.equal(cell, t) for t in ("infinity", "-infinity")),
                        pc.fill_null(early, False), pc.fill_null(late, False)),
-        pa.scalar(None, pa.string()), *_named(column, "infinity", "-infinity", "before 1970", "after 9999",
+        pa.scalar(None, pa.string()), *named(column, "infinity", "-infinity", "before 1970", "after 9999",
                                               "not a timestamptz"),
     )  # fmt: skip
     return pc.if_else(good, values, pa.scalar(None, values.type)), what
 
 
-def _named(column: Column, *words: str) -> list[pa.Scalar]:
+def named(column: Column, *words: str) -> list[pa.Scalar]:
+    """What `_invalid` says of a column, for each of the words."""
     return [pa.scalar(f"{column.name}: {word}") for word in words]
 
 
@@ -146,13 +148,13 @@ def _dates(cell: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
         pc.is_null(cell), pc.is_valid(values), *(pc.equal(cell, t) for t in ("infinity", "-infinity"))
     )
     none = pa.scalar(None, pa.string())
-    return values, pc.case_when(conditions, none, none, *_named(column, "infinity", "-infinity", "not a date"))
+    return values, pc.case_when(conditions, none, none, *named(column, "infinity", "-infinity", "not a date"))
 
 
-def _floats(cell: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
-    values = pc.cast(cell, pa.float64())
-    finite = pc.fill_null(pc.is_finite(values), True)
-    if pc.all(finite).as_py() in (True, None):
+def finite(values: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
+    """Floats, and what is wrong with those that are infinite or no number: None when there are none."""
+    good = pc.fill_null(pc.is_finite(values), True)
+    if pc.all(good).as_py() in (True, None):
         return values, None
     none, wrong = pa.scalar(None, pa.string()), pa.scalar(f"{column.name}: not a float")
-    return pc.if_else(finite, values, pa.scalar(None, pa.float64())), pc.if_else(finite, none, wrong)
+    return pc.if_else(good, values, pa.scalar(None, pa.float64())), pc.if_else(good, none, wrong)

@@ -16,8 +16,8 @@ from tasks.retry import Retry
 from tasks.settings import Settings, Transport
 from tasks.source import preflight
 from tasks.source.batches import bounded, require_rising
+from tasks.source.binary import from_driver
 from tasks.source.connection import batches, connect
-from tasks.source.convert import conform
 from tasks.source.mend import Bounds
 from tasks.source.model import Preflight, Progress, Reconciled, TableInfo, TableRead, no_progress
 from tasks.source.parallel import Tally, elapsed, run
@@ -157,7 +157,9 @@ class PostgresSource:
         with connect(self._settings) as connection:
             for start in range(0, len(keys), _ASKED_KEYS):
                 query = keys_query(info, keys[start : start + _ASKED_KEYS].to_pylist())
-                rows = [_raw(b, info) for b in batches(connection, query, nbytes=self._bounds.nbytes) if b.num_rows]
+                rows = [
+                    from_driver(b, info) for b in batches(connection, query, nbytes=self._bounds.nbytes) if b.num_rows
+                ]
                 found.append(pa.Table.from_batches(rows, schema=table.raw_schema))
         return pa.concat_tables(found)
 
@@ -169,18 +171,11 @@ def _checked(rows: Iterator[pa.RecordBatch], info: TableInfo, within: KeyRange) 
     for batch in rows:
         if not batch.num_rows:
             continue
-        raw = _raw(batch, info)
+        raw = from_driver(batch, info)
         keys = raw.column(info.table.key.name)
         require_rising(keys, KeyRange(within.index, after, within.until), what)
         after = keys[-1].as_py()
         yield raw
-
-
-def _raw(batch: pa.RecordBatch, info: TableInfo) -> pa.RecordBatch:
-    cells = {name: batch.column(i) for i, name in enumerate(batch.schema.names)}
-    schema = info.table.raw_schema
-    typed = {name: cell.cast(schema.field(name).type) for name, cell in cells.items()}
-    return conform({n: c for n, c in typed.items() if n != "_invalid"}, typed["_invalid"], info)
 
 
 def _text(value: str) -> str:

@@ -1,0 +1,48 @@
+"""Postgres's binary form to Arrow: uuids as Postgres writes them, odd dates and floats held or named as over REST."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scripts.local_stack import Stack
+from tasks.contracts import Column
+from tasks.source.binary import uuid_texts
+from tests.source.kit import posts_at, read, settings_for, source_table
+
+COLUMNS = (Column("content", "text", ""), Column("day", "date", ""), Column("score", "float", ""))
+# day, score (as SQL), what `_invalid` must say
+ROWS = (
+    ("null", "null", None),
+    ("'0001-01-01'", "'-0.5'", None),
+    ("'9999-12-31'", "'1e300'", None),
+    ("'0001-12-31 BC'", "'1'", "day: not a date"),
+    ("'10000-01-01'", "'1'", "day: not a date"),
+    ("'5874897-12-31'", "'1'", "day: not a date"),
+    ("'4713-01-01 BC'", "'1'", "day: not a date"),
+    ("'infinity'", "'NaN'", "day: infinity"),
+    ("'-infinity'", "'1'", "day: -infinity"),
+    ("null", "'-infinity'", "score: not a float"),
+)
+
+
+def test_dates_and_floats_are_held_or_named_alike(stack: Stack, tmp_path: Path) -> None:
+    with source_table(stack, key="bigint", columns="content uuid, day date, score double precision") as name:
+        for number, (day, score, _) in enumerate(ROWS):
+            stack.query(f"insert into public.{name} values ({number}, gen_random_uuid(), {day}, {score})")
+        table = posts_at(name, "bigint", COLUMNS)
+        both = {t: read(settings_for(stack, t, tmp_path), table, tmp_path / t)[0] for t in ("rest", "postgres")}
+    assert both["postgres"]["_invalid"].to_pylist() == [what for *_, what in ROWS]
+    assert both["postgres"].equals(both["rest"])
+
+
+@given(values=st.lists(st.none() | st.uuids(), max_size=40), start=st.integers(0, 5))
+def test_uuids_read_as_postgres_writes_them(values: list[UUID | None], start: int) -> None:
+    cells = pa.array([value and value.bytes for value in values], pa.binary(16)).slice(start)
+    texts = uuid_texts(cells)
+    texts.validate(full=True)
+    assert texts.to_pylist() == [value and str(value) for value in values[start:]]
