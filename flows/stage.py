@@ -15,7 +15,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
 from flows.progress import DISPLAY, Meter
-from tasks.errors import PipelineError, TerminalError
+from tasks.errors import ConfigurationError, PipelineError, TerminalError
+from tasks.workspace import disk_is_full
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,7 +49,7 @@ def stage(title: str) -> Callable[[Callable[Concatenate[Any, Meter, P], R]], Cal
             except PipelineError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, its text may hold data: see `unexpected`
-                raise unexpected(title, error, run.folder) from None
+                raise _full(title) if disk_is_full(error) else unexpected(title, error, run.folder) from None
             finally:
                 run.leave(title, time.monotonic() - began)
 
@@ -77,6 +78,13 @@ def unexpected(title: str, error: Exception, folder: Path) -> TerminalError:
     return TerminalError(
         f"{title}: unexpected {type(error).__name__} at {where}.",
         remedy=f"This is a defect: please report it. The traceback is in {folder / 'error.txt'} and may hold data.",
+    )
+
+
+def _full(title: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{title}: the disk of ETL_DATA_DIR is full.",
+        remedy="Free some space or point ETL_DATA_DIR elsewhere, then start again.",
     )
 
 

@@ -1,22 +1,27 @@
-"""A Postgres connection that writes: what it is set up with, and its driver's errors as errors of ours."""
+"""Connections to Postgres: what each is set up with, and the driver's errors as errors of ours."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pyarrow as pa
+from adbc_driver_manager.dbapi import Connection as Connection
 from adbc_driver_postgresql import dbapi
 
-from tasks.errors import AccessError, PipelineError, ServiceUnavailable
-from tasks.retry import classify
+from tasks.errors import AccessError, RequestRefused, ServiceUnavailable
+from tasks.retry import classify, masked
 from tasks.settings import Settings
+from tasks.workspace import disk_is_full
 
-# The driver gives no SQLSTATE for a connection that was not made, so libpq's words have to do.
+# The driver gives no SQLSTATE for a connection that was not made, so libpq's words have to do. "SSL" alone is in the
+# words for a connection that broke, too.
 _NOT_LET_IN = re.compile(
-    r"authentication failed|does not exist|no pg_hba\.conf entry|certificate|Tenant or user not found|no password", re.I
+    r"authentication failed|does not exist|no pg_hba\.conf entry|certificate|does not support SSL"
+    r"|Tenant or user not found|no password",
+    re.I,
 )
 
 _SQLSTATE = re.compile(r"SQLSTATE:? (\w{5})")
@@ -25,31 +30,73 @@ _REPEATED = re.compile(r"Failed to execute query '.*': ", re.DOTALL)  # the driv
 _IDLE_TOO_LONG = "25P03"  # the server ended the session: as good as a connection that broke
 
 
-def connect(settings: Settings, *, autocommit: bool = True) -> dbapi.Connection:
+def connect(
+    settings: Settings,
+    *,
+    autocommit: bool = True,
+    like: Connection | None = None,
+    session: Mapping[str, str] | None = None,
+) -> Connection:
     """A connection in UTC that has become `settings.db_role`, with the statement timeout of the settings.
 
-    Raises ServiceUnavailable when nothing answers, AccessError for a wrong password or role; never shows the URL.
+    like: another connection, even a broken one, whose knowledge of the database's types is shared: that makes this one
+    ten times as quick. session: more settings of Postgres's, name to value. TLS is as the URL says; all else is set by
+    statements, which the session pooler passes on too. Raises ServiceUnavailable when nothing answers, AccessError for
+    a wrong password or role; never shows the URL.
     """
     with refusals():
-        connection = dbapi.connect(_url(settings), autocommit=autocommit)
+        connection = (
+            dbapi.connect(_url(settings), autocommit=autocommit) if like is None else _another(like, autocommit)
+        )
     try:
-        with refusals(), connection.cursor() as cursor:
-            cursor.executescript(_session(settings))
+        with refusals():
+            execute(connection, _session(settings, session or {}))
+        if settings.db_role:
+            _take_role(connection, settings.db_role)
+        if not autocommit:
             connection.commit()
-    except PipelineError:
+    except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _session(settings: Settings) -> str:
-    # A holder that is paused inside its transaction must not keep its rows locked past its term.
-    role = f'set role "{settings.db_role.replace(chr(34), chr(34) * 2)}";' if settings.db_role else ""
-    return f"""
-        set timezone = 'UTC'; set client_min_messages = warning;
-        set statement_timeout = '{settings.statement_timeout}s';
-        set idle_in_transaction_session_timeout = '{settings.lease_seconds}s';
-        {role}"""
+def _another(connection: Connection, autocommit: bool) -> Connection:
+    clone = connection.adbc_clone()
+    clone.adbc_connection.set_autocommit(autocommit)
+    return clone
+
+
+def execute(connection: Connection, statement: str) -> None:
+    """Run a statement that returns no rows, or several in one round trip."""
+    with connection.cursor() as cursor:
+        # Not executescript, which commits first: a cloned connection takes itself for one without autocommit.
+        cursor.adbc_statement.set_sql_query(statement)
+        cursor.adbc_statement.execute_update()
+
+
+def _session(settings: Settings, more: Mapping[str, str]) -> str:
+    # A holder of locks that is paused inside its transaction must not keep them past its term.
+    wanted = {
+        "timezone": "UTC",
+        "client_min_messages": "warning",
+        "statement_timeout": f"{settings.statement_timeout}s",
+        "idle_in_transaction_session_timeout": f"{settings.lease_seconds}s",
+        **more,
+    }
+    return "; ".join(f"set {name} = '{value}'" for name, value in wanted.items())
+
+
+def _take_role(connection: Connection, role: str) -> None:
+    quoted = role.replace('"', '""')
+    try:
+        with refusals():
+            execute(connection, f'set role "{quoted}"')
+    except RequestRefused as error:
+        raise AccessError(
+            f"The login of SUPABASE_DB_URL may not take the role {role} ({error.code}).",
+            remedy="Run `make migrate`, which makes the role etl, or name another one in ETL_DB_ROLE.",
+        ) from None
 
 
 def _url(settings: Settings) -> str:
@@ -74,6 +121,8 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except (dbapi.Error, pa.ArrowException, OSError) as error:
+        if disk_is_full(error):  # of ours: rows are written down while they come
+            raise
         raise _classified(error) from None
 
 
@@ -85,7 +134,7 @@ def _classified(error: Exception) -> Exception:
         return classify(0, code, message)
     if _NOT_LET_IN.search(message):
         return AccessError(
-            "The database refused the connection.",
+            f"The database refused the connection: {masked(None, message.rpartition(' failed: ')[2])}.",
             remedy="Look at the user, the password and sslmode in SUPABASE_DB_URL, and at ETL_DB_ROLE.",
         )
     gone = ServiceUnavailable(f"The connection to the database failed ({type(error).__name__}).")

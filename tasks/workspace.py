@@ -5,6 +5,7 @@ It holds personal data: mode 0700, its free space is checked first, and it goes 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -120,6 +121,11 @@ class Workspace:
 
     def remove(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether that is what an error says: the disk, or its owner's share of it, has no room left."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _iso(value: object) -> str:

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks.errors import PipelineError
+from tasks.postgres import Connection, execute, refusals
 from tasks.settings import Settings
-from tasks.source.connection import Connection, connect, execute, scalar, translated
+from tasks.source.connection import connect, scalar
 
 _BEGIN = "begin isolation level repeatable read read only"
 _NOT_THERE = frozenset({"22023", "42704", "55000"})  # how Postgres says that a snapshot is gone, by version
@@ -28,7 +29,7 @@ class Snapshot:
         self._stack = ExitStack()
         try:
             self._holder = self._stack.enter_context(connect(settings))
-            with translated():
+            with refusals():
                 execute(self._holder, _BEGIN)
                 self.name = str(scalar(self._holder, "select pg_export_snapshot()"))
                 clock = scalar(self._holder, "select clock_timestamp()")
@@ -43,7 +44,7 @@ class Snapshot:
 
     def call(self, function: str, *arguments: str) -> Any:
         """A SQL function of ours, seen at this instant; `arguments` are SQL."""
-        with translated():
+        with refusals():
             return json.loads(scalar(self._holder, f"select public.{function}({', '.join(arguments)})::text"))
 
     @contextmanager
@@ -52,7 +53,7 @@ class Snapshot:
         with connect(self._settings, like=self._holder) as connection:
             execute(connection, _BEGIN)
             try:
-                with translated():
+                with refusals():
                     execute(connection, f"set transaction snapshot '{self.name}'")
             except PipelineError as error:
                 if getattr(error, "code", None) in _NOT_THERE:

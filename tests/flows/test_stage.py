@@ -1,0 +1,65 @@
+"""A stage's errors: told in a sentence, nothing of a row repeated, the traceback where only its owner reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from flows.progress import Meter
+from flows.stage import stage
+from tasks.errors import ConfigurationError, ReadError, TerminalError
+from tasks.postgres import refusals
+
+
+@dataclass
+class Folder:
+    """As much of a run as a stage needs."""
+
+    folder: Path
+
+    def enter(self, title: str) -> None: ...
+    def leave(self, title: str, seconds: float) -> None: ...
+
+
+def fill_the_disk() -> None:
+    """What a write to a full disk raises, while rows come from the database."""
+    with refusals(), open("/dev/full", "w") as file:
+        file.write("x" * 100_000)
+
+
+def quote_a_row() -> None:
+    raise ValueError("could not convert 'ada@example.com'")
+
+
+def know_what_happened() -> None:
+    raise ReadError("A range is not complete.")
+
+
+def run_stage(folder: Path, work: Callable[[], None]) -> None:
+    @stage("Some work")
+    def some_work(run: Folder, progress: Meter) -> None:
+        work()
+
+    some_work(Folder(folder))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_told_as_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"Some work: the disk of ETL_DATA_DIR is full\. Free some space"):
+        run_stage(tmp_path, fill_the_disk)
+
+
+def test_a_defect_repeats_no_row(tmp_path: Path) -> None:
+    with pytest.raises(TerminalError) as caught:
+        run_stage(tmp_path, quote_a_row)
+    assert "ada@" not in str(caught.value)
+    assert "unexpected ValueError at test_stage.py" in caught.value.message
+    assert "ada@example.com" in (tmp_path / "error.txt").read_text()
+
+
+def test_an_error_of_ours_stays_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match="A range is not complete"):
+        run_stage(tmp_path, know_what_happened)
