@@ -75,8 +75,8 @@ class NightlyForm(Form):
         **_optional(
             1,
             "Past instant",
-            "Speak of this instant instead. Such a run publishes its reports and changes nothing else; history is told "
-            "from today's rows. Empty: what *As of* says.",
+            "Speak of this instant instead. When it lies before the current run's, its reports are published and "
+            "nothing else changes: history, told from today's rows. Empty: what *As of* says.",
             "date-time",
         ),
     )

@@ -27,6 +27,7 @@ from scripts.ui import bootstrap
 from tests.conftest import temporary_stack
 
 USERS, POSTS = 200, 2_000
+SOON = 150  # seconds: a server and its deployments are there before, also on a busy machine
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -44,7 +45,7 @@ class Product:
 
     prefect: Prefect
     stack: Stack
-    scheduled: datetime | None = None
+    scheduled: datetime
 
     def api(self, path: str, body: object | None = None) -> Any:
         """One request to Prefect's API; a body makes it a POST."""
@@ -63,8 +64,11 @@ class Product:
         found: list[dict[str, Any]] = self.api("/flow_runs/filter", body)
         return found
 
-    def newest(self, name: str) -> dict[str, Any]:
-        return self.runs(name)[0]
+    def start(self, name: str, **options: object) -> dict[str, Any]:
+        """Start a run without its form; returns it."""
+        path = f"/deployments/{self.deployment(name)['id']}/create_flow_run"
+        run: dict[str, Any] = self.api(path, {"parameters": {"options": options}})
+        return run
 
     def artifacts(self, run: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """The artifacts of a run by key."""
@@ -98,34 +102,26 @@ class Product:
 
 @pytest.fixture(scope="session")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    """Server, deployments, automations and worker as `make ui` starts them; the nightly is due in the next minute."""
+    """Server, deployments, automations and worker as `make ui` starts them; the nightly is due in a minute or two.
+
+    Its minute is set before the server knows of it: a change of a schedule may be noticed only a minute later.
+    """
     home = tmp_path_factory.mktemp("prefect")
     with temporary_stack() as stack:
         load(stack.db_url, users=USERS, posts=POSTS)
-        with _served(home, stack) as prefect:
-            product = Product(prefect, stack)
-            product.scheduled = _schedule(product)
-            yield product
+        due = (datetime.now(UTC) + timedelta(seconds=SOON)).replace(second=0, microsecond=0)
+        with _served(home, stack, ETL_CRON=f"{due.minute} {due.hour} * * *", ETL_TIMEZONE="UTC") as prefect:
+            yield Product(prefect, stack, due)
 
 
 @contextmanager
-def _served(home: Path, stack: Stack) -> Iterator[Prefect]:
-    settings = {**stack.env(), "ETL_DATA_DIR": str(home / "data"), "PREFECT_WORKER_QUERY_SECONDS": "2"}
+def _served(home: Path, stack: Stack, **more: str) -> Iterator[Prefect]:
+    settings = {**stack.env(), "ETL_DATA_DIR": str(home / "data"), "PREFECT_WORKER_QUERY_SECONDS": "2", **more}
     prefect = Prefect.at(home / "prefect", port=free_port(), extra=settings)
     with server(prefect):
         bootstrap(prefect)
         with worker(prefect, POOL):
             yield prefect
-
-
-def _schedule(product: Product) -> datetime:
-    """Set the nightly's schedule to the next minute; returns that."""
-    due = (datetime.now(UTC) + timedelta(seconds=95)).replace(second=0, microsecond=0)
-    nightly = product.deployment("nightly")
-    change = {"schedule": {"cron": f"{due.minute} {due.hour} * * *", "timezone": "UTC"}}
-    path = f"/deployments/{nightly['id']}/schedules/{nightly['schedules'][0]['id']}"
-    httpx.patch(f"{product.prefect.url}/api{path}", json=change).raise_for_status()
-    return due
 
 
 @pytest.fixture(scope="session")

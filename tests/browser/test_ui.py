@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import re
 from datetime import datetime
-from typing import Any
 
 import httpx
 import pandas as pd
@@ -17,27 +16,9 @@ from playwright.sync_api import Page, expect
 
 from scripts.bootstrap import DEPLOYMENTS
 from tests.browser.conftest import USERS, Product
+from tests.browser.forms import follow, open_form, submit
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
-
-
-def open_form(page: Page, product: Product, name: str) -> None:
-    page.goto(f"/deployments/deployment/{product.deployment(name)['id']}/run")
-    expect(page.get_by_role("button", name="Submit")).to_be_visible()
-
-
-def submit(page: Page) -> dict[str, Any]:
-    """Send the form; returns the run that it started."""
-    with page.expect_response(lambda answer: answer.url.endswith("/create_flow_run")) as answered:
-        page.get_by_role("button", name="Submit").click()
-    run: dict[str, Any] = answered.value.json()
-    return run
-
-
-def follow(page: Page, run: dict[str, Any]) -> None:
-    """Stay on the page of a run until that says Completed."""
-    page.goto(f"/runs/flow-run/{run['id']}")
-    expect(page.get_by_text("Completed", exact=True).first).to_be_visible(timeout=90_000)
 
 
 def test_the_deployments_are_listed_and_explained(page: Page, product: Product) -> None:
@@ -68,7 +49,7 @@ def test_the_doctor_is_started_from_its_form_and_followed_to_its_end(page: Page,
 
 
 def test_the_nightly_starts_by_its_schedule_and_leaves_its_page(page: Page, product: Product) -> None:
-    run = product.finished("nightly", seconds=240)
+    run = product.finished("nightly", seconds=300)
     assert run["state_name"] == "Completed", product.log("worker")
     assert run["auto_scheduled"]
     assert datetime.fromisoformat(run["expected_start_time"]) == product.scheduled
@@ -86,6 +67,7 @@ def test_an_export_is_chosen_in_its_form_and_downloaded_by_its_link(page: Page, 
     open_form(page, product, "export")
     page.locator(".p-select button").first.press("Space")
     page.get_by_text("user_statistics").click()
+    expect(page.get_by_role("option").first).to_be_hidden()
     run = submit(page)
     follow(page, run)
     page.goto(f"/artifacts/artifact/{product.artifacts(run)['export']['id']}")

@@ -21,7 +21,7 @@ def test_setting_up_again_changes_nothing(product: Product) -> None:
 
 def test_late_nights_become_one_for_the_latest_day(product: Product) -> None:
     now = datetime.now(UTC)
-    product.finished("nightly", seconds=240)
+    product.finished("nightly", seconds=300)
     known = {run["id"] for run in product.runs("nightly")}
     days = {"start_time": (now - timedelta(days=3)).isoformat(), "end_time": now.isoformat(), "min_runs": 3}
     httpx.post(

@@ -36,13 +36,10 @@ SILENT_AGAIN = "drop trigger refuse_loudly on public.clean_users; drop function 
 @pytest.fixture(scope="module")
 def failed(product: Product) -> dict[str, Any]:
     """A nightly after the scheduled one that fails while it writes, because the database refuses rows and says why."""
-    product.finished("nightly", seconds=240)
+    product.finished("nightly", seconds=300)
     product.stack.query(TALKATIVE)
     try:
-        options = {"as_of": "now", "transport": "postgres"}
-        path = f"/deployments/{product.deployment('nightly')['id']}/create_flow_run"
-        run = product.api(path, {"parameters": {"options": options}})
-        ended = product.ended(run["id"])
+        ended = product.ended(product.start("nightly", as_of="now", transport="postgres")["id"])
     finally:
         product.stack.query(SILENT_AGAIN)
     time.sleep(3)  # its last lines of log are on their way
