@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from rich.console import Console
 
+from flows.forms import NightlyForm
 from scripts import project
 from scripts.local_stack.state import free_port
 from scripts.prefect_services import Prefect, ServiceError, starting
@@ -46,18 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")  # the summary says it; the run page has the log
+    form = NightlyForm(as_of=options.as_of, transport=options.transport, accept=options.accept, dry_run=options.dry_run)
     with _prefect() as ready:
         name = project.use()
         from prefect.logging.handlers import APILogHandler
 
-        from flows.forms import NightlyForm
         from flows.nightly import nightly
         from flows.progress import DISPLAY
         from scripts.summary import show
 
-        form = NightlyForm(
-            as_of=options.as_of, transport=options.transport, accept=options.accept, dry_run=options.dry_run
-        )
         ready()
         try:
             with DISPLAY.terminal():

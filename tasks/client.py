@@ -81,6 +81,12 @@ def make_client(
         ) from None
 
 
+# Storage has no 5xx that is final (InternalError, DatabaseError, S3Error, SlowDown, and 544 for DatabaseTimeout), and
+# every request of ours to it may be sent twice. Source: Supabase's list of Storage error codes.
+_STORAGE = "/storage/v1/"
+LOCKED = 423
+
+
 def raise_for_answer(response: httpx.Response) -> None:
     """Raise what an answer of 4xx or 5xx means. Storage hides the real status in its body, often behind a 400."""
     if response.is_success or response.status_code == 304:
@@ -94,6 +100,7 @@ def raise_for_answer(response: httpx.Response) -> None:
         str(code) if code else None,
         str(body.get("message") or body.get("msg") or response.reason_phrase),
         retry_after=parse_retry_after(response.headers.get("retry-after")),
+        transient=_STORAGE in response.url.path and (status >= 500 or status == LOCKED),
     )
 
 

@@ -30,15 +30,19 @@ NAMES_ONLY = re.compile(r"42\w{3}|23\w{3}|21\w{3}|40\w{3}|57\w{3}|53\w{3}|08\w{3
 MAX_PAUSE = 30.0
 
 
-def classify(status: int, code: str | None, message: str, *, retry_after: float | None = None) -> Exception:
+def classify(
+    status: int, code: str | None, message: str, *, retry_after: float | None = None, transient: bool = False
+) -> Exception:
     """The error of ours for an answer of the API.
 
     status: of HTTP, or the real one inside a Storage body; 0 for none. code: SQLSTATE, PGRST… or Storage's word.
-    retry_after: seconds the server asks to wait. The message comes back masked.
+    retry_after: seconds the server asks to wait. transient: it is one, whatever its status and code say elsewhere. The
+    message comes back masked.
     """
     came = ", ".join(filter(None, (f"HTTP {status}" if status else "", code))) or "no code"
     text = f"{masked(code, message)} ({came})"
-    if TRANSIENT_CODES.fullmatch(code or "") or (status in TRANSIENT_STATUS and not _is_permanent(code)):
+    passing = transient or status in TRANSIENT_STATUS
+    if TRANSIENT_CODES.fullmatch(code or "") or (passing and not _is_permanent(code)):
         error = ServiceUnavailable(text)
         error.retry_after, error.code, error.status = retry_after, code, status
         return error

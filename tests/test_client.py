@@ -19,9 +19,9 @@ def settings(**more: object) -> Settings:
     return Settings(_env_file=None, **values)  # type: ignore[arg-type]
 
 
-def get(answer: Answer) -> httpx.Response:
+def get(answer: Answer, path: str = "/rest/v1/posts") -> httpx.Response:
     with make_http(settings(), transport=httpx.MockTransport(answer)) as http:
-        return http.get("http://127.0.0.1:9/rest/v1/posts")
+        return http.get(f"http://127.0.0.1:9{path}")
 
 
 def test_a_good_answer_passes() -> None:
@@ -55,6 +55,26 @@ def test_the_status_in_a_body_of_storage_counts() -> None:
     with pytest.raises(RequestRefused) as caught:
         get(lambda request: httpx.Response(400, json={"statusCode": "409", "error": "Duplicate", "message": "there"}))
     assert (caught.value.status, caught.value.code) == (409, "Duplicate")
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (500, {"statusCode": "500", "error": "InternalError", "message": "Internal server error"}, ServiceUnavailable),
+        (400, {"statusCode": "500", "error": "DatabaseError", "message": "Failed"}, ServiceUnavailable),
+        (
+            544,
+            {"statusCode": "544", "error": "DatabaseTimeout", "message": "The connection timed out"},
+            ServiceUnavailable,
+        ),
+        (423, {"statusCode": "423", "error": "LockTimeout", "message": "acquiring lock timeout"}, ServiceUnavailable),
+        (400, {"statusCode": "500", "code": "23514", "error": "DatabaseError", "message": "a check"}, RequestRefused),
+        (413, {"statusCode": "413", "error": "EntityTooLarge", "message": "too large"}, RequestRefused),
+    ],
+)
+def test_a_failure_of_storage_may_pass(status: int, body: object, kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        get(lambda request: httpx.Response(status, json=body), "/storage/v1/object/reports/runs/a.parquet")
 
 
 def test_retry_after_is_kept() -> None:

@@ -8,10 +8,8 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -27,7 +25,7 @@ from scripts.ui import bootstrap
 from tests.conftest import temporary_stack
 
 USERS, POSTS = 200, 2_000
-SOON = 150  # seconds: a server and its deployments are there before, also on a busy machine
+SOON = 105  # seconds; the deployments are there a minute before, also on a busy machine
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -102,26 +100,19 @@ class Product:
 
 @pytest.fixture(scope="session")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
-    """Server, deployments, automations and worker as `make ui` starts them; the nightly is due in a minute or two.
-
-    Its minute is set before the server knows of it: a change of a schedule may be noticed only a minute later.
-    """
+    """Server, deployments, automations and worker as `make ui` starts them; the nightly is due in a minute or so."""
     home = tmp_path_factory.mktemp("prefect")
     with temporary_stack() as stack:
         load(stack.db_url, users=USERS, posts=POSTS)
-        due = (datetime.now(UTC) + timedelta(seconds=SOON)).replace(second=0, microsecond=0)
-        with _served(home, stack, ETL_CRON=f"{due.minute} {due.hour} * * *", ETL_TIMEZONE="UTC") as prefect:
-            yield Product(prefect, stack, due)
-
-
-@contextmanager
-def _served(home: Path, stack: Stack, **more: str) -> Iterator[Prefect]:
-    settings = {**stack.env(), "ETL_DATA_DIR": str(home / "data"), "PREFECT_WORKER_QUERY_SECONDS": "2", **more}
-    prefect = Prefect.at(home / "prefect", port=free_port(), extra=settings)
-    with server(prefect):
-        bootstrap(prefect)
-        with worker(prefect, POOL):
-            yield prefect
+        settings = {**stack.env(), "ETL_DATA_DIR": str(home / "data"), "PREFECT_WORKER_QUERY_SECONDS": "2"}
+        prefect = Prefect.at(home / "prefect", port=free_port(), extra=settings)
+        with server(prefect):
+            # Before the server knows of the schedule: a change of one may be noticed only a minute later.
+            due = (datetime.now(UTC) + timedelta(seconds=SOON)).replace(second=0, microsecond=0)
+            prefect.env.update(ETL_CRON=f"{due.minute} {due.hour} * * *", ETL_TIMEZONE="UTC")
+            bootstrap(prefect)
+            with worker(prefect, POOL):
+                yield Product(prefect, stack, due)
 
 
 @pytest.fixture(scope="session")

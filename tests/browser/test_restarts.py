@@ -1,4 +1,4 @@
-"""A crashed night is started again by the server itself, at most twice.
+"""A crashed night is started again by the server itself, at most twice; setting up again changes nothing.
 
 This file comes first: it takes the time in which the nightly's schedule is not yet due.
 """
@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from flows.forms import MAX_RESTARTS
+from scripts.ui import bootstrap
 from tests.browser.conftest import Product
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
@@ -57,3 +58,9 @@ def test_a_crashed_nightly_is_started_again_twice_with_its_as_of(product: Produc
         crash(product, again["id"])
     time.sleep(8)  # for a third that must not come
     assert len(restarts(product)) == MAX_RESTARTS
+
+
+def test_setting_up_again_changes_nothing(product: Product) -> None:
+    before = product.api("/automations/filter", {}), product.api("/deployments/count", {})
+    bootstrap(product.prefect)
+    assert (product.api("/automations/filter", {}), product.api("/deployments/count", {})) == before

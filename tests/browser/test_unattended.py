@@ -1,4 +1,4 @@
-"""Setting up again changes nothing, and nights that waited for a worker become one."""
+"""Nights that waited for a worker become one."""
 
 from __future__ import annotations
 
@@ -7,16 +7,9 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 
-from scripts.ui import bootstrap
 from tests.browser.conftest import Product
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
-
-
-def test_setting_up_again_changes_nothing(product: Product) -> None:
-    before = product.api("/automations/filter", {}), product.api("/deployments/count", {})
-    bootstrap(product.prefect)
-    assert (product.api("/automations/filter", {}), product.api("/deployments/count", {})) == before
 
 
 def test_late_nights_become_one_for_the_latest_day(product: Product) -> None:

@@ -19,15 +19,21 @@ ROOT = Path(__file__).parents[2]
 PYTHON: list[str] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
-def run_command(project: Project, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prefect's own folder, whose database is made once."""
+    return tmp_path_factory.mktemp("prefect")
+
+
+def run_command(project: Project, home: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """`make run` without make: on the project that the environment names."""
-    full = {**os.environ, **project.env("postgres"), "PREFECT_HOME": str(project.folder / "prefect"), **env}
+    full = {**os.environ, **project.env("postgres"), "PREFECT_HOME": str(home), **env}
     command = [sys.executable, "-m", "scripts.run", *arguments]
     return subprocess.run(command, cwd=ROOT, env=full, capture_output=True, text=True, timeout=200, check=False)
 
 
-def test_make_run_says_what_it_did_and_how_to_read_it(project: Project, demo: DemoCounts) -> None:
-    done = run_command(project, "--as-of", "2026-01-31")
+def test_make_run_says_what_it_did_and_how_to_read_it(project: Project, demo: DemoCounts, prefect_home: Path) -> None:
+    done = run_command(project, prefect_home, "--as-of", "2026-01-31")
     assert done.returncode == 0, done.stderr
     assert "committed" in done.stdout
     assert f"{demo.users.kept:,}" in done.stdout
@@ -37,15 +43,15 @@ def test_make_run_says_what_it_did_and_how_to_read_it(project: Project, demo: De
     project.assert_whole()
 
 
-def test_a_mistake_is_told_in_a_sentence(project: Project) -> None:
-    done = run_command(project, "--as-of", "yesterday")
+def test_a_mistake_is_told_in_a_sentence(project: Project, prefect_home: Path) -> None:
+    done = run_command(project, prefect_home, "--as-of", "yesterday")
     assert done.returncode == 2
     assert "yesterday" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_wrong_key_is_told_in_a_sentence(project: Project) -> None:
-    done = run_command(project, "--transport", "rest", SUPABASE_SERVICE_KEY="sb_secret_wrong")
+def test_a_wrong_key_is_told_in_a_sentence(project: Project, prefect_home: Path) -> None:
+    done = run_command(project, prefect_home, "--transport", "rest", SUPABASE_SERVICE_KEY="sb_secret_wrong")
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     assert "sb_secret_wrong" not in done.stdout + done.stderr
