@@ -127,7 +127,7 @@ def commit(database: Database, job: Job, written: Mapping[str, Written]) -> dict
     counts = {t.name: _counts(job.kept(t), written[t.name]) for t in job.tables}
     figures = {**job.facts["counts"], "written": {name: asdict(c) for name, c in counts.items()}}
     refused = [_reject(table, row) for table in job.tables for row in written[table.name].refused]
-    aggregates = Json("{}") if job.run.historical else aggregates_of(job.workspace)
+    aggregates = Json(b"{}") if job.run.historical else aggregates_of(job.workspace)
     database.call(
         "etl_commit",
         **job.lease,
@@ -165,9 +165,9 @@ def aggregates_of(workspace: Workspace) -> Json:
 
 def aggregates_json(tables: Iterable[tuple[Report, pa.Table]]) -> Json:
     """Reports as the functions take them."""
-    return Json("{" + ",".join(_aggregate_json(report, rows) for report, rows in tables) + "}")
+    return Json(b"{%b}" % b",".join(_aggregate_json(report, rows) for report, rows in tables))
 
 
-def _aggregate_json(report: Report, rows: pa.Table) -> str:
+def _aggregate_json(report: Report, rows: pa.Table) -> bytes:
     whole = json.dumps("as_of" not in report.keys)
-    return f'{json.dumps(report.name)}:{{"whole":{whole},"rows":{as_array(to_json(rows))}}}'
+    return b'"%b":{"whole":%b,"rows":%b}' % (report.name.encode(), whole.encode(), as_array(to_json(rows)))

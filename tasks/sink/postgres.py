@@ -17,6 +17,7 @@ from tasks.sink.model import deletes
 # What is copied before it is written: bounds the temporary space of a first load of a huge table.
 STAGED_ROWS = 1_000_000
 _IDS_IN_ONE_CALL = 20_000
+_NUMBER = pa.field("_n", pa.int64())
 
 
 def write_in_transaction(transaction: Transaction, job: Job) -> dict[str, Written]:
@@ -25,8 +26,9 @@ def write_in_transaction(transaction: Transaction, job: Job) -> dict[str, Writte
     for table in reversed(job.tables):
         _delete(transaction, job, table, written[table.name])
     for table in job.tables:
-        for part in _parts(job.rows_to_write(table).batches()):
-            _write(transaction, job, table, part, written[table.name])
+        feed = _Feed(job.rows_to_write(table).batches())
+        while feed.more:
+            _write(transaction, job, table, feed, written[table.name])
     write_rejects(transaction, job)
     return written
 
@@ -40,44 +42,41 @@ def _delete(transaction: Transaction, job: Job, table: Table, written: Written) 
             job.passed(len(ids))
 
 
-def _write(transaction: Transaction, job: Job, table: Table, part: list[pa.RecordBatch], written: Written) -> None:
-    rows = sum(batch.num_rows for batch in part)
-    _stage(transaction.connection, table, part)
+def _write(transaction: Transaction, job: Job, table: Table, feed: _Feed, written: Written) -> None:
+    _stage(transaction.connection, table, feed)
     left = job.limit(table) - len(written.refused)
-    written.add(transaction.call("etl_write_staged", **job.lease, p_table=table.name, p_count=rows, p_limit=left))
-    job.passed(rows)
+    written.add(transaction.call("etl_write_staged", **job.lease, p_table=table.name, p_count=feed.rows, p_limit=left))
+    job.passed(feed.rows)
 
 
-def _stage(connection: dbapi.Connection, table: Table, part: list[pa.RecordBatch]) -> None:
-    """The rows in etl_stage_<table>, with `_n` that counts them from 1: a refused one is found by it."""
-    reader = pa.RecordBatchReader.from_batches(_staged_schema(table), _numbered(part))
+def _stage(connection: dbapi.Connection, table: Table, feed: _Feed) -> None:
+    """The next part of the rows in etl_stage_<table>, with `_n` that counts them: a refused one is found by it."""
+    reader = pa.RecordBatchReader.from_batches(table.clean_schema.append(_NUMBER), feed.part())
     name = f"etl_stage_{table.name}"
     with refusals(), connection.cursor() as cursor:
         cursor.executescript(f'drop table if exists pg_temp."{name}"')
         cursor.adbc_ingest(name, reader, mode="create", temporary=True)
 
 
-def _staged_schema(table: Table) -> pa.Schema:
-    return table.clean_schema.append(pa.field("_n", pa.int64()))
+class _Feed:
+    """Batches handed out in parts of at most STAGED_ROWS rows, numbered; one batch is held at any time.
 
+    more: whether there is another part. rows: of the part that was handed out last.
+    """
 
-def _numbered(part: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    first = 1
-    for batch in part:
-        numbers = np.arange(first, first + batch.num_rows)
-        yield batch.append_column("_n", pa.array(numbers, pa.int64()))
-        first += batch.num_rows
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._batches = batches
+        self._next = next(batches, None)
+        self.rows = 0
 
+    @property
+    def more(self) -> bool:
+        return self._next is not None
 
-def _parts(batches: Iterator[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
-    """Batches in groups of at most STAGED_ROWS rows."""
-    part: list[pa.RecordBatch] = []
-    rows = 0
-    for batch in batches:
-        if part and rows + batch.num_rows > STAGED_ROWS:
-            yield part
-            part, rows = [], 0
-        part.append(batch)
-        rows += batch.num_rows
-    if part:
-        yield part
+    def part(self) -> Iterator[pa.RecordBatch]:
+        self.rows = 0
+        while (batch := self._next) is not None and (not self.rows or self.rows + batch.num_rows <= STAGED_ROWS):
+            numbers = np.arange(self.rows + 1, self.rows + 1 + batch.num_rows)
+            self.rows += batch.num_rows
+            self._next = next(self._batches, None)
+            yield batch.append_column(_NUMBER, pa.array(numbers, pa.int64()))

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.contracts import Table
-from tasks.database import Database, Json, RestDatabase
+from tasks.database import Database, RestDatabase
 from tasks.errors import RequestRefused, ServiceUnavailable
 from tasks.settings import Settings
 from tasks.sink.job import Job, Written, json_batches, write_rejects
@@ -64,7 +64,7 @@ Call = Callable[[Database], tuple[int, Answer]]
 
 def _delete(job: Job, table: Table, ids: list[str]) -> Call:
     def call(database: Database) -> tuple[int, Answer]:
-        name = _name("delete", table, ",".join(ids))
+        name = _name("delete", table, ",".join(ids).encode())
         return len(ids), database.call("etl_delete", **job.lease, p_batch=name, p_table=table.name, p_ids=ids)
 
     return call
@@ -86,7 +86,7 @@ def _send(database: Database, job: Job, table: Table, rows: pa.Array) -> Iterato
     arguments = {"p_batch": _name("write", table, body), "p_table": table.name, "p_limit": job.limit(table)}
     try:
         yield database.call(
-            "etl_write", give_up=_too_much if len(rows) > 1 else None, **job.lease, **arguments, p_rows=Json(body)
+            "etl_write", give_up=_too_much if len(rows) > 1 else None, **job.lease, **arguments, p_rows=body
         )
     except (ServiceUnavailable, RequestRefused) as error:
         if len(rows) == 1 or not _too_much(error):
@@ -101,8 +101,8 @@ def _too_much(error: Exception) -> bool:
     return getattr(error, "code", None) == "57014" or getattr(error, "status", 0) == 413
 
 
-def _name(what: str, table: Table, content: str) -> str:
-    return f"{what}/{table.name}/{hashlib.sha256(content.encode()).hexdigest()[:32]}"
+def _name(what: str, table: Table, content: bytes) -> str:
+    return f"{what}/{table.name}/{hashlib.sha256(content).hexdigest()[:32]}"
 
 
 class _Writers:

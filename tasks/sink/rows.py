@@ -25,10 +25,11 @@ def to_json(batch: pa.RecordBatch | pa.Table) -> pa.Array:
     """Each row as the text of a JSON object, in the order of the rows. Done in DuckDB: no Python per row."""
     if batch.num_rows == 0:
         return pa.array([], pa.string())
-    texts = {f"c{i}": _carried(_whole(batch.column(i))) for i in range(batch.num_columns)}
-    members = ", ".join(f"{_quoted(name)} := c{i}" for i, name in enumerate(batch.schema.names))
+    columns = {f"c{i}": _carried(_whole(batch.column(i))) for i in range(batch.num_columns)}
+    members = ", ".join(f"{_quoted(name)} := {_text(f'c{i}', batch.schema.field(name).type)}"
+                        for i, name in enumerate(batch.schema.names))  # fmt: skip
     connection = _connection()
-    connection.register("frame", pa.table(texts))
+    connection.register("frame", pa.table(columns))
     try:
         rows = connection.sql(f"select to_json(struct_pack({members}))::varchar as j from frame").to_arrow_table()  # noqa: S608
     finally:
@@ -46,7 +47,7 @@ def from_json(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
 def as_array(texts: pa.Array) -> Json:
     """The rows as one JSON array."""
     whole = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
-    return Json(f"[{pc.binary_join(whole, ',')[0].as_py()}]")
+    return Json(b"[%b]" % pc.binary_join(whole, ",")[0].as_buffer())
 
 
 def cut(texts: pa.Array, *, rows: int, size: int) -> Iterator[tuple[int, int]]:
@@ -62,15 +63,17 @@ def cut(texts: pa.Array, *, rows: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _carried(array: pa.Array) -> pa.Array:
-    """The column in a form that JSON carries: text, truth values and null."""
-    kind = array.type
+    """The column in a form that DuckDB writes without loss."""
+    if pa.types.is_timestamp(array.type):
+        return array.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us"))
+    return _float_text(array) if pa.types.is_floating(array.type) else array
+
+
+def _text(name: str, kind: pa.DataType) -> str:
+    """A column of the frame as an expression that JSON carries: text, truth values and null."""
     if pa.types.is_timestamp(kind):
-        return pc.strftime(array.cast(pa.timestamp("us", "UTC")), format="%Y-%m-%dT%H:%M:%S+00:00")
-    if pa.types.is_floating(kind):
-        return _float_text(array)
-    if pa.types.is_boolean(kind) or pa.types.is_string(kind):
-        return array
-    return array.cast(pa.string())
+        return f"({name}::varchar || '+00:00')"
+    return name if pa.types.is_boolean(kind) or pa.types.is_string(kind) else f"{name}::varchar"
 
 
 def _float_text(array: pa.Array) -> pa.Array:

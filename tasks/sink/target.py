@@ -13,7 +13,9 @@ from tasks.contracts import ARROW_TYPES, Table
 from tasks.database import Database, Transaction, open_database
 from tasks.postgres import connect, refusals
 from tasks.settings import Settings
+from tasks.source.binary import uuid_texts
 
+_SORTS = {"work_mem": "64MB", "jit": "off"}  # keys and hashes of some 500,000 rows, in memory
 Stream = Generator[pa.RecordBatch, None, None]
 
 
@@ -39,12 +41,11 @@ class Target:
 
     def _by_cursor(self, connection: dbapi.Connection, table: Table) -> Stream:
         key = '"' + table.key.name.replace('"', '""') + '"'
-        text = f"{key}::text" if table.key.kind == "uuid" else key
-        query = f'select {text} as id, row_hash from public."{table.clean}" t order by t.{key}'  # noqa: S608 - contracts
+        query = f'select {key} as id, row_hash from public."{table.clean}" order by {key}'  # noqa: S608 - contracts
         with refusals(), connection.cursor() as cursor:
             cursor.execute(query)
             with cursor.fetch_record_batch() as reader:
-                yield from reader
+                yield from (_batch(_key(batch["id"]), batch["row_hash"]) for batch in reader)
 
     def _by_pages(self, table: Table) -> Stream:
         after = ""
@@ -64,11 +65,15 @@ def open_target(settings: Settings) -> Iterator[Target]:
         with open_database(settings) as database:
             yield Target(database, settings.batch_rows)
         return
-    connection = connect(settings)
+    connection = connect(settings, session=_SORTS)
     try:
         yield Target(Transaction(connection), settings.batch_rows, connection)
     finally:
         connection.close()
+
+
+def _key(ids: pa.Array) -> pa.Array:
+    return uuid_texts(ids.storage) if isinstance(ids.type, pa.UuidType) else ids
 
 
 def _split(joined: str) -> pa.Array:
