@@ -56,7 +56,7 @@ migrate: install ## Apply supabase/migrations to SUPABASE_DB_URL (never done una
 	@$(PY) -m scripts.migrations $(ARGS)
 
 test: $(VENV)/.installed-dev ## The whole test suite, on a stack of its own
-	@$(PY) -m pytest -n 2 --dist loadgroup -q -m "not soak and not browser" $(ARGS)
+	@$(PY) -m pytest -n 3 --dist loadgroup -q -m "not soak and not browser" $(ARGS)
 	@$(PY) -m pytest -q -m browser $(ARGS) || [ $$? = 5 ]  # by themselves: they watch a clock; 5: none was chosen
 
 check: $(VENV)/.installed-dev ## ruff, formatting, mypy --strict

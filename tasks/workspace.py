@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -55,6 +55,12 @@ class Spool:
         for path in self.files():
             yield from read_batches(path)
 
+    def places(self) -> Iterator[Place]:
+        """Where each of the batches lies, in key order: to read them as often, and as much of them, as it takes."""
+        for path in self.files():
+            with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
+                yield from (Place(path, index) for index in range(reader.num_record_batches))
+
     def rows(self) -> int:
         return sum(batch.num_rows for batch in self.batches())
 
@@ -64,6 +70,24 @@ class Spool:
 
     def clear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One batch of a spool's file."""
+
+    path: Path
+    index: int
+
+    def read(self, columns: Sequence[str] = ()) -> pa.RecordBatch:
+        """The batch, or these columns of it: the others are not read from the disk."""
+        with pa.OSFile(str(self.path), "rb") as source:
+            options = pa.ipc.IpcReadOptions()
+            if columns:
+                with pa.ipc.open_file(source) as reader:
+                    options.included_fields = [reader.schema.get_field_index(name) for name in columns]
+            with pa.ipc.open_file(source, options=options) as reader:
+                return reader.get_batch(self.index)
 
 
 def read_batches(path: Path) -> Iterator[pa.RecordBatch]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow as pa
 from tasks.contracts import TABLES, Table
 from tasks.ledger import Run
 from tasks.settings import Settings
-from tasks.sink.merge import Difference, merge
+from tasks.sink.merge import STREAM, Difference, merge
 from tasks.sink.model import (
     ID_SCHEMA,
     Progress,
@@ -27,7 +27,7 @@ from tasks.sink.model import (
 )
 from tasks.sink.rejects import sorted_rejects
 from tasks.sink.target import Target, open_target
-from tasks.workspace import Spool, Workspace
+from tasks.workspace import Place, Spool, Workspace
 
 
 def plan(
@@ -60,7 +60,8 @@ def _plan_rows(target: Target, workspace: Workspace, table: Table, tally: _Progr
             tally.add(count_rows(ours))
             return TablePlan(count_rows(ours), 0, 0, 0, 0)
         counts = TablePlan(0, 0, 0, 0, 0)
-        for difference in _spooled(merge(ours.batches(), chain([first], theirs)), changed, gone):
+        differences = _with_whole_rows(ours, chain([first], theirs))
+        for difference in _spooled(differences, changed, gone):
             counts = _add(counts, difference)
             tally.add(difference.batch.num_rows if difference.batch else 0)
     return counts
@@ -73,6 +74,21 @@ def _plan_rejects(target: Target, workspace: Workspace, table: Table) -> None:
     with closing(target.rejects(table)) as theirs:
         for _ in _spooled(merge(sorted_rejects(workspace, table), theirs), changed, gone):
             pass
+
+
+def _with_whole_rows(ours: Spool, theirs: Iterator[pa.RecordBatch]) -> Iterator[Difference]:
+    """The differences, found by keys and hashes alone; a batch is read whole only when some of its rows are to go."""
+    places: list[Place] = []
+
+    def keys_and_hashes() -> Iterator[pa.RecordBatch]:
+        for place in ours.places():
+            batch = place.read(STREAM)
+            places[:] = [place]  # of the batch that is compared next
+            yield batch
+
+    for difference in merge(keys_and_hashes(), theirs):
+        goes = difference.batch is not None and difference.inserts + difference.updates
+        yield replace(difference, batch=places[0].read()) if goes else difference
 
 
 def _spooled(differences: Iterator[Difference], changed: Spool, gone: Spool) -> Iterator[Difference]:
