@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psutil
 
 from scripts.local_stack.state import free_port, taken
@@ -25,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 DEFAULT_PORT = 4200
 START_SECONDS = 180.0  # a fresh database on a busy machine; usually about 20
 STOP_SECONDS = 20.0
+TRIES = 10
 Say = Callable[[str], None]
 # For every process of Prefect's: no telemetry, no promotion, and our lines of log on the run's page.
 EVERYWHERE = {
@@ -143,6 +146,20 @@ def answers(url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
+
+
+def api(prefect: Prefect, path: str, body: object | None = None) -> Any:
+    """What the server's API answers to a request, from JSON; a body makes it a POST.
+
+    SQLite under load makes the server answer 503 for a moment; then it is asked again.
+    """
+    url = f"{prefect.url}/api{path}"
+    for _ in range(TRIES):
+        answer = httpx.get(url, timeout=30) if body is None else httpx.post(url, json=body, timeout=30)
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            break
+        time.sleep(1)
+    return answer.raise_for_status().json()
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -15,13 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 from playwright.sync_api import Page, sync_playwright
 
 from data.demo import load
 from scripts.local_stack import down, up
 from scripts.local_stack.state import free_port
-from scripts.prefect_services import ROOT, Prefect, server, worker
+from scripts.prefect_services import ROOT, Prefect, api, server, worker
 from scripts.ui import POOL, bootstrap
 
 DOCS = ROOT / "docs"
@@ -63,12 +62,12 @@ def _product() -> Iterator[Prefect]:
 
 def _nightly(prefect: Prefect) -> str:
     """The id of a nightly that has completed: the second one, so that its page shows changes."""
-    deployment = httpx.get(f"{prefect.url}/api/deployments/name/nightly/nightly").raise_for_status().json()
+    deployment = api(prefect, "/deployments/name/nightly/nightly")
     run_id = ""
     for options in ({"as_of": "midnight"}, {"as_of": "now"}):
         print(f"· Running the nightly, as of {options['as_of']}", file=sys.stderr)
-        path = f"{prefect.url}/api/deployments/{deployment['id']}/create_flow_run"
-        run_id = httpx.post(path, json={"parameters": {"options": options}}).raise_for_status().json()["id"]
+        path = f"/deployments/{deployment['id']}/create_flow_run"
+        run_id = api(prefect, path, {"parameters": {"options": options}})["id"]
         while (state := _run(prefect, run_id)["state_type"]) not in ENDED:
             time.sleep(1)
         if state != "COMPLETED":
@@ -77,7 +76,7 @@ def _nightly(prefect: Prefect) -> str:
 
 
 def _run(prefect: Prefect, run_id: str) -> dict[str, Any]:
-    run: dict[str, Any] = httpx.get(f"{prefect.url}/api/flow_runs/{run_id}").raise_for_status().json()
+    run: dict[str, Any] = api(prefect, f"/flow_runs/{run_id}")
     return run
 
 
@@ -90,7 +89,7 @@ def _pictures(prefect: Prefect, run_id: str) -> None:
         _take(page, f"/runs/flow-run/{run_id}", "run.png", wait="Completed")
         for key, name in (("summary", "summary.png"), ("chart-growth", "charts.png")):
             filters = {"flow_runs": {"id": {"any_": [run_id]}}, "artifacts": {"key": {"any_": [key]}}}
-            found = httpx.post(f"{prefect.url}/api/artifacts/filter", json=filters).raise_for_status().json()
+            found = api(prefect, "/artifacts/filter", filters)
             _take(page, f"/artifacts/artifact/{found[0]['id']}", name, wait=key)
         browser.close()
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -20,7 +19,7 @@ from data.demo import load
 from scripts.bootstrap import POOL
 from scripts.local_stack import Stack
 from scripts.local_stack.state import free_port
-from scripts.prefect_services import Prefect, server, worker
+from scripts.prefect_services import Prefect, api, server, worker
 from scripts.ui import bootstrap
 from tests.conftest import temporary_stack
 
@@ -47,9 +46,7 @@ class Product:
 
     def api(self, path: str, body: object | None = None) -> Any:
         """One request to Prefect's API; a body makes it a POST."""
-        url = f"{self.prefect.url}/api{path}"
-        answer = httpx.get(url) if body is None else httpx.post(url, json=body, timeout=30)
-        return answer.raise_for_status().json()
+        return api(self.prefect, path, body)
 
     def deployment(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self.api(f"/deployments/name/{name}/{name}")

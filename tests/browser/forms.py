@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, Response, expect
 
 from tests.browser.conftest import Product
 
@@ -19,25 +19,23 @@ def open_form(page: Page, product: Product, name: str) -> None:
 def submit(page: Page) -> dict[str, Any]:
     """Send the form; returns the run that it started.
 
-    On a busy machine the page now and then does not hear a click that follows a choice at once: then it comes again.
+    On a busy machine the page now and then does not hear a click that follows a choice at once, or the server's SQLite
+    is locked for a moment and it answers 503: then the click comes again, as a person's would.
     """
-    sent: list[Request] = []
-    page.on("request", lambda request: sent.append(request) if request.url.endswith("/create_flow_run") else None)
+    answers: list[Response] = []
+    page.on("response", lambda answer: answers.append(answer) if answer.url.endswith("/create_flow_run") else None)
     for _ in range(TRIES):
+        answers.clear()
         page.get_by_role("button", name="Submit").click()
         for _ in range(PATIENCE // 200):
-            if sent:
-                return _run(sent[0])
+            if answers:
+                break
             page.wait_for_timeout(200)
-    raise AssertionError("the form was not sent")
-
-
-def _run(request: Request) -> dict[str, Any]:
-    answer = request.response()
-    assert answer is not None
-    assert answer.ok, answer.text()
-    run: dict[str, Any] = answer.json()
-    return run
+        if answers and answers[-1].status != 503:
+            assert answers[-1].ok, answers[-1].text()
+            run: dict[str, Any] = answers[-1].json()
+            return run
+    raise AssertionError(f"the form was not taken, {TRIES} times")
 
 
 def follow(page: Page, run: dict[str, Any]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import httpx
 import pytest
 
 from tests.browser.conftest import Product
@@ -17,9 +16,7 @@ def test_late_nights_become_one_for_the_latest_day(product: Product) -> None:
     product.finished("nightly", seconds=300)
     known = {run["id"] for run in product.runs("nightly")}
     days = {"start_time": (now - timedelta(days=3)).isoformat(), "end_time": now.isoformat(), "min_runs": 3}
-    httpx.post(
-        f"{product.prefect.url}/api/deployments/{product.deployment('nightly')['id']}/schedule", json=days
-    ).raise_for_status()
+    product.api(f"/deployments/{product.deployment('nightly')['id']}/schedule", days)
     late = [run["id"] for run in product.runs("nightly") if run["id"] not in known]
     assert len(late) >= 2
     ended = [product.ended(run_id) for run_id in late]
