@@ -10,8 +10,6 @@ import os
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -142,9 +140,8 @@ def _wait(process: subprocess.Popen[bytes], prefect: Prefect) -> None:
 def answers(url: str) -> bool:
     """Whether a Prefect server answers there."""
     try:
-        with urllib.request.urlopen(f"{url}/api/health", timeout=2) as answer:  # noqa: S310 - always http
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+        return httpx.get(f"{url}/api/health", timeout=2).status_code == httpx.codes.OK
+    except httpx.TransportError:
         return False
 
 

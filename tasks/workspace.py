@@ -59,7 +59,7 @@ class Spool:
         """Where each of the batches lies, in key order: to read them as often, and as much of them, as it takes."""
         for path in self.files():
             with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
-                yield from (Place(path, index) for index in range(reader.num_record_batches))
+                yield from (Place(path, index, self.schema) for index in range(reader.num_record_batches))
 
     def rows(self) -> int:
         return sum(batch.num_rows for batch in self.batches())
@@ -78,16 +78,13 @@ class Place:
 
     path: Path
     index: int
+    schema: pa.Schema
 
     def read(self, columns: Sequence[str] = ()) -> pa.RecordBatch:
         """The batch, or these columns of it: the others are not read from the disk."""
-        with pa.OSFile(str(self.path), "rb") as source:
-            options = pa.ipc.IpcReadOptions()
-            if columns:
-                with pa.ipc.open_file(source) as reader:
-                    options.included_fields = [reader.schema.get_field_index(name) for name in columns]
-            with pa.ipc.open_file(source, options=options) as reader:
-                return reader.get_batch(self.index)
+        options = pa.ipc.IpcReadOptions(included_fields=[self.schema.get_field_index(name) for name in columns])
+        with pa.OSFile(str(self.path), "rb") as source, pa.ipc.open_file(source, options=options) as reader:
+            return reader.get_batch(self.index)
 
 
 def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
