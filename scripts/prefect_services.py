@@ -26,7 +26,6 @@ DEFAULT_PORT = 4200
 START_SECONDS = 180.0  # a fresh database on a busy machine; usually about 20
 STOP_SECONDS = 20.0
 TRIES = 10
-Say = Callable[[str], None]
 # For every process of Prefect's: no telemetry, no promotion, and our lines of log on the run's page.
 EVERYWHERE = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
