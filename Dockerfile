@@ -11,6 +11,8 @@ RUN pip install --no-cache-dir --no-deps --require-hashes -r requirements.txt
 COPY --chown=etl flows flows
 COPY --chown=etl tasks tasks
 COPY --chown=etl scripts scripts
+COPY --chown=etl deploy deploy
+COPY --chown=etl local_stack local_stack
 COPY --chown=etl supabase supabase
 COPY --chown=etl prefect.yaml ./
 # A run's folder holds personal data while it is at work: give it a disk of its own, not the image's layers.

@@ -32,11 +32,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.plain_pandas import clean_and_aggregate
-from tasks import clean
-from tasks.aggregate import build_reports
-from tasks.clean import clean_posts, clean_users
+from tasks.cleaning import passes as clean
+from tasks.cleaning.passes import clean_posts, clean_users
+from tasks.cleaning.row_hash import row_hashes
 from tasks.contracts import POSTS, USERS
-from tasks.row_hash import row_hashes
+from tasks.reports.build import build_reports
 from tasks.workspace import Workspace, read_batches
 
 BEGAN = datetime(2026, 1, 31, 12, tzinfo=UTC)

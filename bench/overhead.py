@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 
 from data.demo import load
-from scripts.local_stack import down, up
-from scripts.local_stack.state import free_port
-from scripts.prefect_services import Prefect, server
+from deploy.prefect_services import Prefect, server
+from local_stack import down, up
+from local_stack.state import free_port
 
 POSTS_PER_USER = 10
 GOAL_SECONDS, GOAL_SHARE = 10.0, 0.10
@@ -69,10 +69,10 @@ def _measure(kind: str, prefect: Prefect) -> tuple[float, float]:
 
 def _child(kind: str) -> int:
     """One night, timed from inside: the imports are done."""
+    from flows.engine.outcome import RunRequest
+    from flows.engine.pipeline import run_pipeline
     from flows.forms import NightlyForm
     from flows.nightly import nightly
-    from flows.outcome import RunRequest
-    from flows.pipeline import run_pipeline
 
     if kind == "plain":
         _undress()
@@ -91,7 +91,7 @@ def _undress() -> None:
     """The stages as the plain functions that they are beneath."""
     from prefect import Task
 
-    from flows import stages
+    from flows.engine import stages
 
     for name, value in list(vars(stages).items()):
         if isinstance(value, Task):

@@ -26,13 +26,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from scripts.local_stack import Stack, down, up
+from local_stack import Stack, down, up
 from tasks.contracts import POSTS
-from tasks.manifest import FileEntry
-from tasks.parquet import to_file_shape, write_clean
-from tasks.publish import publish
+from tasks.files.manifest import FileEntry
+from tasks.files.parquet import to_file_shape, write_clean
+from tasks.platform.bucket import Bucket
+from tasks.publish.upload import publish
 from tasks.settings import Settings, load_settings
-from tasks.storage import Bucket
 from tasks.workspace import Workspace
 
 AS_OF = datetime(2026, 2, 1, tzinfo=UTC)

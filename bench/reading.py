@@ -34,7 +34,7 @@ import orjson
 import pyarrow as pa
 from pyarrow import csv
 
-from scripts.local_stack import Stack, down, find, up
+from local_stack import Stack, down, find, up
 from tasks.contracts import POSTS, Table
 from tasks.settings import Settings, Transport
 from tasks.source import open_source

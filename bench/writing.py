@@ -29,12 +29,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scripts.local_stack import Stack, down, up
+from local_stack import Stack, down, up
+from tasks.cleaning.row_hash import row_hashes
 from tasks.contracts import POSTS, REPORTS
-from tasks.database import open_database
-from tasks.ledger import Ledger
-from tasks.postgres import connect
-from tasks.row_hash import row_hashes
+from tasks.ledger.ledger import Ledger
+from tasks.platform.functions import open_database
+from tasks.platform.postgres import connect
 from tasks.settings import Settings, Transport
 from tasks.sink import load, plan
 from tasks.sink.job import json_batches

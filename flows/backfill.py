@@ -9,13 +9,13 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from flows.engine.outcome import RunRequest
+from flows.engine.pipeline import run_pipeline
+from flows.engine.run_page import table
 from flows.forms import BackfillForm
-from flows.outcome import RunRequest
-from flows.pipeline import run_pipeline
-from tasks.database import open_database
-from tasks.ledger import Ledger
-from tasks.manifest import HISTORICAL_NOTE
-from tasks.run_page import table
+from tasks.files.manifest import HISTORICAL_NOTE
+from tasks.ledger.ledger import Ledger
+from tasks.platform.functions import open_database
 from tasks.settings import Settings, load_settings
 
 LEDGER_ROWS = 100_000

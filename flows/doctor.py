@@ -5,10 +5,10 @@ from __future__ import annotations
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
+from flows.engine.run_page import table
 from flows.forms import DoctorForm
 from tasks.doctor import Finding, examine, line, sound
 from tasks.errors import ConfigurationError
-from tasks.run_page import table
 
 WORDS = {"ok": "ok", "warn": "**warning**", "fail": "**fails**"}
 

@@ -9,12 +9,12 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from flows.engine.run_page import size, table
 from flows.forms import ExportForm, report_named
-from tasks.export import encode, export_path, select
+from tasks.platform.bucket import Bucket
+from tasks.publish.export import encode, export_path, select
 from tasks.read import read_report
-from tasks.run_page import size, table
 from tasks.settings import Settings, load_settings
-from tasks.storage import Bucket
 
 
 @flow(name="export", flow_run_name="export {options.report} as {options.format}")

@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from tasks.contracts import REPORTS, Report
-from tasks.export import date_column
+from tasks.publish.export import date_column
 
 AS_OF_WORDS = ("midnight", "now", "resume")
 FIGURE_PATTERN = r"^[A-Za-z][A-Za-z0-9_.:/-]{0,99}$"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.engine.outcome import RunOutcome, RunRequest
+from flows.engine.pipeline import run_pipeline
+from flows.engine.report import show_failure, show_outcome
+from flows.engine.schedule import due_instant
 from flows.forms import NightlyForm
-from flows.outcome import RunOutcome, RunRequest
-from flows.pipeline import run_pipeline
-from flows.report import show_failure, show_outcome
-from flows.schedule import due_instant
 from tasks.errors import PipelineError
 
 

@@ -6,13 +6,13 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from flows.engine.run_page import failure, table
 from flows.forms import RestoreForm
-from tasks.database import open_database
 from tasks.errors import ConfigurationError, PipelineError
-from tasks.ledger import Ledger
-from tasks.restore import Restored
-from tasks.restore import restore as restore_run
-from tasks.run_page import failure, table
+from tasks.ledger.ledger import Ledger
+from tasks.platform.functions import open_database
+from tasks.publish.restore import Restored
+from tasks.publish.restore import restore as restore_run
 from tasks.settings import Settings, load_settings
 
 PREVIOUS = "previous"

@@ -10,11 +10,11 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from flows.engine.run_page import table
 from flows.forms import RetentionForm
-from tasks.database import open_database
-from tasks.ledger import Ledger
-from tasks.retention import Action, retain
-from tasks.run_page import table
+from tasks.ledger.ledger import Ledger
+from tasks.platform.functions import open_database
+from tasks.publish.retention import Action, retain
 from tasks.settings import Settings, load_settings
 
 LEDGER_ROWS = 1_000

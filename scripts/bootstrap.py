@@ -22,7 +22,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import ObjectNotFound
 from prefect.variables import Variable
 
-from scripts.automations import Places, planned, save
+from deploy.automations import Places, planned, save
 from tasks.settings import Settings
 
 POOL = "nightly-pool"

@@ -7,7 +7,7 @@ import sys
 
 from rich.console import Console
 
-from scripts import project
+from deploy import project
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 

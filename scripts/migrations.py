@@ -23,7 +23,7 @@ from adbc_driver_postgresql import dbapi
 from scripts.migration_sql import quoted, render_sources, render_tables, text
 from tasks.contracts import TABLES
 from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable, WriteError
-from tasks.postgres import primary_message
+from tasks.platform.postgres import primary_message
 from tasks.retry import masked
 from tasks.settings import Settings
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from pydantic import ValidationError
 from rich.console import Console
 
+from deploy import project
+from deploy.prefect_services import Prefect, ServiceError, starting
 from flows.forms import NightlyForm
-from scripts import project
-from scripts.local_stack.state import free_port
-from scripts.prefect_services import Prefect, ServiceError, starting
+from local_stack.state import free_port
 from scripts.ui import running
 from tasks.errors import PipelineError
 
@@ -52,8 +52,8 @@ def _run(options: argparse.Namespace) -> int:
         name = project.use()
         from prefect.logging.handlers import APILogHandler
 
+        from flows.engine.progress import DISPLAY
         from flows.nightly import nightly
-        from flows.progress import DISPLAY
         from scripts.summary import show
 
         ready()

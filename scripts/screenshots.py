@@ -18,9 +18,9 @@ from typing import Any
 from playwright.sync_api import Page, sync_playwright
 
 from data.demo import load
-from scripts.local_stack import down, up
-from scripts.local_stack.state import free_port
-from scripts.prefect_services import ROOT, Prefect, api, server, worker
+from deploy.prefect_services import ROOT, Prefect, api, server, worker
+from local_stack import down, up
+from local_stack.state import free_port
 from scripts.ui import POOL, bootstrap
 
 DOCS = ROOT / "docs"

@@ -7,8 +7,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from flows.outcome import RunOutcome
-from tasks.run_page import change, number, size
+from flows.engine.outcome import RunOutcome
+from flows.engine.run_page import change, number, size
 
 HEADLINE = (
     ("total_users", "users"),

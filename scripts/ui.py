@@ -17,9 +17,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from scripts import project
-from scripts.local_stack import StackError, down, status
-from scripts.prefect_services import ROOT, Prefect, ServiceError, answers, server, worker
+from deploy import project
+from deploy.prefect_services import ROOT, Prefect, ServiceError, answers, server, worker
+from local_stack import StackError, down, status
 
 HOME = Path("data/local/prefect")
 POOL = "nightly-pool"

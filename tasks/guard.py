@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.aggregate import read_report_spool, run_counts
-from tasks.clean import load_counts
+from tasks.cleaning.passes import load_counts
 from tasks.contracts import REPORTS, TABLES
 from tasks.errors import RunHeld
-from tasks.report_checks import check_contract, check_totals
+from tasks.reports.build import read_report_spool, run_counts
+from tasks.reports.checks import check_contract, check_totals
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scripts.local_stack import Stack, StackError, down, status, up
+from local_stack import Stack, StackError, down, status, up
 
 # Prefect reads these once, when it is imported.
 os.environ.update(

@@ -23,7 +23,7 @@ def test_every_make_command_of_the_readme_is_a_target() -> None:
 
 def test_every_module_that_the_makefile_and_the_readme_run_is_there() -> None:
     modules = set(re.findall(r"(?:\$\(PY\)|python) -m ([a-z_.]+)", MAKEFILE + README))
-    assert {"scripts.run", "scripts.local_stack", "scripts.bootstrap"} <= modules
+    assert {"scripts.run", "local_stack", "scripts.bootstrap"} <= modules
     for name in modules:
         assert importlib.util.find_spec(name), name
 

@@ -75,7 +75,7 @@ def _require_empty(connection: Connection) -> None:
             if cursor.fetchone() != (False,):
                 raise ConfigurationError(
                     f"public.{table} holds rows, and the demo data only goes into empty tables; nothing was written.",
-                    remedy="Use a new database, or `python -m scripts.local_stack reset`.",
+                    remedy="Use a new database, or `python -m local_stack reset`.",
                 )
 
 
@@ -95,7 +95,7 @@ def _named(error: adbc_driver_manager.Error) -> Exception:
     if error.sqlstate in ("42P01", "42703"):
         return ConfigurationError(
             "The tables public.users and public.posts, or columns of theirs, are missing; nothing was written.",
-            remedy="The embedded stack makes them: `python -m scripts.local_stack up`.",
+            remedy="The embedded stack makes them: `python -m local_stack up`.",
         )
     if not error.sqlstate or error.sqlstate.startswith(("08", "57")):
         return ServiceUnavailable("The database did not answer; nothing was written.")

@@ -66,4 +66,4 @@ def advice(error: PipelineError) -> str:
             "The project does not answer: check SUPABASE_URL, the network, and whether the project is paused; "
             "status.supabase.com tells of outages. On the local stack: `make up`."
         )
-    return "The project refused the request: run `make migrate`, and compare tasks/contracts.py with the tables."
+    return "The project refused the request: run `make migrate`, and compare tasks/contracts/ with the tables."

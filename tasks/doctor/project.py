@@ -11,10 +11,10 @@ from typing import Any
 
 import httpx
 
-from tasks.client import make_http
 from tasks.contracts import TABLES, USERS
 from tasks.doctor.findings import ONCE, Finding, advice, fail, ok, warn
 from tasks.errors import RequestRefused
+from tasks.platform.http import make_http
 from tasks.settings import Settings
 
 MIGRATE = "Run `make migrate` (it needs SUPABASE_DB_URL)."

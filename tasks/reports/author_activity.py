@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from tasks.cleaning.partials import DAY
 from tasks.contracts import AUTHOR_ACTIVITY
-from tasks.partials import DAY
 from tasks.reports.facts import Floats, Ints, ReportFacts, as_report
 from tasks.reports.quantiles import quantiles_by_group
 

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from tasks.cleaning.partials import DAY, Columns
+from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import Report
-from tasks.partials import DAY, Columns
-from tasks.user_index import UserIndex
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 class ReportFacts:
     """Input of every report.
 
-    as_of: µs since the epoch, exclusive. author_days, histogram: see tasks/partials.py; in scope already.
+    as_of: µs since the epoch, exclusive. author_days, histogram: see tasks/cleaning/partials.py; in scope already.
     counts: per table what cleaning counted (read, kept, rejected, rules), for posts also the windows.
     """
 

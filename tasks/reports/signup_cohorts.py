@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from tasks.cleaning.partials import DAY
 from tasks.contracts import SIGNUP_COHORTS
-from tasks.partials import DAY
 from tasks.reports.facts import Ints, ReportFacts, as_report, first_day_of, month_of
 
 

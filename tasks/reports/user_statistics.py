@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.cleaning.partials import DAY, WINDOWS
 from tasks.contracts import USER_STATISTICS
-from tasks.partials import DAY, WINDOWS
 from tasks.reports.facts import ReportFacts, as_report, share
 from tasks.reports.quantiles import quantile
 

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.contracts import REPORTS, TABLES, Report, Table
-from tasks.database import Database, Json, too_many_refused
-from tasks.ledger import Run
+from tasks.ledger.ledger import Run
+from tasks.platform.functions import Database, Json, too_many_refused
 from tasks.settings import Settings
 from tasks.sink.model import LoadCounts, Progress, TablePlan, changes, cleaned, reject_changes, reject_deletes
 from tasks.sink.rows import as_array, cut, to_json

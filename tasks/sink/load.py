@@ -8,10 +8,10 @@ from typing import Any
 
 from adbc_driver_postgresql import dbapi
 
-from tasks.database import Database, Transaction, open_database
 from tasks.errors import ServiceUnavailable
-from tasks.ledger import Ledger, Run
-from tasks.postgres import connect, refusals
+from tasks.ledger.ledger import Ledger, Run
+from tasks.platform.functions import Database, Transaction, open_database
+from tasks.platform.postgres import connect, refusals
 from tasks.retry import Retry
 from tasks.settings import Settings
 from tasks.sink.job import Job, commit

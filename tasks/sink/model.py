@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from tasks.cleaning_stage import REJECT_SCHEMA
+from tasks.cleaning.batches import REJECT_SCHEMA
 from tasks.contracts import Table
 from tasks.workspace import Spool, Workspace
 

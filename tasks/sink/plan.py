@@ -10,7 +10,7 @@ from itertools import chain
 import pyarrow as pa
 
 from tasks.contracts import TABLES, Table
-from tasks.ledger import Run
+from tasks.ledger.ledger import Run
 from tasks.settings import Settings
 from tasks.sink.merge import STREAM, Difference, merge
 from tasks.sink.model import (

@@ -9,8 +9,8 @@ import pyarrow as pa
 from adbc_driver_postgresql import dbapi
 
 from tasks.contracts import Table
-from tasks.database import Transaction
-from tasks.postgres import refusals
+from tasks.platform.functions import Transaction
+from tasks.platform.postgres import refusals
 from tasks.sink.job import Job, Written, write_rejects
 from tasks.sink.model import deletes
 

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from tasks.cleaning_stage import REJECT_SCHEMA
+from tasks.cleaning.batches import REJECT_SCHEMA
 from tasks.contracts import Table
 from tasks.workspace import Workspace
 

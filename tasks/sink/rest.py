@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.contracts import Table
-from tasks.database import Database, RestDatabase
 from tasks.errors import RequestRefused, ServiceUnavailable
+from tasks.platform.functions import Database, RestDatabase
 from tasks.settings import Settings
 from tasks.sink.job import Job, Written, json_batches, write_rejects
 from tasks.sink.model import deletes

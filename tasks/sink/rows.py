@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.database import Json
+from tasks.platform.functions import Json
 
 _LOCAL = threading.local()
 

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from adbc_driver_postgresql import dbapi
 
 from tasks.contracts import ARROW_TYPES, Table
-from tasks.database import Database, Transaction, open_database
-from tasks.postgres import connect, refusals
+from tasks.platform.functions import Database, Transaction, open_database
+from tasks.platform.postgres import connect, refusals
 from tasks.settings import Settings
 from tasks.source.binary import uuid_texts
 

@@ -10,9 +10,9 @@ import httpx
 import orjson
 from supabase import Client
 
-from tasks.client import TRAFFIC, make_client
 from tasks.contracts import Table
 from tasks.errors import PipelineError, ServiceUnavailable
+from tasks.platform.http import TRAFFIC, make_client
 from tasks.retry import Retry
 from tasks.settings import Settings
 from tasks.source.convert import quoted

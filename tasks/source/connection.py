@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 from adbc_driver_manager.dbapi import Connection
 
-from tasks import postgres
-from tasks.postgres import refusals
+from tasks.platform import postgres
+from tasks.platform.postgres import refusals
 from tasks.settings import Settings
 
 # The snapshot's holder idles while others read. Ranges are sorted in memory, and are what runs in parallel already;

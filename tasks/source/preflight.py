@@ -69,7 +69,7 @@ def _judge_table(table: Table, found: dict[str, Any], role: str) -> TableInfo:
     if not found["exists"]:
         raise ConfigurationError(
             f"There is no table {where}. Nothing was read.",
-            remedy="Name the source of the table in tasks/contracts.py.",
+            remedy="Name the source of the table in tasks/contracts/.",
         )
     types = {name: kind.rpartition(".")[2] for name, kind in (found.get("columns") or {}).items()}
     for column in table.source_columns:
@@ -84,12 +84,12 @@ def _judge_column(column: Column, types: dict[str, str], where: str) -> None:
     if kind is None and not column.optional:
         raise ConfigurationError(
             f"{where} has no column {column.source_name}. Nothing was read.",
-            remedy="Name the column's source in tasks/contracts.py, or mark it optional there.",
+            remedy="Name the column's source in tasks/contracts/, or mark it optional there.",
         )
     if kind is not None and kind not in ACCEPTED[column.kind]:
         raise ConfigurationError(
             f"{where}.{column.source_name} is of type {kind}, and the contract says {column.kind}. Nothing was read.",
-            remedy="Give the column its kind in tasks/contracts.py.",
+            remedy="Give the column its kind in tasks/contracts/.",
         )
 
 
@@ -115,5 +115,5 @@ def _judge_key(state: dict[str, Any], key: Column, where: str) -> None:
     if problems:
         raise PreflightError(
             f"{where}.{key.source_name} is not {' and '.join(problems)}, so it cannot be the key. Nothing was read.",
-            remedy="Name a primary key, or a unique column that is not null, as first column in tasks/contracts.py.",
+            remedy="Name a primary key, or a unique column that is not null, as first column in tasks/contracts/.",
         )

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks.errors import PipelineError
-from tasks.postgres import Connection, execute, refusals
+from tasks.platform.postgres import Connection, execute, refusals
 from tasks.settings import Settings
 from tasks.source.connection import connect, scalar
 

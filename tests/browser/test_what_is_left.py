@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.platform.bucket import Bucket
 from tasks.settings import Settings
-from tasks.storage import Bucket
 from tests.browser.conftest import Product
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]

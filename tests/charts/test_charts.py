@@ -19,7 +19,7 @@ from tasks.charts.maps import posting_hours, retention
 from tasks.charts.quality import data_quality
 from tasks.charts.style import drawing, percent, plural, save, short
 from tasks.contracts import DAILY_ACTIVITY, POST_STATISTICS, SIGNUP_COHORTS, Report
-from tasks.manifest import FileEntry
+from tasks.files.manifest import FileEntry
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 from tests.publish.builders import AS_OF, empty_reports, make_workspace, reports

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from data.demo import DemoCounts, __main__, load
-from scripts.local_stack import Stack
+from local_stack import Stack
 from tasks.errors import ConfigurationError, ServiceUnavailable
 
 UNTIL = datetime(2026, 2, 1, tzinfo=UTC)

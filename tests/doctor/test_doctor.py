@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from local_stack import Stack
 from scripts import doctor as command
-from scripts.local_stack import Stack
 from tasks.doctor import Finding, examine, line, sound
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.progress import Meter
-from flows.stage import stage
+from flows.engine.progress import Meter
+from flows.engine.stage import stage
 from tasks.errors import ConfigurationError, ReadError, TerminalError
-from tasks.postgres import refusals
+from tasks.platform.postgres import refusals
 
 
 @dataclass

@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from tasks.aggregate import headline, report_spool, run_counts
 from tasks.contracts import AUTHOR_ACTIVITY, DAILY_ACTIVITY, POST_STATISTICS, REPORTS, SIGNUP_COHORTS, Report
 from tasks.errors import ConfigurationError, RunHeld
 from tasks.guard import check_run, find_drift
-from tasks.report_checks import check_contract
+from tasks.reports.build import headline, report_spool, run_counts
+from tasks.reports.checks import check_contract
 from tasks.settings import Settings
 from tasks.workspace import Workspace
-from tests.clean.spools import all_reports, make_run, post, user
+from tests.cleaning.spools import all_reports, make_run, post, user
 
 SETTINGS = Settings(_env_file=None, drift_floor_rows=10)
 QUIET = {table: {"deletes": 0, "target_rows": 1_000} for table in ("users", "posts")}

@@ -17,10 +17,10 @@ from typing import Any
 import psutil
 import pytest
 
-from scripts.local_stack import Stack
-from tasks.database import Database, open_database
+from local_stack import Stack
 from tasks.errors import ConfigurationError, LeaseHeld, LeaseLost, WriteError
-from tasks.ledger import Heartbeat, Ledger, Run
+from tasks.ledger.ledger import Heartbeat, Ledger, Run
+from tasks.platform.functions import Database, open_database
 from tasks.settings import Settings, Transport
 from tasks.sink import plan
 from tasks.workspace import Workspace
@@ -255,10 +255,10 @@ def _check_for(heartbeat: Heartbeat, *, seconds: float) -> None:
 PAUSED = """
 import os, signal, sys
 from pathlib import Path
-from scripts.local_stack import find
-from tasks.database import open_database
+from local_stack import find
+from tasks.platform.functions import open_database
 from tasks.errors import LeaseLost
-from tasks.ledger import Ledger
+from tasks.ledger.ledger import Ledger
 from tasks.sink import plan
 from tasks.workspace import Workspace
 from tests.sink.kit import Night, fill, post, settings_for, start, write

@@ -9,17 +9,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from scripts.local_stack import Stack
+from local_stack import Stack
 from tasks.contracts import REPORTS
-from tasks.database import open_database
 from tasks.errors import ConfigurationError, PublishError
-from tasks.ledger import Ledger, Run
-from tasks.manifest import FileEntry, entry_of
-from tasks.publish import move_pointer, publish
-from tasks.restore import restore
+from tasks.files.manifest import FileEntry, entry_of
+from tasks.ledger.ledger import Ledger, Run
+from tasks.platform.bucket import Bucket
+from tasks.platform.functions import open_database
+from tasks.publish.restore import restore
+from tasks.publish.upload import move_pointer, publish
 from tasks.settings import Settings, Transport
 from tasks.sink import load, plan
-from tasks.storage import Bucket
 from tasks.workspace import Workspace
 from tests.sink.kit import (
     AS_OF,

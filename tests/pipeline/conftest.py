@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from data.demo import DemoCounts, load
-from flows.outcome import RunOutcome, RunRequest
-from flows.pipeline import run_pipeline
-from scripts.local_stack import Stack
+from flows.engine.outcome import RunOutcome, RunRequest
+from flows.engine.pipeline import run_pipeline
+from local_stack import Stack
 from tasks.settings import Transport
 from tests.pipeline.kit import AS_OF, UNTIL, Project
 

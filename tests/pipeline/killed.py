@@ -19,7 +19,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-_PRELOADED = ["flows.pipeline", "tasks.source.postgres", "matplotlib.backends.backend_agg", "tests.pipeline.killed"]
+_PRELOADED = [
+    "flows.engine.pipeline",
+    "tasks.source.postgres",
+    "matplotlib.backends.backend_agg",
+    "tests.pipeline.killed",
+]
 
 
 class _KillAt(logging.Handler):
@@ -35,8 +40,8 @@ class _KillAt(logging.Handler):
 
 
 def _main(env: dict[str, str], as_of: str, kill_after: str | None) -> None:
-    from flows.outcome import RunRequest
-    from flows.pipeline import run_pipeline
+    from flows.engine.outcome import RunRequest
+    from flows.engine.pipeline import run_pipeline
     from tasks.errors import PipelineError
 
     for name in [name for name in os.environ if name.startswith(("ETL_", "SUPABASE_"))]:
@@ -44,7 +49,7 @@ def _main(env: dict[str, str], as_of: str, kill_after: str | None) -> None:
     os.environ.update(env)
     os.chdir(env["ETL_DATA_DIR"])
     if kill_after:
-        logger = logging.getLogger("flows.run")
+        logger = logging.getLogger("flows.engine.run")
         logger.setLevel(logging.INFO)
         logger.addHandler(_KillAt(kill_after))
     try:

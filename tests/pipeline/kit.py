@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from scripts.local_stack import Stack
+from local_stack import Stack
 from tasks.contracts import TABLES
+from tasks.platform.bucket import Bucket
 from tasks.settings import Settings, Transport
-from tasks.storage import Bucket
 
 AS_OF = "2026-01-31T00:00:00+00:00"
 UNTIL = "2026-01-31T00:00:00+00:00"

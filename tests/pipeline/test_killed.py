@@ -132,7 +132,7 @@ def test_a_run_whose_services_restart_under_it_still_ends_well(
         project.stack.kill_database()
         if transport == "rest":
             project.stack.kill_api()
-        from scripts.local_stack import up
+        from local_stack import up
 
         up(project.stack.home, empty=True)
         process.join(120)

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from data.demo import DemoCounts
-from flows.outcome import RunRequest
-from flows.pipeline import run_pipeline
-from scripts.local_stack.state import free_port, taken
+from flows.engine.outcome import RunRequest
+from flows.engine.pipeline import run_pipeline
+from local_stack.state import free_port, taken
 from tests.pipeline.kit import AS_OF, Project
 
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")

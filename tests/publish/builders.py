@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from scripts.local_stack import Stack
+from local_stack import Stack
 from tasks.contracts import (
     AUTHOR_ACTIVITY,
     DAILY_ACTIVITY,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.local_stack import Stack
-from tasks.manifest import FileEntry
-from tasks.parquet import write_files
+from local_stack import Stack
+from tasks.files.manifest import FileEntry
+from tasks.files.parquet import write_files
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 from tests.publish.builders import AS_OF, make_workspace, settings_of

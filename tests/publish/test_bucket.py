@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from scripts.local_stack import Stack
+from local_stack import Stack
 from tasks.errors import PublishError, ServiceUnavailable
+from tasks.platform.bucket import Bucket, each
 from tasks.settings import Settings
-from tasks.storage import Bucket, each
 
 BODY = b"PAR1 some bytes"
 MD5 = hashlib.md5(BODY).hexdigest()

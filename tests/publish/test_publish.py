@@ -15,12 +15,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from scripts.local_stack import Stack, up
+from local_stack import Stack, up
 from tasks.errors import PublishError, ServiceUnavailable
-from tasks.manifest import FileEntry, Manifest, run_path
-from tasks.publish import move_pointer, publish, repair_pointer, signed_links
+from tasks.files.manifest import FileEntry, Manifest, run_path
+from tasks.platform.bucket import Bucket
+from tasks.publish.upload import move_pointer, publish, repair_pointer, signed_links
 from tasks.settings import Settings
-from tasks.storage import Bucket
 from tasks.workspace import Workspace
 from tests.publish.builders import AS_OF, BEGAN, FakeRun, settings_of
 
@@ -163,8 +163,8 @@ def test_a_run_without_instants_cannot_be_published(settings: Settings, workspac
 KILLED = """
 import sys
 from pathlib import Path
-from tasks.parquet import write_files
-from tasks.publish import publish
+from tasks.files.parquet import write_files
+from tasks.publish.upload import publish
 from tasks.settings import Settings
 from tests.publish.builders import AS_OF, FakeRun, make_workspace
 settings = Settings(part_rows=20, row_group_rows=10, writers=2)

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.local_stack import Stack
-from tasks.manifest import Manifest
-from tasks.parquet import write_files
-from tasks.publish import move_pointer, publish
+from local_stack import Stack
+from tasks.files.manifest import Manifest
+from tasks.files.parquet import write_files
+from tasks.publish.upload import move_pointer, publish
 from tasks.settings import Settings
 from tests.publish.builders import AS_OF, BEGAN, FakeRun, make_workspace, settings_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tasks.contracts import REPORTS, TABLES
-from tasks.dictionary import PATH, render
+from tasks.contracts.dictionary import PATH, render
 
 
 def test_the_file_is_what_the_contracts_make_of_it() -> None:

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from scripts.local_stack import Stack
+from local_stack import Stack
 from tests.read.conftest import Bucketful
 
 read: Any = nbformat.read  # it has no types

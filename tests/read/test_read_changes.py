@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import ReadError
-from tasks.manifest import thinned_bytes
-from tasks.parquet import write_files
-from tasks.publish import publish
+from tasks.files.manifest import thinned_bytes
+from tasks.files.parquet import write_files
+from tasks.platform.bucket import Bucket
+from tasks.publish.upload import publish
 from tasks.read import list_runs, read_report, read_table
-from tasks.storage import Bucket
 from tests.publish.builders import AS_OF, BEGAN, make_workspace
 from tests.read.conftest import Bucketful, later_of
 

@@ -14,7 +14,7 @@ import pytest
 
 from tasks.contracts import REPORTS, TABLES
 from tasks.errors import ConfigurationError, ReadError
-from tasks.parquet import file_schema, report_schema
+from tasks.files.parquet import file_schema, report_schema
 from tasks.read import list_runs, read_report, read_table
 from tasks.settings import Settings
 from tests.read.conftest import EARLIER, Bucketful, SignIn

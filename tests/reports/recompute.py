@@ -12,10 +12,10 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from tasks.clean import to_micros
+from tasks.cleaning.passes import to_micros
 from tasks.contracts import POSTS, TABLES, USERS, Table
 from tasks.workspace import Workspace
-from tests.clean.spools import Row, all_reports
+from tests.cleaning.spools import Row, all_reports
 
 _SQL = Path(__file__).with_name("definitions.sql").read_text()
 

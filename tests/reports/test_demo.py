@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from data.demo import expected_counts, make_tables
 from data.demo.times import INFINITY, YEAR_1970, YEAR_10000
-from tests.clean.spools import Row, all_reports, make_run
+from tests.cleaning.spools import Row, all_reports, make_run
 from tests.reports.recompute import assert_same_everywhere, recomputed
 
 UNTIL = datetime(2026, 3, 1, tzinfo=UTC)

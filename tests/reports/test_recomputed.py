@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.aggregate import report_spool
 from tasks.contracts import POSTS, REPORTS
-from tests.clean.spools import AS_OF, BEGAN, Row, all_reports, at, cleaned, make_run, post, uid, user
+from tasks.reports.build import report_spool
+from tests.cleaning.spools import AS_OF, BEGAN, Row, all_reports, at, cleaned, make_run, post, uid, user
 from tests.reports.recompute import assert_same_everywhere, recomputed
 
 DAY = timedelta(days=1)

@@ -12,12 +12,12 @@ from uuid import UUID
 
 import pyarrow as pa
 
-from scripts.local_stack import Stack
-from tasks.cleaning_stage import REJECT_SCHEMA
+from local_stack import Stack
+from tasks.cleaning.batches import REJECT_SCHEMA
+from tasks.cleaning.row_hash import row_hashes
 from tasks.contracts import DAILY_ACTIVITY, POSTS, TABLES, USER_STATISTICS, USERS, Report, Table
-from tasks.database import open_database
-from tasks.ledger import Ledger, Run
-from tasks.row_hash import row_hashes
+from tasks.ledger.ledger import Ledger, Run
+from tasks.platform.functions import open_database
 from tasks.settings import Settings, Transport
 from tasks.sink import LoadCounts, TablePlan, load, plan
 from tasks.sink.model import Progress, silent

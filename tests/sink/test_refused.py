@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.local_stack import Stack
+from local_stack import Stack
 from tasks.contracts import POSTS
 from tasks.errors import WriteError
 from tasks.settings import Transport

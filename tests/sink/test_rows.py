@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.local_stack import Stack
+from local_stack import Stack
 from tasks.contracts import POSTS, USER_STATISTICS
 from tasks.settings import Transport
 from tasks.sink.rows import as_array, cut, from_json, to_json

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scripts.local_stack import Stack
+from local_stack import Stack
 from tasks.settings import Transport
 from tasks.sink import LoadCounts, TablePlan
 from tests.sink.kit import (

@@ -10,12 +10,12 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from scripts.local_stack import Stack
+from local_stack import Stack
+from local_stack.tests.conftest import reload_schema
 from tasks.contracts import POSTS, Column, Kind, Table
 from tasks.settings import Settings, Transport
 from tasks.source import TableRead, open_source
 from tasks.workspace import Spool
-from tests.stack.conftest import reload_schema
 
 COLUMNS = "user_id uuid, title text, content text, created_at timestamptz, updated_at timestamptz"
 FILL = """

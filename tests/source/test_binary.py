@@ -9,7 +9,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.local_stack import Stack
+from local_stack import Stack
 from tasks.contracts import Column
 from tasks.source.binary import uuid_texts
 from tests.source.kit import posts_at, read, settings_for, source_table

@@ -11,7 +11,7 @@ import psycopg
 import pyarrow.compute as pc
 import pytest
 
-from scripts.local_stack import Stack
+from local_stack import Stack
 from tasks.contracts import Kind
 from tasks.settings import Transport
 from tests.source.kit import posts_at, read, settings_for, source_table

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from scripts.local_stack import Stack
+from local_stack import Stack
 from tasks.errors import PipelineError, ServiceUnavailable
 from tests.source.fault_proxy import ANSWERS, FAULTS, fault_proxy
 from tests.source.kit import posts_at, read, settings_for, source_table

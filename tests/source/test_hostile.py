@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pytest
 
-from scripts.local_stack import Stack
+from local_stack import Stack
 from tests.source.kit import posts_at, read, settings_for, source_table
 
 WHEN = "2026-01-31 12:00:00.123456+00"

@@ -10,13 +10,13 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from scripts.local_stack import Stack
+from local_stack import Stack
+from local_stack.tests.conftest import Token, reload_schema, token
 from tasks.contracts import Table
 from tasks.errors import AccessError, ConfigurationError, PreflightError
 from tasks.settings import Settings, Transport
 from tasks.source import Preflight, open_source
 from tests.source.kit import COLUMNS, posts_at, settings_for, source_table
-from tests.stack.conftest import Token, reload_schema, token
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["rest", "postgres"])
 __all__ = ["token"]

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from scripts.local_stack import Stack
+from local_stack import Stack
 from tasks.contracts import POSTS, Column, Kind
 from tasks.settings import Transport
 from tasks.source import open_source

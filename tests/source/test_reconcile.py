@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scripts.local_stack import Stack
+from local_stack import Stack
 from tasks.contracts import POSTS, USERS, Table
 from tasks.source import Reconciled, open_source
 from tasks.source.mend import Bounds, mend

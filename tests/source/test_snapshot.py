@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from scripts.local_stack import Stack
+from local_stack import Stack
 from tasks.errors import AccessError, ServiceUnavailable
 from tasks.source import open_source
 from tasks.source.connection import connect, scalar

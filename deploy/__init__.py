@@ -1,0 +1,1 @@
+"""What a Prefect server is set up with, and the processes of `make ui`."""

@@ -1,0 +1,176 @@
+"""A Prefect server and a worker as children of this process, on 127.0.0.1, with all of their state in one folder.
+
+Each runs in a session of its own, so that Ctrl-C reaches this process only, which then ends them in order. When this
+process is killed they end by themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from local_stack.state import free_port, taken
+
+ROOT = Path(__file__).parents[1]
+DEFAULT_PORT = 4200
+START_SECONDS = 180.0  # a fresh database on a busy machine; usually about 20
+STOP_SECONDS = 20.0
+TRIES = 10
+# For every process of Prefect's: no telemetry, no promotion, and our lines of log on the run's page.
+EVERYWHERE = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # threads of ours log too
+    "DO_NOT_TRACK": "1",
+}
+
+
+class ServiceError(Exception):
+    """A service that did not start or ended by itself; the message names its log."""
+
+
+@dataclass
+class Prefect:
+    """Where the server of a folder is reached, and the environment of everything that belongs to it."""
+
+    home: Path
+    port: int
+    env: dict[str, str] = field(repr=False)
+
+    @classmethod
+    def at(cls, home: Path, *, port: int | None = None, extra: Mapping[str, str] | None = None) -> Prefect:
+        """The server of the folder `home`. Port: the one given, else 4200, else a free one."""
+        home = home.resolve()
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        chosen = port or (DEFAULT_PORT if not taken(DEFAULT_PORT) else free_port())
+        return cls(home, chosen, {**os.environ, **environment(home, chosen), **(extra or {})})
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+def environment(home: Path, port: int) -> dict[str, str]:
+    """Prefect's settings: state under `home`, reachable from this machine only, telemetry and promotion off."""
+    return {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_API_HOST": "127.0.0.1",
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
+        "PREFECT_LOCAL_STORAGE_PATH": str(home / "storage"),
+        "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "300",
+        **EVERYWHERE,
+        "ETL_PROJECT_DIR": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@contextmanager
+def server(prefect: Prefect) -> Iterator[None]:
+    """The server, answering when the body begins, gone after it. ServiceError when it does not come up."""
+    with starting(prefect) as ready:
+        ready()
+        yield
+
+
+@contextmanager
+def starting(prefect: Prefect, *flags: str) -> Iterator[Callable[[], None]]:
+    """The server while it still starts, which takes several seconds; what is yielded waits until it answers."""
+    port = str(prefect.port)
+    command = ["server", "start", "--host", "127.0.0.1", "--port", port, "--analytics-off", *flags]
+    with _child("server", command, prefect) as process:
+        yield lambda: _wait(process, prefect)
+
+
+@contextmanager
+def worker(prefect: Prefect, pool: str, *, limit: int = 4) -> Iterator[subprocess.Popen[bytes]]:
+    """A process worker of the pool: runs what is due. At its end the flows that it runs are ended too."""
+    command = ["worker", "start", "--pool", pool, "--name", "local", "--limit", str(limit)]
+    with _child("worker", command, prefect) as process:
+        yield process
+
+
+@contextmanager
+def _child(name: str, arguments: list[str], prefect: Prefect) -> Iterator[subprocess.Popen[bytes]]:
+    log = _log(prefect, name)
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deploy.tether", *arguments],
+            cwd=ROOT,
+            env=prefect.env,
+            stdin=subprocess.PIPE,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        end(process)
+        if process.stdin:
+            process.stdin.close()
+
+
+def _log(prefect: Prefect, name: str) -> Path:
+    return prefect.home / f"{name}.log"
+
+
+def _wait(process: subprocess.Popen[bytes], prefect: Prefect) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        if answers(prefect.url):
+            return
+        time.sleep(0.2)
+    raise ServiceError(f"Prefect's server did not start; {_log(prefect, 'server')} says why.")
+
+
+def answers(url: str) -> bool:
+    """Whether a Prefect server answers there."""
+    try:
+        return httpx.get(f"{url}/api/health", timeout=2).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def api(prefect: Prefect, path: str, body: object | None = None) -> Any:
+    """What the server's API answers to a request, from JSON; a body makes it a POST.
+
+    SQLite under load makes the server answer 503 for a moment; then it is asked again.
+    """
+    url = f"{prefect.url}/api{path}"
+    for _ in range(TRIES):
+        answer = httpx.get(url, timeout=30) if body is None else httpx.post(url, json=body, timeout=30)
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            break
+        time.sleep(1)
+    return answer.raise_for_status().json()
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM, patience, then SIGKILL to whatever of its family is left."""
+    try:
+        family = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    _, alive = psutil.wait_procs(family, timeout=3)
+    for relative in alive:
+        relative.kill()
+    psutil.wait_procs(alive, timeout=5)

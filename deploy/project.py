@@ -1,0 +1,60 @@
+"""Which project the commands work on: the one that is set, or else the local stack, started if need be."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from deploy.prefect_services import EVERYWHERE
+from local_stack import Stack, find, up
+from tasks.settings import LOCAL_PROJECT
+
+LOCAL_HOME = Path("data/local/stack")
+PREFECT = {
+    "PREFECT_HOME": str(Path("data/local/prefect").resolve()),
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    **EVERYWHERE,
+}
+
+
+def is_set() -> bool:
+    """Whether the environment or .env names a project; the environment wins, also with an empty value."""
+    if "SUPABASE_URL" in os.environ:
+        return bool(os.environ["SUPABASE_URL"])
+    return bool(dotenv_values(".env").get("SUPABASE_URL"))
+
+
+def set_up_prefect() -> None:
+    """Point Prefect at its own folder here, unless the environment says where."""
+    for name, value in PREFECT.items():
+        os.environ.setdefault(name, value)
+
+
+def use(*, start: bool = True) -> str:
+    """Point this process at the project, and Prefect at its own folder here. Returns what the project is called.
+
+    Without a project the local stack is used: found, and started when `start`. Raises StackError when that fails.
+    """
+    set_up_prefect()
+    if is_set():
+        return os.environ.get("SUPABASE_URL") or str(dotenv_values(".env")["SUPABASE_URL"])
+    stack = up(LOCAL_HOME, say=tell) if start else find(LOCAL_HOME)
+    if stack is not None:
+        os.environ.update(stack.env())
+        _leave_for_readers(stack)
+    return "the local stack"
+
+
+def _leave_for_readers(stack: Stack) -> None:
+    """Address and keys for `tasks.read` in another process, as the printed two lines use it; the owner's only."""
+    text = "".join(f"{name}={value}\n" for name, value in stack.env().items() if name != "SUPABASE_DB_URL")
+    with open(LOCAL_PROJECT, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        file.write(text)
+
+
+def tell(text: str) -> None:
+    """One line of progress, on stderr."""
+    print(f"· {text}", file=sys.stderr, flush=True)

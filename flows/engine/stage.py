@@ -1,0 +1,102 @@
+"""A stage of a run as a Prefect task: timed, with progress, its lease checked, its errors told without a traceback."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+
+from flows.engine.progress import DISPLAY, Meter
+from tasks.errors import ConfigurationError, PipelineError, TerminalError
+from tasks.workspace import disk_is_full
+
+P = ParamSpec("P")
+R = TypeVar("R")
+logger = logging.getLogger(__name__)
+
+
+class StageRun(Protocol):
+    """What a stage needs of a run, apart from its own business."""
+
+    @property
+    def folder(self) -> Path: ...
+    def enter(self, title: str) -> None: ...
+    def leave(self, title: str, seconds: float) -> None: ...
+
+
+def stage(title: str) -> Callable[[Callable[Concatenate[Any, Meter, P], R]], Callable[Concatenate[Any, P], R]]:
+    """Make a function `(run, progress, *earlier results)` a task `(run, *earlier results)` named `title`.
+
+    Inside a flow it is a task; outside of one, a plain function that needs no Prefect server.
+    """
+
+    def decorate(function: Callable[Concatenate[Any, Meter, P], R]) -> Callable[Concatenate[Any, P], R]:
+        @functools.wraps(function)
+        def run_stage(run: StageRun, *args: P.args, **kwargs: P.kwargs) -> R:
+            run.enter(title)
+            began = time.monotonic()
+            try:
+                with DISPLAY.stage(title) as progress:
+                    return function(run, progress, *args, **kwargs)
+            except PipelineError:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, its text may hold data: see `unexpected`
+                raise _full(title) if disk_is_full(error) else unexpected(title, error, run.folder) from None
+            finally:
+                run.leave(title, time.monotonic() - began)
+
+        vars(run_stage).pop("__wrapped__")  # Prefect reads the signature: `progress` is no parameter
+        as_task = cast(
+            Callable[Concatenate[Any, P], R], task(name=title, cache_policy=NO_CACHE, persist_result=False)(run_stage)
+        )
+
+        def call(run: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            return (as_task if FlowRunContext.get() else run_stage)(run, *args, **kwargs)
+
+        functools.update_wrapper(call, run_stage)
+        return call
+
+    return decorate
+
+
+def unexpected(title: str, error: Exception, folder: Path) -> TerminalError:
+    """A defect of ours as an error that repeats nothing of a row: libraries quote values in their messages.
+
+    The whole traceback stays in the run's folder, which only its owner can read.
+    """
+    (folder / "error.txt").write_text("".join(traceback.format_exception(error)))
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(frame.filename).name}:{frame.lineno}"
+    return TerminalError(
+        f"{title}: unexpected {type(error).__name__} at {where}.",
+        remedy=f"This is a defect: please report it. The traceback is in {folder / 'error.txt'} and may hold data.",
+    )
+
+
+def _full(title: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{title}: the disk of ETL_DATA_DIR is full.",
+        remedy="Free some space or point ETL_DATA_DIR elsewhere, then start again.",
+    )
+
+
+class _NoTraceback(logging.Filter):
+    """Prefect logs every failure with its traceback; ours are told in a sentence."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and isinstance(record.exc_info[1], PipelineError):
+            record.exc_info = None
+            record.exc_text = None
+        return True
+
+
+for _name in ("prefect.task_runs", "prefect.flow_runs", "prefect.engine"):
+    logging.getLogger(_name).addFilter(_NoTraceback())

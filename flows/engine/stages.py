@@ -1,0 +1,173 @@
+"""The stages of a run, in the order the data takes: each is one call into `tasks/`, and logs one line with its numbers.
+
+A stage takes the run and what earlier stages returned: that gives the graph on the run page its edges. Rows stay in the
+run's folder; only figures travel between stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flows.engine.progress import Meter
+from flows.engine.run import Run
+from flows.engine.stage import stage
+from tasks.charts import draw_charts
+from tasks.cleaning.passes import CleanCounts, clean_posts, clean_users
+from tasks.contracts import POSTS, TABLES, USERS
+from tasks.files.manifest import FileEntry, Manifest
+from tasks.files.parquet import write_files
+from tasks.guard import check_run
+from tasks.platform.http import TRAFFIC
+from tasks.publish.upload import move_pointer, publish
+from tasks.reports.build import build_reports, headline, run_counts
+from tasks.sink import LoadCounts, TablePlan, load, plan
+from tasks.source import Preflight, Reconciled, TableRead
+from tasks.version import code_version
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What a run will publish."""
+
+    entries: list[FileEntry]
+    counts: dict[str, Any]
+
+
+@stage("Check sources")
+def check_sources(run: Run, progress: Meter) -> Preflight:
+    """Prove that the sources can be read whole, and settle what the run speaks of."""
+    found = run.source.preflight(TABLES)
+    run.begin(run.source.began)
+    run.tell(role=found.role, as_of=run.as_of.isoformat(), began=run.began.isoformat())
+    return found
+
+
+@stage("Read posts")
+def read_posts(run: Run, progress: Meter, sources: Preflight) -> TableRead:
+    """Posts first: a post's author was there before it."""
+    return _read(run, progress, POSTS.name)
+
+
+@stage("Read users")
+def read_users(run: Run, progress: Meter, posts: TableRead) -> TableRead:
+    """Users after the posts."""
+    return _read(run, progress, USERS.name)
+
+
+def _read(run: Run, progress: Meter, name: str) -> TableRead:
+    table = next(t for t in TABLES if t.name == name)
+    read = run.source.read(table, run.workspace.spool("raw", table.name, table.raw_schema), progress=progress)
+    if run.lease.transport == "postgres":
+        TRAFFIC.add(received=read.bytes)  # the driver does not count; over REST the client does
+    run.rows[name] = read.rows
+    run.tell(rows=read.rows, ranges=read.ranges, resumed=read.resumed_ranges, how=read.how)
+    return read
+
+
+@stage("Settle orphans")
+def settle_orphans(run: Run, progress: Meter, posts: TableRead, users: TableRead) -> Reconciled:
+    """Ask once more for posts without an author and for their authors, before they count as orphans."""
+    settled = run.source.reconcile(run.workspace)
+    run.tell(asked=settled.asked, posts_gone=settled.posts_gone, users_added=settled.users_added)
+    return settled
+
+
+@stage("Clean users")
+def clean_the_users(run: Run, progress: Meter, settled: Reconciled) -> CleanCounts:
+    """Users before posts, whose rules need them."""
+    return _cleaned(run, clean_users(run.workspace, began=run.began, progress=progress, total=run.rows[USERS.name]))
+
+
+@stage("Clean posts")
+def clean_the_posts(run: Run, progress: Meter, users: CleanCounts) -> CleanCounts:
+    """Posts, batch by batch, reduced to what the reports are made of."""
+    return _cleaned(
+        run, clean_posts(run.workspace, began=run.began, as_of=run.as_of, progress=progress, total=run.rows[POSTS.name])
+    )
+
+
+def _cleaned(run: Run, counts: CleanCounts) -> CleanCounts:
+    run.tell(read=counts.read, kept=counts.kept, rejected=counts.rejected)
+    return counts
+
+
+@stage("Build reports")
+def build_the_reports(run: Run, progress: Meter, users: CleanCounts, posts: CleanCounts) -> dict[str, Any]:
+    """Six reports from users, author-days and the word histogram. Returns the figures of the run."""
+    build_reports(run.workspace, as_of=run.as_of)
+    counts = run_counts(run.workspace)
+    figures = headline(run.workspace)
+    run.tell(total_users=figures["total_users"], total_posts=figures["total_posts"])
+    return counts
+
+
+@stage("Compare with Postgres")
+def compare(run: Run, progress: Meter, counts: dict[str, Any]) -> Mapping[str, TablePlan]:
+    """What differs from the cleaned tables: nothing else will be written."""
+    plans = plan(run.settings, run.workspace, run.lease if run.ledger else None, progress=progress)
+    run.tell(**by_table(plans))
+    return plans
+
+
+@stage("Guard")
+def guard(run: Run, progress: Meter, counts: dict[str, Any], plans: Mapping[str, TablePlan]) -> dict[str, Any]:
+    """Hold the run when a figure is out of its bounds, before anybody can see it."""
+    last = None if run.lease.historical else run.lease.last
+    check_run(run.workspace, plan=plans, last=last, settings=run.settings, accept=run.request.accept)
+    return counts
+
+
+@stage("Write files")
+def write_the_files(run: Run, progress: Meter, counts: dict[str, Any]) -> Files:
+    """Parquet and charts, in the run's folder."""
+    entries = write_files(run.workspace, as_of=run.as_of, settings=run.settings, historical=run.lease.historical)
+    entries += draw_charts(run.workspace, as_of=run.as_of, history=run.history(), settings=run.settings)
+    run.tell(files=len(entries), bytes=sum(entry.bytes for entry in entries))
+    return Files(entries, counts)
+
+
+@stage("Publish")
+def publish_the_files(run: Run, progress: Meter, files: Files) -> Manifest:
+    """Every file to Storage, verified, and the manifest after them. No reader is pointed to it yet."""
+    manifest = publish(
+        run.settings,
+        run.workspace,
+        run.lease,
+        files.entries,
+        files.counts,
+        code_version=code_version(),
+    )
+    run.tell(path=manifest.run_path, files=len(files.entries))
+    return manifest
+
+
+@stage("Load and commit")
+def load_and_commit(run: Run, progress: Meter, manifest: Manifest, counts: dict[str, Any]) -> Mapping[str, LoadCounts]:
+    """Changed rows, deletes, rejects, aggregates and the ledger's commit."""
+    loaded = load(
+        run.settings,
+        run.workspace,
+        run.lease,
+        manifest_path=manifest.path,
+        manifest_sha256=manifest.sha256,
+        counts=counts,
+        progress=progress,
+    )
+    run.committed = True
+    run.tell(**by_table(loaded))
+    return loaded
+
+
+@stage("Move pointer")
+def point_to_it(run: Run, progress: Meter, manifest: Manifest, loaded: Mapping[str, LoadCounts]) -> bool:
+    """`latest.json` names the run; after a crash before this, the next start does it."""
+    moved = move_pointer(run.settings, manifest.run_path, manifest.sha256) if not run.lease.historical else False
+    run.tell(moved=moved, path=manifest.run_path)
+    return moved
+
+
+def by_table(counts: Mapping[str, TablePlan | LoadCounts]) -> dict[str, int]:
+    """`users_inserted` and the like, for a line of log."""
+    return {f"{table}_{name}": n for table, of in counts.items() for name, n in asdict(of).items()}

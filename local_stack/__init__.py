@@ -1,0 +1,11 @@
+"""The embedded stack: a PostgreSQL and Supabase's REST, Auth and Storage, whose whole state is in one folder.
+
+from local_stack import up, down
+stack = up(Path("data/local/stack"))
+down(stack.home)
+"""
+
+from local_stack.errors import StackError
+from local_stack.stack import Stack, Status, down, find, reset, status, up
+
+__all__ = ["Stack", "StackError", "Status", "down", "find", "reset", "status", "up"]

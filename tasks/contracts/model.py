@@ -1,0 +1,142 @@
+"""What a column, a table and a report are, as declarations. It imports nothing of ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+Kind = Literal["uuid", "bigint", "text", "timestamptz", "date", "int", "float", "bool"]
+Cleaning = Literal["line", "block"]
+InFile = Literal["value", "presence", "absent"]
+
+ARROW_TYPES: dict[Kind, pa.DataType] = {
+    "uuid": pa.string(),
+    "bigint": pa.int64(),
+    "text": pa.string(),
+    "timestamptz": pa.timestamp("us", tz="UTC"),
+    "date": pa.date32(),
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "bool": pa.bool_(),
+}
+POSTGRES_TYPES: dict[Kind, str] = {
+    "uuid": "uuid",
+    "bigint": "bigint",
+    "text": "text",
+    "timestamptz": "timestamptz",
+    "date": "date",
+    "int": "bigint",
+    "float": "double precision",
+    "bool": "boolean",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table or a report.
+
+    name: what it is called in everything that the pipeline writes.
+    source: its name at the source, where that differs.
+    nullable: whether a null is allowed in what the pipeline writes.
+    optional: whether the source may lack the column; it is null throughout then.
+    personal: identifies a person; never leaves in a file, a log or a message.
+    cleaning: how its text is cleaned: as one line, or as a block that may have several.
+    derived: made by the pipeline, not read from the source.
+    in_file: what a cleaned Parquet file has of it: the value, `has_<name>`, or nothing.
+    """
+
+    name: str
+    kind: Kind
+    description: str
+    unit: str | None = None
+    source: str | None = None
+    nullable: bool = True
+    optional: bool = False
+    personal: bool = False
+    cleaning: Cleaning | None = None
+    derived: bool = False
+    in_file: InFile = "value"
+
+    def __post_init__(self) -> None:
+        if self.personal and self.in_file == "value":
+            raise ValueError(f"column {self.name} is personal: in_file must be 'presence' or 'absent'")
+
+    @property
+    def source_name(self) -> str:
+        return self.source or self.name
+
+    @property
+    def field(self) -> pa.Field[pa.DataType]:
+        return pa.field(self.name, ARROW_TYPES[self.kind], nullable=self.nullable)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A source table, and the cleaned table that is made of it. The first column is the key.
+
+    by_month: the instant by whose month (UTC) the cleaned files are split into folders; None does not split.
+    """
+
+    name: str
+    source: str
+    clean: str
+    description: str
+    columns: tuple[Column, ...]
+    source_schema: str = "public"
+    by_month: str | None = None
+    version: int = 1
+
+    @property
+    def key(self) -> Column:
+        return self.columns[0]
+
+    @property
+    def source_columns(self) -> tuple[Column, ...]:
+        return tuple(c for c in self.columns if not c.derived)
+
+    @property
+    def raw_schema(self) -> pa.Schema:
+        """What a transport delivers: the source's columns, all nullable, and `_invalid`, why a row cannot be held."""
+        fields = [pa.field(c.name, ARROW_TYPES[c.kind]) for c in self.source_columns]
+        return pa.schema([*fields, pa.field("_invalid", pa.string())])
+
+    @property
+    def clean_schema(self) -> pa.Schema:
+        """What the cleaned table in Postgres holds, column by column."""
+        return pa.schema([c.field for c in self.columns])
+
+    @property
+    def file_columns(self) -> tuple[Column, ...]:
+        """The columns of the cleaned Parquet files: no personal text, `has_…` in its place."""
+        return tuple(_in_file(c) for c in self.columns if c.in_file != "absent")
+
+    def __getitem__(self, name: str) -> Column:
+        return next(c for c in self.columns if c.name == name)
+
+    def __contains__(self, name: str) -> bool:
+        return any(c.name == name for c in self.columns)
+
+
+def _in_file(column: Column) -> Column:
+    if column.in_file == "value":
+        return column
+    return Column(f"has_{column.name}", "bool", f"Whether the row has a {column.name} after cleaning.", nullable=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A Parquet file of aggregates. `keys` identify a row and give the order of the rows."""
+
+    name: str
+    description: str
+    keys: tuple[str, ...]
+    columns: tuple[Column, ...]
+    names_users: bool = False
+    in_postgres: bool = False
+    version: int = 1
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([c.field for c in self.columns])

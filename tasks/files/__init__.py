@@ -1,0 +1,1 @@
+"""Parquet files, split by month, and the manifest that lists them."""

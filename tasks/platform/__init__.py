@@ -1,0 +1,1 @@
+"""What the pipeline stands on: HTTP, Postgres, our SQL functions, the bucket."""

@@ -1,0 +1,231 @@
+"""The bucket as the pipeline uses it: retried, verified, on hosted Storage and the embedded one alike.
+
+The client retries nothing by itself. Hosted Storage answers many errors with HTTP 400 and the real status in the body;
+`tasks.platform.http` has made errors of ours of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from tasks.errors import AccessError, PublishError, RequestRefused
+from tasks.platform.http import make_client
+from tasks.retry import Retry
+from tasks.settings import Settings
+
+CONTENT_TYPES = {".parquet": "application/vnd.apache.parquet", ".png": "image/png", ".json": "application/json"}
+PAGE = 1_000  # entries asked for in one listing
+DELETE_AT_ONCE = 1_000  # hosted Storage takes no more
+NEVER_CACHED = "0"
+CACHED = "3600"
+_MD5 = re.compile(r"[0-9a-f]{32}")
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file in the bucket as a listing shows it. created_at: ISO text, or None where the server does not say."""
+
+    path: str
+    created_at: str | None
+
+
+class Bucket:
+    """One bucket through one client; each thread needs its own (`each` sees to it)."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        key: str | None = None,
+        access_token: str | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._name = settings.bucket
+        self._storage = make_client(settings, key=key, access_token=access_token, transport=transport).storage
+        self._files = self._storage.from_(settings.bucket)
+        self._retry = Retry.of(settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._storage.session.close()
+
+    def store(self, path: str, source: Path | bytes) -> None:
+        """Store a file under a path that is new, and prove by Storage's checksum that it arrived whole.
+
+        A file that is there already, from a try whose answer was lost, counts when its content is the same.
+        PublishError names the file; what arrived damaged is sent once more.
+        """
+        for _ in range(2):
+            self._upload(path, source, replace=False)
+            if self._holds(path, source):
+                return
+            self.remove([path])
+        raise PublishError(
+            f"{path} did not arrive as it was sent, twice.",
+            remedy="Nothing points to this run; start the run again, and tell the Storage's operator.",
+        )
+
+    def replace(self, path: str, body: bytes) -> None:
+        """Store a small file in place of another, never cached: readers see the old one or the new one, whole."""
+        self._upload(path, body, replace=True, cache=NEVER_CACHED)
+
+    def _upload(self, path: str, source: Path | bytes, *, replace: bool, cache: str = CACHED) -> None:
+        options: Any = {
+            "content-type": CONTENT_TYPES[Path(path).suffix],
+            "cache-control": cache,
+            "upsert": "true" if replace else "false",
+        }
+        try:
+            self._retry.call(lambda: self._files.upload(path, source, options), f"Upload of {path}")
+        except AccessError:
+            raise
+        except RequestRefused as error:
+            if error.status != 409 or replace:
+                raise self._refused(path, source, error) from None
+
+    def _refused(self, path: str, source: Path | bytes, error: RequestRefused) -> PublishError:
+        if error.status != 413 and error.code != "EntityTooLarge":
+            return PublishError(error.message, remedy="No reader sees this run. See `doctor` for what is missing.")
+        size = len(source) if isinstance(source, bytes) else source.stat().st_size
+        return PublishError(
+            f"{path} has {size / 2**20:,.1f} MiB, more than {self._limit()} allows; no reader sees this run.",
+            remedy="Raise the limit in the project's Storage settings, or lower ETL_PART_ROWS for smaller parts.",
+        )
+
+    def _limit(self) -> str:
+        bucket = self._retry.call(lambda: self._storage.get_bucket(self._name), f"Bucket {self._name}")
+        if bucket.file_size_limit:
+            return f"the limit of {bucket.file_size_limit / 2**20:,.1f} MiB a file of the bucket {self._name}"
+        return "the project's limit for a file (50 MB on the free plan)"
+
+    def _holds(self, path: str, source: Path | bytes) -> bool:
+        """Whether the bucket has just these bytes: by the md5 etag, or by reading back where the etag is none."""
+        body = source if isinstance(source, bytes) else source.read_bytes()
+        etag = self.md5(path)
+        if etag is None:
+            return self.download(path) == body
+        return etag == hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+    def md5(self, path: str) -> str | None:
+        """Storage's own checksum of a file; None where its etag is no md5, as after an upload in parts (`…-2`)."""
+        info = self._retry.call(lambda: self._files.info(path), f"Checksum of {path}")
+        etag = info.get("etag") or (info.get("metadata") or {}).get("eTag") or ""
+        etag = str(etag).removeprefix("W/").strip('"').lower()
+        return etag if _MD5.fullmatch(etag) else None
+
+    def download(self, path: str, *, fresh: bool = False) -> bytes:
+        """A file's bytes; `fresh` asks past every cache."""
+        query = {"fresh": uuid.uuid4().hex} if fresh else None
+        return self._retry.call(lambda: self._files.download(path, query_params=query), f"Download of {path}")
+
+    def find(self, path: str) -> bytes | None:
+        """A small file's bytes, past every cache; None when there is none."""
+        try:
+            return self.download(path, fresh=True)
+        except RequestRefused as error:
+            if error.status == 404 or error.code in ("not_found", "NoSuchKey"):
+                return None
+            raise
+
+    def folders(self, prefix: str) -> list[str]:
+        """Names of the folders directly below `prefix`."""
+        found = set()
+        for full, entry in self._entries(prefix):
+            name, slash, _ = full.removeprefix(f"{prefix}/").partition("/")
+            if slash or entry.get("id") is None:
+                found.add(name)
+        return sorted(found)
+
+    def walk(self, prefix: str) -> Iterator[StoredFile]:
+        """All files below `prefix`, by their full paths."""
+        for full, entry in list(self._entries(prefix)):
+            if entry.get("id") is None:
+                yield from self.walk(full)
+            else:
+                yield StoredFile(full, entry.get("created_at"))
+
+    def _entries(self, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Full path and entry of what is below `prefix`.
+
+        Hosted Storage lists names relative to the folder, folders among them without an id; the embedded one, as it
+        comes, full keys of everything below.
+        """
+        offset = 0
+        while page := self._page(prefix, offset):
+            for entry in page:
+                name = entry["name"]
+                yield (name if name.startswith(f"{prefix}/") else f"{prefix}/{name}"), entry
+            offset += len(page)
+
+    def _page(self, prefix: str, offset: int) -> list[dict[str, Any]]:
+        options: Any = {"limit": PAGE, "offset": offset, "sortBy": {"column": "name", "order": "asc"}}
+        return self._retry.call(lambda: self._files.list(prefix, options), f"List of {prefix}")
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Delete files; those that are not there any more are no error."""
+        for start in range(0, len(paths), DELETE_AT_ONCE):
+            some = list(paths[start : start + DELETE_AT_ONCE])
+            self._retry.call(partial(self._files.remove, some), f"Removal of {len(some)} files")
+
+    def sign(self, paths: Sequence[str], seconds: int) -> dict[str, str]:
+        """Links that work without a key for `seconds`, by path; a path that is not there has none."""
+        if not paths:
+            return {}
+        signed = self._retry.call(lambda: self._files.create_signed_urls(list(paths), seconds), "Signed links")
+        return {str(link["path"]): str(link["signedURL"]) for link in signed if not link["error"]}
+
+
+def each(
+    settings: Settings,
+    work: Callable[[Bucket, T], R],
+    items: Sequence[T],
+    *,
+    key: str | None = None,
+    access_token: str | None = None,
+) -> Iterator[R]:
+    """Results of `work` on each item, as they come, with up to `settings.writers` clients at once.
+
+    The first error ends it: what has not started does not start.
+    """
+    clients = min(settings.writers, len(items))
+    if not clients:
+        return
+    with ExitStack() as stack:
+        free: SimpleQueue[Bucket] = SimpleQueue()
+        for _ in range(clients):
+            free.put(stack.enter_context(Bucket(settings, key=key, access_token=access_token)))
+
+        def run(item: T) -> R:
+            bucket = free.get()
+            try:
+                return work(bucket, item)
+            finally:
+                free.put(bucket)
+
+        pool = stack.enter_context(ThreadPoolExecutor(clients, thread_name_prefix="storage"))
+        futures = [pool.submit(run, item) for item in items]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

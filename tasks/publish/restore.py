@@ -1,0 +1,108 @@
+"""Back to an earlier committed run: its aggregates in Postgres, and `latest.json`.
+
+The cleaned tables hold today's rows and are not touched; neither are files. The next run goes on from the restored one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.contracts import REPORTS, Report
+from tasks.errors import ConfigurationError, PublishError
+from tasks.ledger.ledger import Ledger
+from tasks.platform.bucket import Bucket
+from tasks.platform.functions import Json, open_database
+from tasks.publish.upload import repair_pointer
+from tasks.settings import Settings
+from tasks.sink.job import aggregates_json
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore came to. rows: by aggregate; pointer_moved: whether latest.json named another run before."""
+
+    run_id: str
+    as_of: datetime
+    manifest_path: str
+    rows: dict[str, int]
+    pointer_moved: bool
+
+
+def restore(settings: Settings, run_id: str, *, dry_run: bool = False) -> Restored:
+    """Make an earlier committed run the current one. dry_run: prove that its files are whole, and change nothing.
+
+    The aggregates in Postgres become that run's, and statistics of a later as_of go; the ledger notes who did it and
+    when. Raises ConfigurationError for a run that was never current, PublishError when its files are gone or damaged,
+    LeaseHeld while a run is at work.
+    """
+    with open_database(settings) as database:
+        ledger = Ledger(database, settings)
+        target = _target(ledger, run_id)
+        reports = _published(settings, target)
+        moved = False
+        if not dry_run:
+            _restore(ledger, settings, target, aggregates_json(reports))
+            moved = repair_pointer(settings, ledger.current())
+    rows = {report.name: table.num_rows for report, table in reports}
+    return Restored(run_id, datetime.fromisoformat(target["as_of"]), target["manifest_path"], rows, moved)
+
+
+def _target(ledger: Ledger, run_id: str) -> dict[str, Any]:
+    target = ledger.run(run_id)
+    if target and target["status"] == "committed" and target["kind"] == "run" and not target["historical"]:
+        return target
+    known = ", ".join(run["run_id"] for run in ledger.runs(10, status="committed", kind="run", historical=False))
+    raise ConfigurationError(
+        f"{run_id} is not a committed run that was ever current. Nothing was changed.",
+        remedy=f"The last ones are: {known or 'none'}.",
+    )
+
+
+def _restore(ledger: Ledger, settings: Settings, target: Mapping[str, Any], aggregates: Json) -> None:
+    as_of = datetime.fromisoformat(target["as_of"])
+    run = ledger.start("at", as_of, transport=settings.resolved_transport, historical=True, kind="restore")
+    try:
+        with ledger.holding(run):
+            ledger.restore(run, target["run_id"], aggregates)
+    except Exception as error:
+        ledger.fail(run, error)
+        raise
+
+
+def _published(settings: Settings, target: Mapping[str, Any]) -> list[tuple[Report, pa.Table]]:
+    """The run's aggregates from its published files, each proved by its checksum."""
+    path = target["manifest_path"]
+    with Bucket(settings) as bucket:
+        manifest = json.loads(_whole(bucket, path, target["manifest_sha256"]))
+        sums = {entry["path"]: entry["sha256"] for entry in manifest["files"]}
+        return [(r, _read(bucket, manifest["run"], r, sums)) for r in REPORTS if r.in_postgres]
+
+
+def _read(bucket: Bucket, run_path: str, report: Report, sums: Mapping[str, str]) -> pa.Table:
+    path = f"reports/{report.name}.parquet"
+    if path not in sums:
+        raise PublishError(f"{run_path} has no {path}. Nothing was changed.")
+    return _conform(pq.read_table(pa.BufferReader(_whole(bucket, f"{run_path}/{path}", sums[path]))), report.schema)
+
+
+def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table as today's contract has it: a column that came later is null."""
+    rows = table.num_rows
+    columns = [table[f.name].cast(f.type) if f.name in table.schema.names else pa.nulls(rows, f.type) for f in schema]
+    return pa.Table.from_arrays(columns, names=schema.names)
+
+
+def _whole(bucket: Bucket, path: str, sha256: str) -> bytes:
+    body = bucket.find(path)
+    if body is None or hashlib.sha256(body).hexdigest() != sha256:
+        state = "is not in the bucket any more" if body is None else "is damaged"
+        raise PublishError(f"{path} {state}. Nothing was changed.", remedy="Restore another run.")
+    return body

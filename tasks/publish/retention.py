@@ -1,0 +1,171 @@
+"""What stays in the bucket, and what goes.
+
+Every run of the last `keep_days` days stays whole; of older runs the last of each month, without the files that name
+user ids, and its manifest says so. What latest.json names stays as it is, a run at work is not touched, and what a run
+left half published goes after a day. Exports go with the runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from tasks.contracts import REPORTS
+from tasks.files.manifest import LATEST, MANIFEST, RUNS, day_of, instant, thinned_bytes
+from tasks.platform.bucket import Bucket, each
+from tasks.settings import Settings
+
+EXPORTS = "exports"
+LEFTOVER_AFTER = timedelta(days=1)
+AT_WORK = frozenset({"running", "loading"})
+UNFINISHED = frozenset({"failed", "held"})
+_AGGREGATES = frozenset(f"reports/{report.name}.parquet" for report in REPORTS if not report.names_users)
+
+Verb = Literal["keep", "thin", "remove"]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A run's folder as it is in the bucket. newest: when its last file came; None where Storage does not say."""
+
+    path: str
+    manifest: Mapping[str, Any] | None
+    newest: datetime | None = None
+
+    @property
+    def run_id(self) -> str:
+        return self.path.rpartition("run=")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What happens to a run (or a day's exports), and why. files: those that go, of a run that is thinned."""
+
+    verb: Verb
+    path: str
+    why: str
+    files: tuple[str, ...] = ()
+
+
+def retain(
+    settings: Settings,
+    ledger: Iterable[Mapping[str, Any]],
+    *,
+    now: datetime,
+    keep_days: int | None = None,
+    dry_run: bool = False,
+) -> list[Action]:
+    """Bring the bucket to what should stay; the actions, also those of a dry run, which changes nothing.
+
+    ledger: rows with `run_id` and `status`; a run that the ledger does not know counts as committed once it has a
+    manifest. now: the clock. Killed half-way and started again it goes on.
+    """
+    days = keep_days or settings.keep_days
+    statuses = {str(row["run_id"]): str(row["status"]) for row in ledger}
+    with Bucket(settings) as bucket:
+        latest = json.loads(bucket.find(LATEST) or b"{}").get("run")
+        runs = survey(settings, bucket)
+        actions = plan(runs, statuses, latest=latest, now=now, keep_days=days)
+        actions += _old_exports(bucket, now=now, keep_days=days)
+        if not dry_run:
+            manifests = {run.path: run.manifest for run in runs if run.manifest}
+            for action in actions:
+                _carry_out(bucket, action, manifests.get(action.path, {}), now=now)
+    return actions
+
+
+def survey(settings: Settings, bucket: Bucket) -> list[Published]:
+    """All runs in the bucket, with their manifests where they have one."""
+    days = bucket.folders(RUNS)
+    paths = [f"{RUNS}/{day}/{run}" for day in days for run in bucket.folders(f"{RUNS}/{day}")]
+    return sorted(each(settings, _look_at, paths), key=lambda run: run.path)
+
+
+def _look_at(bucket: Bucket, path: str) -> Published:
+    body = bucket.find(f"{path}/{MANIFEST}")
+    if body:
+        return Published(path, json.loads(body))
+    came = [instant(file.created_at) for file in bucket.walk(path) if file.created_at]
+    return Published(path, None, max(came, default=None))
+
+
+def plan(
+    runs: Sequence[Published], statuses: Mapping[str, str], *, latest: str | None, now: datetime, keep_days: int
+) -> list[Action]:
+    """What to do with each run. A run's age counts from its beginning: a backfill of last year is young today."""
+    actions: list[Action] = []
+    older: dict[str, list[Published]] = defaultdict(list)
+    for run in runs:
+        status = statuses.get(run.run_id, "committed")
+        if status in AT_WORK or run.path == latest:
+            actions.append(Action("keep", run.path, "is at work" if status in AT_WORK else "is what readers get"))
+        elif run.manifest is None or status in UNFINISHED:
+            actions.append(_leftover(run, status, now))
+        elif now - instant(run.manifest["began"]) <= timedelta(days=keep_days):
+            actions.append(Action("keep", run.path, f"is younger than {keep_days} days"))
+        else:
+            older[day_of(instant(run.manifest["as_of"]))[:7]].append(run)
+    for month, of_month in older.items():
+        actions += _month(month, of_month)
+    return sorted(actions, key=lambda action: action.path)
+
+
+def _leftover(run: Published, status: str, now: datetime) -> Action:
+    came = instant(run.manifest["began"]) if run.manifest else run.newest
+    if came is not None and now - came <= LEFTOVER_AFTER:
+        return Action("keep", run.path, "is not a day old")
+    return Action("remove", run.path, f"its run was {status}" if run.manifest else "was left half published")
+
+
+def _month(month: str, runs: Sequence[Published]) -> list[Action]:
+    """Of the runs of a month that are old, the last one is thinned and the others go."""
+    ordered = sorted(runs, key=_order)
+    return [
+        *(Action("remove", run.path, f"is not the last of {month}") for run in ordered[:-1]),
+        _thin(month, ordered[-1]),
+    ]
+
+
+def _order(run: Published) -> tuple[datetime, datetime]:
+    manifest = run.manifest or {}
+    return instant(manifest["as_of"]), instant(manifest["began"])
+
+
+def _thin(month: str, run: Published) -> Action:
+    files = tuple(entry["path"] for entry in (run.manifest or {})["files"] if names_users(entry["path"]))
+    if not files:
+        return Action("keep", run.path, f"is the last of {month}, aggregates only")
+    return Action("thin", run.path, f"is the last of {month}: aggregates stay", files)
+
+
+def names_users(path: str) -> bool:
+    """Whether a run's file may name user ids: all but charts and the reports that the contracts call free of them."""
+    return not path.startswith("charts/") and path not in _AGGREGATES
+
+
+def _old_exports(bucket: Bucket, *, now: datetime, keep_days: int) -> list[Action]:
+    """Exports of a day that is long past: they may name user ids, and their links are dead."""
+    oldest = (now - timedelta(days=keep_days)).date().isoformat()
+    days = [day for day in bucket.folders(EXPORTS) if day.startswith("date=") and day[5:] < oldest]
+    return [Action("remove", f"{EXPORTS}/{day}", f"exports older than {keep_days} days") for day in days]
+
+
+def _carry_out(bucket: Bucket, action: Action, manifest: Mapping[str, Any], *, now: datetime) -> None:
+    if action.verb == "remove":
+        _remove(bucket, action.path)
+    elif action.verb == "thin":
+        # Files first: killed between the two, the next time finds the same to do.
+        bucket.remove([f"{action.path}/{file}" for file in action.files])
+        bucket.replace(f"{action.path}/{MANIFEST}", thinned_bytes(manifest, set(action.files), at=now))
+
+
+def _remove(bucket: Bucket, path: str) -> None:
+    """The manifest first: from then on no list shows the run, and what stays of it is a leftover."""
+    manifest = f"{path}/{MANIFEST}"
+    files: Collection[str] = [file.path for file in bucket.walk(path)]
+    bucket.remove([manifest] if manifest in files else [])
+    bucket.remove([file for file in files if file != manifest])

@@ -1,0 +1,78 @@
+"""The reports of a run from its partial tables, and its figures for the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.cleaning.partials import AUTHOR_DAYS, WORD_HISTOGRAM, load_partial
+from tasks.cleaning.passes import load_counts, to_micros
+from tasks.cleaning.user_index import UserIndex
+from tasks.contracts import REPORTS, TABLES, USER_STATISTICS, Report
+from tasks.reports import BUILDERS, ReportFacts
+from tasks.workspace import Spool, Workspace
+
+
+def build_reports(workspace: Workspace, *, as_of: datetime) -> None:
+    """Write the spool reports/<name> of every report, one file each. After clean_users and clean_posts."""
+    facts = load_facts(workspace, as_of)
+    for report in REPORTS:
+        batches = BUILDERS[report.name](facts).combine_chunks().to_batches()
+        report_spool(workspace, report).write(0, batches)
+
+
+def load_facts(workspace: Workspace, as_of: datetime) -> ReportFacts:
+    """What the reports are made of; ValueError when the posts were reduced for another as_of."""
+    counts = {table.name: load_counts(workspace, table.name) for table in TABLES}
+    if counts["posts"]["as_of"] != to_micros(as_of):
+        raise ValueError("the posts were reduced for another as_of")
+    return ReportFacts(
+        as_of=to_micros(as_of),
+        users=UserIndex.load(workspace.partials / "user_index.arrow"),
+        author_days=load_partial(workspace.partials, AUTHOR_DAYS),
+        histogram=load_partial(workspace.partials, WORD_HISTOGRAM),
+        counts=counts,
+    )
+
+
+def report_spool(workspace: Workspace, report: Report) -> Spool:
+    """Where a report waits to be published."""
+    return workspace.spool("reports", report.name, report.schema)
+
+
+def read_report_spool(workspace: Workspace, report: Report) -> pa.Table:
+    return report_spool(workspace, report).table()
+
+
+def headline(workspace: Workspace) -> dict[str, int | float | None]:
+    """The row of user_statistics but as_of, and the kept rows out of scope: users_after_as_of, posts_after_as_of."""
+    row: dict[str, int | float | None] = (
+        read_report_spool(workspace, USER_STATISTICS).drop_columns("as_of").to_pylist()[0]
+    )
+    kept_users = load_counts(workspace, "users")["kept"]
+    return {
+        **row,
+        "users_after_as_of": kept_users - int(row["total_users"] or 0),
+        "posts_after_as_of": load_counts(workspace, "posts")["after_as_of"],
+    }
+
+
+def run_counts(workspace: Workspace) -> dict[str, Any]:
+    """The figures of a run for the ledger, as JSON; the next run's guard compares with them.
+
+    tables: read, kept, rejected of each. rules: checked, affected and share of each. headline: see `headline`.
+    """
+    counts = {table.name: load_counts(workspace, table.name) for table in TABLES}
+    return {
+        "tables": {name: {key: of[key] for key in ("read", "kept", "rejected")} for name, of in counts.items()},
+        "rules": [_rule_figures(name, rule) for name, of in counts.items() for rule in of["rules"]],
+        "headline": headline(workspace),
+    }
+
+
+def _rule_figures(table: str, rule: Mapping[str, Any]) -> dict[str, Any]:
+    checked, affected = rule["checked"], rule["affected"]
+    return {"table": table, **rule, "share": affected / checked if checked else None}

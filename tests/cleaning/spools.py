@@ -1,0 +1,87 @@
+"""Raw spools made of rows, and the cleaning stages run over them: what the tests of cleaning and reports share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.cleaning.passes import CleanCounts, clean_posts, clean_users
+from tasks.contracts import POSTS, REPORTS, USERS, Table
+from tasks.reports.build import build_reports, read_report_spool
+from tasks.workspace import Workspace
+
+Row = dict[str, Any]
+AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
+BEGAN = datetime(2026, 3, 1, 3, tzinfo=UTC)
+
+
+def uid(number: int) -> str:
+    """A uuid that sorts as its number does."""
+    return f"{number:08x}-0000-4000-8000-{number:012x}"
+
+
+def at(text: str) -> datetime:
+    """An instant, UTC."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def user(number: int, **values: Any) -> Row:
+    """A user with nothing to clean."""
+    defaults = {"name": f"Name {number}", "email": f"user{number}@example.com", "status": "active", "bio": "Writes."}
+    created = values.get("created_at", AS_OF - timedelta(days=40))
+    return {"id": uid(number), **defaults, "created_at": created, "updated_at": created, **values}
+
+
+def post(number: int, author: int | None, **values: Any) -> Row:
+    """A post with nothing to clean."""
+    created = values.get("created_at", AS_OF - timedelta(days=3))
+    writer = None if author is None else uid(author)
+    texts = {"title": f"Title {number}", "content": "some words"}
+    return {"id": uid(number), "user_id": writer, **texts, "created_at": created, "updated_at": created, **values}
+
+
+def fill_raw(workspace: Workspace, table: Table, rows: Sequence[Row], cuts: Sequence[int] = ()) -> None:
+    """Write the raw spool in key order. cuts: rows after which a new batch begins; every other cut begins a file."""
+    ordered = sorted(rows, key=lambda row: (row[table.key.name] is None, row[table.key.name] or ""))
+    edges = [0, *sorted(min(cut, len(ordered)) for cut in cuts), len(ordered)]
+    batches = [
+        pa.RecordBatch.from_pylist(ordered[first:last], schema=table.raw_schema) for first, last in pairwise(edges)
+    ]
+    spool = workspace.spool("raw", table.name, table.raw_schema)
+    for index in range(0, len(batches), 2):
+        spool.write(index // 2, batches[index : index + 2])
+
+
+def make_run(
+    folder: Path,
+    users: Sequence[Row],
+    posts: Sequence[Row],
+    *,
+    as_of: datetime = AS_OF,
+    began: datetime = BEGAN,
+    cuts: Sequence[int] = (),
+) -> tuple[Workspace, Mapping[str, CleanCounts]]:
+    """The workspace of a run that has cleaned these rows and built its reports."""
+    workspace = Workspace.create(folder, f"run{len(list(folder.glob('runs/*')))}")
+    fill_raw(workspace, USERS, users, cuts)
+    fill_raw(workspace, POSTS, posts, cuts)
+    counts = {
+        "users": clean_users(workspace, began=began),
+        "posts": clean_posts(workspace, began=began, as_of=as_of),
+    }
+    build_reports(workspace, as_of=as_of)
+    return workspace, counts
+
+
+def cleaned(workspace: Workspace, table: Table) -> list[Row]:
+    rows: list[Row] = workspace.spool("clean", table.name, table.clean_schema).table().to_pylist()
+    return rows
+
+
+def all_reports(workspace: Workspace) -> dict[str, pa.Table]:
+    return {report.name: read_report_spool(workspace, report) for report in REPORTS}

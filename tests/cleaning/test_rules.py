@@ -1,0 +1,150 @@
+"""Rules: small, named, idempotent, and never changing what they are given."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tasks.cleaning.passes import REJECT_SCHEMA, clean_users, to_micros
+from tasks.cleaning.rules import RULES, Facts, Reject, Rule
+from tasks.cleaning.rules.base import run_rule
+from tasks.cleaning.rules.common import GRACE
+from tasks.cleaning.rules.posts import with_author
+from tasks.cleaning.user_index import UserIndex, index_schema
+from tasks.contracts import DATA_QUALITY, POSTS, TABLES, USERS, Table
+from tasks.workspace import Workspace
+from tests.cleaning.spools import AS_OF, BEGAN, Row, cleaned, fill_raw, make_run, post, uid, user
+from tests.reports.test_recomputed import HOSTILE_POSTS, HOSTILE_USERS
+
+INDEX = UserIndex(
+    pa.Table.from_pylist(
+        [
+            {"id": uid(n), "created_at": AS_OF, "status": "active", "is_duplicate": False, "has_email": True}
+            for n in (1, 3)
+        ],
+        schema=index_schema(),
+    )
+)
+FIRSTS = pa.table({"id": [uid(3)], "first": [uid(1)]})
+
+
+def facts(table: Table) -> Facts:
+    return Facts(table, to_micros(BEGAN) + GRACE, users=INDEX, first_of=FIRSTS)
+
+
+def frame_of(table: Table) -> pa.RecordBatch:
+    rows = HOSTILE_USERS if table is USERS else HOSTILE_POSTS
+    frame = pa.RecordBatch.from_pylist(rows, schema=table.raw_schema)
+    if table is USERS:
+        return frame
+    # Rules that come after `orphan` see posts with an author only.
+    frame = with_author(frame, INDEX)
+    return frame.filter(frame["_author"].is_valid())
+
+
+EVERY_RULE = [
+    pytest.param(table, rule, id=f"{table.name}.{rule.name}") for table in TABLES for rule in RULES[table.name]
+]
+
+
+@pytest.mark.parametrize(("table", "rule"), EVERY_RULE)
+def test_a_rule_leaves_its_input_alone_and_twice_is_once(table: Table, rule: Rule) -> None:
+    frame = frame_of(table)
+    before = frame.to_pylist()
+    once = run_rule(rule, frame, facts(table)).after
+    assert frame.to_pylist() == before
+    assert run_rule(rule, once, facts(table)).after.equals(once)
+    if rule.action == "changed":
+        assert not run_rule(rule, once, facts(table)).affected.any()
+
+
+@pytest.mark.parametrize(("table", "rule"), EVERY_RULE)
+def test_a_rule_says_what_it_is(table: Table, rule: Rule) -> None:
+    assert rule.description.endswith(".")
+    assert rule.action in ("rejected", "changed", "flagged")
+
+
+def test_cleaning_what_was_cleaned_changes_nothing(tmp_path: Path) -> None:
+    first, _ = make_run(tmp_path, HOSTILE_USERS, HOSTILE_POSTS)
+    users, posts = cleaned(first, USERS), cleaned(first, POSTS)
+    again, counts = make_run(tmp_path, as_read(users, USERS), as_read(posts, POSTS))
+    assert cleaned(again, USERS) == users
+    assert cleaned(again, POSTS) == posts
+    for table in counts.values():
+        assert not [rule for rule in table.rules if rule.action != "flagged" and rule.affected]
+
+
+def as_read(rows: list[Row], table: Table) -> list[Row]:
+    """Cleaned rows as a source would give them."""
+    return [{column.name: row[column.name] for column in table.source_columns} for row in rows]
+
+
+def test_the_report_lists_every_rule_in_order(tmp_path: Path) -> None:
+    workspace, _ = make_run(tmp_path, [], [])
+    rows = workspace.spool("reports", "data_quality", DATA_QUALITY.schema).table().to_pylist()
+    assert [(row["table"], row["rule"]) for row in rows] == [(t.name, r.name) for t in TABLES for r in RULES[t.name]]
+
+
+def test_rejects_say_column_what_came_and_what_was_expected(tmp_path: Path) -> None:
+    late = BEGAN + timedelta(days=2)
+    users = [
+        user(1),
+        user(2, created_at=None, updated_at=None),
+        user(3, _invalid="updated_at: -infinity", updated_at=None),
+    ]
+    posts = [
+        post(1, None),
+        post(2, 9),
+        post(3, 1, created_at=late),
+        post(4, 1, id=None, _invalid="id: null key"),
+        post(5, 2),
+    ]
+    workspace, _ = make_run(tmp_path, users, posts)
+    rejects = [
+        tuple(row.values())
+        for table in TABLES
+        for row in workspace.spool("rejects", table.name, REJECT_SCHEMA).table().to_pylist()
+    ]
+    author = "the id of a kept user"
+    assert rejects == [
+        ("users", uid(2), "missing_created_at", "created_at", "null", "an instant"),
+        ("users", uid(3), "invalid_value", "updated_at", "-infinity", "an instant from 1970 to 9999"),
+        ("posts", uid(1), "orphan", "user_id", "null", author),
+        ("posts", uid(2), "orphan", "user_id", uid(9), author),
+        (
+            "posts",
+            uid(3),
+            "created_in_future",
+            "created_at",
+            "2026-03-03 03:00:00.000000Z",
+            "at most 24 hours after the run began",
+        ),
+        ("posts", uid(5), "orphan", "user_id", uid(2), author),
+        ("posts", "null", "invalid_value", "id", "null key", "a uuid"),
+    ]
+
+
+def test_the_same_email_in_five_spellings_is_one(tmp_path: Path) -> None:
+    workspace, counts = make_run(tmp_path, HOSTILE_USERS, [])
+    firsts = {row["id"]: row["duplicate_of"] for row in cleaned(workspace, USERS) if row["email"] == "ann@example.com"}
+    assert firsts == {uid(1): None, **{uid(n): uid(1) for n in (2, 3, 4, 5)}}
+    assert counts["users"].rules[-1].affected == 4
+
+
+def test_a_reject_takes_out_rows_and_changes_none() -> None:
+    for table in TABLES:
+        for rule in RULES[table.name]:
+            if isinstance(rule, Reject):
+                frame = frame_of(table)
+                assert run_rule(rule, frame, facts(table)).after is frame
+
+
+def test_progress_tells_rows_as_they_are_read(tmp_path: Path) -> None:
+    workspace, told = Workspace.create(tmp_path, "run"), list[tuple[int, Any]]()
+    fill_raw(workspace, USERS, [user(n) for n in range(10)], cuts=[2, 4, 6])
+    clean_users(workspace, began=BEGAN, progress=lambda done, total: told.append((done, total)), total=10)
+    assert told == [(4, 10), (10, 10)]

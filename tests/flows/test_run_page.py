@@ -1,0 +1,92 @@
+"""The run page: figures for people, tables that nothing can break, and no word of a row."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.engine import run_page
+from tasks.errors import ReadError, RunHeld, ServiceUnavailable
+
+figures = st.none() | st.integers(-(10**12), 10**12) | st.floats()
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "text"),
+    [
+        (120, 100, "+20 (+20.0%)"),
+        (100, 100, "±0"),
+        (5, 0, "+5"),
+        (7, None, "–"),
+        (None, 7, "–"),
+        (90, 100, "−10 (−10.0%)"),
+    ],
+)
+def test_a_change_has_sign_and_share(now: int | None, before: int | None, text: str) -> None:
+    assert run_page.change(now, before) == text
+
+
+@given(st.dictionaries(st.sampled_from(run_page.HEADLINE), figures))
+def test_statistics_are_plain_json_whatever_the_figures(headline: dict[str, float | None]) -> None:
+    json.dumps(run_page.statistics_rows(headline, headline), allow_nan=False)
+
+
+@given(st.lists(st.text(), min_size=1, max_size=4))
+def test_no_text_breaks_out_of_its_row(texts: list[str]) -> None:
+    page = run_page.table("l" * len(texts), ["x"] * len(texts), [texts])
+    assert len(page.splitlines()) == 3
+
+
+def test_the_summary_shows_headline_change_and_rows() -> None:
+    page = run_page.summary_page(
+        status="committed",
+        as_of=datetime(2026, 1, 31, tzinfo=UTC),
+        run_id="r1",
+        transport="rest",
+        headline={"total_users": 1100},
+        last={"total_users": 1000},
+        tables={"users": {"read": 1100, "kept": 1090, "rejected": 10}},
+        seconds=12.0,
+        notes=["Told from today's rows."],
+    )
+    assert page.startswith("# Committed: as of 2026-01-31 00:00 UTC")
+    assert "+100 (+10.0%)" in page
+    assert "| users | 1,100 | 1,090 | 10 |" in page
+    assert "> Told from today's rows." in page
+
+
+def test_the_cleaning_ledger_shows_the_change_in_points() -> None:
+    row = {"table": "users", "rule": "invalid_email", "action": "changed", "rows_checked": 200, "rows_affected": 3}
+    (shown,) = run_page.cleaning_rows([{**row, "share": 0.015}], {("users", "invalid_email"): 0.01})
+    assert shown["share"] == "1.500%"
+    assert shown["points since the last run"] == "+0.50"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (RunHeld("total_posts fell by 40 %."), "Accept held figures"),
+        (ServiceUnavailable("The connection failed."), "`resume`"),
+        (ReadError("Page 3 of posts.", remedy="Look at the key."), "Look at the key. Start `doctor`"),
+    ],
+)
+def test_a_failure_says_what_happened_what_was_written_and_what_next(error: Exception, says: str) -> None:
+    page = run_page.failure_page(error, stage="Read posts", written="Nothing.", run_id="r1")
+    assert str(error.args[0]) in page
+    assert "**What was written.** Nothing." in page
+    assert says in page
+
+
+def test_the_words_of_a_foreign_error_are_not_repeated() -> None:
+    page = run_page.failure_page(ValueError("jane@example.org"), stage="Clean users", written="Nothing.")
+    assert "ValueError" in page
+    assert "jane" not in page
+
+
+def test_bytes_are_summed_over_the_stages() -> None:
+    rows = run_page.traffic_rows({"read": {"seconds": 1, "received": 2048}, "publish": {"seconds": 2, "sent": 10}})
+    assert rows[-1] == {"stage": "all", "seconds": 3.0, "rows": 0, "sent": "10 B", "received": "2.0 KiB"}

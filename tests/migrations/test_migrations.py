@@ -1,0 +1,220 @@
+"""The migrations: as the contracts ask, applied twice as once, to any earlier state, and taken back without a trace."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+from local_stack import Stack
+from local_stack.postgres import query
+from scripts.migration_sql import render_tables
+from scripts.migrations import MIGRATIONS, TABLES_FILE, create_source_tables, main, migrate, migrations, rollback
+from tasks.contracts import POSTGRES_TYPES, REPORTS, TABLES, Column
+from tasks.errors import ConfigurationError, ServiceUnavailable, WriteError
+
+OBJECTS = """
+select 'relation', oid::regclass::text, relkind::text, coalesce(relacl, acldefault('r', relowner))::text from pg_class
+where relnamespace in ('public'::regnamespace, to_regnamespace('supabase_migrations'))
+  and relname not like 'schema_migrations%'
+union all
+select 'function', oid::regprocedure::text, null, proacl::text from pg_proc where pronamespace = 'public'::regnamespace
+union all
+select 'policy', polname || ' on ' || polrelid::regclass, null, null from pg_policy
+order by 1, 2"""
+DECLARED: list[tuple[str, tuple[Column, ...]]] = [
+    *((t.clean, t.columns) for t in TABLES),
+    *((r.name, r.columns) for r in REPORTS if r.in_postgres),
+]
+
+
+@pytest.fixture
+def project(stack: Stack) -> Iterator[str]:
+    """The URL of a project of its own: only the user's tables are in it, and neither Storage nor Auth."""
+    name = f"project_{secrets.token_hex(4)}"
+    stack.query(f"create database {name}")
+    url = urlunsplit(urlsplit(stack.db_url)._replace(path=f"/{name}"))
+    create_source_tables(url)
+    yield url
+    stack.query(f"drop database {name} with (force)")
+
+
+def test_the_generated_file_is_what_the_contracts_ask_for() -> None:
+    assert TABLES_FILE.read_text() == render_tables(), "run `python -m scripts.migrations render`"
+
+
+@pytest.mark.parametrize(("table", "columns"), DECLARED, ids=[name for name, _ in DECLARED])
+def test_the_tables_are_as_declared(stack: Stack, table: str, columns: tuple[Column, ...]) -> None:
+    found = stack.query(
+        "select attname, format_type(atttypid, atttypmod), attnotnull, col_description(attrelid, attnum) <> '' "
+        f"from pg_attribute where attrelid = 'public.{table}'::regclass and attnum > 0 order by attnum"
+    )
+    types = {**POSTGRES_TYPES, "timestamptz": "timestamp with time zone"}
+    wanted = [f"{c.name}|{types[c.kind]}|{'f' if c.nullable else 't'}|t" for c in columns]
+    assert found.splitlines() == wanted
+
+
+def test_versions_are_in_order_and_plain_sql() -> None:
+    versions = [m.version for m in migrations()]
+    assert versions == sorted(set(versions))
+    assert all(len(version) == 14 and version.isdigit() for version in versions)
+    for migration in migrations():
+        assert not [line for line in migration.sql.splitlines() if line.startswith("\\")]
+
+
+def test_again_applies_nothing_and_by_force_changes_nothing(project: str) -> None:
+    assert migrate(project) == [m.path.stem for m in migrations()]
+    before = query(project, OBJECTS)
+    assert migrate(project) == []
+    query(project, "truncate supabase_migrations.etl_applied")  # as after a push by the Supabase CLI
+    assert len(migrate(project)) == len(migrations())
+    assert query(project, OBJECTS) == before
+
+
+def test_the_books_are_those_of_the_supabase_cli(project: str) -> None:
+    migrate(project)
+    found = query(project, "select version, name from supabase_migrations.schema_migrations order by 1")
+    assert found.splitlines() == [f"{m.version}|{m.name}" for m in migrations()]
+
+
+def test_the_way_back_leaves_no_trace(project: str) -> None:
+    query(project, "create function public.etl_of_the_user() returns int language sql as 'select 1'")
+    before = query(project, OBJECTS)
+    migrate(project)
+    rollback(project)
+    assert query(project, OBJECTS) == before
+    assert query(project, "select count(*) from supabase_migrations.schema_migrations") == "0"
+    assert migrate(project) == [m.path.stem for m in migrations()]
+
+
+def test_a_source_that_comes_later_gets_its_grant(project: str) -> None:
+    query(project, "alter table public.posts rename to later")
+    migrate(project)
+    query(project, "alter table public.later rename to posts")
+    assert migrate(project) == [TABLES_FILE.stem]
+    assert query(project, "select has_table_privilege('etl', 'public.posts', 'select')") == "t"
+
+
+def test_an_older_shape_is_brought_up_to_date(project: str) -> None:
+    migrate(project)
+    before = query(project, OBJECTS)
+    query(
+        project,
+        """alter table public.clean_posts drop column word_count, add column mood text not null;
+        alter table public.clean_posts alter title set not null;
+        alter table public.user_statistics drop column posts_30d, add column karma int not null;
+        truncate supabase_migrations.etl_applied""",
+    )
+    migrate(project)
+    assert query(project, OBJECTS) == before
+    shape = "select attname, attnotnull from pg_attribute where attrelid = 'public.{}'::regclass and attnum > 0"
+    posts = query(project, f"{shape.format('clean_posts')} and not attisdropped").splitlines()
+    assert "word_count|t" in posts
+    assert "title|f" in posts
+    assert not [line for line in posts if line.startswith("mood")]
+    statistics = query(project, f"{shape.format('user_statistics')} and not attisdropped").splitlines()
+    assert {"karma|f", "posts_30d|t"} <= set(statistics)  # the history of an aggregate stays
+
+
+def test_a_key_of_another_kind_is_refused_with_the_way_out(project: str) -> None:
+    migrate(project)
+    query(
+        project,
+        "drop table public.clean_posts; create table public.clean_posts (id bigint primary key); "
+        "truncate supabase_migrations.etl_applied",
+    )
+    with pytest.raises(WriteError, match="drop the table, the next run fills it again"):
+        migrate(project)
+
+
+def test_a_database_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="SUPABASE_DB_URL") as caught:
+        migrate("postgresql://postgres:hidden@127.0.0.1:9/none")
+    assert "hidden" not in str(caught.value)
+    assert MIGRATIONS.exists()
+
+
+@pytest.fixture
+def in_the_way(project: str) -> Callable[[str], None]:
+    """Makes each migration run a statement of PL/pgSQL at its end, as something in a user's project might."""
+    migrate(project)
+
+    def put(statement: str) -> None:
+        query(
+            project,
+            f"""create function public.in_the_way() returns trigger language plpgsql as
+            $$ begin {statement}; return new; end $$;
+            create trigger in_the_way before insert on supabase_migrations.schema_migrations
+            for each row execute function public.in_the_way();
+            delete from supabase_migrations.etl_applied where version like '%400'""",
+        )
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "remedy"),
+    [
+        ("42501", 'no right to "etl_runs"', "the role that owns the database"),
+        ("2BP01", 'no right to "…"', "Something of your own uses"),
+        ("55P03", 'no right to "…"', "wait, and start again"),
+        ("42P07", 'no right to "etl_runs"', "Mend what it names, and start again"),
+        ("22P02", 'no right to "…"', "Mend what it names, and start again"),
+        ("P0001", 'no right to "etl_runs"', "Do what it says, and start again"),
+    ],
+)
+def test_a_refused_file_is_named_with_the_reason_and_the_remedy(
+    project: str, in_the_way: Callable[[str], None], code: str, said: str, remedy: str
+) -> None:
+    in_the_way(f"raise exception 'no right to \"etl_runs\"' using errcode = '{code}', detail = 'hidden'")
+    before = query(project, OBJECTS)
+    with pytest.raises(WriteError) as caught:
+        migrate(project)
+    assert caught.value.message == (
+        f"20261122000400_ledger.sql was refused: {said} (SQLSTATE {code}). Nothing of it was applied."
+    )
+    assert remedy in caught.value.remedy
+    assert caught.value.code == code
+    assert query(project, OBJECTS) == before
+
+
+def test_a_connection_that_breaks_is_told_without_the_query(project: str, in_the_way: Callable[[str], None]) -> None:
+    in_the_way("perform pg_terminate_backend(pg_backend_pid())")
+    with pytest.raises(ServiceUnavailable) as caught:
+        migrate(project)
+    assert str(caught.value).startswith(
+        "20261122000400_ledger.sql: the connection broke (terminating connection due to administrator command). Wait"
+    )
+    query(project, "drop function public.in_the_way cascade")
+    assert migrate(project) == ["20261122000400_ledger"]
+
+
+def test_something_of_the_users_under_our_name_is_named(project: str) -> None:
+    query(project, "create view public.etl_runs as select 1 as run_id")
+    with pytest.raises(
+        WriteError, match=r'^20261122000400_ledger\.sql was refused: "etl_runs" is not .*SQLSTATE 42809'
+    ):
+        migrate(project)
+
+
+def test_a_part_of_the_password_taken_for_the_port_is_not_shown() -> None:
+    with pytest.raises(ConfigurationError, match="cannot be reached: ") as caught:
+        migrate("postgresql://postgres:half@127.0.0.1:hidden/half@127.0.0.1:9/none")
+    assert "hidden" not in str(caught.value)
+
+
+def test_the_command_takes_the_url_of_the_env_file(
+    project: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([]) == 2
+    Path(".env").write_text(f"SUPABASE_DB_URL={project}\n")
+    assert main([]) == main(["up"]) == main(["rollback"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [*(f"applied {m.path.stem}" for m in migrations()), "nothing to apply", "taken back"]
+    query(project, "create view public.etl_runs as select 1 as run_id")
+    assert main([]) == 1
+    assert capsys.readouterr().err.startswith("error: 20261122000400_ledger.sql was refused: ")

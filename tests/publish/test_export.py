@@ -1,0 +1,65 @@
+"""Exports: the rows and columns asked for, in files that others read."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, date, datetime, timedelta
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.contracts import AUTHOR_ACTIVITY, DAILY_ACTIVITY, DATA_QUALITY, REPORTS, Report
+from tasks.publish.export import Format, date_column, encode, export_path, select
+
+FIRST = date(2026, 1, 1)
+ZEROS = {"int": 0, "float": 0.0, "text": "x", "bool": False, "uuid": "u", "bigint": 1}
+
+
+def days(report: Report, count: int) -> pa.Table:
+    """A report with one row a day from FIRST on."""
+    columns = {}
+    for column in report.columns:
+        values: list[object] = [ZEROS.get(column.kind)] * count
+        if column.kind == "date":
+            values = [FIRST + timedelta(days=n) for n in range(count)]
+        if column.kind == "timestamptz":
+            values = [datetime(2026, 1, 1, 23, 59, tzinfo=UTC) + timedelta(days=n) for n in range(count)]
+        columns[column.name] = values
+    return pa.table(columns, schema=report.schema)
+
+
+@given(st.integers(0, 12), st.none() | st.integers(-2, 14), st.none() | st.integers(-2, 14))
+def test_a_range_keeps_the_days_in_it_both_ends_included(count: int, first: int | None, last: int | None) -> None:
+    bounds = [None if n is None else FIRST + timedelta(days=n) for n in (first, last)]
+    kept = select(days(DAILY_ACTIVITY, count), DAILY_ACTIVITY, columns=["date"], first=bounds[0], last=bounds[1])
+    wanted = [n for n in range(count) if (first is None or n >= first) and (last is None or n <= last)]
+    assert kept["date"].to_pylist() == [FIRST + timedelta(days=n) for n in wanted]
+
+
+def test_the_last_instant_of_the_last_day_is_in() -> None:
+    kept = select(days(AUTHOR_ACTIVITY, 3), AUTHOR_ACTIVITY, columns=[], first=FIRST, last=FIRST)
+    assert kept.num_rows == 1
+    assert kept.column_names == [column.name for column in AUTHOR_ACTIVITY.columns]
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=lambda report: report.name)
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_pandas_reads_what_was_exported(report: Report, form: Format) -> None:
+    body = io.BytesIO(encode(days(report, 2), form))
+    frame = pd.read_parquet(body) if form == "parquet" else pd.read_csv(body)
+    assert list(frame.columns) == [column.name for column in report.columns]
+    assert len(frame) == 2
+
+
+def test_a_report_without_days_has_no_column_for_them() -> None:
+    assert date_column(DATA_QUALITY) is None
+
+
+def test_an_export_has_a_path_by_its_day() -> None:
+    at = datetime(2026, 1, 31, 12, 0, 5, tzinfo=UTC)
+    assert export_path("daily_activity", "csv", at=at, unique="ab") == (
+        "exports/date=2026-01-31/daily_activity-120005-ab.csv"
+    )
