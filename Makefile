@@ -10,7 +10,7 @@ export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS = 120
 export DO_NOT_TRACK = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install run up down reset ui test check bench soak doctor migrate screenshots dictionary lock
+.PHONY: help install install-dask run up down reset ui test check bench soak doctor migrate screenshots dictionary lock
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -34,17 +34,20 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	@$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements-dev.txt
 	@touch $@
 
+install-dask: install ## What ETL_WORKERS and ETL_DASK_ADDRESS need beside (Dask)
+	@$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements-dask.txt
+
 run: install ## Run the whole pipeline once, on the local stack or on SUPABASE_URL
 	@$(PY) -m scripts.run $(ARGS)
 
 up: install ## Start the local stack, or find it, and print its addresses and keys
-	@$(PY) -m scripts.local_stack up --home $(HOME_DIR)/stack $(ARGS)
+	@$(PY) -m local_stack up --home $(HOME_DIR)/stack $(ARGS)
 
 down: install ## Stop the local stack; its data stays
-	@$(PY) -m scripts.local_stack down --home $(HOME_DIR)/stack
+	@$(PY) -m local_stack down --home $(HOME_DIR)/stack
 
 reset: install ## Stop the local stack and delete its data
-	@$(PY) -m scripts.local_stack reset --home $(HOME_DIR)/stack
+	@$(PY) -m local_stack reset --home $(HOME_DIR)/stack
 
 ui: install ## Prefect server, deployments and worker on this machine; Ctrl-C ends them
 	@$(PY) -m scripts.ui $(ARGS)
@@ -74,9 +77,9 @@ screenshots: $(VENV)/.installed-dev ## Remake the pictures of the README
 	@$(PY) -m scripts.screenshots
 
 dictionary: install ## Write data/DICTIONARY.md anew from the contracts
-	@$(PY) -m tasks.dictionary
+	@$(PY) -m tasks.contracts.dictionary
 
 lock: $(VENV)/.installed-dev ## Pin requirements.in and requirements-dev.in anew, with hashes
-	@for f in requirements requirements-dev; do \
+	@for f in requirements requirements-dask requirements-dev; do \
 	  $(VENV)/bin/uv pip compile -q --universal --generate-hashes --no-strip-extras --no-emit-index-url --no-annotate \
 	    --python-version 3.11 $$f.in -o $$f.txt; done
