@@ -304,7 +304,7 @@ class RestoreForm(Form):
         **_field(
             0,
             "Run",
-            "Id of a committed run (the folder `run=…` in the bucket), or `previous`: the one before what "
+            "Id of a committed run (its folder in the bucket), or `previous`: the one before what "
             "`latest.json` names. Moves `latest.json` and the aggregates in Postgres back to it. The cleaned tables "
             "hold today's rows and stay as they are.",
             pattern=RUN_PATTERN,

@@ -1,12 +1,16 @@
 """What a published run says of itself: its path, its files with their checksums, and the pointer that names it.
 
-Storage layout in the bucket, where `date=` is the day that the reports speak of last (that of as_of − 1 µs):
+Storage layout in the bucket (format 2). The day is the last one that the reports cover (that of as_of − 1 µs):
 
-    runs/date=2026-01-31/run=<run id>/manifest.json
-    runs/date=2026-01-31/run=<run id>/reports/<report>.parquet
-    runs/date=2026-01-31/run=<run id>/charts/<chart>.png
-    runs/date=2026-01-31/run=<run id>/clean/<table>/[month=2026-01/]part-000.parquet
+    runs/2026-01-31/<run id>/manifest.json
+    runs/2026-01-31/<run id>/reports/<report>.parquet
+    runs/2026-01-31/<run id>/charts/<chart>.png
+    runs/2026-01-31/<run id>/clean/<table>/[month=2026-01/]part-000.parquet
     latest.json
+
+No folder is named `key=value` where `key` is a column of a file below it: DuckDB, Polars and pyarrow parse such paths,
+and would replace the column by the folder's value. Format 1 had `runs/date=2026-01-31/run=<run id>/…`; such runs stay
+readable until retention removes them.
 """
 
 from __future__ import annotations
@@ -23,12 +27,12 @@ from typing import Any, Literal, Protocol
 LATEST = "latest.json"
 MANIFEST = "manifest.json"
 RUNS = "runs"
-FORMAT = 1
+FORMAT = 2
 HISTORICAL_NOTE = (
     "For an earlier as_of, told from the rows as they were when the run began: what was changed or deleted in between "
     "cannot be told."
 )
-_RUN_PATH = re.compile(rf"{RUNS}/date=(\d{{4}}-\d{{2}}-\d{{2}})/run=([^/]+)")
+_RUN_PATH = re.compile(rf"{RUNS}/(date=)?(\d{{4}}-\d{{2}}-\d{{2}})/(?(1)run=)([^/=]+)")
 
 FileKind = Literal["report", "chart", "clean"]
 
@@ -101,13 +105,23 @@ def day_of(as_of: datetime) -> str:
 
 def run_path(run_id: object, as_of: datetime) -> str:
     """Where a run's files live in the bucket."""
-    return f"{RUNS}/date={day_of(as_of)}/run={run_id}"
+    return f"{RUNS}/{day_of(as_of)}/{run_id}"
 
 
 def parse_run_path(path: str) -> tuple[str, str] | None:
-    """Day and run id of a run's path; None when it is none."""
+    """Day and run id of a run's path, of either format; None for any other path."""
     found = _RUN_PATH.fullmatch(path)
-    return (found[1], found[2]) if found else None
+    return (found[2], found[3]) if found else None
+
+
+def day_of_folder(folder: str) -> str:
+    """The day that a folder of runs or exports is named after: `2026-01-31`, or `date=2026-01-31` in format 1."""
+    return folder.removeprefix("date=")
+
+
+def day_folders(day: str) -> tuple[str, str]:
+    """The folders that hold what belongs to a day: that of this format, and that of format 1."""
+    return day, f"date={day}"
 
 
 def manifest_bytes(

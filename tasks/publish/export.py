@@ -54,4 +54,4 @@ def encode(table: pa.Table, form: Format) -> bytes:
 
 def export_path(report: str, form: Format, *, at: datetime, unique: str) -> str:
     """A new path in the bucket, by the day of the export, so that retention can find old ones."""
-    return f"exports/date={at.astimezone(UTC):%Y-%m-%d}/{report}-{at.astimezone(UTC):%H%M%S}-{unique}.{form}"
+    return f"exports/{at.astimezone(UTC):%Y-%m-%d}/{report}-{at.astimezone(UTC):%H%M%S}-{unique}.{form}"

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from tasks.contracts import REPORTS
-from tasks.files.manifest import LATEST, MANIFEST, RUNS, day_of, instant, thinned_bytes
+from tasks.files.manifest import LATEST, MANIFEST, RUNS, day_of, day_of_folder, instant, thinned_bytes
 from tasks.platform.bucket import Bucket, each
 from tasks.settings import Settings
 
@@ -38,7 +38,7 @@ class Published:
 
     @property
     def run_id(self) -> str:
-        return self.path.rpartition("run=")[2]
+        return self.path.rpartition("/")[2].removeprefix("run=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ def names_users(path: str) -> bool:
 def _old_exports(bucket: Bucket, *, now: datetime, keep_days: int) -> list[Action]:
     """Exports of a day that is long past: they may name user ids, and their links are dead."""
     oldest = (now - timedelta(days=keep_days)).date().isoformat()
-    days = [day for day in bucket.folders(EXPORTS) if day.startswith("date=") and day[5:] < oldest]
+    days = [folder for folder in bucket.folders(EXPORTS) if day_of_folder(folder) < oldest]
     return [Action("remove", f"{EXPORTS}/{day}", f"exports older than {keep_days} days") for day in days]
 
 

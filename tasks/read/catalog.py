@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import ConfigurationError, ReadError, RequestRefused
-from tasks.files.manifest import LATEST, MANIFEST, RUNS, day_of, instant, parse_run_path, sha256_of
+from tasks.files.manifest import (
+    LATEST,
+    MANIFEST,
+    RUNS,
+    day_folders,
+    day_of,
+    day_of_folder,
+    instant,
+    parse_run_path,
+    sha256_of,
+)
 from tasks.platform.bucket import Bucket, each
 from tasks.read.cache import Cache
 from tasks.settings import Settings
@@ -59,18 +69,23 @@ class Catalog:
 
     def _of_run(self, run: str) -> dict[str, Any]:
         path = run.strip("/").removesuffix(f"/{MANIFEST}")
-        days = [] if parse_run_path(path) else self.bucket.folders(RUNS)[::-1]
-        for place in [f"{RUNS}/{day}/run={path}" for day in days] or [path]:
+        for place in [path] if parse_run_path(path) else self._paths_of(path):
             if body := self.bucket.find(f"{place}/{MANIFEST}"):
                 return dict(json.loads(body))
         raise ReadError(
             f"There is no run {run!r} any more, or there never was.", remedy="list_runs() shows what there is."
         )
 
+    def _paths_of(self, run_id: str) -> Iterator[str]:
+        """Where a run of that id may be, latest day first."""
+        for folder in self._folders():
+            name = run_id if folder == day_of_folder(folder) else f"run={run_id}"
+            yield f"{RUNS}/{folder}/{name}"
+
     def _of_instant(self, as_of: AsOf) -> dict[str, Any]:
         moment = _moment(as_of)
         day = day_of(moment) if isinstance(moment, datetime) else moment.isoformat()
-        runs = self.manifests([f"date={day}"])
+        runs = self.manifests([day])
         found = [run for run in runs if not isinstance(moment, datetime) or instant(run["as_of"]) == moment]
         if not found:
             raise ReadError(
@@ -79,12 +94,17 @@ class Catalog:
         return max(found, key=lambda run: (instant(run["as_of"]), instant(run["began"])))
 
     def days(self) -> list[str]:
-        """The folders of days that have runs, latest first."""
-        return self.bucket.folders(RUNS)[::-1]
+        """The days that have runs, as `2026-01-31`, latest first."""
+        return list(dict.fromkeys(map(day_of_folder, self._folders())))
+
+    def _folders(self) -> list[str]:
+        """The folders of days that have runs, of both formats, latest day first."""
+        return sorted(self.bucket.folders(RUNS), key=day_of_folder, reverse=True)
 
     def manifests(self, days: Sequence[str]) -> list[dict[str, Any]]:
-        """The manifests of all runs below these folders of days, in no order. A run without one is not whole yet."""
-        runs = [run for found in self._each(_runs_of, days) for run in found]
+        """The manifests of all runs of these days, in no order. A run without one is not complete yet."""
+        folders = [folder for day in days for folder in day_folders(day)]
+        runs = [run for found in self._each(_runs_of, folders) for run in found]
         return [json.loads(body) for body in self._each(_manifest_of, runs) if body]
 
     def files(self, manifest: dict[str, Any], what: str, wanted: Callable[[str], bool]) -> list[Entry]:

@@ -85,11 +85,11 @@ def test_replace_overwrites_and_find_tells_absence(settings: Settings) -> None:
 
 
 def test_what_was_stored_is_listed_until_it_is_removed(settings: Settings) -> None:
-    names = [f"runs/date=2026-01-0{day}/run=a/manifest.json" for day in range(1, 5)]
+    names = [f"runs/2026-01-0{day}/a/manifest.json" for day in range(1, 5)]
     with Bucket(settings) as bucket:
         for name in names:
             bucket.store(name, b"{}")
-        assert bucket.folders("runs") == [f"date=2026-01-0{day}" for day in range(1, 5)]
+        assert bucket.folders("runs") == [f"2026-01-0{day}" for day in range(1, 5)]
         assert sorted(file.path for file in bucket.walk("runs")) == names
         bucket.remove([*names, "runs/none.json"])
         assert bucket.folders("runs") == []
@@ -243,11 +243,11 @@ def _entry(name: str, *, folder: bool) -> dict[str, Any]:
 
 
 TREE = {
-    "runs": [_entry("date=2026-01-30", folder=True), _entry("date=2026-01-31", folder=True)],
-    "runs/date=2026-01-30": [_entry("run=a", folder=True)],
-    "runs/date=2026-01-30/run=a": [_entry("manifest.json", folder=False), _entry("charts", folder=True)],
-    "runs/date=2026-01-30/run=a/charts": [_entry("growth.png", folder=False)],
-    "runs/date=2026-01-31": [],
+    "runs": [_entry("2026-01-30", folder=True), _entry("2026-01-31", folder=True)],
+    "runs/2026-01-30": [_entry("a", folder=True)],
+    "runs/2026-01-30/a": [_entry("manifest.json", folder=False), _entry("charts", folder=True)],
+    "runs/2026-01-30/a/charts": [_entry("growth.png", folder=False)],
+    "runs/2026-01-31": [],
 }
 
 
@@ -257,15 +257,15 @@ def test_hosted_listings_are_walked_folder_by_folder() -> None:
         return httpx.Response(200, json=TREE[body["prefix"]][body["offset"] : body["offset"] + body["limit"]])
 
     with _hosted(answer) as bucket:
-        assert bucket.folders("runs") == ["date=2026-01-30", "date=2026-01-31"]
+        assert bucket.folders("runs") == ["2026-01-30", "2026-01-31"]
         assert [(file.path, file.created_at) for file in bucket.walk("runs")] == [
-            ("runs/date=2026-01-30/run=a/manifest.json", "2026-01-31T03:00:00.000Z"),
-            ("runs/date=2026-01-30/run=a/charts/growth.png", "2026-01-31T03:00:00.000Z"),
+            ("runs/2026-01-30/a/manifest.json", "2026-01-31T03:00:00.000Z"),
+            ("runs/2026-01-30/a/charts/growth.png", "2026-01-31T03:00:00.000Z"),
         ]
 
 
 def test_stock_listings_of_full_keys_are_walked_too() -> None:
-    keys = ["runs/date=2026-01-30/run=a/manifest.json", "runs/date=2026-01-31/run=b/charts/growth.png"]
+    keys = ["runs/2026-01-30/a/manifest.json", "runs/2026-01-31/b/charts/growth.png"]
 
     def answer(request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
@@ -273,7 +273,7 @@ def test_stock_listings_of_full_keys_are_walked_too() -> None:
         return httpx.Response(200, json=entries[body["offset"] :])
 
     with _hosted(answer) as bucket:
-        assert bucket.folders("runs") == ["date=2026-01-30", "date=2026-01-31"]
+        assert bucket.folders("runs") == ["2026-01-30", "2026-01-31"]
         assert [file.path for file in bucket.walk("runs")] == keys
 
 
@@ -283,7 +283,7 @@ def test_a_long_listing_is_asked_for_page_by_page() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
         asked.append(body["offset"])
-        entries = [_entry(f"date={day:04}", folder=True) for day in range(2_500)]
+        entries = [_entry(f"{day:04}", folder=True) for day in range(2_500)]
         return httpx.Response(200, json=entries[body["offset"] : body["offset"] + body["limit"]])
 
     with _hosted(answer) as bucket:

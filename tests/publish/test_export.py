@@ -61,5 +61,5 @@ def test_a_report_without_days_has_no_column_for_them() -> None:
 def test_an_export_has_a_path_by_its_day() -> None:
     at = datetime(2026, 1, 31, 12, 0, 5, tzinfo=UTC)
     assert export_path("daily_activity", "csv", at=at, unique="ab") == (
-        "exports/date=2026-01-31/daily_activity-120005-ab.csv"
+        "exports/2026-01-31/daily_activity-120005-ab.csv"
     )

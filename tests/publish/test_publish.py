@@ -25,7 +25,7 @@ from tasks.workspace import Workspace
 from tests.publish.builders import AS_OF, BEGAN, FakeRun, settings_of
 
 RUN = FakeRun()
-PATH = f"runs/date=2026-01-31/run={RUN.run_id}"
+PATH = f"runs/2026-01-31/{RUN.run_id}"
 
 
 def _later(days: int, **changes: object) -> FakeRun:
@@ -87,8 +87,8 @@ def test_publishing_again_finds_what_is_there(settings: Settings, workspace: Wor
 
 
 def test_the_day_of_a_midnight_run_is_the_day_before() -> None:
-    assert run_path("x", datetime(2026, 2, 1, tzinfo=UTC)) == "runs/date=2026-01-31/run=x"
-    assert run_path("x", datetime(2026, 2, 1, 0, 0, 0, 1, tzinfo=UTC)) == "runs/date=2026-02-01/run=x"
+    assert run_path("x", datetime(2026, 2, 1, tzinfo=UTC)) == "runs/2026-01-31/x"
+    assert run_path("x", datetime(2026, 2, 1, 0, 0, 0, 1, tzinfo=UTC)) == "runs/2026-02-01/x"
 
 
 def test_the_pointer_names_the_run_and_never_moves_back(
@@ -114,7 +114,7 @@ def test_the_pointer_never_names_what_is_not_there(
     with pytest.raises(PublishError, match="not the one that the ledger committed"):
         move_pointer(settings, manifest.run_path, "0" * 64)
     with pytest.raises(PublishError, match="is not in the bucket"):
-        move_pointer(settings, "runs/date=2026-01-01/run=none", manifest.sha256)
+        move_pointer(settings, "runs/2026-01-01/none", manifest.sha256)
     assert _pointer(settings) == {}
 
 
@@ -130,9 +130,7 @@ def test_repair_follows_the_ledger_both_ways(settings: Settings, workspace: Work
     assert repair_pointer(settings, _row(today)), "a restore"
     assert _pointer(settings)["run"] == PATH
     assert not repair_pointer(settings, None)
-    assert not repair_pointer(
-        settings, {"manifest_path": "runs/date=2026-01-01/run=x/manifest.json", "manifest_sha256": "0"}
-    )
+    assert not repair_pointer(settings, {"manifest_path": "runs/2026-01-01/x/manifest.json", "manifest_sha256": "0"})
     assert _pointer(settings)["run"] == PATH
 
 
@@ -191,7 +189,7 @@ def test_a_killed_publish_leaves_readers_with_the_run_before(
             assert child.stdout.readline(), "the child publishes"
         child.send_signal(signal.SIGKILL)
     with Bucket(settings) as bucket:
-        left = {file.path.rpartition("/")[2] for file in bucket.walk("runs/date=2026-01-31/run=killed")}
+        left = {file.path.rpartition("/")[2] for file in bucket.walk("runs/2026-01-31/killed")}
     assert left
     assert "manifest.json" not in left
     assert _assert_whole(settings) == PATH

@@ -36,7 +36,7 @@ FILES = [
 
 
 def _run(as_of: datetime, *, began: datetime | None = None, run_id: str = "", files: list[str] = FILES) -> Published:
-    path = f"runs/date={day_of(as_of)}/run={run_id or f'{as_of:%m%d%H}'}"
+    path = f"runs/{day_of(as_of)}/{run_id or f'{as_of:%m%d%H}'}"
     manifest = {
         "run": path, "as_of": as_of.isoformat(), "began": (began or as_of).isoformat(), "historical": False,
         "files": [{"path": file} for file in files],
@@ -44,9 +44,16 @@ def _run(as_of: datetime, *, began: datetime | None = None, run_id: str = "", fi
     return Published(path, manifest)
 
 
+def _run_of_format_1(run: Published) -> Published:
+    """The same run where format 1 of the layout had it."""
+    _, day, run_id = run.path.split("/")
+    path = f"runs/date={day}/run={run_id}"
+    return Published(path, {**(run.manifest or {}), "run": path})
+
+
 def _plan(*runs: Published, latest: str | None = None, **statuses: str) -> dict[str, Action]:
     actions = plan(runs, statuses, latest=latest, now=NOW, keep_days=30)
-    return {action.path.rpartition("run=")[2]: action for action in actions}
+    return {action.path.rpartition("/")[2]: action for action in actions}
 
 
 def _day(month: int, day: int) -> datetime:
@@ -69,6 +76,14 @@ def test_of_older_runs_the_last_of_each_month_stays_without_user_ids() -> None:
     assert actions["020100"].files == ("reports/author_activity.parquet", "clean/users/part-000.parquet")
 
 
+def test_runs_of_format_1_are_the_same_runs() -> None:
+    old = [_run_of_format_1(_run(_day(1, day), run_id=f"r{day}")) for day in (2, 31)]
+    actions = plan([*old, _run(_day(1, 30), run_id="r30")], {"r2": "loading"}, latest=None, now=NOW, keep_days=30)
+    assert {action.path: action.verb for action in actions} == {
+        "runs/date=2026-01-01/run=r2": "keep", "runs/date=2026-01-30/run=r31": "thin", "runs/2026-01-29/r30": "remove",
+    }  # fmt: skip
+
+
 def test_of_two_runs_for_one_instant_the_later_one_stays() -> None:
     first, second = (_run(_day(1, 31), began=_day(1, 31) + timedelta(hours=h), run_id=f"r{h}") for h in (3, 5))
     assert {name: a.verb for name, a in _plan(second, first).items()} == {"r3": "remove", "r5": "thin"}
@@ -89,15 +104,15 @@ def test_a_backfill_of_last_year_is_young_today() -> None:
 
 @pytest.mark.parametrize("status", ["running", "loading"])
 def test_a_run_at_work_is_not_touched(status: str) -> None:
-    half = Published("runs/date=2026-01-01/run=busy", None, NOW - timedelta(days=3))
+    half = Published("runs/2026-01-01/busy", None, NOW - timedelta(days=3))
     assert _plan(half, busy=status)["busy"].verb == "keep"
     assert _plan(_run(_day(1, 2), run_id="busy"), busy=status)["busy"].verb == "keep"
 
 
 def test_leftovers_go_after_a_day() -> None:
     ages = {"young": timedelta(hours=23), "old": timedelta(hours=25)}
-    halves = [Published(f"runs/date=2026-03-14/run={name}", None, NOW - age) for name, age in ages.items()]
-    unknown = Published("runs/date=2026-03-14/run=unknown", None, None)
+    halves = [Published(f"runs/2026-03-14/{name}", None, NOW - age) for name, age in ages.items()]
+    unknown = Published("runs/2026-03-14/unknown", None, None)
     failed = _run(_day(3, 10), run_id="failed")
     actions = _plan(*halves, unknown, failed, failed="failed")
     assert {name: action.verb for name, action in actions.items()} == {
@@ -167,9 +182,10 @@ def filled(settings: Settings, tmp_path: Path) -> Settings:
         manifest = publish(settings, workspace, FakeRun(run_id=name, as_of=as_of, began=as_of), files, {})
         move_pointer(settings, manifest.run_path, manifest.sha256)
     with Bucket(settings) as bucket:
-        bucket.store("runs/date=2026-01-09/run=half/reports/daily_activity.parquet", b"PAR1")
-        bucket.store("exports/date=2026-01-09/author_activity-031500-0a1b2c3d.parquet", b"PAR1")
-        bucket.store("exports/date=2026-03-14/author_activity-031500-0a1b2c3d.parquet", b"PAR1")
+        bucket.store("runs/2026-01-09/half/reports/daily_activity.parquet", b"PAR1")
+        bucket.store("exports/2026-01-09/author_activity-031500-0a1b2c3d.parquet", b"PAR1")
+        bucket.store("exports/date=2026-01-08/author_activity-031500-0a1b2c3d.parquet", b"PAR1")
+        bucket.store("exports/2026-03-14/author_activity-031500-0a1b2c3d.parquet", b"PAR1")
     return settings
 
 
@@ -187,7 +203,7 @@ def test_a_dry_run_lists_and_removes_nothing(filled: Settings) -> None:
     planned = retain(filled, [], now=NOW, dry_run=True)
     assert _paths(filled) == before
     assert {action.path.rpartition("/")[2]: action.verb for action in planned} == {
-        "run=a": "remove", "run=b": "thin", "run=c": "keep", "run=half": "keep", "date=2026-01-09": "remove",
+        "a": "remove", "b": "thin", "c": "keep", "half": "keep", "2026-01-09": "remove", "date=2026-01-08": "remove",
     }  # fmt: skip
 
 
@@ -195,15 +211,15 @@ def test_retention_does_what_it_lists_and_then_nothing(filled: Settings) -> None
     planned = retain(filled, [], now=NOW, dry_run=True)
     assert retain(filled, [], now=NOW) == planned
     after = _paths(filled)
-    assert not any("run=a" in path or "exports/date=2026-01" in path for path in after)
-    assert {path.partition("run=b/")[2] for path in after if "run=b" in path} == {
+    assert not any("/a/" in path or "exports/2026-01" in path or "exports/date=" in path for path in after)
+    assert {path.partition("/b/")[2] for path in after if "/b/" in path} == {
         "manifest.json", *(f"reports/{report.name}.parquet" for report in REPORTS if not report.names_users),
     }  # fmt: skip
-    assert any("run=c/clean/users" in path for path in after)
+    assert any("/c/clean/users" in path for path in after)
     with Bucket(filled) as bucket:
-        manifest = json.loads(bucket.download("runs/date=2026-01-31/run=b/manifest.json"))
+        manifest = json.loads(bucket.download("runs/2026-01-31/b/manifest.json"))
     assert {entry["path"] for entry in manifest["files"]} == {
-        path.partition("run=b/")[2] for path in after if "run=b" in path and "manifest" not in path
+        path.partition("/b/")[2] for path in after if "/b/" in path and "manifest" not in path
     }
     assert "reports/author_activity.parquet" in manifest["removed"]["files"]
     assert manifest["removed"]["at"] == NOW.isoformat()

@@ -13,9 +13,10 @@ from tasks.errors import ReadError
 from tasks.files.manifest import thinned_bytes
 from tasks.files.parquet import write_files
 from tasks.platform.bucket import Bucket
-from tasks.publish.upload import publish
+from tasks.publish.upload import publish, repair_pointer
 from tasks.read import list_runs, read_report, read_table
 from tests.publish.builders import AS_OF, BEGAN, make_workspace
+from tests.publish.format_1 import move_to_format_1
 from tests.read.conftest import Bucketful, later_of
 
 
@@ -80,3 +81,20 @@ def test_a_historical_run_has_no_cleaned_tables(changeable: Bucketful, tmp_path:
     assert not read_report("daily_activity", run="past", settings=settings).empty
     with pytest.raises(ReadError, match="no cleaned tables"):
         read_table("posts", run="past", settings=settings)
+
+
+def test_a_run_of_the_first_layout_is_read_like_any_other(changeable: Bucketful) -> None:
+    settings = changeable.settings
+    expected = read_report("daily_activity", run="earlier", settings=settings)
+    users = read_table("users", run="earlier", settings=settings)
+    old = move_to_format_1(settings, changeable.earlier)
+    for choice in ({"run": "earlier"}, {"run": old.run_path}, {"run": old.path}, {"as_of": "2026-01-30"}):
+        assert read_report("daily_activity", settings=settings, **choice).equals(expected)  # type: ignore[call-overload]
+    assert read_table("users", run="earlier", settings=settings).equals(users)
+    runs = list_runs(settings=settings)
+    assert runs["run"].tolist() == [changeable.later.run_path, old.run_path]
+    assert runs["date"].tolist() == ["2026-01-31", "2026-01-30"]
+    latest = move_to_format_1(settings, changeable.later)
+    repair_pointer(settings, {"manifest_path": latest.path, "manifest_sha256": latest.sha256})
+    assert list_runs(days=1, settings=settings)["latest"].tolist() == [True]
+    assert len(read_report("daily_activity", settings=settings)) == len(expected)

@@ -25,7 +25,7 @@ from tasks.workspace import Workspace
 
 TRANSPORTS: tuple[Transport, ...] = ("rest", "postgres")
 AS_OF = datetime(2026, 2, 1, tzinfo=UTC)
-MANIFEST_PATH = "runs/date=2026-01-31/run=x/manifest.json"
+MANIFEST_PATH = "runs/2026-01-31/x/manifest.json"
 SHA256 = "0" * 64
 # Everything of ours but the ledger, which has a row a run: equal before and after means that no row was written.
 WRITTEN = ("clean_users", "clean_posts", "user_statistics", "daily_activity", "etl_reject_rows", "etl_batches")
