@@ -32,8 +32,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from bench.plain_pandas import clean_and_aggregate
-from tasks.cleaning import passes as clean
-from tasks.cleaning.passes import clean_posts, clean_users
+from tasks.cleaning import units as clean
+from tasks.cleaning.passes import clean_posts, clean_users, to_micros
 from tasks.cleaning.row_hash import row_hashes
 from tasks.contracts import POSTS, USERS
 from tasks.reports.build import build_reports
@@ -85,7 +85,7 @@ def _ids(random: np.random.Generator, count: int) -> pa.Array:
 
 
 def _instants(random: np.random.Generator, count: int) -> pa.Array:
-    end = clean.to_micros(BEGAN)
+    end = to_micros(BEGAN)
     return pa.array(end - random.integers(1, 730 * 86_400_000_000, count)).cast(pa.timestamp("us", tz="UTC"))
 
 

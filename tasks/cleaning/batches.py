@@ -1,26 +1,26 @@
-"""A table on its way through its rules: batches of a good size in, cleaned batches, rejects, counts and samples out."""
+"""A file of a table on its way through its rules: batches in, cleaned batches, rejects, counts and samples out."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
 from tasks.cleaning.rules.base import Facts, Flag, Frame, Rule, Step, run_rules
-from tasks.cleaning.samples import SAMPLES, Sample, take_samples
+from tasks.cleaning.samples import SAMPLES, Sample, save_samples, take_samples
 from tasks.contracts import Table
 from tasks.errors import ConfigurationError
-from tasks.workspace import Spool, Workspace, read_batches
+from tasks.platform.workers import Tick
+from tasks.workspace import Workspace
 
 REJECT_SCHEMA = pa.schema([(name, pa.string()) for name in ("table", "key", "rule", "column", "came", "expected")])
 # Large enough that the fixed cost of a batch does not count, small enough to stay near the processor.
 BATCH_ROWS = 20_000
 BATCH_BYTES = 16 * 2**20
-_REJECT_ROWS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class RuleCount:
 
 @dataclass(frozen=True, slots=True)
 class CleanCounts:
-    """What cleaning a table came to: read = kept + rejected."""
+    """The counts of a cleaned table: read = kept + rejected."""
 
     table: str
     read: int
@@ -45,93 +45,80 @@ class CleanCounts:
 
 
 @dataclass
-class Stage:
-    """One table on its way through its rules: what it reads and writes, counts and samples."""
+class Counted:
+    """What a unit of cleaning counted, with samples by rule. Units add up, in their order."""
 
-    workspace: Workspace
-    table: Table
-    rules: tuple[Rule, ...]
-    progress: Callable[[int], None]
-    raw: Spool
-    clean: Spool
-    rejects: Spool
     read: int = 0
     kept: int = 0
     checked: dict[str, int] = field(default_factory=dict)
     affected: dict[str, int] = field(default_factory=dict)
     samples: dict[str, list[Sample]] = field(default_factory=dict)
-    _rejected: list[pa.Table] = field(default_factory=list)
 
-    @classmethod
-    def begin(
-        cls, workspace: Workspace, table: Table, rules: tuple[Rule, ...], progress: Callable[[int], None]
-    ) -> Stage:
-        stage = cls(
-            workspace,
-            table,
-            rules,
-            progress,
-            raw=workspace.spool("raw", table.name, table.raw_schema),
-            clean=workspace.spool("clean", table.name, table.clean_schema),
-            rejects=workspace.spool("rejects", table.name, REJECT_SCHEMA),
-        )
-        stage.clean.clear()
-        stage.rejects.clear()
-        return stage
+    def add(self, other: Self) -> None:
+        """Add what a later unit counted; of the samples the first ones stay."""
+        self.read, self.kept = self.read + other.read, self.kept + other.kept
+        for mine, theirs in ((self.checked, other.checked), (self.affected, other.affected)):
+            for rule, rows in theirs.items():
+                mine[rule] = mine.get(rule, 0) + rows
+        for rule, samples in other.samples.items():
+            have = self.samples.setdefault(rule, [])
+            have.extend(samples[: SAMPLES - len(have)])
 
-    def each_file(self, source: Spool, target: Spool, step: Callable[[Frame], Frame]) -> None:
-        """Run every batch through `step`, file by file, into files of the same numbers."""
-        for path in source.files():
-            cleaned = (as_schema(step(frame), target.schema) for frame in regroup(read_batches(path)))
-            target.write(int(path.stem), cleaned)
+    def of_table(self, table: Table, rules: Sequence[Rule]) -> CleanCounts:
+        """The counts of the whole table, once all of its units are added."""
+        counts = (RuleCount(r.name, r.action, self.checked.get(r.name, 0), self.affected.get(r.name, 0)) for r in rules)
+        return CleanCounts(table.name, self.read, self.kept, self.read - self.kept, tuple(counts))
 
-    def run(self, frame: Frame, facts: Facts, *, whole_table: bool | None = None) -> Frame:
-        """The rules of one pass over one batch; what they reject goes to the rejects."""
-        rules = [r for r in self.rules if whole_table is None or is_whole_table(r) == whole_table]
-        if not whole_table:
-            self.read += frame.num_rows
-            self.progress(self.read)
-        frame, rejects = run_rules(frame, rules, facts, witness=self._witness)
+
+@dataclass
+class CleaningPass:
+    """The rules of one pass over the batches of one unit. whole_table: of the second pass, or else of the first."""
+
+    table: Table
+    rules: tuple[Rule, ...]
+    facts: Facts
+    tick: Tick
+    is_first: bool = True
+    is_last: bool = True
+    counted: Counted = field(default_factory=Counted)
+    rejected: list[pa.Table] = field(default_factory=list)
+
+    def run(self, frame: Frame) -> Frame:
+        """The rules over one batch; what they reject goes to the rejects."""
+        if self.is_first:
+            self.counted.read += frame.num_rows
+            self.tick(frame.num_rows)
+        frame, rejects = run_rules(frame, self.rules, self.facts, witness=self._witness)
         if rejects is not None:
-            self._rejected.append(rejects)
-            self._flush_rejects(_REJECT_ROWS)
-        if whole_table is not False:
-            self.kept += frame.num_rows
+            self.rejected.append(rejects)
+        if self.is_last:
+            self.counted.kept += frame.num_rows
         return frame
 
     def _witness(self, step: Step) -> None:
-        name = step.rule.name
+        name, counted = step.rule.name, self.counted
         affected = int(step.affected.sum())
-        self.checked[name] = self.checked.get(name, 0) + step.before.num_rows
-        self.affected[name] = self.affected.get(name, 0) + affected
-        have = self.samples.setdefault(name, [])
+        counted.checked[name] = counted.checked.get(name, 0) + step.before.num_rows
+        counted.affected[name] = counted.affected.get(name, 0) + affected
+        have = counted.samples.setdefault(name, [])
         if affected and len(have) < SAMPLES:
             have.extend(take_samples(step, self.table, SAMPLES - len(have)))
 
-    def _flush_rejects(self, at_least: int) -> None:
-        if sum(part.num_rows for part in self._rejected) >= max(1, at_least):
-            rows = pa.concat_tables(self._rejected).combine_chunks()
-            self.rejects.write(len(self.rejects.files()), rows.cast(REJECT_SCHEMA).to_batches())
-            self._rejected = []
+    def write_rejects(self, workspace: Workspace, index: int) -> None:
+        """The unit's rejects as one file of the spool, under the unit's number; none when nothing was rejected."""
+        if self.rejected:
+            rows = pa.concat_tables(self.rejected).combine_chunks().cast(REJECT_SCHEMA)
+            workspace.spool("rejects", self.table.name, REJECT_SCHEMA).write(index, rows.to_batches())
 
-    def end(self, **more: Any) -> CleanCounts:
-        """Write what is still held, the counts and the samples."""
-        self._flush_rejects(0)
-        rules = tuple(
-            RuleCount(r.name, r.action, self.checked.get(r.name, 0), self.affected.get(r.name, 0)) for r in self.rules
-        )
-        counts = CleanCounts(self.table.name, self.read, self.kept, self.read - self.kept, rules)
-        _counts_path(self.workspace, self.table.name).write_text(json.dumps({**asdict(counts), **more}))
-        self._save_samples()
-        return counts
 
-    def _save_samples(self) -> None:
-        path = self.workspace.partials / "samples.json"
-        samples = json.loads(path.read_text()) if path.exists() else {}
-        samples[self.table.name] = {
-            rule.name: [sample.as_json() for sample in self.samples.get(rule.name, [])] for rule in self.rules
-        }
-        path.write_text(json.dumps(samples, indent=1))
+def save_counts(
+    workspace: Workspace, table: Table, rules: Sequence[Rule], counted: Counted, **more: Any
+) -> CleanCounts:
+    """Write the counts and the samples of a table, and return the counts."""
+    counts = counted.of_table(table, rules)
+    _counts_path(workspace, table.name).write_text(json.dumps({**asdict(counts), **more}))
+    save_samples(workspace, table.name, {rule.name: counted.samples.get(rule.name, []) for rule in rules})
+    return counts
 
 
 def is_whole_table(rule: Rule) -> bool:

@@ -88,14 +88,22 @@ class Accumulator:
         if self._pending > max(_MERGE_ROWS, self._merged):
             self._merge()
 
+    def merge(self, other: Accumulator) -> None:
+        """Add the rows of another table of the same kind."""
+        self.add(other.columns())
+
+    def columns(self) -> Columns:
+        """The table so far: rows of distinct keys, in their order."""
+        self._merge()
+        return self._parts[0]
+
     def _merge(self) -> None:
         empty = {name: np.empty(0, np.int64) for name in self.partial.schema.names}
         merged = add_up(self.partial, self._parts or [empty])
         self._parts, self._pending, self._merged = [merged], 0, len(merged[self.partial.keys[0]])
 
     def table(self) -> pa.Table:
-        self._merge()
-        return pa.table(self._parts[0], schema=self.partial.schema)
+        return pa.table(self.columns(), schema=self.partial.schema)
 
 
 @dataclass
@@ -133,6 +141,20 @@ class PostPartials:
             }
         )
         self.histogram.add({"slot": hour_slots(created), "word_count": words, "posts": one, "untitled": untitled})
+
+    def merge(self, other: PostPartials) -> None:
+        """Add what another unit found in its posts."""
+        for days, posts in other.windows.items():
+            self.windows[days] += posts
+        self.after_as_of += other.after_as_of
+        self.author_days.merge(other.author_days)
+        self.histogram.merge(other.histogram)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels from a worker: all but the sign-ups, which every process has in its user index."""
+        for table in (self.author_days, self.histogram):
+            table.columns()
+        return {**self.__dict__, "signed_up": np.empty(0, np.int64)}
 
     def save(self, folder: Path) -> None:
         """Write the partial tables as Arrow files."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,6 +33,14 @@ class Sample:
 
     def as_json(self) -> dict[str, str]:
         return asdict(self)
+
+
+def save_samples(workspace: Workspace, table: str, samples: Mapping[str, Sequence[Sample]]) -> None:
+    """Keep the samples of a table in the run's folder, beside those of other tables."""
+    path = workspace.partials / "samples.json"
+    saved = json.loads(path.read_text()) if path.exists() else {}
+    saved[table] = {rule: [sample.as_json() for sample in of_rule] for rule, of_rule in samples.items()}
+    path.write_text(json.dumps(saved, indent=1))
 
 
 def load_samples(workspace: Workspace) -> dict[str, dict[str, list[dict[str, str]]]]:
@@ -128,4 +136,4 @@ def _visible(char: str) -> str:
     return f"\\u{code:04x}" if code in _UNSEEN and char != " " else char
 
 
-__all__ = ["SAMPLES", "Sample", "mask_block", "mask_email", "mask_line", "shorten", "take_samples"]
+__all__ = ["SAMPLES", "Sample", "mask_block", "mask_email", "mask_line", "save_samples", "shorten", "take_samples"]

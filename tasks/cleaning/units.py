@@ -1,0 +1,152 @@
+"""The units of cleaning: one file of a raw spool, which is one key range, cleaned by itself.
+
+Each writes the files of its number in the run's folder and returns counts and small tables, so that units can run in
+any order, on any process that sees the folder, and twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.cleaning.batches import CleaningPass, Counted, as_schema, is_whole_table, regroup
+from tasks.cleaning.partials import PostPartials
+from tasks.cleaning.row_hash import row_hashes
+from tasks.cleaning.rules import POSTS_RULES, USERS_RULES
+from tasks.cleaning.rules.base import Facts, Frame, with_column
+from tasks.cleaning.rules.posts import with_author
+from tasks.cleaning.user_index import UserIndex, index_schema
+from tasks.cleaning.words import word_counts
+from tasks.contracts import POSTS, USERS, Table
+from tasks.platform.workers import Tick
+from tasks.workspace import Spool, Workspace, read_batches
+
+USER_INDEX = "user_index.arrow"
+FIRST_OF_EMAIL = "first_of_email.arrow"
+
+
+@dataclass(frozen=True, slots=True)
+class CleaningUnit:
+    """A file of the raw spool by its number. latest: created_at beyond it has a wrong clock; as_of: both in µs."""
+
+    workspace: Workspace
+    index: int
+    latest: int
+    as_of: int = 0
+
+
+def staged_users(workspace: Workspace) -> Spool:
+    """Users between the two passes: their own rules ran, duplicates are not known yet."""
+    return workspace.spool("staged", USERS.name, pa.schema([c.field for c in USERS.source_columns]))
+
+
+def raw_spool(workspace: Workspace, table: Table) -> Spool:
+    return workspace.spool("raw", table.name, table.raw_schema)
+
+
+def clean_spool(workspace: Workspace, table: Table) -> Spool:
+    return workspace.spool("clean", table.name, table.clean_schema)
+
+
+def clean_users_alone(unit: CleaningUnit, tick: Tick) -> Counted:
+    """First pass: the rules that look at one user. Raw file in, staged file and rejects out."""
+    rules = tuple(rule for rule in USERS_RULES if not is_whole_table(rule))
+    work = CleaningPass(USERS, rules, Facts(USERS, unit.latest), tick, is_last=False)
+    _each_batch(unit, raw_spool(unit.workspace, USERS), staged_users(unit.workspace), work.run)
+    work.write_rejects(unit.workspace, unit.index)
+    return work.counted
+
+
+def clean_users_together(unit: CleaningUnit, tick: Tick) -> tuple[Counted, pa.Table]:
+    """Second pass: the rules that look at the whole table. Also returns the rows of the user index."""
+    rules = tuple(rule for rule in USERS_RULES if is_whole_table(rule))
+    facts = Facts(USERS, unit.latest, first_of=_first_of(unit.workspace.partials / FIRST_OF_EMAIL))
+    work = CleaningPass(USERS, rules, facts, tick, is_first=False)
+    index = [index_schema().empty_table()]
+
+    def finish(frame: Frame) -> Frame:
+        frame = work.run(frame)
+        index.append(_index_rows(frame))
+        return finished(frame, USERS)
+
+    _each_batch(unit, staged_users(unit.workspace), clean_spool(unit.workspace, USERS), finish)
+    return work.counted, pa.concat_tables(index)
+
+
+def clean_posts_of_range(unit: CleaningUnit, tick: Tick) -> tuple[Counted, PostPartials]:
+    """All rules for posts. Raw file in, cleaned file and rejects out; returns what the reports need of the posts."""
+    users = _user_index(unit.workspace.partials / USER_INDEX)
+    work = CleaningPass(POSTS, POSTS_RULES, Facts(POSTS, unit.latest, users=users), tick)
+    partials = PostPartials(unit.as_of, users.created_at)
+
+    def finish(frame: Frame) -> Frame:
+        frame = with_measures(work.run(with_author(frame, users)))
+        reduce_posts(frame, partials)
+        return finished(frame, POSTS)
+
+    _each_batch(unit, raw_spool(unit.workspace, POSTS), clean_spool(unit.workspace, POSTS), finish)
+    work.write_rejects(unit.workspace, unit.index)
+    return work.counted, partials
+
+
+def _each_batch(unit: CleaningUnit, source: Spool, target: Spool, step: Callable[[Frame], Frame]) -> None:
+    """Run every batch of the unit's file through `step`, into a file of the same number."""
+    batches = regroup(read_batches(source.path(unit.index)))
+    target.write(unit.index, (as_schema(step(frame), target.schema) for frame in batches))
+
+
+def with_measures(frame: Frame) -> Frame:
+    """Posts with `word_count` and `char_count` of their content."""
+    content = frame["content"]
+    frame = with_column(frame, "word_count", pa.array(word_counts(content)))
+    return with_column(frame, "char_count", pc.fill_null(pc.utf8_length(content), 0).cast(pa.int64()))
+
+
+def reduce_posts(frame: Frame, partials: PostPartials) -> None:
+    """Add kept posts to the partial tables. A source without titles has only untitled posts."""
+    untitled = frame["title"].is_null() if "title" in POSTS else pa.array(np.ones(frame.num_rows, np.bool_))
+    partials.add(
+        author=frame["_author"].to_numpy(),
+        created=frame["created_at"].cast(pa.int64()).to_numpy(),
+        words=frame["word_count"].to_numpy(),
+        untitled=untitled.to_numpy(zero_copy_only=False).astype(np.int64),
+    )
+
+
+def finished(frame: Frame, table: Table) -> Frame:
+    """The frame with its row hash: everything that the cleaned table has."""
+    return with_column(frame, "row_hash", row_hashes(frame, table))
+
+
+def _index_rows(frame: Frame) -> pa.Table:
+    rows = frame.num_rows
+    status = frame["status"] if "status" in USERS else pa.array(["other"] * rows, pa.string())
+    has_email = frame["email"].is_valid() if "email" in USERS else pa.array(np.zeros(rows, np.bool_))
+    columns = [frame[USERS.key.name], frame["created_at"], status, frame["duplicate_of"].is_valid(), has_email]
+    return pa.Table.from_arrays(columns, schema=index_schema())
+
+
+def _user_index(path: Path) -> UserIndex:
+    """The index of kept users: read once by each process, not once a unit."""
+    return _loaded_index(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _loaded_index(path: Path, written: int) -> UserIndex:
+    return UserIndex.load(path)
+
+
+def _first_of(path: Path) -> pa.Table:
+    return _loaded_first_of(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _loaded_first_of(path: Path, written: int) -> pa.Table:
+    with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
+        return reader.read_all()

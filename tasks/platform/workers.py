@@ -1,0 +1,44 @@
+"""Where the units of a stage run: in this process, one after the other, or on worker processes.
+
+A unit is a piece of work that the data alone cuts (a key range, a month). It reads from the run's folder, writes to it,
+and returns something small. It can run twice: its files appear under their names only when they are complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+Unit = TypeVar("Unit")
+Result = TypeVar("Result")
+Tick = Callable[[int], None]  # takes the rows done since the last call
+
+
+def no_tick(rows: int) -> None:
+    """Report no progress."""
+
+
+class Workers(Protocol):
+    """Runs units. `count` is how many run at once; 0 stands for this process."""
+
+    count: int
+
+    def map(
+        self, work: Callable[[Unit, Tick], Result], units: Sequence[Unit], *, tick: Tick = no_tick
+    ) -> Iterator[Result]:
+        """The results in the order of the units. The first failure ends the others and is raised."""
+
+
+class ThisProcess:
+    """Runs one unit after the other, here."""
+
+    count = 0
+
+    def map(
+        self, work: Callable[[Unit, Tick], Result], units: Sequence[Unit], *, tick: Tick = no_tick
+    ) -> Iterator[Result]:
+        for unit in units:
+            yield work(unit, tick)
+
+
+HERE = ThisProcess()
