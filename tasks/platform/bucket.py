@@ -7,12 +7,10 @@ The client retries nothing by itself. Hosted Storage answers many errors with HT
 from __future__ import annotations
 
 import hashlib
-import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -23,26 +21,23 @@ import httpx
 
 from tasks.errors import AccessError, PublishError, RequestRefused
 from tasks.platform.http import make_client
+from tasks.platform.stored import StoredFile, StoredInfo, parse_info
 from tasks.retry import Retry
 from tasks.settings import Settings
 
-CONTENT_TYPES = {".parquet": "application/vnd.apache.parquet", ".png": "image/png", ".json": "application/json"}
+CONTENT_TYPES = {
+    ".parquet": "application/vnd.apache.parquet",
+    ".png": "image/png",
+    ".json": "application/json",
+    ".csv": "text/csv; charset=utf-8",
+}
 PAGE = 1_000  # entries asked for in one listing
 DELETE_AT_ONCE = 1_000  # hosted Storage takes no more
 NEVER_CACHED = "0"
 CACHED = "3600"
-_MD5 = re.compile(r"[0-9a-f]{32}")
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file in the bucket as a listing shows it. created_at: ISO text, or None where the server does not say."""
-
-    path: str
-    created_at: str | None
 
 
 class Bucket:
@@ -85,6 +80,40 @@ class Bucket:
             remedy="Nothing points to this run; start the run again, and tell the Storage's operator.",
         )
 
+    def copy(self, source: str, target: str, *, size: int, md5: str) -> None:
+        """Copy a file inside Storage to a path that is new, and verify the copy by its size and checksum.
+
+        No byte of it is downloaded, unless the copy's eTag is not the content's md5: then the file is downloaded,
+        verified and uploaded. A copy that is there already, from a try whose answer was lost, counts when it is the
+        same. PublishError when the source is gone, or is not what `size` (bytes) and `md5` say.
+        """
+        self._copy(source, target)
+        if self.info(target) == StoredInfo(size, md5):
+            return
+        self.remove([target])
+        body = self.download(source)
+        if (len(body), _md5(body)) != (size, md5):
+            raise PublishError(
+                f"{source} is damaged: its content is not what its manifest says. {target} was not written.",
+                remedy="Start the run again with --full-refresh: it writes all its files itself.",
+            )
+        self.store(target, body)
+
+    def _copy(self, source: str, target: str) -> None:
+        try:
+            self._retry.call(lambda: self._files.copy(source, target), f"Copy of {source} to {target}")
+        except AccessError:
+            raise
+        except RequestRefused as error:
+            if error.status == 409:
+                return
+            if is_missing(error):
+                raise PublishError(
+                    f"{source} is not in the bucket any more, so {target} could not be copied from it.",
+                    remedy="Start the run again with --full-refresh: it writes all its files itself.",
+                ) from None
+            raise PublishError(error.message, remedy="No reader sees this run. See `doctor`.") from None
+
     def replace(self, path: str, body: bytes) -> None:
         """Store a small file in place of another, never cached: readers see the old one or the new one, whole."""
         self._upload(path, body, replace=True, cache=NEVER_CACHED)
@@ -121,17 +150,12 @@ class Bucket:
     def _holds(self, path: str, source: Path | bytes) -> bool:
         """Whether the bucket has just these bytes: by the md5 etag, or by reading back where the etag is none."""
         body = source if isinstance(source, bytes) else source.read_bytes()
-        etag = self.md5(path)
-        if etag is None:
-            return self.download(path) == body
-        return etag == hashlib.md5(body, usedforsecurity=False).hexdigest()
+        md5 = self.info(path).md5
+        return self.download(path) == body if md5 is None else md5 == _md5(body)
 
-    def md5(self, path: str) -> str | None:
-        """Storage's own checksum of a file; None where its etag is no md5, as after an upload in parts (`…-2`)."""
-        info = self._retry.call(lambda: self._files.info(path), f"Checksum of {path}")
-        etag = info.get("etag") or (info.get("metadata") or {}).get("eTag") or ""
-        etag = str(etag).removeprefix("W/").strip('"').lower()
-        return etag if _MD5.fullmatch(etag) else None
+    def info(self, path: str) -> StoredInfo:
+        """Size and checksum of a file, as Storage itself states them. RequestRefused when it is not there."""
+        return parse_info(self._retry.call(lambda: self._files.info(path), f"Checksum of {path}"))
 
     def download(self, path: str, *, fresh: bool = False) -> bytes:
         """A file's bytes; `fresh` asks past every cache."""
@@ -143,7 +167,7 @@ class Bucket:
         try:
             return self.download(path, fresh=True)
         except RequestRefused as error:
-            if error.status == 404 or error.code in ("not_found", "NoSuchKey"):
+            if is_missing(error):
                 return None
             raise
 
@@ -162,7 +186,7 @@ class Bucket:
             if entry.get("id") is None:
                 yield from self.walk(full)
             else:
-                yield StoredFile(full, entry.get("created_at"))
+                yield StoredFile(full, entry.get("created_at"), parse_info(entry))
 
     def _entries(self, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Full path and entry of what is below `prefix`.
@@ -193,6 +217,15 @@ class Bucket:
             return {}
         signed = self._retry.call(lambda: self._files.create_signed_urls(list(paths), seconds), "Signed links")
         return {str(link["path"]): str(link["signedURL"]) for link in signed if not link["error"]}
+
+
+def is_missing(error: RequestRefused) -> bool:
+    """Whether Storage refused a request because there is no such file."""
+    return error.status == 404 or error.code in ("not_found", "NoSuchKey")
+
+
+def _md5(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
 
 
 def each(

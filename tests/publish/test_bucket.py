@@ -28,14 +28,14 @@ HOSTED = Settings(
 
 
 class Losing(httpx.BaseTransport):
-    """The real network, but the answers to the first `losses` uploads are lost on their way."""
+    """The real network, but the answers to the first `losses` posts to `path` are lost on their way."""
 
-    def __init__(self, losses: int, *, before: bool = False) -> None:
-        self._inner, self._losses, self._before = httpx.HTTPTransport(), losses, before
+    def __init__(self, losses: int, *, before: bool = False, path: str = "/object/reports/") -> None:
+        self._inner, self._losses, self._before, self._path = httpx.HTTPTransport(), losses, before, path
         self.uploads = 0
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        upload = request.method == "POST" and "/object/reports/" in request.url.path
+        upload = request.method == "POST" and self._path in request.url.path
         self.uploads += upload
         lose = upload and self.uploads <= self._losses
         if lose and self._before:
@@ -154,7 +154,7 @@ def _stored(path: str) -> httpx.Response:
 )
 def test_the_checksum_is_read_from_either_shape(info: dict[str, Any], md5: str | None) -> None:
     with _hosted(lambda request: httpx.Response(200, json=info)) as bucket:
-        assert bucket.md5("runs/a.parquet") == md5
+        assert bucket.info("runs/a.parquet").md5 == md5
 
 
 def test_an_etag_of_parts_is_verified_by_reading_back() -> None:

@@ -1,0 +1,35 @@
+"""What Storage says of a file: in a listing or about one path, on the hosted platform and the embedded one alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInfo:
+    """Size in bytes and md5 of a stored file. None: not stated, or an eTag that is no md5 (an upload in parts)."""
+
+    size: int | None
+    md5: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of a listing. created_at: ISO text, or None where the server does not say."""
+
+    path: str
+    created_at: str | None
+    info: StoredInfo = StoredInfo(None, None)
+
+
+def parse_info(answer: Mapping[str, Any]) -> StoredInfo:
+    """Hosted: `size` and `etag` at the top level of an answer; in a listing and in lite below `metadata`, as `eTag`."""
+    metadata = answer.get("metadata") or {}
+    size = answer.get("size", metadata.get("size"))
+    etag = str(answer.get("etag") or metadata.get("eTag") or "").removeprefix("W/").strip('"').lower()
+    return StoredInfo(int(size) if size is not None else None, etag if _MD5.fullmatch(etag) else None)

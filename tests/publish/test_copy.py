@@ -1,0 +1,107 @@
+"""A copy inside Storage, verified by size and checksum: on the real server, and on answers as the hosted one gives."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import httpx
+import pytest
+
+from tasks.errors import PublishError
+from tasks.platform.bucket import Bucket
+from tasks.platform.stored import StoredInfo
+from tasks.settings import Settings
+from tests.publish.test_bucket import HOSTED, Losing
+
+BODY = b"PAR1 the rows of a month"
+MD5 = hashlib.md5(BODY).hexdigest()
+SOURCE = "runs/2026-01-30/a/clean/posts/month=2026-01/part-000.parquet"
+TARGET = "runs/2026-01-31/b/clean/posts/month=2026-01/part-000.parquet"
+
+
+def _copy(bucket: Bucket, *, size: int = len(BODY), md5: str = MD5) -> None:
+    bucket.copy(SOURCE, TARGET, size=size, md5=md5)
+
+
+def test_a_copy_has_the_same_content_and_the_source_stays(settings: Settings) -> None:
+    with Bucket(settings) as bucket:
+        bucket.store(SOURCE, BODY)
+        _copy(bucket)
+        _copy(bucket)  # again: what is there is the same
+        assert bucket.download(TARGET) == bucket.download(SOURCE) == BODY
+        assert bucket.info(TARGET) == StoredInfo(len(BODY), MD5)
+        assert {file.info for file in bucket.walk("runs")} == {StoredInfo(len(BODY), MD5)}
+
+
+def test_another_content_under_the_target_is_replaced(settings: Settings) -> None:
+    with Bucket(settings) as bucket:
+        bucket.store(SOURCE, BODY)
+        bucket.store(TARGET, b"PAR1 of another try")
+        _copy(bucket)
+        assert bucket.download(TARGET) == BODY
+
+
+def test_a_lost_answer_is_no_error(settings: Settings) -> None:
+    with Bucket(settings) as bucket:
+        bucket.store(SOURCE, BODY)
+    with Bucket(settings, transport=Losing(1, path="/object/copy")) as bucket:
+        _copy(bucket)
+        assert bucket.download(TARGET) == BODY
+
+
+def test_a_source_that_is_gone_or_damaged_is_named_and_nothing_stays(settings: Settings) -> None:
+    with Bucket(settings) as bucket:
+        with pytest.raises(PublishError, match=rf"{SOURCE} is not in the bucket any more"):
+            _copy(bucket)
+        bucket.store(SOURCE, b"PAR1 something else")
+        with pytest.raises(PublishError, match=rf"{SOURCE} is damaged.*{TARGET} was not written"):
+            _copy(bucket)
+        assert bucket.find(TARGET) is None
+
+
+def _answer(asked: list[str], *, etag: str) -> httpx.MockTransport:
+    def answer(request: httpx.Request) -> httpx.Response:
+        path = request.url.path.removeprefix("/storage/v1")
+        asked.append(f"{request.method} {path.replace(SOURCE, 'SOURCE').replace(TARGET, 'TARGET')}")
+        stored = httpx.Response(200, json={"Key": f"reports/{TARGET}", "Id": "0b7f2f7e-0000-4000-8000-000000000000"})
+        if path == "/object/copy":
+            assert json.loads(request.content) == {
+                "bucketId": "reports", "sourceKey": SOURCE, "destinationKey": TARGET,
+            }  # fmt: skip
+            return stored
+        if "/info/" in path:
+            known = etag if not any(line.startswith("POST /object/reports") for line in asked) else f'"{MD5}"'
+            return httpx.Response(200, json={"size": len(BODY), "etag": known, "metadata": {}})
+        if request.method == "DELETE":
+            return httpx.Response(200, json=[])
+        return httpx.Response(200, content=BODY) if request.method == "GET" else stored
+
+    return httpx.MockTransport(answer)
+
+
+def test_hosted_storage_is_asked_to_copy_and_for_the_checksum() -> None:
+    asked: list[str] = []
+    with Bucket(HOSTED, transport=_answer(asked, etag=f'"{MD5}"')) as bucket:
+        _copy(bucket)
+    assert asked == ["POST /object/copy", "GET /object/info/reports/TARGET"]
+
+
+def test_where_etags_do_not_follow_content_the_file_is_uploaded() -> None:
+    asked: list[str] = []
+    with Bucket(HOSTED, transport=_answer(asked, etag=f'"{MD5}-2"')) as bucket:
+        _copy(bucket)
+    assert asked[-4:] == [
+        "DELETE /object/reports", "GET /object/reports/SOURCE", "POST /object/reports/TARGET",
+        "GET /object/info/reports/TARGET",
+    ]  # fmt: skip
+
+
+def test_a_duplicate_behind_a_400_counts_when_it_is_the_same() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "/info/" in request.url.path:
+            return httpx.Response(200, json={"size": len(BODY), "etag": f'"{MD5}"'})
+        return httpx.Response(400, json={"statusCode": "409", "error": "Duplicate", "message": "It exists"})
+
+    with Bucket(HOSTED, transport=httpx.MockTransport(answer)) as bucket:
+        _copy(bucket)
