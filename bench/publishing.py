@@ -28,8 +28,9 @@ import pyarrow as pa
 
 from local_stack import Stack, down, up
 from tasks.contracts import POSTS
+from tasks.files.clean import write_clean
 from tasks.files.manifest import FileEntry
-from tasks.files.parquet import to_file_shape, write_clean
+from tasks.files.parquet import to_file_shape
 from tasks.platform.bucket import Bucket
 from tasks.publish.upload import publish
 from tasks.settings import Settings, load_settings

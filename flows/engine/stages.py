@@ -17,7 +17,7 @@ from tasks.charts import draw_charts
 from tasks.cleaning.passes import CleanCounts, clean_posts, clean_users
 from tasks.contracts import POSTS, TABLES, USERS
 from tasks.files.manifest import FileEntry, Manifest
-from tasks.files.parquet import write_files
+from tasks.files.run_files import write_files
 from tasks.guard import check_run
 from tasks.platform.http import TRAFFIC
 from tasks.publish.upload import move_pointer, publish

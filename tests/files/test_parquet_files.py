@@ -21,9 +21,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tasks.contracts import ARROW_TYPES, POSTS, REPORTS, TABLES, USERS, Column, Kind, Report, Table
+from tasks.files.clean import write_clean
 from tasks.files.manifest import FileEntry
-from tasks.files.months import MonthSpill
-from tasks.files.parquet import file_schema, regroup, to_file_shape, write_clean, write_files
+from tasks.files.months import split_months
+from tasks.files.parquet import file_schema, regroup, to_file_shape
+from tasks.files.run_files import write_files
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 from tests.publish.builders import AS_OF, clean_posts, clean_users, empty_reports, make_workspace, uuids, write_spool
@@ -258,10 +260,9 @@ def test_regrouping_keeps_rows_and_order(sizes: list[int], rows: int) -> None:
 def test_seven_hundred_months_need_one_file(tmp_path: Path) -> None:
     months = [datetime(1970 + i // 12, i % 12 + 1, 15, tzinfo=UTC) for i in range(700)]
     batch = pa.record_batch({"at": pa.array(months[::-1], pa.timestamp("us", tz="UTC")), "n": pa.array(range(700))})
-    with MonthSpill(tmp_path / "spill", batch.schema, "at") as spill:
-        spill.add(batch)
-        spill.add(batch)
-        assert [p.name for p in tmp_path.iterdir()] == ["spill"]
-        assert spill.months()[:2] == ["1970-01", "1970-02"]
-        assert [b.column("n").to_pylist() for b in spill.batches("1970-01")] == [[699], [699]]
+    split = split_months([batch, batch], tmp_path / "split", "at")
+    assert [p.name for p in tmp_path.iterdir()] == ["split"]
+    assert split.months()[:2] == ["1970-01", "1970-02"]
+    assert [b.column("n").to_pylist() for b in split.batches("1970-01", batch.schema)] == [[699], [699]]
+    split.remove()
     assert not list(tmp_path.iterdir())

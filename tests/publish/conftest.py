@@ -8,7 +8,7 @@ import pytest
 
 from local_stack import Stack
 from tasks.files.manifest import FileEntry
-from tasks.files.parquet import write_files
+from tasks.files.run_files import write_files
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 from tests.publish.builders import AS_OF, make_workspace, settings_of

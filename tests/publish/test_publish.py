@@ -161,7 +161,7 @@ def test_a_run_without_instants_cannot_be_published(settings: Settings, workspac
 KILLED = """
 import sys
 from pathlib import Path
-from tasks.files.parquet import write_files
+from tasks.files.run_files import write_files
 from tasks.publish.upload import publish
 from tasks.settings import Settings
 from tests.publish.builders import AS_OF, FakeRun, make_workspace

@@ -18,7 +18,7 @@ from local_stack import Stack
 from tasks.contracts import REPORTS
 from tasks.errors import ReadError
 from tasks.files.manifest import day_of, instant
-from tasks.files.parquet import write_files
+from tasks.files.run_files import write_files
 from tasks.platform.bucket import Bucket
 from tasks.publish.retention import Action, Published, names_users, plan, retain
 from tasks.publish.upload import move_pointer, publish

@@ -18,7 +18,7 @@ import pytest
 
 from local_stack import Stack
 from tasks.files.manifest import Manifest
-from tasks.files.parquet import write_files
+from tasks.files.run_files import write_files
 from tasks.publish.upload import move_pointer, publish
 from tasks.settings import Settings
 from tests.publish.builders import AS_OF, BEGAN, FakeRun, make_workspace, settings_of

@@ -11,7 +11,7 @@ import pytest
 
 from tasks.errors import ReadError
 from tasks.files.manifest import thinned_bytes
-from tasks.files.parquet import write_files
+from tasks.files.run_files import write_files
 from tasks.platform.bucket import Bucket
 from tasks.publish.upload import publish, repair_pointer
 from tasks.read import list_runs, read_report, read_table

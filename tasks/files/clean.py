@@ -1,0 +1,130 @@
+"""The files of the cleaned tables: parts in key order, by month where the contract says so, written unit by unit.
+
+However the spool was cut into files and batches, and whoever writes a unit, the files are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, count, islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.contracts import TABLES, Table
+from tasks.files.manifest import FileEntry, entry_of
+from tasks.files.months import MonthSplit, split_months
+from tasks.files.parquet import file_schema, open_writer, regroup, to_file_shape
+from tasks.platform.workers import HERE, Tick, Workers
+from tasks.settings import Settings
+from tasks.workspace import Workspace, read_batches
+
+
+@dataclass(frozen=True, slots=True)
+class FileShape:
+    """How many rows a part and a row group hold."""
+
+    part_rows: int
+    group_rows: int
+
+    @classmethod
+    def of(cls, settings: Settings) -> FileShape:
+        return cls(settings.part_rows, min(settings.row_group_rows, settings.part_rows))
+
+
+@dataclass(frozen=True, slots=True)
+class SplitUnit:
+    """A file of a table's cleaned spool by its number, to be split by month."""
+
+    workspace: Workspace
+    table: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class MonthUnit:
+    """One month of a table, to be assembled from the files of all ranges, in their order."""
+
+    workspace: Workspace
+    table: str
+    month: str
+    splits: tuple[MonthSplit, ...]
+    shape: FileShape
+
+
+def write_clean(workspace: Workspace, table: Table, settings: Settings, *, workers: Workers = HERE) -> list[FileEntry]:
+    """Write the cleaned rows of a table in parts: sorted by key, by month where the contract says so."""
+    shape = FileShape.of(settings)
+    if table.by_month is None:
+        return _write_whole(workspace, table, shape)
+    files = workspace.spool("clean", table.name, table.clean_schema).files()
+    units = [SplitUnit(workspace, table.name, int(path.stem)) for path in files]
+    splits = tuple(workers.map(_split, units))
+    try:
+        months = sorted({month for split in splits for month in split.pieces})
+        assembled = [MonthUnit(workspace, table.name, month, _of_month(splits, month), shape) for month in months]
+        return [entry for entries in workers.map(_write_month, assembled) for entry in entries]
+    finally:
+        for split in splits:
+            split.remove()
+
+
+def _of_month(splits: tuple[MonthSplit, ...], month: str) -> tuple[MonthSplit, ...]:
+    """The same files with this month's places alone: what travels to a worker stays small."""
+    return tuple(MonthSplit(split.path, {month: split.pieces[month]}) for split in splits if month in split.pieces)
+
+
+def _write_whole(workspace: Workspace, table: Table, shape: FileShape) -> list[FileEntry]:
+    spool = workspace.spool("clean", table.name, table.clean_schema)
+    batches = (to_file_shape(table, batch) for batch in spool.batches())
+    folder = workspace.files / "clean" / table.name
+    return [_entry(workspace, table, file) for file in write_parts(table, batches, folder, shape, always=True)]
+
+
+def _split(unit: SplitUnit, tick: Tick) -> MonthSplit:
+    table = _table(unit.table)
+    spool = unit.workspace.spool("clean", table.name, table.clean_schema)
+    batches = (to_file_shape(table, batch) for batch in read_batches(spool.path(unit.index)))
+    path = unit.workspace.root / "months" / table.name / f"{unit.index:05d}.split"
+    return split_months(batches, path, str(table.by_month))
+
+
+def _write_month(unit: MonthUnit, tick: Tick) -> list[FileEntry]:
+    table = _table(unit.table)
+    schema = file_schema(table)
+    batches = (batch for split in unit.splits for batch in split.batches(unit.month, schema))
+    folder = unit.workspace.files / "clean" / table.name / f"month={unit.month}"
+    return [_entry(unit.workspace, table, file) for file in write_parts(table, batches, folder, unit.shape)]
+
+
+def write_parts(
+    table: Table, batches: Iterable[pa.RecordBatch], folder: Path, shape: FileShape, *, always: bool = False
+) -> Iterator[Path]:
+    """Parts of whole row groups, as many as fit into a part; one group is in memory at a time.
+
+    batches: in the shape of the files (`to_file_shape`), in key order. always: write a part also without rows.
+    """
+    groups, per_part = regroup(batches, shape.group_rows), shape.part_rows // shape.group_rows
+    schema = file_schema(table)
+    for number in count():
+        first = next(groups, None)
+        if first is None and not (always and number == 0):
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"part-{number:03d}.parquet"
+        with open_writer(path, schema, table.file_columns, (table.key.name,)) as writer:
+            for group in chain([first] if first else [], islice(groups, per_part - 1)):
+                rows = pa.RecordBatch.from_arrays(group.columns, schema=schema)
+                writer.write_batch(rows, row_group_size=shape.group_rows)
+        yield path
+
+
+def _entry(workspace: Workspace, table: Table, file: Path) -> FileEntry:
+    rows = pq.read_metadata(file).num_rows
+    return entry_of(file, workspace.files, rows=rows, version=table.version, kind="clean")
+
+
+def _table(name: str) -> Table:
+    return next(table for table in TABLES if table.name == name)
