@@ -56,6 +56,10 @@ class Settings(BaseSettings):
     statement_timeout: int = Field(default=600, ge=1, description="Seconds, on Postgres connections.")
     count_timeout: float = Field(default=20, gt=0)
 
+    # Where the work is done
+    workers: int = Field(default=0, ge=0, le=256, description="Local worker processes; 0 uses this process alone.")
+    dask_address: str = Field(default="", description="A Dask scheduler, like tcp://10.0.0.5:8786.")
+
     # Network
     connect_timeout: float = Field(default=10, gt=0)
     read_timeout: float = Field(default=60, gt=0)

@@ -15,8 +15,10 @@ from tasks.errors import PipelineError, RunHeld, TerminalError
 from tasks.ledger.ledger import AsOfMode, Heartbeat, Ledger
 from tasks.ledger.ledger import Run as Lease
 from tasks.ledger.resume import DRY, contract_fingerprint, kept_began, open_workspace
+from tasks.platform.dask import open_workers
 from tasks.platform.functions import open_database
 from tasks.platform.http import TRAFFIC
+from tasks.platform.workers import HERE, Workers
 from tasks.publish.upload import repair_pointer
 from tasks.settings import Settings
 from tasks.source import Source, open_source
@@ -33,6 +35,7 @@ class Run:
     def __init__(self, settings: Settings, request: RunRequest, workspace: Workspace, lease: Lease) -> None:
         self.settings, self.request, self.workspace, self.lease = settings, request, workspace, lease
         self.source: Source
+        self.workers: Workers = HERE
         self.ledger: Ledger | None = None
         self.heartbeat: Heartbeat | None = None
         self.stages: dict[str, dict[str, float]] = {}
@@ -128,6 +131,7 @@ def open_run(settings: Settings, request: RunRequest) -> Iterator[Run]:
             run.ledger, run.heartbeat = ledger, heartbeat
             holder.append(run)
             run.source = stack.enter_context(open_source(settings, began=kept_began(run.workspace)))
+            run.workers = stack.enter_context(open_workers(settings, run.workspace))
             yield run
         run.workspace.remove()
 
@@ -209,9 +213,9 @@ def _open_dry_run(settings: Settings, request: RunRequest) -> Iterator[Run]:
     name = f"{DRY}{secrets.token_hex(4)}"
     workspace = Workspace.create(settings.data_dir, name)
     try:
-        with open_source(settings) as source:
+        with open_source(settings) as source, open_workers(settings, workspace) as workers:
             run = Run(settings, request, workspace, _dry_lease(request, settings, None, name))
-            run.source = source
+            run.source, run.workers = source, workers
             yield run
     finally:
         workspace.remove()

@@ -77,14 +77,25 @@ def settle_orphans(run: Run, progress: Meter, posts: TableRead, users: TableRead
 @stage("Clean users")
 def clean_the_users(run: Run, progress: Meter, settled: Reconciled) -> CleanCounts:
     """Users before posts, whose rules need them."""
-    return _cleaned(run, clean_users(run.workspace, began=run.began, progress=progress, total=run.rows[USERS.name]))
+    return _cleaned(
+        run,
+        clean_users(run.workspace, began=run.began, progress=progress, total=run.rows[USERS.name], workers=run.workers),
+    )
 
 
 @stage("Clean posts")
 def clean_the_posts(run: Run, progress: Meter, users: CleanCounts) -> CleanCounts:
     """Posts, batch by batch, reduced to what the reports are made of."""
     return _cleaned(
-        run, clean_posts(run.workspace, began=run.began, as_of=run.as_of, progress=progress, total=run.rows[POSTS.name])
+        run,
+        clean_posts(
+            run.workspace,
+            began=run.began,
+            as_of=run.as_of,
+            progress=progress,
+            total=run.rows[POSTS.name],
+            workers=run.workers,
+        ),
     )
 
 
@@ -122,7 +133,9 @@ def guard(run: Run, progress: Meter, counts: dict[str, Any], plans: Mapping[str,
 @stage("Write files")
 def write_the_files(run: Run, progress: Meter, counts: dict[str, Any]) -> Files:
     """Parquet and charts, in the run's folder."""
-    entries = write_files(run.workspace, as_of=run.as_of, settings=run.settings, historical=run.lease.historical)
+    entries = write_files(
+        run.workspace, as_of=run.as_of, settings=run.settings, historical=run.lease.historical, workers=run.workers
+    )
     entries += draw_charts(run.workspace, as_of=run.as_of, history=run.history(), settings=run.settings)
     run.tell(files=len(entries), bytes=sum(entry.bytes for entry in entries))
     return Files(entries, counts)

@@ -1,0 +1,207 @@
+"""Units on Dask workers, through Prefect's own task runner for Dask: local processes, or a cluster by its address.
+
+Nothing secret travels: each worker reads its settings from its own environment, and says so when it has none. A worker
+that dies loses its unit to another one; a unit that ran twice has written the same files twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable
+from tasks.platform.workers import HERE, Result, Tick, Unit, Workers, no_tick
+from tasks.settings import Settings, load_settings
+from tasks.workspace import Workspace
+
+TOKEN = "workers.token"  # noqa: S105 - the name of a file
+# What shapes the bytes of a file: workers with other versions would write other files.
+_LIBRARIES = ("pyarrow", "duckdb", "numpy", "pandas")
+_KILLS = 3  # workers that one unit may lose before it is taken for the cause
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a worker must find: the run's folder with its token, the project, and the versions of the coordinator."""
+
+    folder: Path
+    token: str
+    project: str
+    transport: str
+    libraries: tuple[str, ...]
+
+
+@contextmanager
+def open_workers(settings: Settings, workspace: Workspace) -> Iterator[Workers]:
+    """The workers that the settings ask for; ended with the run where they were started for it.
+
+    ConfigurationError when Dask is not installed, ServiceUnavailable when no scheduler answers at the address.
+    """
+    if not settings.workers and not settings.dask_address:
+        yield HERE
+        return
+    with _runner(settings, workspace) as runner:
+        expected = _expected(settings, workspace)
+        yield DaskWorkers(_client(runner, settings), settings, expected)
+
+
+def _client(runner: Any, settings: Settings) -> Any:
+    try:
+        return runner.client
+    except (OSError, TimeoutError) as error:
+        raise ServiceUnavailable(
+            f"No Dask scheduler answers at {settings.dask_address or 'this machine'} ({type(error).__name__}). "
+            "Nothing was read.",
+            remedy="Look at ETL_DASK_ADDRESS, and whether the scheduler runs.",
+        ) from None
+
+
+def _runner(settings: Settings, workspace: Workspace) -> Any:
+    try:
+        import dask
+        from prefect_dask.task_runners import DaskTaskRunner
+    except ImportError:
+        raise ConfigurationError(
+            "ETL_WORKERS and ETL_DASK_ADDRESS need Dask, which is not installed.",
+            remedy="`make install-dask` installs it; without both settings the run uses this process alone.",
+        ) from None
+    dask.config.set({"distributed.scheduler.allowed-failures": _KILLS})
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # what matters of it becomes an error of ours
+    if settings.dask_address:
+        return DaskTaskRunner(address=settings.dask_address, client_kwargs={"timeout": settings.connect_timeout})
+    local = {
+        "n_workers": settings.workers,
+        "threads_per_worker": 1,
+        "processes": True,
+        "host": "127.0.0.1",
+        "dashboard_address": None,
+        "local_directory": str(workspace.root / "dask"),  # what a worker spills is personal, and goes with the run
+        "silence_logs": "ERROR",
+    }
+    return DaskTaskRunner(cluster_class="distributed.LocalCluster", cluster_kwargs=local)
+
+
+def _expected(settings: Settings, workspace: Workspace) -> Expected:
+    token = secrets.token_hex(16)
+    (workspace.root / TOKEN).write_text(token)
+    return Expected(workspace.root.resolve(), token, settings.project, settings.resolved_transport, _versions())
+
+
+def _versions() -> tuple[str, ...]:
+    return tuple(f"{name} {version(name)}" for name in _LIBRARIES)
+
+
+class DaskWorkers:
+    """Runs units on the workers of a Dask client."""
+
+    def __init__(self, client: Any, settings: Settings, expected: Expected) -> None:
+        self._client, self._expected = client, expected
+        self._where = settings.dask_address or "this machine"
+        self.count = settings.workers or max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+
+    def map(
+        self, work: Callable[[Unit, Tick], Result], units: Sequence[Unit], *, tick: Tick = no_tick
+    ) -> Iterator[Result]:
+        """The results in the order of the units; see `Workers`."""
+        futures = [
+            self._client.submit(
+                _run, work, unit, self._expected, pure=False, key=f"{work.__name__}-{secrets.token_hex(8)}"
+            )
+            for unit in units
+        ]
+        try:
+            for index, future in enumerate(futures):
+                result, rows = self._result(future)
+                futures[index] = None  # the cluster may forget it
+                tick(rows)
+                yield result
+        finally:
+            self._client.cancel([future for future in futures if future is not None], force=True)
+
+    def _result(self, future: Any) -> Any:
+        from distributed import KilledWorker
+
+        try:
+            return future.result()
+        except PipelineError:
+            raise
+        except KilledWorker:
+            raise ServiceUnavailable(
+                f"A unit of work lost {_KILLS + 1} workers on {self._where}: they were killed or ran out of memory.",
+                remedy="Give each worker more memory, or start fewer of them (ETL_WORKERS).",
+            ) from None
+        except (OSError, TimeoutError, _cancelled()) as error:
+            raise ServiceUnavailable(
+                f"The Dask scheduler on {self._where} went away ({type(error).__name__}).",
+                remedy="Look at the scheduler; a new start of the run reads what is missing again.",
+            ) from None
+
+
+def _cancelled() -> type[BaseException]:
+    from concurrent.futures import CancelledError
+
+    return CancelledError
+
+
+def _run(work: Callable[[Any, Tick], Any], unit: Any, expected: Expected) -> tuple[Any, int]:
+    """On a worker: one unit, and the rows that it went through."""
+    _ready(expected)
+    rows = 0
+
+    def tick(done: int) -> None:
+        nonlocal rows
+        rows += done
+
+    return work(unit, tick), rows
+
+
+@lru_cache(maxsize=4)
+def _ready(expected: Expected) -> None:
+    """Once a process and run: this worker sees the run's folder, may write there, and has the settings it needs."""
+    pa.set_cpu_count(1)  # the processes share the cores already
+    where = f"A Dask worker ({os.uname().nodename}, process {os.getpid()})"
+    _require_folder(expected, where)
+    if (here := _versions()) != expected.libraries:
+        raise ConfigurationError(
+            f"{where} has {', '.join(set(here) - set(expected.libraries))}; this run has other versions.",
+            remedy="Install the same requirements.txt on all workers: versions shape the bytes of the files.",
+        )
+    try:
+        settings = load_settings(transport=expected.transport)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where} lacks settings. {error.message}", remedy=_OWN_ENVIRONMENT) from None
+    if settings.project != expected.project:
+        raise ConfigurationError(
+            f"{where} is set up for {settings.project}, this run for {expected.project}.", remedy=_OWN_ENVIRONMENT
+        )
+
+
+_OWN_ENVIRONMENT = "Give each worker the SUPABASE_* and ETL_* settings in its own environment; none are sent to it."
+
+
+def _require_folder(expected: Expected, where: str) -> None:
+    probe = expected.folder / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        same = (expected.folder / TOKEN).read_text() == expected.token
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{where} cannot use the run's folder {expected.folder} ({type(error).__name__}).",
+            remedy="ETL_DATA_DIR must be a folder that all workers share, at the same path.",
+        ) from None
+    if not same:
+        raise ConfigurationError(
+            f"{where} has another folder at {expected.folder}.",
+            remedy="ETL_DATA_DIR must be a folder that all workers share, at the same path.",
+        )
