@@ -18,7 +18,7 @@ from tasks.publish.retention import Action, retain
 from tasks.settings import Settings, load_settings
 
 LEDGER_ROWS = 1_000
-WORDS = {"keep": "stays", "thin": "**loses user ids**", "remove": "**goes**"}
+WORDS = {"keep": "stays", "prune": "**loses user ids**", "remove": "**goes**"}
 
 
 @flow(name="retention", flow_run_name="retention, dry run: {options.dry_run}")
@@ -53,12 +53,14 @@ def clean_up(settings: Settings, options: RetentionForm) -> list[Action]:
 def told(counts: dict[str, int], *, dry_run: bool) -> str:
     """The outcome in one sentence."""
     would = "would go" if dry_run else "went"
-    return f"{counts['keep']} runs stay as they are, {counts['thin']} keep aggregates only, {counts['remove']} {would}."
+    return (
+        f"{counts['keep']} runs stay as they are, {counts['prune']} keep aggregates only, {counts['remove']} {would}."
+    )
 
 
 def page(actions: Sequence[Action], counts: dict[str, int], *, dry_run: bool) -> str:
     """All actions as Markdown, removals first."""
-    order = ("remove", "thin", "keep")
+    order = ("remove", "prune", "keep")
     rows = [
         (WORDS[action.verb], f"`{action.path}`", action.why)
         for action in sorted(actions, key=lambda action: (order.index(action.verb), action.path))

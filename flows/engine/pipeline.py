@@ -13,7 +13,7 @@ from flows.engine.run import Run, open_run
 from tasks.cleaning.samples import load_samples
 from tasks.contracts import DATA_QUALITY
 from tasks.errors import LeaseHeld, TransientError
-from tasks.files.manifest import HISTORICAL_NOTE, Manifest
+from tasks.files.manifest import HISTORICAL_NOTE, ManifestRef
 from tasks.reports.build import headline, read_report_spool, run_counts
 from tasks.settings import Settings, load_settings
 from tasks.sink import LoadCounts, TablePlan
@@ -74,7 +74,7 @@ def _run_once(settings: Settings, request: RunRequest) -> RunOutcome:
 def _outcome(
     run: Run,
     written: Mapping[str, TablePlan] | Mapping[str, LoadCounts],
-    manifest: Manifest | None = None,
+    manifest: ManifestRef | None = None,
     files: stages.Files | None = None,
 ) -> RunOutcome:
     counts = run_counts(run.workspace)

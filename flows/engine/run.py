@@ -19,7 +19,7 @@ from tasks.platform.dask import open_workers
 from tasks.platform.functions import open_database
 from tasks.platform.http import TRAFFIC
 from tasks.platform.workers import HERE, Workers
-from tasks.publish.upload import repair_pointer
+from tasks.publish.pointer import repair_pointer
 from tasks.settings import Settings
 from tasks.source import Source, open_source
 from tasks.version import code_version

@@ -16,11 +16,12 @@ from flows.engine.stage import stage
 from tasks.charts import draw_charts
 from tasks.cleaning.passes import CleanCounts, clean_posts, clean_users
 from tasks.contracts import POSTS, TABLES, USERS
-from tasks.files.manifest import FileEntry, Manifest
+from tasks.files.manifest import FileEntry, ManifestRef
 from tasks.files.run_files import write_files
 from tasks.guard import check_run
 from tasks.platform.http import TRAFFIC
-from tasks.publish.upload import move_pointer, publish
+from tasks.publish.pointer import move_pointer
+from tasks.publish.upload import publish
 from tasks.reports.build import build_reports, headline, run_counts
 from tasks.sink import LoadCounts, TablePlan, load, plan
 from tasks.source import Preflight, Reconciled, TableRead
@@ -142,7 +143,7 @@ def write_the_files(run: Run, progress: Meter, counts: dict[str, Any]) -> Files:
 
 
 @stage("Publish")
-def publish_the_files(run: Run, progress: Meter, files: Files) -> Manifest:
+def publish_the_files(run: Run, progress: Meter, files: Files) -> ManifestRef:
     """Every file to Storage, verified, and the manifest after them. No reader is pointed to it yet."""
     manifest = publish(
         run.settings,
@@ -157,7 +158,9 @@ def publish_the_files(run: Run, progress: Meter, files: Files) -> Manifest:
 
 
 @stage("Load and commit")
-def load_and_commit(run: Run, progress: Meter, manifest: Manifest, counts: dict[str, Any]) -> Mapping[str, LoadCounts]:
+def load_and_commit(
+    run: Run, progress: Meter, manifest: ManifestRef, counts: dict[str, Any]
+) -> Mapping[str, LoadCounts]:
     """Changed rows, deletes, rejects, aggregates and the ledger's commit."""
     loaded = load(
         run.settings,
@@ -174,7 +177,7 @@ def load_and_commit(run: Run, progress: Meter, manifest: Manifest, counts: dict[
 
 
 @stage("Move pointer")
-def point_to_it(run: Run, progress: Meter, manifest: Manifest, loaded: Mapping[str, LoadCounts]) -> bool:
+def point_to_it(run: Run, progress: Meter, manifest: ManifestRef, loaded: Mapping[str, LoadCounts]) -> bool:
     """`latest.json` names the run; after a crash before this, the next start does it."""
     moved = move_pointer(run.settings, manifest.run_path, manifest.sha256) if not run.lease.historical else False
     run.tell(moved=moved, path=manifest.run_path)

@@ -17,7 +17,8 @@ from tasks.charts.maps import posting_hours, retention
 from tasks.charts.quality import data_quality
 from tasks.charts.style import drawing, save
 from tasks.contracts import DAILY_ACTIVITY, DATA_QUALITY, POST_STATISTICS, SIGNUP_COHORTS, Report
-from tasks.files.manifest import FileEntry, entry_of, instant
+from tasks.files.layout import instant
+from tasks.files.manifest import FileEntry, entry_of
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 

@@ -12,7 +12,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from tasks.charts.style import HEAT, QUIET, bare, card, ink_on, nothing, percent, plural, top_of
-from tasks.files.manifest import instant
+from tasks.files.layout import instant
 
 RUNS = 12
 LEAST, MOST = 1e-4, 0.3  # shares where the colours begin and end: they part orders of magnitude

@@ -1,65 +1,138 @@
-"""What a published run says of itself: its path, its files with their checksums, and the pointer that names it.
+"""What a published run says about itself: its manifest, and the pointer `latest.json` that names the current run.
 
-Storage layout in the bucket (format 2). The day is the last one that the reports cover (that of as_of − 1 µs):
-
-    runs/2026-01-31/<run id>/manifest.json
-    runs/2026-01-31/<run id>/reports/<report>.parquet
-    runs/2026-01-31/<run id>/charts/<chart>.png
-    runs/2026-01-31/<run id>/clean/<table>/[month=2026-01/]part-000.parquet
-    latest.json
-
-No folder is named `key=value` where `key` is a column of a file below it: DuckDB, Polars and pyarrow parse such paths,
-and would replace the column by the folder's value. Format 1 had `runs/date=2026-01-31/run=<run id>/…`; such runs stay
-readable until retention removes them.
+Both are JSON that people read too; `tasks.files.layout` says where they are, `tasks.files.published` reads them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
-LATEST = "latest.json"
-MANIFEST = "manifest.json"
-RUNS = "runs"
-FORMAT = 2
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, PlainSerializer
+
+from tasks.files.layout import FORMAT, instant, manifest_path, run_path
+
 HISTORICAL_NOTE = (
-    "For an earlier as_of, told from the rows as they were when the run began: what was changed or deleted in between "
-    "cannot be told."
+    "For an earlier as_of, computed from the rows as they were when the run started: what was changed or deleted in "
+    "between cannot be told."
 )
-_RUN_PATH = re.compile(rf"{RUNS}/(date=)?(\d{{4}}-\d{{2}}-\d{{2}})/(?(1)run=)([^/=]+)")
 
 FileKind = Literal["report", "chart", "clean"]
+Instant = Annotated[datetime, AfterValidator(instant), PlainSerializer(lambda value: instant(value).isoformat())]
+_STARTED_AT = AliasChoices("started_at", "began")  # format 1 had `began`
 
 
-@dataclass(frozen=True, slots=True)
-class FileEntry:
-    """One file of a run. path: below the run's own path; rows: 0 for a chart; version: of the contract it follows."""
+class Record(BaseModel):
+    """Base of what is stored as JSON: frozen; fields of a later version are kept as they are."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, serialize_by_alias=True)
+
+    def to_json(self) -> bytes:
+        """JSON with sorted keys, so that equal content is equal bytes; optional fields without a value are left out."""
+        fields = self.model_dump(mode="json")
+        optional = {name for name, field in type(self).model_fields.items() if not field.is_required()}
+        return to_json({name: v for name, v in fields.items() if v is not None or name not in optional})
+
+
+class FileEntry(Record):
+    """One file of a run. path: below the run's own path; rows: 0 for a chart; version: of the contract it follows.
+
+    md5: Storage's eTag of a file that was uploaded in one part; a copy inside Storage is verified by it.
+    """
 
     path: str
     rows: int
     bytes: int
     sha256: str
-    md5: str
-    version: int
+    md5: str = ""
+    version: int = Field(alias="schema_version")
     kind: FileKind
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """Where a published manifest is in the bucket, and the sha256 of its bytes."""
+class Removed(Record):
+    """What retention took of a run, and when: paths below the run's own path."""
+
+    at: Instant
+    files: tuple[str, ...]
+
+
+class Manifest(Record):
+    """All that a run's manifest.json says. run: the run's path in the bucket; started_at: when reading started.
+
+    mode: whether all rows were read or those that changed since `base_run`; full_because: why not incremental.
+    removed: set once retention pruned the run. counts: the run's figures, as the ledger keeps them.
+    """
+
+    format: int = FORMAT
+    run: str
+    run_id: str
+    as_of: Instant
+    as_of_mode: str = ""
+    started_at: Instant = Field(validation_alias=_STARTED_AT)
+    historical: bool = False
+    transport: str = ""
+    code_version: str = ""
+    mode: Literal["full", "incremental"] = "full"
+    base_run: str | None = None
+    full_because: str | None = None
+    counts: Mapping[str, Any] = Field(default_factory=dict)
+    files: tuple[FileEntry, ...]
+    note: str | None = None
+    removed: Removed | None = None
+
+    @property
+    def path(self) -> str:
+        """Where the manifest is in the bucket."""
+        return manifest_path(self.run)
+
+    @property
+    def rank(self) -> tuple[bool, datetime, datetime]:
+        """The greatest of several runs is the one to read: a night that really ran, then the later one."""
+        return not self.historical, self.as_of, self.started_at
+
+    def file(self, path: str) -> FileEntry | None:
+        """The entry of the file with that path below the run's own, or None."""
+        return next((entry for entry in self.files if entry.path == path), None)
+
+    def pointer(self, sha256: str) -> Pointer:
+        """What latest.json says of this run; sha256: of the manifest's bytes as published."""
+        return Pointer(
+            run=self.run, manifest=self.path, manifest_sha256=sha256, as_of=self.as_of, started_at=self.started_at
+        )
+
+    def without(self, files: Collection[str], *, at: datetime) -> Manifest:
+        """The manifest once retention removed `files` (paths below the run's own): it says which and when."""
+        before = self.removed.files if self.removed else ()
+        removed = Removed(at=at, files=tuple(sorted({*before, *files})))
+        left = tuple(entry for entry in self.files if entry.path not in files)
+        return self.model_copy(update={"files": left, "removed": removed})
+
+
+class Pointer(Record):
+    """What latest.json says: the current run's path, its manifest and that one's sha256."""
+
+    run: str
+    manifest: str
+    manifest_sha256: str
+    as_of: Instant
+    started_at: Instant = Field(validation_alias=_STARTED_AT)
+
+
+class ManifestRef(BaseModel):
+    """Where a published manifest is in the bucket, and the sha256 of its bytes: what the ledger commits."""
+
+    model_config = ConfigDict(frozen=True)
 
     path: str
     sha256: str
 
     @property
     def run_path(self) -> str:
-        return self.path.removesuffix(f"/{MANIFEST}")
+        return self.path.rpartition("/")[0]
 
 
 class RunFacts(Protocol):
@@ -77,6 +150,32 @@ class RunFacts(Protocol):
     def historical(self) -> bool: ...
 
 
+def make_manifest(
+    run: RunFacts,
+    files: Iterable[FileEntry],
+    counts: Mapping[str, Any],
+    *,
+    as_of: datetime,
+    started_at: datetime,
+    transport: str,
+    code_version: str,
+) -> Manifest:
+    """The manifest of a full run: the same run gives the same bytes."""
+    return Manifest(
+        run=run_path(run.run_id, as_of),
+        run_id=str(run.run_id),
+        as_of=as_of,
+        as_of_mode=run.as_of_mode,
+        started_at=started_at,
+        historical=run.historical,
+        transport=transport,
+        code_version=code_version,
+        counts=counts,
+        files=tuple(sorted(files, key=lambda entry: entry.path)),
+        note=HISTORICAL_NOTE if run.historical else None,
+    )
+
+
 def entry_of(file: Path, root: Path, *, rows: int, version: int, kind: FileKind) -> FileEntry:
     """The entry of a finished file; its bytes are read once for both checksums."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
@@ -84,101 +183,19 @@ def entry_of(file: Path, root: Path, *, rows: int, version: int, kind: FileKind)
         while block := source.read(2**20):
             sha256.update(block)
             md5.update(block)
-    path = file.relative_to(root).as_posix()
-    return FileEntry(path, rows, file.stat().st_size, sha256.hexdigest(), md5.hexdigest(), version, kind)
+    return FileEntry(
+        path=file.relative_to(root).as_posix(),
+        rows=rows,
+        bytes=file.stat().st_size,
+        sha256=sha256.hexdigest(),
+        md5=md5.hexdigest(),
+        version=version,
+        kind=kind,
+    )
 
 
 def sha256_of(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
-
-
-def instant(value: datetime | str) -> datetime:
-    """An instant in UTC, from a datetime with a zone or its ISO text."""
-    parsed = datetime.fromisoformat(value) if isinstance(value, str) else value
-    return parsed.astimezone(UTC)
-
-
-def day_of(as_of: datetime) -> str:
-    """as_of's day: that of the last instant before it."""
-    return (instant(as_of) - timedelta(microseconds=1)).date().isoformat()
-
-
-def run_path(run_id: object, as_of: datetime) -> str:
-    """Where a run's files live in the bucket."""
-    return f"{RUNS}/{day_of(as_of)}/{run_id}"
-
-
-def parse_run_path(path: str) -> tuple[str, str] | None:
-    """Day and run id of a run's path, of either format; None for any other path."""
-    found = _RUN_PATH.fullmatch(path)
-    return (found[2], found[3]) if found else None
-
-
-def day_of_folder(folder: str) -> str:
-    """The day that a folder of runs or exports is named after: `2026-01-31`, or `date=2026-01-31` in format 1."""
-    return folder.removeprefix("date=")
-
-
-def day_folders(day: str) -> tuple[str, str]:
-    """The folders that hold what belongs to a day: that of this format, and that of format 1."""
-    return day, f"date={day}"
-
-
-def manifest_bytes(
-    run: RunFacts,
-    files: Iterable[FileEntry],
-    counts: Mapping[str, Any],
-    *,
-    as_of: datetime,
-    began: datetime,
-    transport: str,
-    code_version: str,
-) -> bytes:
-    """The manifest of a run as JSON: the same run gives the same bytes."""
-    manifest: dict[str, Any] = {
-        "format": FORMAT,
-        "run": run_path(run.run_id, as_of),
-        "run_id": str(run.run_id),
-        "as_of": instant(as_of).isoformat(),
-        "as_of_mode": run.as_of_mode,
-        "began": instant(began).isoformat(),
-        "historical": run.historical,
-        "transport": transport,
-        "code_version": code_version,
-        "counts": counts,
-        "files": [_file(entry) for entry in sorted(files, key=lambda entry: entry.path)],
-    }
-    if run.historical:
-        manifest["note"] = HISTORICAL_NOTE
-    return to_json(manifest)
-
-
-def _file(entry: FileEntry) -> dict[str, Any]:
-    facts = asdict(entry)
-    facts["schema_version"] = facts.pop("version")
-    return facts
-
-
-def pointer_bytes(manifest: Mapping[str, Any], sha256: str) -> bytes:
-    """What latest.json says of a run: its path, its manifest and that one's sha256, as_of and began."""
-    run = manifest["run"]
-    return to_json(
-        {
-            "run": run,
-            "manifest": f"{run}/{MANIFEST}",
-            "manifest_sha256": sha256,
-            "as_of": manifest["as_of"],
-            "began": manifest["began"],
-        }
-    )
-
-
-def thinned_bytes(manifest: Mapping[str, Any], removed: Collection[str], *, at: datetime) -> bytes:
-    """The manifest of a run whose files that name user ids are gone: it says which they were and when."""
-    before = manifest.get("removed", {}).get("files", [])
-    left = [entry for entry in manifest["files"] if entry["path"] not in removed]
-    gone = {"at": instant(at).isoformat(), "files": sorted({*before, *removed})}
-    return to_json({**manifest, "files": left, "removed": gone})
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:

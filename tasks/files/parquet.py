@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.contracts import Column, Kind, Report, Table
-from tasks.files.manifest import HISTORICAL_NOTE, instant
+from tasks.files.layout import instant
+from tasks.files.manifest import HISTORICAL_NOTE
 
 Metadata = dict[bytes | str, bytes | str]
 REPORT_GROUP_ROWS = 100_000

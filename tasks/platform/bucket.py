@@ -64,6 +64,23 @@ class Bucket:
     ) -> None:
         self._storage.session.close()
 
+    def require_private(self) -> None:
+        """PublishError when the bucket is public or is not there: before anything is uploaded."""
+        try:
+            bucket = self._retry.call(lambda: self._storage.get_bucket(self._name), f"Bucket {self._name}")
+        except AccessError:
+            raise
+        except RequestRefused as error:
+            raise PublishError(
+                f"The bucket {self._name} cannot be used: {error.message} Nothing was uploaded.",
+                remedy="Run `make migrate`, which makes the bucket `reports`; ETL_BUCKET names another one, if set.",
+            ) from None
+        if bucket.public:
+            raise PublishError(
+                f"The bucket {self._name} is public: anyone could read the cleaned tables. Nothing was uploaded.",
+                remedy="Make it private in the dashboard under Storage, then start again.",
+            )
+
     def store(self, path: str, source: Path | bytes) -> None:
         """Store a file under a path that is new, and prove by Storage's checksum that it arrived whole.
 

@@ -1,12 +1,11 @@
 """Back to an earlier committed run: its aggregates in Postgres, and `latest.json`.
 
-The cleaned tables hold today's rows and are not touched; neither are files. The next run goes on from the restored one.
+The cleaned tables hold the current rows and are not touched; neither are files. The next run continues from
+the restored one.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,17 +16,19 @@ import pyarrow.parquet as pq
 
 from tasks.contracts import REPORTS, Report
 from tasks.errors import ConfigurationError, PublishError
+from tasks.files.manifest import Manifest, ManifestRef
+from tasks.files.published import NotAsPublished, read_manifest, read_verified
 from tasks.ledger.ledger import Ledger
 from tasks.platform.bucket import Bucket
 from tasks.platform.functions import Json, open_database
-from tasks.publish.upload import repair_pointer
+from tasks.publish.pointer import repair_pointer
 from tasks.settings import Settings
 from tasks.sink.job import aggregates_json
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore came to. rows: by aggregate; pointer_moved: whether latest.json named another run before."""
+    """The outcome of a restore. rows: by aggregate; pointer_moved: whether latest.json named another run before."""
 
     run_id: str
     as_of: datetime
@@ -37,11 +38,11 @@ class Restored:
 
 
 def restore(settings: Settings, run_id: str, *, dry_run: bool = False) -> Restored:
-    """Make an earlier committed run the current one. dry_run: prove that its files are whole, and change nothing.
+    """Make an earlier committed run the current one. dry_run: verify its files, and change nothing.
 
     The aggregates in Postgres become that run's, and statistics of a later as_of go; the ledger notes who did it and
     when. Raises ConfigurationError for a run that was never current, PublishError when its files are gone or damaged,
-    LeaseHeld while a run is at work.
+    LeaseHeld while a run is running.
     """
     with open_database(settings) as database:
         ledger = Ledger(database, settings)
@@ -78,31 +79,38 @@ def _restore(ledger: Ledger, settings: Settings, target: Mapping[str, Any], aggr
 
 
 def _published(settings: Settings, target: Mapping[str, Any]) -> list[tuple[Report, pa.Table]]:
-    """The run's aggregates from its published files, each proved by its checksum."""
-    path = target["manifest_path"]
+    """The run's aggregates from its published files, each verified by its checksum."""
+    ref = ManifestRef(path=target["manifest_path"], sha256=target["manifest_sha256"])
     with Bucket(settings) as bucket:
-        manifest = json.loads(_whole(bucket, path, target["manifest_sha256"]))
-        sums = {entry["path"]: entry["sha256"] for entry in manifest["files"]}
-        return [(r, _read(bucket, manifest["run"], r, sums)) for r in REPORTS if r.in_postgres]
+        try:
+            manifest = read_manifest(bucket, ref)
+            return [(r, _read(bucket, manifest, r)) for r in REPORTS if r.in_postgres]
+        except NotAsPublished as problem:
+            raise _refusal(problem) from None
 
 
-def _read(bucket: Bucket, run_path: str, report: Report, sums: Mapping[str, str]) -> pa.Table:
+def _refusal(problem: NotAsPublished) -> PublishError:
+    if problem.pruned is None or problem.pruned.removed is None:
+        return PublishError(f"{problem}. Nothing was changed.", remedy="Restore another run.")
+    day = problem.pruned.removed.at.date()
+    return PublishError(
+        f"{problem.pruned.run_id} was pruned by retention on {day}: its files that name user ids are gone, so readers "
+        "cannot get it as a whole again. Nothing was changed.",
+        remedy="Restore a run that is younger than ETL_KEEP_DAYS days.",
+    )
+
+
+def _read(bucket: Bucket, manifest: Manifest, report: Report) -> pa.Table:
     path = f"reports/{report.name}.parquet"
-    if path not in sums:
-        raise PublishError(f"{run_path} has no {path}. Nothing was changed.")
-    return _conform(pq.read_table(pa.BufferReader(_whole(bucket, f"{run_path}/{path}", sums[path]))), report.schema)
+    entry = manifest.file(path)
+    if entry is None:
+        raise PublishError(f"{manifest.run} has no {path}. Nothing was changed.", remedy="Restore another run.")
+    body = read_verified(bucket, f"{manifest.run}/{path}", entry.sha256)
+    return _conform(pq.read_table(pa.BufferReader(body)), report.schema)
 
 
 def _conform(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table as today's contract has it: a column that came later is null."""
+    """The table as the current contract has it: a column that was added later is null."""
     rows = table.num_rows
     columns = [table[f.name].cast(f.type) if f.name in table.schema.names else pa.nulls(rows, f.type) for f in schema]
     return pa.Table.from_arrays(columns, names=schema.names)
-
-
-def _whole(bucket: Bucket, path: str, sha256: str) -> bytes:
-    body = bucket.find(path)
-    if body is None or hashlib.sha256(body).hexdigest() != sha256:
-        state = "is not in the bucket any more" if body is None else "is damaged"
-        raise PublishError(f"{path} {state}. Nothing was changed.", remedy="Restore another run.")
-    return body

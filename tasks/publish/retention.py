@@ -1,13 +1,13 @@
 """What stays in the bucket, and what goes.
 
-Every run of the last `keep_days` days stays whole; of older runs the last of each month, without the files that name
-user ids, and its manifest says so. What latest.json names stays as it is, a run at work is not touched, and what a run
-left half published goes after a day. Exports go with the runs.
+Every run of the last `keep_days` days stays complete; of older runs the last of each month, pruned: without the files
+that name user ids, and its manifest says so. A run of that month's nights outranks a backfill computed later. What
+latest.json names stays as it is, a run that is running is not touched, and what a run left incomplete goes after a
+day. Exports go with the runs.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,35 +15,41 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from tasks.contracts import REPORTS
-from tasks.files.manifest import LATEST, MANIFEST, RUNS, day_of, day_of_folder, instant, thinned_bytes
+from tasks.errors import PublishError
+from tasks.files.layout import EXPORTS, RUNS, day_of, day_of_folder, instant, manifest_path, run_id_of_folder
+from tasks.files.manifest import Manifest
+from tasks.files.published import NotAsPublished, find_manifest, read_pointer
 from tasks.platform.bucket import Bucket, each
 from tasks.settings import Settings
 
-EXPORTS = "exports"
 LEFTOVER_AFTER = timedelta(days=1)
-AT_WORK = frozenset({"running", "loading"})
+RUNNING = frozenset({"running", "loading"})
 UNFINISHED = frozenset({"failed", "held"})
 _AGGREGATES = frozenset(f"reports/{report.name}.parquet" for report in REPORTS if not report.names_users)
 
-Verb = Literal["keep", "thin", "remove"]
+Verb = Literal["keep", "prune", "remove"]
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A run's folder as it is in the bucket. newest: when its last file came; None where Storage does not say."""
+    """A run's folder as it is in the bucket. newest: when its last file came; None where Storage does not say.
+
+    unreadable: there is a manifest, but not as this program writes it.
+    """
 
     path: str
-    manifest: Mapping[str, Any] | None
+    manifest: Manifest | None
     newest: datetime | None = None
+    unreadable: bool = False
 
     @property
     def run_id(self) -> str:
-        return self.path.rpartition("/")[2].removeprefix("run=")
+        return run_id_of_folder(self.path.rpartition("/")[2])
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What happens to a run (or a day's exports), and why. files: those that go, of a run that is thinned."""
+    """What happens to a run (or a day's exports), and why. files: those that go, of a run that is pruned."""
 
     verb: Verb
     path: str
@@ -62,20 +68,31 @@ def retain(
     """Bring the bucket to what should stay; the actions, also those of a dry run, which changes nothing.
 
     ledger: rows with `run_id` and `status`; a run that the ledger does not know counts as committed once it has a
-    manifest. now: the clock. Killed half-way and started again it goes on.
+    manifest. now: the clock. Killed at any point and started again it continues. PublishError when
+    latest.json cannot be read: then nobody knows which run must stay.
     """
     days = keep_days or settings.keep_days
     statuses = {str(row["run_id"]): str(row["status"]) for row in ledger}
     with Bucket(settings) as bucket:
-        latest = json.loads(bucket.find(LATEST) or b"{}").get("run")
         runs = survey(settings, bucket)
-        actions = plan(runs, statuses, latest=latest, now=now, keep_days=days)
+        actions = plan(runs, statuses, latest=_latest(bucket), now=now, keep_days=days)
         actions += _old_exports(bucket, now=now, keep_days=days)
         if not dry_run:
-            manifests = {run.path: run.manifest for run in runs if run.manifest}
+            manifests = {run.path: run.manifest for run in runs}
             for action in actions:
-                _carry_out(bucket, action, manifests.get(action.path, {}), now=now)
+                _carry_out(bucket, action, manifests.get(action.path), now=now)
     return actions
+
+
+def _latest(bucket: Bucket) -> str | None:
+    """The path of the run that readers get."""
+    try:
+        pointer = read_pointer(bucket)
+    except NotAsPublished as problem:
+        raise PublishError(
+            f"{problem}. Nothing was removed.", remedy="Start a run: it writes latest.json again."
+        ) from None
+    return pointer.run if pointer else None
 
 
 def survey(settings: Settings, bucket: Bucket) -> list[Published]:
@@ -86,11 +103,15 @@ def survey(settings: Settings, bucket: Bucket) -> list[Published]:
 
 
 def _look_at(bucket: Bucket, path: str) -> Published:
-    body = bucket.find(f"{path}/{MANIFEST}")
-    if body:
-        return Published(path, json.loads(body))
+    unreadable = False
+    try:
+        manifest = find_manifest(bucket, path)
+    except NotAsPublished:
+        manifest, unreadable = None, True
+    if manifest:
+        return Published(path, manifest)
     came = [instant(file.created_at) for file in bucket.walk(path) if file.created_at]
-    return Published(path, None, max(came, default=None))
+    return Published(path, None, max(came, default=None), unreadable)
 
 
 def plan(
@@ -101,45 +122,42 @@ def plan(
     older: dict[str, list[Published]] = defaultdict(list)
     for run in runs:
         status = statuses.get(run.run_id, "committed")
-        if status in AT_WORK or run.path == latest:
-            actions.append(Action("keep", run.path, "is at work" if status in AT_WORK else "is what readers get"))
+        if status in RUNNING or run.path == latest:
+            actions.append(Action("keep", run.path, "is running" if status in RUNNING else "is what readers get"))
         elif run.manifest is None or status in UNFINISHED:
-            actions.append(_leftover(run, status, now))
-        elif now - instant(run.manifest["began"]) <= timedelta(days=keep_days):
+            actions.append(_leftover(run, status, now, keep_days))
+        elif now - run.manifest.started_at <= timedelta(days=keep_days):
             actions.append(Action("keep", run.path, f"is younger than {keep_days} days"))
         else:
-            older[day_of(instant(run.manifest["as_of"]))[:7]].append(run)
+            older[day_of(run.manifest.as_of)[:7]].append(run)
     for month, of_month in older.items():
         actions += _month(month, of_month)
     return sorted(actions, key=lambda action: action.path)
 
 
-def _leftover(run: Published, status: str, now: datetime) -> Action:
-    came = instant(run.manifest["began"]) if run.manifest else run.newest
-    if came is not None and now - came <= LEFTOVER_AFTER:
-        return Action("keep", run.path, "is not a day old")
-    return Action("remove", run.path, f"its run was {status}" if run.manifest else "was left half published")
+def _leftover(run: Published, status: str, now: datetime, keep_days: int) -> Action:
+    came = run.manifest.started_at if run.manifest else run.newest
+    stays = timedelta(days=keep_days) if run.unreadable else LEFTOVER_AFTER
+    if came is not None and now - came <= stays:
+        return Action("keep", run.path, "has a manifest that cannot be read" if run.unreadable else "is not a day old")
+    return Action("remove", run.path, f"its run was {status}" if run.manifest else "was left incomplete")
 
 
 def _month(month: str, runs: Sequence[Published]) -> list[Action]:
-    """Of the runs of a month that are old, the last one is thinned and the others go."""
-    ordered = sorted(runs, key=_order)
+    """Of the runs of a month that are old, the last one is pruned and the others go."""
+    manifests = [(run, run.manifest) for run in runs if run.manifest]
+    *others, (last, manifest) = sorted(manifests, key=lambda pair: pair[1].rank)
     return [
-        *(Action("remove", run.path, f"is not the last of {month}") for run in ordered[:-1]),
-        _thin(month, ordered[-1]),
+        *(Action("remove", run.path, f"is not the last of {month}") for run, _ in others),
+        _prune(month, last.path, manifest),
     ]
 
 
-def _order(run: Published) -> tuple[datetime, datetime]:
-    manifest = run.manifest or {}
-    return instant(manifest["as_of"]), instant(manifest["began"])
-
-
-def _thin(month: str, run: Published) -> Action:
-    files = tuple(entry["path"] for entry in (run.manifest or {})["files"] if names_users(entry["path"]))
+def _prune(month: str, path: str, manifest: Manifest) -> Action:
+    files = tuple(entry.path for entry in manifest.files if names_users(entry.path))
     if not files:
-        return Action("keep", run.path, f"is the last of {month}, aggregates only")
-    return Action("thin", run.path, f"is the last of {month}: aggregates stay", files)
+        return Action("keep", path, f"is the last of {month}, aggregates only")
+    return Action("prune", path, f"is the last of {month}: aggregates stay", files)
 
 
 def names_users(path: str) -> bool:
@@ -154,18 +172,18 @@ def _old_exports(bucket: Bucket, *, now: datetime, keep_days: int) -> list[Actio
     return [Action("remove", f"{EXPORTS}/{day}", f"exports older than {keep_days} days") for day in days]
 
 
-def _carry_out(bucket: Bucket, action: Action, manifest: Mapping[str, Any], *, now: datetime) -> None:
+def _carry_out(bucket: Bucket, action: Action, manifest: Manifest | None, *, now: datetime) -> None:
     if action.verb == "remove":
         _remove(bucket, action.path)
-    elif action.verb == "thin":
+    elif action.verb == "prune" and manifest:
         # Files first: killed between the two, the next time finds the same to do.
         bucket.remove([f"{action.path}/{file}" for file in action.files])
-        bucket.replace(f"{action.path}/{MANIFEST}", thinned_bytes(manifest, set(action.files), at=now))
+        bucket.replace(manifest_path(action.path), manifest.without(action.files, at=now).to_json())
 
 
 def _remove(bucket: Bucket, path: str) -> None:
     """The manifest first: from then on no list shows the run, and what stays of it is a leftover."""
-    manifest = f"{path}/{MANIFEST}"
+    manifest = manifest_path(path)
     files: Collection[str] = [file.path for file in bucket.walk(path)]
     bucket.remove([manifest] if manifest in files else [])
     bucket.remove([file for file in files if file != manifest])

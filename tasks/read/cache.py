@@ -1,58 +1,93 @@
 """Files of the bucket on this machine, by their sha256: what did not change is not downloaded again.
 
-Some name user ids, so only the user may read the folder, and no file stays longer than the bucket keeps such files.
+The last pointer and the manifests are kept too, so that what was downloaded can be read without a network. Some files
+name user ids, so only the user may read the folder, and no file stays longer than the bucket keeps such files.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.errors import ReadError
+from tasks.errors import ConfigurationError, ReadError
 from tasks.files.manifest import sha256_of
 from tasks.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """A folder of files named after their sha256."""
+    """A folder of files named after their sha256, and of small ones named after their place in the bucket."""
 
     folder: Path
+    place: str
 
     @classmethod
     def of(cls, settings: Settings) -> Cache:
         """The cache of these settings, without what is older than `keep_days` days."""
         folder = settings.cache_dir.expanduser()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        cache = cls(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The folder of ETL_CACHE_DIR, {folder}, cannot be made: {error.strerror}.",
+                remedy="Set ETL_CACHE_DIR to a folder that you may write.",
+            ) from None
+        cache = cls(folder, f"{settings.supabase_url}/{settings.bucket}")
         cache.forget(older_than=time.time() - settings.keep_days * 86_400)
         return cache
 
     def forget(self, *, older_than: float) -> None:
-        """Delete files that came before a time (seconds since the epoch)."""
-        for file in self.folder.iterdir():
-            if file.stat().st_mtime < older_than:
-                file.unlink(missing_ok=True)
+        """Delete files that came before a time (seconds since the epoch); other processes may do the same meanwhile."""
+        for file in list(self.folder.iterdir()):
+            with suppress(FileNotFoundError):
+                if file.stat().st_mtime < older_than:
+                    file.unlink()
+
+    def find(self, sha256: str) -> Path | None:
+        """The file of that checksum, when it is here and whole."""
+        path = self.folder / f"{sha256}.parquet"
+        with suppress(FileNotFoundError):
+            if sha256_of(path.read_bytes()) == sha256:
+                return path
+        return None
 
     def get(self, sha256: str, download: Callable[[], bytes], what: str) -> Path:
         """The file of that checksum, downloaded when it is not here whole; ReadError when something else came."""
-        path = self.folder / f"{sha256}.parquet"
-        if path.exists() and sha256_of(path.read_bytes()) == sha256:
-            return path
+        if found := self.find(sha256):
+            return found
         body = download()
         if sha256_of(body) != sha256:
             raise ReadError(
                 f"{what} is not what its manifest says.", remedy="Read it again; tell the operator if it stays."
             )
+        path = self.folder / f"{sha256}.parquet"
         self._keep(path, body)
         return path
 
+    def remember(self, path: str, body: bytes | None) -> None:
+        """Keep the last content of a small file of the bucket; None forgets it."""
+        if body is None:
+            self._small(path).unlink(missing_ok=True)
+        else:
+            self._keep(self._small(path), body)
+
+    def recall(self, path: str) -> bytes | None:
+        """The last content of a small file of the bucket that was seen from here."""
+        with suppress(FileNotFoundError):
+            return self._small(path).read_bytes()
+        return None
+
+    def _small(self, path: str) -> Path:
+        return self.folder / f"{hashlib.sha256(f'{self.place}/{path}'.encode()).hexdigest()}.json"
+
     def _keep(self, path: Path, body: bytes) -> None:
-        """Under its name only when whole: others may read the same cache at the same time."""
+        """Under its name only when complete: others may read the same cache at the same time."""
         handle, part = tempfile.mkstemp(dir=self.folder)
         with os.fdopen(handle, "wb") as file:
             file.write(body)

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import ConfigurationError, ReadError, RequestRefused
-from tasks.files.manifest import (
+from tasks.errors import AccessError, ConfigurationError, ReadError, RequestRefused
+from tasks.files.layout import (
     LATEST,
     MANIFEST,
     RUNS,
     day_folders,
     day_of,
     day_of_folder,
-    instant,
     parse_run_path,
-    sha256_of,
 )
+from tasks.files.manifest import FileEntry, Manifest, ManifestRef, Pointer
+from tasks.files.published import NotAsPublished, find_manifest, read_manifest, read_pointer
 from tasks.platform.bucket import Bucket, each
+from tasks.read.access import reader_key, refused, why_hidden
 from tasks.read.cache import Cache
-from tasks.settings import Settings
+from tasks.read.options import AsOf, parse_as_of
+from tasks.settings import Settings, reader_settings
 
-AsOf = date | datetime | str
-Entry = dict[str, Any]
+logger = logging.getLogger(__name__)
+_LIST = "list_runs() shows what there is."
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,17 @@ class Catalog:
     key: str = field(repr=False)
     access_token: str | None = field(default=None, repr=False)
 
-    def pointer(self) -> dict[str, Any] | None:
-        """What latest.json says; None when there is none, or the user may not see it."""
-        body = self.bucket.find(LATEST)
-        return json.loads(body) if body else None
+    def pointer(self) -> Pointer | None:
+        """What latest.json says; None when there is none. ReadError when this user may not see it."""
+        try:
+            pointer = read_pointer(self.bucket)
+        except NotAsPublished as problem:
+            raise ReadError(f"{problem}.", remedy=f"The next run writes it again; {_LIST}") from None
+        if pointer is None and (why := why_hidden(self.settings, self.access_token)):
+            raise why
+        return pointer
 
-    def find(self, *, as_of: AsOf | None = None, run: str | None = None) -> dict[str, Any]:
+    def find(self, *, as_of: AsOf | None = None, run: str | None = None) -> Manifest:
         """The manifest of a run, by default of the latest; ReadError when there is none such."""
         if as_of is not None and run is not None:
             raise ConfigurationError("A run is chosen by as_of or by run, not by both.")
@@ -51,29 +59,29 @@ class Catalog:
             return self._of_run(run)
         return self._latest() if as_of is None else self._of_instant(as_of)
 
-    def _latest(self) -> dict[str, Any]:
+    def _latest(self) -> Manifest:
         pointer = self.pointer()
         if pointer is None:
             raise ReadError(
-                f"The bucket {self.settings.bucket} of {self.settings.project} shows no {LATEST}.",
-                remedy="Either no run was committed yet, or this user is no analyst: the access token must say "
-                "app_metadata.etl_role = 'analyst'.",
+                f"The bucket {self.settings.bucket} of {self.settings.project} shows no {LATEST}: no run was committed "
+                "yet.",
+                remedy="Start a run: `make run`, or the deployment `nightly`.",
             )
-        body = self.bucket.find(pointer["manifest"])
-        if body is None or sha256_of(body) != pointer["manifest_sha256"]:
+        try:
+            return read_manifest(self.bucket, ManifestRef(path=pointer.manifest, sha256=pointer.manifest_sha256))
+        except NotAsPublished as problem:
             raise ReadError(
-                f"{pointer['manifest']} is {'missing' if body is None else 'not the one that latest.json means'}.",
+                f"{problem}, so what {LATEST} names cannot be read.",
                 remedy="The next run repairs the pointer; list_runs() shows the other runs.",
-            )
-        return dict(json.loads(body))
+            ) from None
 
-    def _of_run(self, run: str) -> dict[str, Any]:
+    def _of_run(self, run: str) -> Manifest:
         path = run.strip("/").removesuffix(f"/{MANIFEST}")
         for place in [path] if parse_run_path(path) else self._paths_of(path):
-            if body := self.bucket.find(f"{place}/{MANIFEST}"):
-                return dict(json.loads(body))
-        raise ReadError(
-            f"There is no run {run!r} any more, or there never was.", remedy="list_runs() shows what there is."
+            if manifest := self._manifest(self.bucket, place):
+                return manifest
+        raise why_hidden(self.settings, self.access_token) or ReadError(
+            f"There is no run {run!r} any more, or there never was.", remedy=_LIST
         )
 
     def _paths_of(self, run_id: str) -> Iterator[str]:
@@ -82,16 +90,23 @@ class Catalog:
             name = run_id if folder == day_of_folder(folder) else f"run={run_id}"
             yield f"{RUNS}/{folder}/{name}"
 
-    def _of_instant(self, as_of: AsOf) -> dict[str, Any]:
-        moment = _moment(as_of)
+    def _of_instant(self, as_of: AsOf) -> Manifest:
+        moment = parse_as_of(as_of)
         day = day_of(moment) if isinstance(moment, datetime) else moment.isoformat()
         runs = self.manifests([day])
-        found = [run for run in runs if not isinstance(moment, datetime) or instant(run["as_of"]) == moment]
+        found = [run for run in runs if not isinstance(moment, datetime) or run.as_of == moment]
         if not found:
-            raise ReadError(
-                f"No run speaks of {as_of}.", remedy="list_runs() shows what there is; a backfill makes more."
-            )
-        return max(found, key=lambda run: (instant(run["as_of"]), instant(run["began"])))
+            raise why_hidden(self.settings, self.access_token) or self._no_such_run(as_of, day)
+        return max(found, key=lambda run: run.rank)
+
+    def _no_such_run(self, as_of: AsOf, day: str) -> ReadError:
+        days = self.days()
+        near = [max((d for d in days if d < day), default=""), min((d for d in days if d > day), default="")]
+        said = f"The nearest days are {' and '.join(d for d in near if d)}. " if any(near) else ""
+        return ReadError(
+            f"No run is as of {as_of}: a day names the run whose reports end with it. {said}".rstrip(),
+            remedy=f"{_LIST[:-1]}; a backfill makes more.",
+        )
 
     def days(self) -> list[str]:
         """The days that have runs, as `2026-01-31`, latest first."""
@@ -101,37 +116,28 @@ class Catalog:
         """The folders of days that have runs, of both formats, latest day first."""
         return sorted(self.bucket.folders(RUNS), key=day_of_folder, reverse=True)
 
-    def manifests(self, days: Sequence[str]) -> list[dict[str, Any]]:
+    def manifests(self, days: Sequence[str]) -> list[Manifest]:
         """The manifests of all runs of these days, in no order. A run without one is not complete yet."""
         folders = [folder for day in days for folder in day_folders(day)]
         runs = [run for found in self._each(_runs_of, folders) for run in found]
-        return [json.loads(body) for body in self._each(_manifest_of, runs) if body]
+        return [manifest for manifest in self._each(self._manifest, runs) if manifest]
 
-    def files(self, manifest: dict[str, Any], what: str, wanted: Callable[[str], bool]) -> list[Entry]:
-        """The entries of a manifest that are wanted, by path; ReadError when retention took them, or it had none."""
-        removed = manifest.get("removed") or {"files": [], "at": ""}
-        if any(map(wanted, removed["files"])):
-            raise ReadError(
-                f"{what} of the run for {manifest['as_of']} was removed by retention on {removed['at'][:10]}: "
-                "files that name user ids are kept for a time only.",
-                remedy="The run's other reports are there; list_runs() shows newer runs.",
-            )
-        if manifest["historical"] and what.startswith("clean/"):
-            raise ReadError(
-                f"The run for {manifest['as_of']} told the past from later rows: it has reports, no cleaned tables.",
-                remedy="Leave out as_of and run for the latest cleaned tables.",
-            )
-        return [entry for entry in manifest["files"] if wanted(entry["path"])]
+    def _manifest(self, bucket: Bucket, run: str) -> Manifest | None:
+        try:
+            return find_manifest(bucket, run)
+        except NotAsPublished as problem:
+            logger.warning("%s; the run is left out.", problem)
+            return None
 
-    def fetch(self, manifest: dict[str, Any], entries: Sequence[Entry], cache: Cache) -> list[Path]:
+    def fetch(self, manifest: Manifest, entries: Sequence[FileEntry], cache: Cache) -> list[Path]:
         """Local copies of files, in their order, several downloads at once."""
 
-        def one(bucket: Bucket, entry: Entry) -> tuple[str, Path]:
-            path = f"{manifest['run']}/{entry['path']}"
-            return entry["path"], cache.get(entry["sha256"], lambda: _download(bucket, path), path)
+        def one(bucket: Bucket, entry: FileEntry) -> tuple[str, Path]:
+            path = f"{manifest.run}/{entry.path}"
+            return entry.path, cache.get(entry.sha256, lambda: _download(bucket, path), path)
 
         local = dict(self._each(one, entries))
-        return [local[entry["path"]] for entry in entries]
+        return [local[entry.path] for entry in entries]
 
     def _each(self, work: Callable[[Bucket, Any], Any], items: Sequence[Any]) -> list[Any]:
         if len(items) == 1:
@@ -139,12 +145,8 @@ class Catalog:
         return list(each(self.settings, work, items, key=self.key, access_token=self.access_token))
 
 
-def _runs_of(bucket: Bucket, day: str) -> list[str]:
-    return [f"{RUNS}/{day}/{run}" for run in bucket.folders(f"{RUNS}/{day}")]
-
-
-def _manifest_of(bucket: Bucket, run: str) -> bytes | None:
-    return bucket.find(f"{run}/{MANIFEST}")
+def _runs_of(bucket: Bucket, folder: str) -> list[str]:
+    return [f"{RUNS}/{folder}/{run}" for run in bucket.folders(f"{RUNS}/{folder}")]
 
 
 def _download(bucket: Bucket, path: str) -> bytes:
@@ -153,19 +155,17 @@ def _download(bucket: Bucket, path: str) -> bytes:
     except RequestRefused as error:
         raise ReadError(
             f"{path} cannot be read: {error.message}",
-            remedy="If retention is at work just now, list_runs() shows newer runs.",
+            remedy="If retention is running just now, list_runs() shows newer runs.",
         ) from None
 
 
-def _moment(as_of: AsOf) -> date | datetime:
-    """A day, or an instant in UTC."""
-    if isinstance(as_of, str):
+@contextmanager
+def open_catalog(settings: Settings | None, access_token: str | None) -> Iterator[Catalog]:
+    """The runs as this reader sees them. ReadError says when a key or token is refused, and why."""
+    settings = settings or reader_settings()
+    key = reader_key(settings, access_token)
+    with Bucket(settings, key=key, access_token=access_token) as bucket:
         try:
-            as_of = date.fromisoformat(as_of) if len(as_of) == len("2026-01-31") else datetime.fromisoformat(as_of)
-        except ValueError:
-            raise ConfigurationError(f"as_of is {as_of!r}; it is a day or an instant, as in ISO 8601.") from None
-    if not isinstance(as_of, datetime):
-        return as_of
-    if as_of.tzinfo is None:
-        raise ConfigurationError(f"as_of {as_of} has no time zone.", remedy="Add Z for UTC, or an offset.")
-    return as_of.astimezone(UTC)
+            yield Catalog(settings, bucket, key, access_token)
+        except AccessError as error:
+            raise refused(settings, access_token, error.message) from None

@@ -16,8 +16,9 @@ from tasks.files.manifest import FileEntry, entry_of
 from tasks.ledger.ledger import Ledger, Run
 from tasks.platform.bucket import Bucket
 from tasks.platform.functions import open_database
+from tasks.publish.pointer import move_pointer
 from tasks.publish.restore import restore
-from tasks.publish.upload import move_pointer, publish
+from tasks.publish.upload import publish
 from tasks.settings import Settings, Transport
 from tasks.sink import load, plan
 from tasks.workspace import Workspace

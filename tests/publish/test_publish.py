@@ -17,9 +17,11 @@ import pytest
 
 from local_stack import Stack, up
 from tasks.errors import PublishError, ServiceUnavailable
-from tasks.files.manifest import FileEntry, Manifest, run_path
+from tasks.files.layout import run_path
+from tasks.files.manifest import FileEntry, ManifestRef
 from tasks.platform.bucket import Bucket
-from tasks.publish.upload import move_pointer, publish, repair_pointer, signed_links
+from tasks.publish.pointer import move_pointer, repair_pointer
+from tasks.publish.upload import publish, signed_links
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 from tests.publish.builders import AS_OF, BEGAN, FakeRun, settings_of
@@ -65,10 +67,11 @@ def test_a_published_run_is_as_its_manifest_says(
         assert {file.path for file in bucket.walk("runs")} == {manifest.path, *(f"{PATH}/{f.path}" for f in files)}
     assert hashlib.sha256(body).hexdigest() == manifest.sha256
     told = json.loads(body)
-    assert {key: told[key] for key in ("run_id", "as_of", "as_of_mode", "began", "historical", "transport")} == {
+    assert {key: told[key] for key in ("run_id", "as_of", "as_of_mode", "started_at", "historical", "transport")} == {
         "run_id": RUN.run_id, "as_of": "2026-02-01T00:00:00+00:00", "as_of_mode": "midnight",
-        "began": "2026-02-01T03:00:05.123456+00:00", "historical": False, "transport": "rest",
+        "started_at": "2026-02-01T03:00:05.123456+00:00", "historical": False, "transport": "rest",
     }  # fmt: skip
+    assert (told["format"], told["mode"]) == (2, "full")
     assert (told["counts"], told["code_version"]) == ({"rows": 660}, "1.2.3")
     assert [(e["path"], e["rows"], e["bytes"], e["sha256"], e["schema_version"]) for e in told["files"]] == sorted(
         (f.path, f.rows, f.bytes, f.sha256, f.version) for f in files
@@ -118,7 +121,7 @@ def test_the_pointer_never_names_what_is_not_there(
     assert _pointer(settings) == {}
 
 
-def _row(manifest: Manifest) -> dict[str, str]:
+def _row(manifest: ManifestRef) -> dict[str, str]:
     return {"manifest_path": manifest.path, "manifest_sha256": manifest.sha256}
 
 
@@ -152,7 +155,7 @@ def test_links_work_without_a_key(settings: Settings, workspace: Workspace, file
 
 
 def test_a_run_without_instants_cannot_be_published(settings: Settings, workspace: Workspace) -> None:
-    with pytest.raises(PublishError, match="when its reading began"):
+    with pytest.raises(PublishError, match="when its reading started"):
         publish(settings, workspace, dataclasses.replace(RUN, began=None), [], {})
     workspace.note(began=BEGAN)
     assert publish(settings, workspace, dataclasses.replace(RUN, began=None), [], {}).run_path == PATH

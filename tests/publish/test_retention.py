@@ -6,7 +6,6 @@ import json
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,11 +16,13 @@ from flows.retention import clean_up, page, told
 from local_stack import Stack
 from tasks.contracts import REPORTS
 from tasks.errors import ReadError
-from tasks.files.manifest import day_of, instant
+from tasks.files.layout import day_of, run_path
+from tasks.files.manifest import FileEntry, Manifest
 from tasks.files.run_files import write_files
 from tasks.platform.bucket import Bucket
+from tasks.publish.pointer import move_pointer
 from tasks.publish.retention import Action, Published, names_users, plan, retain
-from tasks.publish.upload import move_pointer, publish
+from tasks.publish.upload import publish
 from tasks.read import list_runs, read_report
 from tasks.settings import Settings
 from tests.publish.builders import FakeRun, make_workspace, settings_of
@@ -35,20 +36,28 @@ FILES = [
 ]
 
 
-def _run(as_of: datetime, *, began: datetime | None = None, run_id: str = "", files: list[str] = FILES) -> Published:
-    path = f"runs/{day_of(as_of)}/{run_id or f'{as_of:%m%d%H}'}"
-    manifest = {
-        "run": path, "as_of": as_of.isoformat(), "began": (began or as_of).isoformat(), "historical": False,
-        "files": [{"path": file} for file in files],
-    }  # fmt: skip
-    return Published(path, manifest)
+def _run(
+    as_of: datetime, *, began: datetime | None = None, run_id: str = "", files: list[str] = FILES, past: bool = False
+) -> Published:
+    run_id = run_id or f"{as_of:%m%d%H}"
+    entries = tuple(FileEntry(path=f, rows=1, bytes=9, sha256="0", version=1, kind="report") for f in files)
+    path = run_path(run_id, as_of)
+    return Published(
+        path,
+        Manifest(run=path, run_id=run_id, as_of=as_of, started_at=began or as_of, historical=past, files=entries),
+    )
+
+
+def _manifest(run: Published) -> Manifest:
+    assert run.manifest
+    return run.manifest
 
 
 def _run_of_format_1(run: Published) -> Published:
     """The same run where format 1 of the layout had it."""
     _, day, run_id = run.path.split("/")
     path = f"runs/date={day}/run={run_id}"
-    return Published(path, {**(run.manifest or {}), "run": path})
+    return Published(path, _manifest(run).model_copy(update={"run": path, "format": 1}))
 
 
 def _plan(*runs: Published, latest: str | None = None, **statuses: str) -> dict[str, Action]:
@@ -68,7 +77,7 @@ def test_every_run_of_thirty_days_stays_whole() -> None:
 def test_of_older_runs_the_last_of_each_month_stays_without_user_ids() -> None:
     actions = _plan(*(_run(_day(1, day)) for day in (2, 20, 31)), _run(_day(2, 1)), _run(_day(2, 10)))
     assert {name: action.verb for name, action in actions.items()} == {
-        "010200": "remove", "012000": "remove", "013100": "remove", "020100": "thin", "021000": "thin",
+        "010200": "remove", "012000": "remove", "013100": "remove", "020100": "prune", "021000": "prune",
     }  # fmt: skip
     assert actions["020100"].why.startswith("is the last of 2026-01"), (
         "midnight of the first speaks of the month before"
@@ -80,13 +89,19 @@ def test_runs_of_format_1_are_the_same_runs() -> None:
     old = [_run_of_format_1(_run(_day(1, day), run_id=f"r{day}")) for day in (2, 31)]
     actions = plan([*old, _run(_day(1, 30), run_id="r30")], {"r2": "loading"}, latest=None, now=NOW, keep_days=30)
     assert {action.path: action.verb for action in actions} == {
-        "runs/date=2026-01-01/run=r2": "keep", "runs/date=2026-01-30/run=r31": "thin", "runs/2026-01-29/r30": "remove",
+        "runs/date=2026-01-01/run=r2": "keep", "runs/date=2026-01-30/run=r31": "prune", "runs/2026-01-29/r30": "remove",
     }  # fmt: skip
 
 
 def test_of_two_runs_for_one_instant_the_later_one_stays() -> None:
     first, second = (_run(_day(1, 31), began=_day(1, 31) + timedelta(hours=h), run_id=f"r{h}") for h in (3, 5))
-    assert {name: a.verb for name, a in _plan(second, first).items()} == {"r3": "remove", "r5": "thin"}
+    assert {name: a.verb for name, a in _plan(second, first).items()} == {"r3": "remove", "r5": "prune"}
+
+
+def test_a_night_that_really_ran_outranks_a_backfill_computed_later() -> None:
+    night = _run(_day(2, 1), run_id="night")
+    backfill = _run(_day(2, 1), began=_day(2, 9), run_id="backfill", past=True)
+    assert {name: a.verb for name, a in _plan(backfill, night).items()} == {"night": "prune", "backfill": "remove"}
 
 
 def test_a_thinned_run_is_left_alone() -> None:
@@ -111,6 +126,8 @@ def test_a_run_at_work_is_not_touched(status: str) -> None:
 
 def test_leftovers_go_after_a_day() -> None:
     ages = {"young": timedelta(hours=23), "old": timedelta(hours=25)}
+    foreign = Published("runs/2026-03-14/foreign", None, NOW - timedelta(days=29), unreadable=True)
+    assert _plan(foreign)["foreign"].verb == "keep", "what this program cannot read is not what it left incomplete"
     halves = [Published(f"runs/2026-03-14/{name}", None, NOW - age) for name, age in ages.items()]
     unknown = Published("runs/2026-03-14/unknown", None, None)
     failed = _run(_day(3, 10), run_id="failed")
@@ -122,34 +139,33 @@ def test_leftovers_go_after_a_day() -> None:
 
 RUNS = st.lists(
     st.builds(
-        lambda hours, late, whole: (NOW - timedelta(hours=hours), timedelta(hours=late), whole),
-        st.integers(1, 24 * 200), st.integers(0, 24 * 40), st.booleans(),
+        lambda hours, late, whole, past: (NOW - timedelta(hours=hours), timedelta(hours=late), whole, past),
+        st.integers(1, 24 * 200), st.integers(0, 24 * 40), st.booleans(), st.booleans(),
     ),
     max_size=30, unique_by=lambda run: run[0],
 )  # fmt: skip
 
 
 @given(made=RUNS, latest=st.integers(0, 29))
-def test_whatever_there_is(made: list[tuple[datetime, timedelta, bool]], latest: int) -> None:
+def test_whatever_there_is(made: list[tuple[datetime, timedelta, bool, bool]], latest: int) -> None:
     runs = [
-        _run(as_of, began=min(as_of + late, NOW), run_id=str(index), files=FILES if whole else FILES[:1])
-        for index, (as_of, late, whole) in enumerate(made)
+        _run(as_of, began=min(as_of + late, NOW), run_id=str(index), files=FILES if whole else FILES[:1], past=past)
+        for index, (as_of, late, whole, past) in enumerate(made)
     ]
     named = runs[latest].path if latest < len(runs) else None
     actions = {action.path: action for action in plan(runs, {}, latest=named, now=NOW, keep_days=30)}
     assert set(actions) == {run.path for run in runs}
     left: dict[str, list[Published]] = defaultdict(list)
     for run in runs:
-        manifest: Any = run.manifest
-        young = NOW - instant(manifest["began"]) <= timedelta(days=30)
+        young = NOW - _manifest(run).started_at <= timedelta(days=30)
         if young or run.path == named:
             assert actions[run.path].verb == "keep"
         else:
-            left[day_of(instant(manifest["as_of"]))[:7]].append(run)
+            left[day_of(_manifest(run).as_of)[:7]].append(run)
     for of_month in left.values():
         staying = [run for run in of_month if actions[run.path].verb != "remove"]
         assert len(staying) == 1
-        assert all((run.manifest or {})["as_of"] <= (staying[0].manifest or {})["as_of"] for run in of_month)
+        assert all(_manifest(run).rank <= _manifest(staying[0]).rank for run in of_month)
 
 
 def test_only_aggregates_are_free_of_user_ids() -> None:
@@ -163,8 +179,8 @@ def test_only_aggregates_are_free_of_user_ids() -> None:
 def test_the_order_after_a_thinning_is_the_same() -> None:
     runs = [_run(_day(1, 30)), _run(_day(1, 31))]
     first = plan(runs, {}, latest=None, now=NOW, keep_days=30)
-    assert [action.verb for action in first] == ["remove", "thin"]
-    thinned = Published(runs[1].path, {**(runs[1].manifest or {}), "files": [{"path": FILES[0]}]})
+    assert [action.verb for action in first] == ["remove", "prune"]
+    thinned = Published(runs[1].path, _manifest(runs[1]).without(first[1].files, at=NOW))
     assert [a.verb for a in plan([thinned], {}, latest=None, now=NOW, keep_days=30)] == ["keep"]
 
 
@@ -203,7 +219,7 @@ def test_a_dry_run_lists_and_removes_nothing(filled: Settings) -> None:
     planned = retain(filled, [], now=NOW, dry_run=True)
     assert _paths(filled) == before
     assert {action.path.rpartition("/")[2]: action.verb for action in planned} == {
-        "a": "remove", "b": "thin", "c": "keep", "half": "keep", "2026-01-09": "remove", "date=2026-01-08": "remove",
+        "a": "remove", "b": "prune", "c": "keep", "half": "keep", "2026-01-09": "remove", "date=2026-01-08": "remove",
     }  # fmt: skip
 
 
@@ -244,7 +260,7 @@ def test_a_half_published_run_goes_when_no_run_is_at_work_on_it(filled: Settings
 
 
 def test_a_retention_cut_short_goes_on(filled: Settings) -> None:
-    thinned = next(action for action in retain(filled, [], now=NOW, dry_run=True) if action.verb == "thin")
+    thinned = next(action for action in retain(filled, [], now=NOW, dry_run=True) if action.verb == "prune")
     with Bucket(filled) as bucket:  # as if it had been killed before it wrote the manifest
         bucket.remove([f"{thinned.path}/{file}" for file in thinned.files])
     retain(filled, [], now=NOW)
@@ -259,7 +275,7 @@ def test_an_empty_bucket_has_nothing_to_remove(settings: Settings) -> None:
 
 def test_the_flow_asks_the_ledger_and_tells_what_it_did(filled: Settings) -> None:
     actions = clean_up.fn(filled, RetentionForm(dry_run=True, keep_days=10))
-    counts = {verb: sum(action.verb == verb for action in actions) for verb in ("keep", "thin", "remove")}
+    counts = {verb: sum(action.verb == verb for action in actions) for verb in ("keep", "prune", "remove")}
     text = page(actions, counts, dry_run=True)
     assert text.startswith("# Dry run: nothing was removed")
     assert told(counts, dry_run=True) in text

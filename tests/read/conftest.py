@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from local_stack import Stack
-from tasks.files.manifest import Manifest
+from tasks.files.manifest import ManifestRef
 from tasks.files.run_files import write_files
-from tasks.publish.upload import move_pointer, publish
+from tasks.publish.pointer import move_pointer
+from tasks.publish.upload import publish
 from tasks.settings import Settings
 from tests.publish.builders import AS_OF, BEGAN, FakeRun, make_workspace, settings_of
 
@@ -32,8 +33,8 @@ class Bucketful:
     """Settings of the service, and the manifests of the runs `earlier` and `later`."""
 
     settings: Settings
-    earlier: Manifest
-    later: Manifest
+    earlier: ManifestRef
+    later: ManifestRef
 
 
 SignIn = Callable[[dict[str, str]], str]

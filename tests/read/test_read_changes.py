@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -10,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import ReadError
-from tasks.files.manifest import thinned_bytes
+from tasks.files.manifest import Manifest
 from tasks.files.run_files import write_files
 from tasks.platform.bucket import Bucket
-from tasks.publish.upload import publish, repair_pointer
+from tasks.publish.pointer import repair_pointer
+from tasks.publish.upload import publish
 from tasks.read import list_runs, read_report, read_table
 from tests.publish.builders import AS_OF, BEGAN, make_workspace
 from tests.publish.format_1 import move_to_format_1
@@ -58,10 +58,10 @@ def test_a_file_that_was_changed_in_the_bucket_is_refused(changeable: Bucketful)
 def test_what_retention_took_is_told(changeable: Bucketful) -> None:
     settings = changeable.settings
     with Bucket(settings) as bucket:
-        manifest = json.loads(bucket.download(changeable.earlier.path))
-        gone = {entry["path"] for entry in manifest["files"] if "clean/" in entry["path"] or "author" in entry["path"]}
+        manifest = Manifest.model_validate_json(bucket.download(changeable.earlier.path))
+        gone = {entry.path for entry in manifest.files if "clean/" in entry.path or "author" in entry.path}
         bucket.remove([f"{changeable.earlier.run_path}/{path}" for path in gone])
-        bucket.replace(changeable.earlier.path, thinned_bytes(manifest, gone, at=AS_OF + timedelta(days=40)))
+        bucket.replace(changeable.earlier.path, manifest.without(gone, at=AS_OF + timedelta(days=40)).to_json())
     reads: list[Callable[[], object]] = [
         lambda: read_report("author_activity", run="earlier", settings=settings),
         lambda: read_table("posts", run="earlier", settings=settings),
@@ -70,7 +70,7 @@ def test_what_retention_took_is_told(changeable: Bucketful) -> None:
         with pytest.raises(ReadError, match="removed by retention on 2026-03-13"):
             read()
     assert not read_report("daily_activity", run="earlier", settings=settings).empty
-    assert list_runs(settings=settings)["thinned"].tolist() == [False, True]
+    assert list_runs(settings=settings)["pruned"].tolist() == [False, True]
 
 
 def test_a_historical_run_has_no_cleaned_tables(changeable: Bucketful, tmp_path: Path) -> None:

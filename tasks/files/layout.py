@@ -1,0 +1,67 @@
+"""Where things are in the bucket (layout format 2). The day is the last one that the reports cover: as_of − 1 µs.
+
+    runs/2026-01-31/<run id>/manifest.json
+    runs/2026-01-31/<run id>/reports/<report>.parquet
+    runs/2026-01-31/<run id>/charts/<chart>.png
+    runs/2026-01-31/<run id>/clean/<table>/[month=2026-01/]part-000.parquet
+    exports/2026-01-31/<report>-<time>-<unique>.<format>
+    latest.json
+
+No folder is named `key=value` where `key` is a column of a file below it: DuckDB, Polars and pyarrow parse such paths,
+and would replace the column by the folder's value. Format 1 had `runs/date=2026-01-31/run=<run id>/…`; such runs stay
+readable until retention removes them.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+FORMAT = 2
+LATEST = "latest.json"
+MANIFEST = "manifest.json"
+RUNS = "runs"
+EXPORTS = "exports"
+_RUN_PATH = re.compile(rf"{RUNS}/(date=)?(\d{{4}}-\d{{2}}-\d{{2}})/(?(1)run=)([^/=]+)")
+
+
+def instant(value: datetime | str) -> datetime:
+    """An instant in UTC, from a datetime with a zone or its ISO text."""
+    parsed = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return parsed.astimezone(UTC)
+
+
+def day_of(as_of: datetime) -> str:
+    """as_of's day: that of the last instant before it."""
+    return (instant(as_of) - timedelta(microseconds=1)).date().isoformat()
+
+
+def run_path(run_id: object, as_of: datetime) -> str:
+    """Where a run's files live in the bucket."""
+    return f"{RUNS}/{day_of(as_of)}/{run_id}"
+
+
+def parse_run_path(path: str) -> tuple[str, str] | None:
+    """Day and run id of a run's path, of either format; None for any other path."""
+    found = _RUN_PATH.fullmatch(path)
+    return (found[2], found[3]) if found else None
+
+
+def manifest_path(run: str) -> str:
+    """The path of the manifest of the run with that path."""
+    return f"{run}/{MANIFEST}"
+
+
+def day_of_folder(folder: str) -> str:
+    """The day that a folder of runs or exports is named after: `2026-01-31`, or `date=2026-01-31` in format 1."""
+    return folder.removeprefix("date=")
+
+
+def run_id_of_folder(folder: str) -> str:
+    """The run that a folder is named after: `<run id>`, or `run=<run id>` in format 1."""
+    return folder.removeprefix("run=")
+
+
+def day_folders(day: str) -> tuple[str, str]:
+    """The folders that hold what belongs to a day: that of this format, and that of format 1."""
+    return day, f"date={day}"

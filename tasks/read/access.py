@@ -1,0 +1,75 @@
+"""Why a reader sees nothing: no run yet, no right to see it, or a token that is none any more."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from tasks.errors import ConfigurationError, ReadError
+from tasks.settings import Settings
+
+READERS = ("analyst", "operator")
+
+
+def reader_key(settings: Settings, access_token: str | None) -> str:
+    """The key to read with: the service's, or with a token the public one. ConfigurationError when it is not set."""
+    public, service = (key.get_secret_value() for key in (settings.supabase_key, settings.supabase_service_key))
+    key = public if access_token else service or public
+    if not settings.supabase_url or not key:
+        raise ConfigurationError(
+            "SUPABASE_URL and a key are not both set.",
+            remedy="Set SUPABASE_URL and SUPABASE_SERVICE_KEY in the environment or in .env; an analyst sets "
+            "SUPABASE_URL and SUPABASE_KEY (the public one), and gives access_token=.",
+        )
+    return key
+
+
+def why_hidden(settings: Settings, access_token: str | None) -> ReadError | None:
+    """Why this reader cannot see any run, as an error to raise; None when the reader may see them all.
+
+    The token is only looked into, not verified: the server decided already, and row-level security goes by the same
+    claims. Nothing of the token is repeated.
+    """
+    if access_token is None:
+        if settings.supabase_service_key.get_secret_value():
+            return None
+        return ReadError(
+            f"SUPABASE_KEY alone does not show the bucket {settings.bucket}: nobody is signed in.",
+            remedy="Give access_token= of a signed-in analyst, or set SUPABASE_SERVICE_KEY.",
+        )
+    claims = _claims(access_token)
+    if claims is None:
+        return ReadError("access_token is not the token of a signed-in user.", remedy=_SIGN_IN)
+    expires = claims.get("exp")
+    if isinstance(expires, int | float) and expires <= datetime.now(UTC).timestamp():
+        at = datetime.fromtimestamp(expires, UTC)
+        return ReadError(f"The access token expired at {at:%Y-%m-%d %H:%M} UTC.", remedy=_SIGN_IN)
+    role = (claims.get("app_metadata") or {}).get("etl_role")
+    if role in READERS:
+        return None
+    return ReadError(
+        f"The bucket {settings.bucket} shows no runs to this user, who is no analyst: the access token must say "
+        "app_metadata.etl_role = 'analyst'.",
+        remedy="Grant etl_role (README, Read the reports); it counts from the next sign-in or token refresh.",
+    )
+
+
+_SIGN_IN = "Sign in again, and give the new session's access_token."
+
+
+def refused(settings: Settings, access_token: str | None, said: str) -> ReadError:
+    """The error for a request that the server refused: what is wrong with the token, else what the server said."""
+    return why_hidden(settings, access_token) or ReadError(
+        f"{settings.project} refused the key or token: {said}", remedy=_SIGN_IN if access_token else "Check the key."
+    )
+
+
+def _claims(token: str) -> dict[str, Any] | None:
+    try:
+        part = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (IndexError, ValueError):
+        return None
+    return claims if isinstance(claims, dict) else None

@@ -1,0 +1,145 @@
+"""What a reader may ask for: named options, each wrong one answered with the right ones."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime
+from typing import Any, Literal, TypedDict, get_args
+
+import pyarrow as pa
+
+from tasks.contracts import REPORTS, TABLES, Report, Table
+from tasks.errors import ConfigurationError
+from tasks.settings import Settings
+
+AsOf = date | datetime | str
+Filters = Sequence[tuple[str, str, Any]] | Sequence[Sequence[tuple[str, str, Any]]]
+Engine = Literal["pandas", "arrow", "polars"]
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
+
+
+class Access(TypedDict, total=False):
+    """As whom, and of which project.
+
+    access_token: of a signed-in analyst. settings: others than those of the environment.
+    """
+
+    access_token: str | None
+    settings: Settings | None
+
+
+class Choice(Access, total=False):
+    """Which run, as whom.
+
+    as_of: a day (`2026-01-31`: the run whose reports end with it) or an instant with its zone (`2026-02-01T00:00Z`).
+    run: a run's id or path, as `list_runs` gives them. Neither: the latest run.
+    """
+
+    as_of: AsOf | None
+    run: str | None
+
+
+class Part(TypedDict, total=False):
+    """Which part of a report or table.
+
+    columns: only these. filters: only rows that match, as pyarrow takes them: `[("posts", ">", 10)]`.
+    """
+
+    columns: Sequence[str] | None
+    filters: Filters | None
+
+
+class Options(Choice, Part, total=False):
+    """Which run, which part of it, as whom: see `Choice`, `Part` and `Access`."""
+
+
+def check_options(function: str, options: Mapping[str, Any], kind: type) -> None:
+    """TypeError, as Python raises it, for an option that there is not; it names the nearest one."""
+    known = sorted(kind.__annotations__)
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}. {hint}")
+
+
+def check_engine(engine: str) -> None:
+    """ConfigurationError for an engine that there is not."""
+    if engine not in get_args(Engine):
+        raise ConfigurationError(f"There is no engine {engine!r}.", remedy=f"They are {', '.join(get_args(Engine))}.")
+
+
+def report_named(name: str) -> Report:
+    """The declaration of a report; ConfigurationError names those there are."""
+    for report in REPORTS:
+        if report.name == name:
+            return report
+    raise ConfigurationError(
+        f"There is no report {name!r}.", remedy=f"The reports are {', '.join(r.name for r in REPORTS)}."
+    )
+
+
+def table_named(name: str) -> Table:
+    """The declaration of a cleaned table; ConfigurationError names those there are."""
+    for table in TABLES:
+        if table.name == name:
+            return table
+    raise ConfigurationError(
+        f"There is no cleaned table {name!r}.", remedy=f"They are {' and '.join(t.name for t in TABLES)}."
+    )
+
+
+def checked_months(table: Table, months: Sequence[str] | None) -> list[str] | None:
+    """The months asked for; ConfigurationError for a table without months, or for what is not a month."""
+    if months is None:
+        return None
+    if table.by_month is None:
+        raise ConfigurationError(f"The files of {table.name} are not split by month.", remedy="Leave out `months`.")
+    wanted = _texts("months", months, example='["2026-01"]')
+    if wrong := [month for month in wanted if not _MONTH.fullmatch(month)]:
+        raise ConfigurationError(f"{wrong[0]!r} is not a month.", remedy="A month looks like 2026-01.")
+    return wanted
+
+
+def checked_columns(what: str, columns: Sequence[str] | None, schema: pa.Schema) -> list[str] | None:
+    """The columns asked for; ConfigurationError for those that the contract does not have."""
+    if columns is None:
+        return None
+    wanted = _texts("columns", columns, example=f'["{schema.names[0]}"]')
+    if unknown := [column for column in wanted if column not in schema.names]:
+        raise ConfigurationError(
+            f"{what} has no column {', '.join(map(repr, unknown))}.", remedy=f"It has {', '.join(schema.names)}."
+        )
+    return wanted
+
+
+def _texts(option: str, values: Iterable[str], *, example: str) -> list[str]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ConfigurationError(f"`{option}` is {values!r}; it is a list.", remedy=f"As in {option}={example}.")
+    texts = list(values)
+    if wrong := [value for value in texts if not isinstance(value, str)]:
+        raise ConfigurationError(f"`{option}` holds {wrong[0]!r}, which is not text.", remedy=f"As in {example}.")
+    return texts
+
+
+def parse_as_of(as_of: AsOf) -> date | datetime:
+    """A day, or an instant in UTC. ConfigurationError says what is wrong with anything else."""
+    if isinstance(as_of, str):
+        as_of = _parse_text(as_of)
+    if not isinstance(as_of, date):
+        raise ConfigurationError(f"as_of is {as_of!r}; it is a day or an instant, as in ISO 8601.")
+    if not isinstance(as_of, datetime):
+        return as_of
+    if as_of.tzinfo is None:
+        raise ConfigurationError(f"as_of {as_of} has no time zone.", remedy="Add Z for UTC, or an offset.")
+    return as_of.astimezone(UTC)
+
+
+def _parse_text(text: str) -> date:
+    try:
+        return date.fromisoformat(text) if _DAY.fullmatch(text) else datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"as_of is {text!r}; it is a day or an instant, as in ISO 8601.") from None

@@ -1,0 +1,201 @@
+"""One run, opened once: everything that is read from it is of the same run, whatever is committed meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Unpack, overload
+
+import pandas as pd
+import pyarrow as pa
+
+from tasks.errors import ReadError, ServiceUnavailable
+from tasks.files.manifest import FileEntry, Manifest
+from tasks.files.parquet import file_schema, report_schema
+from tasks.read.cache import Cache
+from tasks.read.catalog import open_catalog
+from tasks.read.frames import load, source_of, to_engine
+from tasks.read.options import (
+    AsOf,
+    Choice,
+    Engine,
+    Part,
+    check_engine,
+    check_options,
+    checked_columns,
+    checked_months,
+    report_named,
+    table_named,
+)
+from tasks.settings import Settings, reader_settings
+
+logger = logging.getLogger(__name__)
+
+
+class OfflineWarning(UserWarning):
+    """The project cannot be reached: what was found the last time is read from this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRun:
+    """A published run. Made by `open_run`; `manifest` is all that the run says about itself."""
+
+    manifest: Manifest
+    settings: Settings
+    access_token: str | None = None
+
+    @property
+    def run_id(self) -> str:
+        return self.manifest.run_id
+
+    @property
+    def as_of(self) -> datetime:
+        """The instant that the reports are as of, in UTC."""
+        return self.manifest.as_of
+
+    @overload
+    def report(self, name: str, *, engine: Literal["pandas"] = "pandas", **part: Unpack[Part]) -> pd.DataFrame: ...
+    @overload
+    def report(self, name: str, *, engine: Literal["arrow"], **part: Unpack[Part]) -> pa.Table: ...
+    @overload
+    def report(self, name: str, *, engine: Engine = "pandas", **part: Unpack[Part]) -> Any: ...
+    def report(self, name: str, *, engine: Engine = "pandas", **part: Unpack[Part]) -> Any:
+        """A report of this run; see `read_report`."""
+        check_options("report", part, Part)
+        check_engine(engine)
+        report = report_named(name)
+        columns = checked_columns(name, part.get("columns"), report_schema(report))
+        entries = self._entries(f"the report {name}", f"reports/{name}.parquet")
+        return self._read(name, entries, columns, part, engine)
+
+    @overload
+    def table(
+        self,
+        name: str,
+        *,
+        months: Sequence[str] | None = None,
+        engine: Literal["pandas"] = "pandas",
+        **part: Unpack[Part],
+    ) -> pd.DataFrame: ...
+    @overload
+    def table(
+        self, name: str, *, months: Sequence[str] | None = None, engine: Literal["arrow"], **part: Unpack[Part]
+    ) -> pa.Table: ...
+    @overload
+    def table(
+        self, name: str, *, months: Sequence[str] | None = None, engine: Engine = "pandas", **part: Unpack[Part]
+    ) -> Any: ...
+    def table(
+        self, name: str, *, months: Sequence[str] | None = None, engine: Engine = "pandas", **part: Unpack[Part]
+    ) -> Any:
+        """The cleaned rows of a table of this run; see `read_table`."""
+        check_options("table", part, Part)
+        check_engine(engine)
+        table = table_named(name)
+        schema = file_schema(table)
+        columns = checked_columns(name, part.get("columns"), schema)
+        wanted = checked_months(table, months)
+        if wanted == []:
+            empty = schema.empty_table().select(columns or schema.names)
+            return to_engine(empty, engine, source_of(self.manifest, []))
+        entries = self._entries_of_table(name, wanted)
+        return self._read(name, entries, columns, part, engine)
+
+    def _read(
+        self, what: str, entries: Sequence[FileEntry], columns: list[str] | None, part: Part, engine: Engine
+    ) -> Any:
+        cache = Cache.of(self.settings)
+        local = [cache.find(entry.sha256) for entry in entries]
+        files = [file for file in local if file]
+        if len(files) < len(entries):
+            with open_catalog(self.settings, self.access_token) as catalog:
+                files = catalog.fetch(self.manifest, entries, cache)
+        table = load(what, files, columns, part.get("filters"))
+        return to_engine(table, engine, source_of(self.manifest, entries))
+
+    def _entries_of_table(self, name: str, months: list[str] | None) -> list[FileEntry]:
+        """The parts of a table, or of some months of it, in the order of their paths."""
+        if self.manifest.historical:
+            raise ReadError(
+                f"The run as of {self.as_of.isoformat()} is historical, computed from later rows: it has reports, no "
+                "cleaned tables.",
+                remedy="Leave out as_of and run for the latest cleaned tables.",
+            )
+        if months is None:
+            return self._entries(f"the cleaned table {name}", f"clean/{name}/")
+        parts = [self._entries(f"{name} of {month}", f"clean/{name}/month={month}/") for month in months]
+        return [entry for entries in parts for entry in entries]
+
+    def _entries(self, what: str, prefix: str) -> list[FileEntry]:
+        """The run's files under a prefix; ReadError when retention removed them, or there never were any."""
+        entries = [entry for entry in self.manifest.files if entry.path.startswith(prefix)]
+        removed = self.manifest.removed
+        if removed and any(path.startswith(prefix) for path in removed.files):
+            raise ReadError(
+                f"The run as of {self.as_of.isoformat()} has {what} no more: it was removed by retention on "
+                f"{removed.at.date()}, since files that name user ids are kept for a time only.",
+                remedy="The run's other reports are there; list_runs() shows newer runs.",
+            )
+        if not entries:
+            raise ReadError(
+                f"The run as of {self.as_of.isoformat()} does not have {what}.", remedy=f"It has {_has(self.manifest)}."
+            )
+        return entries
+
+
+def _has(manifest: Manifest) -> str:
+    """What a run has, in words: reports by name, tables with their first and last month."""
+    reports = [e.path.removeprefix("reports/").removesuffix(".parquet") for e in manifest.files if e.kind == "report"]
+    months: dict[str, list[str]] = {}
+    for entry in manifest.files:
+        if entry.kind == "clean":
+            _, table, *folder = entry.path.split("/")[:-1]
+            months.setdefault(table, []).extend(name.removeprefix("month=") for name in folder)
+    tables = [f"{t} from {min(found)} to {max(found)}" if found else t for t, found in months.items()]
+    return f"the reports {', '.join(reports) or 'none'} and the tables {', '.join(tables) or 'none'}"
+
+
+@contextmanager
+def open_run(**choice: Unpack[Choice]) -> Iterator[OpenRun]:
+    """One run to read several things from: by default the latest, else that of `as_of` or `run` (see `Choice`).
+
+        with open_run() as run:
+            daily, users = run.report("daily_activity"), run.table("users")
+
+    Raises ReadError when there is no such run, or this user may not see it.
+    """
+    check_options("open_run", choice, Choice)
+    yield find_run(choice)
+
+
+def find_run(choice: Choice) -> OpenRun:
+    """The run that is asked for; without a network the one that was found by the same question the last time."""
+    settings, token = choice.get("settings") or reader_settings(), choice.get("access_token")
+    as_of, run = choice.get("as_of"), choice.get("run")
+    cache, question = Cache.of(settings), f"{as_of}/{run}"
+    known = cache.recall(question)
+    if known is None:
+        manifest = _find(settings, token, as_of, run)
+    else:
+        try:
+            manifest = _find(_impatient(settings), token, as_of, run)
+        except ServiceUnavailable as error:
+            warnings.warn(f"{error.message} Reading what was downloaded before.", OfflineWarning, stacklevel=3)
+            return OpenRun(Manifest.model_validate_json(known), settings, token)
+    cache.remember(question, manifest.to_json())
+    return OpenRun(manifest, settings, token)
+
+
+def _find(settings: Settings, token: str | None, as_of: AsOf | None, run: str | None) -> Manifest:
+    with open_catalog(settings, token) as catalog:
+        return catalog.find(as_of=as_of, run=run)
+
+
+def _impatient(settings: Settings) -> Settings:
+    """One retry, and five seconds to connect: there is something to fall back on."""
+    update = {"retries": min(settings.retries, 1), "connect_timeout": min(settings.connect_timeout, 5.0)}
+    return settings.model_copy(update=update)
