@@ -10,7 +10,7 @@ export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS = 120
 export DO_NOT_TRACK = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install install-dask run up down reset ui test check bench soak doctor migrate screenshots dictionary lock
+.PHONY: help install install-dask run up down reset ui test check bench soak doctor migration migrate screenshots dictionary lock
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -54,6 +54,9 @@ ui: install ## Prefect server, deployments and worker on this machine; Ctrl-C en
 
 doctor: install ## Check settings, keys, tables, rights, bucket, clock and disk
 	@$(PY) -m scripts.doctor $(ARGS)
+
+migration: install ## Write what tasks/contracts/ asks for as a new migration (ARGS="--into FOLDER" copies all of them)
+	@$(PY) -m scripts.migrations new $(ARGS)
 
 migrate: install ## Apply supabase/migrations to SUPABASE_DB_URL (never done unasked)
 	@$(PY) -m scripts.migrations $(ARGS)

@@ -142,7 +142,7 @@ def _stop(place: Home) -> bool:
 def _prepare(state: State, *, empty: bool, say: Say) -> None:
     """The source tables, the migrations and the demo data: each only where it is missing."""
     # Imported here: `down` and `status` need neither the contracts nor the generator.
-    from scripts.migrations import create_source_tables, migrate
+    from deploy.migrations import create_source_tables, migrate
     from tasks.contracts import USERS
 
     url = state.url(postgres.OWNER, state.owner_password)

@@ -48,7 +48,7 @@ begin
         'etl_as_of', 'etl_begin', 'etl_beat', 'etl_stage', 'etl_finish', 'etl_history', 'etl_shape', 'etl_target_page',
         'etl_rejects_page', 'etl_upsert', 'etl_write', 'etl_write_staged', 'etl_delete', 'etl_write_rejects', 'etl_delete_rejects', 'etl_put',
         'etl_commit', 'etl_put_refused', 'etl_restore', 'etl_relations_behind', 'etl_row_filters', 'etl_key_state',
-        'etl_estimated_rows', 'etl_preflight', 'etl_sample_keys', 'etl_doctor')
+        'etl_estimated_rows', 'etl_preflight', 'etl_sample_keys', 'etl_doctor', 'etl_own_tables')
   loop
     execute format('drop function %s', f);
   end loop;
@@ -56,17 +56,9 @@ end
 $$;
 
 drop table if exists public.etl_batches, public.etl_reject_rows, public.etl_runs;
+-- The books of the pipeline, and their predecessor. The history of the Supabase CLI is the product's, and stays.
+drop table if exists public.etl_migrations;
 drop table if exists supabase_migrations.etl_applied;
-
--- Its versions are no longer applied; those of the user's own migrations stay.
-do $$
-begin
-  if to_regclass('supabase_migrations.schema_migrations') is not null then
-    delete from supabase_migrations.schema_migrations
-    where version in ('20261122000100', '20261122000200', '20261122000300', '20261122000400', '20261122000500', '20261122000600', '20261122000700');
-  end if;
-end
-$$;
 
 -- Its rights in this database go; the role is the whole server's and stays while another database needs it.
 do $$

@@ -12,12 +12,11 @@ import pyarrow as pa
 
 from tasks.cleaning.rules.base import Facts, Flag, Frame, Rule, Step, run_rules
 from tasks.cleaning.samples import SAMPLES, Sample, save_samples, take_samples
-from tasks.contracts import Table
+from tasks.contracts import REJECT_SCHEMA, Table
 from tasks.errors import ConfigurationError
 from tasks.platform.workers import Tick
 from tasks.workspace import Workspace
 
-REJECT_SCHEMA = pa.schema([(name, pa.string()) for name in ("table", "key", "rule", "column", "came", "expected")])
 # Large enough that the fixed cost of a batch does not count, small enough to stay near the processor.
 BATCH_ROWS = 20_000
 BATCH_BYTES = 16 * 2**20

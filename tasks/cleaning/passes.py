@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from tasks.cleaning.batches import REJECT_SCHEMA, CleanCounts, Counted, RuleCount, load_counts, save_counts
+from tasks.cleaning.batches import CleanCounts, Counted, RuleCount, load_counts, save_counts
 from tasks.cleaning.partials import PostPartials
 from tasks.cleaning.rules import POSTS_RULES, USERS_RULES
 from tasks.cleaning.rules.common import GRACE
@@ -28,7 +28,7 @@ from tasks.cleaning.units import (
     staged_users,
 )
 from tasks.cleaning.user_index import UserIndex, index_schema
-from tasks.contracts import POSTS, USERS, Table
+from tasks.contracts import POSTS, REJECT_SCHEMA, USERS, Table
 from tasks.platform.workers import HERE, Tick, Workers
 from tasks.workspace import Spool, Workspace
 

@@ -19,6 +19,7 @@ from tasks.contracts.model import (
     Table,
 )
 from tasks.contracts.posts import POSTS
+from tasks.contracts.rejects import REJECT_SCHEMA, REJECTS
 from tasks.contracts.reports import (
     AUTHOR_ACTIVITY,
     DAILY_ACTIVITY,
@@ -42,6 +43,8 @@ __all__ = [
     "POSTS",
     "POSTS_KEY",
     "POST_STATISTICS",
+    "REJECTS",
+    "REJECT_SCHEMA",
     "REPORTS",
     "ROW_HASH",
     "SIGNUP_COHORTS",

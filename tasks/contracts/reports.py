@@ -20,7 +20,7 @@ USER_STATISTICS = Report(
     keys=("as_of",),
     in_postgres=True,
     columns=(
-        Column("as_of", "timestamptz", "The instant that the figures speak of, exclusive.", unit="UTC", nullable=False),
+        Column("as_of", "timestamptz", "The instant of the figures, exclusive.", unit="UTC", nullable=False),
         _count("total_users", "Users created before as_of.", "users"),
         _count("active_users", "Of them, with status `active`.", "users"),
         _count("inactive_users", "Of them, with status `inactive`.", "users"),

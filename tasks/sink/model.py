@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from tasks.cleaning.batches import REJECT_SCHEMA
-from tasks.contracts import Table
+from tasks.contracts import REJECT_SCHEMA, Table
 from tasks.workspace import Spool, Workspace
 
 Progress = Callable[[int, int | None], None]

@@ -8,8 +8,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from tasks.cleaning.batches import REJECT_SCHEMA
-from tasks.contracts import Table
+from tasks.contracts import REJECT_SCHEMA, Table
 from tasks.workspace import Workspace
 
 BATCH_ROWS = 50_000

@@ -13,9 +13,8 @@ from uuid import UUID
 import pyarrow as pa
 
 from local_stack import Stack
-from tasks.cleaning.batches import REJECT_SCHEMA
 from tasks.cleaning.row_hash import row_hashes
-from tasks.contracts import DAILY_ACTIVITY, POSTS, TABLES, USER_STATISTICS, USERS, Report, Table
+from tasks.contracts import DAILY_ACTIVITY, POSTS, REJECT_SCHEMA, TABLES, USER_STATISTICS, USERS, Report, Table
 from tasks.ledger.ledger import Ledger, Run
 from tasks.platform.functions import open_database
 from tasks.settings import Settings, Transport

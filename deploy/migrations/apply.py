@@ -1,0 +1,55 @@
+"""Applying the files in order of their versions, and taking everything back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from deploy.migrations.books import applied, entry, forget_checksums, in_the_clis_history, open_books
+from deploy.migrations.database import Run, connected, with_lock_retries
+from deploy.migrations.files import ROOT, Migration, migrations
+from deploy.migrations.verify import verify
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
+def migrate(db_url: str, *, say: Callable[[str], None] = _silent) -> list[str]:
+    """Apply every file that is not applied, each in one transaction, and verify the result; returns their names.
+
+    say: told of each file as soon as it is applied. Raises WriteError with the file's name, the server's message and
+    its SQLSTATE when the database refuses one: that file then left nothing behind. Raises ServiceUnavailable when the
+    connection breaks, ConfigurationError when something that the files make, or that the contracts ask for, is missing.
+    """
+    names = []
+    with connected(db_url) as run:
+        files = migrations()
+        open_books(run, files)
+        known = applied(run)
+        for migration in (m for m in files if m.version not in known):
+            with_lock_retries(partial(_apply, migration, run))
+            say(f"applied {migration.path.stem}")
+            names.append(migration.path.stem)
+        forget_checksums(run)
+        if names:
+            run("notify pgrst, 'reload schema'")
+        verify(run)
+    return names
+
+
+def _apply(migration: Migration, run: Run) -> None:
+    run(f"begin;\n{migration.sql}\n{entry(migration)}\ncommit;", migration.path.name)
+
+
+def rollback(db_url: str, *, say: Callable[[str], None] = _silent) -> None:
+    """Take back everything that `migrate` made, but the bucket and its files.
+
+    The Supabase CLI's history is the product's own: where it lists our files, `say` is told the command for it.
+    """
+    with connected(db_url) as run:
+        sql = f"begin;\n{(ROOT / 'rollback.sql').read_text(encoding='utf-8')}\ncommit;"
+        with_lock_retries(partial(run, sql, "rollback.sql"))
+        if listed := in_the_clis_history(run, migrations()):
+            say(f"The Supabase CLI's history lists {len(listed)} files of ours. To have it forget them:")
+            say(f"  supabase migration repair --status reverted {' '.join(listed)}")

@@ -1,0 +1,93 @@
+"""Which migrations are applied: the pipeline's own books, `public.etl_migrations`.
+
+The Supabase CLI's history (`supabase_migrations.schema_migrations`) is the product's: it is read, so that files which
+`supabase db push` applied are not applied twice, and never written.
+"""
+
+# ruff: noqa: S608 - versions and names come from our own files, quoted
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from deploy.migrations.database import Run
+from deploy.migrations.files import Migration
+from tasks.platform.quoting import literal
+
+_HISTORY = "supabase_migrations.schema_migrations"
+# Of an earlier release: it applied a file again when its checksum differed.
+_CHECKSUMS = "supabase_migrations.etl_applied"
+
+OPEN_BOOKS = """\
+create table if not exists public.etl_migrations (
+  version text primary key, name text not null, applied_at timestamptz not null default now()
+);
+comment on table public.etl_migrations is 'Migrations of the nightly pipeline that are applied here.';
+alter table public.etl_migrations enable row level security;
+revoke all on public.etl_migrations from public;
+do $$
+declare
+  role_name text;
+begin
+  for role_name in select r.rolname from pg_roles r where r.rolname in ('anon', 'authenticated', 'service_role') loop
+    execute format('revoke all on public.etl_migrations from %I', role_name);
+  end loop;
+end
+$$;
+"""
+
+
+def open_books(run: Run, files: Sequence[Migration]) -> None:
+    """Make the books where they are missing, and take over what an earlier release or the Supabase CLI applied.
+
+    The CLI's history counts only when the books are new and our tables are there: it still lists what a rollback took.
+    """
+    new = not _exists(run, "public.etl_migrations")
+    if new:
+        run(OPEN_BOOKS, "Making the list of applied migrations")
+    if _exists(run, _CHECKSUMS):
+        _take_over(run, files)
+    elif new and _exists(run, "public.etl_runs"):
+        pushed = set(in_the_clis_history(run, files))
+        _note(run, [m for m in files if m.version in pushed])
+
+
+def _take_over(run: Run, files: Sequence[Migration]) -> None:
+    """Note the files that were applied as they are now; those that changed since are applied one last time."""
+    known = {str(version): str(sha256) for version, sha256 in run(f"select version, sha256 from {_CHECKSUMS}")}
+    _note(run, [m for m in files if known.get(m.version) == hashlib.sha256(m.path.read_bytes()).hexdigest()])
+
+
+def _note(run: Run, files: Sequence[Migration]) -> None:
+    if files:
+        run("\n".join(entry(m) for m in files), "Noting what is applied already")
+
+
+def forget_checksums(run: Run) -> None:
+    """Drop the earlier release's list, once everything is applied."""
+    if _exists(run, _CHECKSUMS):
+        run(f"drop table {_CHECKSUMS}", "Dropping the earlier list of applied migrations")
+
+
+def entry(migration: Migration) -> str:
+    """The statement that notes a migration as applied."""
+    version, name = literal(migration.version), literal(migration.name)
+    return f"insert into public.etl_migrations (version, name) values ({version}, {name}) on conflict do nothing;"
+
+
+def applied(run: Run) -> set[str]:
+    """The versions that are applied."""
+    return {str(version) for (version,) in run("select version from public.etl_migrations")}
+
+
+def in_the_clis_history(run: Run, files: Sequence[Migration]) -> list[str]:
+    """Our versions in the Supabase CLI's history: pushed with it, or written there by an earlier release of ours."""
+    if not _exists(run, _HISTORY):
+        return []
+    known = {(str(version), str(name)) for version, name in run(f"select version, name from {_HISTORY}")}
+    return [m.version for m in files if (m.version, m.name) in known]
+
+
+def _exists(run: Run, relation: str) -> bool:
+    return bool(run(f"select to_regclass({literal(relation)}) is not null")[0][0])

@@ -1,0 +1,102 @@
+"""The owner's connection that migrations go through, and what the database's refusals mean."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from adbc_driver_postgresql import dbapi
+
+from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable, WriteError
+from tasks.platform.postgres import primary_message
+from tasks.retry import masked
+
+LOCK_TIMEOUT_SECONDS = 5
+LOCK_TRIES = 6
+_LOCK = 5_826_411_934  # any number; two migrators at once take turns
+_LOCKED = frozenset({"55P03", "40P01"})
+_AGAIN = "start again; what is applied is passed over."
+# What to do about a refusal, by SQLSTATE; anything else lies in the file or in an object of that name.
+_REMEDIES = [
+    (r"42501|28\w{3}", "Set SUPABASE_DB_URL to the role that owns the database (on Supabase: postgres)"),
+    (r"2BP01", "Something of your own uses what has to change: drop that first, create it again afterwards"),
+    (r"55P03|40P01", "Another session holds a lock on the table (see pg_stat_activity): wait until it ends"),
+    (r"40\w{3}|53\w{3}|57\w{3}", "The database was busy or going down: wait"),
+    (r"P0001", "Do what it says"),
+]
+
+
+class Run(Protocol):
+    """Runs SQL on the connection: rows of a query, or nothing for a script. `what` names it in errors."""
+
+    def __call__(self, sql: str, what: str = ...) -> list[tuple[Any, ...]]: ...
+
+
+@contextmanager
+def connected(db_url: str) -> Iterator[Run]:
+    """A connection in which no statement waits for a lock longer than seconds; one migrator at a time.
+
+    Raises ConfigurationError when nothing answers at the URL, which is never shown.
+    """
+    try:
+        connection = dbapi.connect(db_url, autocommit=True)
+    except dbapi.Error as error:
+        # Masked: a password with an unescaped `@` or `/` is taken for a host, and would be shown as one.
+        said = masked(None, primary_message(error)).removeprefix("IO: [libpq] Failed to connect: ")
+        raise ConfigurationError(
+            f"SUPABASE_DB_URL cannot be reached: {said}.",
+            remedy="Check its host, port, user and password (special characters as %40, %2F …).",
+        ) from None
+    try:
+        run = _Run(connection)
+        run(f"set client_min_messages = warning; select pg_advisory_lock({_LOCK})", "Waiting for another migrator")
+        run(f"set lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'", "Setting the session up")
+        yield run
+    finally:
+        connection.close()
+
+
+class _Run:
+    """Runs SQL on one connection."""
+
+    def __init__(self, connection: dbapi.Connection) -> None:
+        self._connection = connection
+
+    def __call__(self, sql: str, what: str = "A query of the database") -> list[tuple[Any, ...]]:
+        with self._connection.cursor() as cursor:
+            try:
+                if not sql.startswith("select"):
+                    cursor.executescript(sql)
+                    return []
+                cursor.execute(sql)
+                return list(cursor.fetchall())
+            except dbapi.Error as error:
+                raise _refused(error, what) from None
+
+
+def with_lock_retries(step: Callable[[], object], *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Try a transaction again while a lock is not to be had: between the tries nobody queues behind it."""
+    for attempt in range(LOCK_TRIES):
+        try:
+            step()
+            return
+        except WriteError as error:
+            if error.code not in _LOCKED or attempt == LOCK_TRIES - 1:
+                raise
+            sleep(2.0**attempt)
+
+
+def _refused(error: dbapi.Error, what: str) -> PipelineError:
+    said, code = primary_message(error), error.sqlstate
+    if not code:
+        return ServiceUnavailable(f"{what}: the connection broke ({masked(None, said)}).", remedy=f"Wait, and {_AGAIN}")
+    if code != "P0001":  # which our own files raise, to name what is in the way
+        said = masked(code, said)
+    remedy = next((way for codes, way in _REMEDIES if re.fullmatch(codes, code)), "Fix what it names")
+    message = f"{what} was refused: {said} (SQLSTATE {code}). Nothing of it was applied."
+    refused = WriteError(message, remedy=f"{remedy}, and {_AGAIN}")
+    refused.code = code
+    return refused

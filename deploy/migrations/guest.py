@@ -1,0 +1,60 @@
+"""Our migrations in the folder of a product that has migrations of its own, so that its `supabase db push` stays whole.
+
+Each file gets a version of its own there. It notes itself in our books as well, so that it is applied once, whichever
+of `supabase db push` and `make migrate` comes first.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deploy.migrations.books import OPEN_BOOKS, entry
+from deploy.migrations.files import Migration, migrations, next_versions
+from tasks.errors import ConfigurationError
+from tasks.platform.quoting import literal
+
+_PREFIX = "supabase_nightly_"
+_TAG = "$supabase_nightly$"
+
+
+def copy_into(folder: Path) -> list[Path]:
+    """Write the files that a folder does not have yet; returns their paths, in order.
+
+    Raises ConfigurationError where there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ConfigurationError(f"{folder} is no folder.", remedy="Name the product's own supabase/migrations.")
+    there = {_origin(Migration(path)) for path in folder.glob(f"*_{_PREFIX}*.sql")}
+    new = [migration for migration in migrations() if migration.version not in there]
+    paths = []
+    for migration, version in zip(new, next_versions(folder, len(new)), strict=True):
+        path = folder / f"{version}_{_PREFIX}{migration.path.stem}.sql"
+        path.write_text(_guarded(migration), encoding="utf-8")
+        paths.append(path)
+    return paths
+
+
+def _origin(copy: Migration) -> str:
+    """The version that a copy has in our folder."""
+    return copy.name.removeprefix(_PREFIX).partition("_")[0]
+
+
+def _guarded(migration: Migration) -> str:
+    return f"""\
+-- {migration.path.name} of supabase-nightly, under a version of this folder. It does nothing where `make migrate`
+-- applied it.
+set lock_timeout = '5s';
+{OPEN_BOOKS}
+do {_TAG}
+begin
+  if exists (select from public.etl_migrations where version = {literal(migration.version)}) then
+    return;
+  end if;
+  execute {_TAG.replace("nightly", "nightly_file")}
+{migration.sql}
+{_TAG.replace("nightly", "nightly_file")};
+  {entry(migration)}
+end
+{_TAG};
+reset lock_timeout;
+"""

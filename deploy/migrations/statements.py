@@ -1,0 +1,181 @@
+"""What a migration may say about one of our tables, each as SQL that can run twice."""
+
+# ruff: noqa: S608 - names and texts come from the contracts, quoted
+
+from __future__ import annotations
+
+from deploy.migrations.shape import Shape, TableShape
+from tasks.platform.quoting import identifier, literal
+
+_ANALYST = (
+    "(select nullif(current_setting('request.jwt.claims', true), '')::jsonb"
+    " -> 'app_metadata' ->> 'etl_role') = 'analyst'"
+)
+_NO_HASH = "0" * 32  # no row's: every row differs from it
+
+
+def full_name(table: TableShape) -> str:
+    """The table with its schema, quoted."""
+    return identifier("public", table.relation)
+
+
+def create_table(table: TableShape) -> str:
+    """A table with its comments and rights: nobody's but the pipeline's, and for aggregates the analysts' to read."""
+    full = full_name(table)
+    columns = [f"  {identifier(name)} {c.type}{' not null' if c.required else ''}" for name, c in table.columns.items()]
+    key = f"  primary key ({', '.join(identifier(name) for name in table.key)})"
+    inside = ",\n".join([*columns, key])
+    parts = [
+        f"create table if not exists {full} (\n{inside}\n);",
+        table_comment(table),
+        *(set_comment(table, name) for name in table.columns),
+        f"alter table {full} enable row level security;",
+        f"revoke all on {full} from public, anon, authenticated;",
+        f"grant select, insert, update, delete on {full} to etl, service_role;",
+        f"drop policy if exists etl_all on {full};",
+        f"create policy etl_all on {full} to etl using (true) with check (true);",
+    ]
+    return "\n".join([*parts, *([_analysts(full)] if table.kind == "aggregate" else []), ""])
+
+
+def _analysts(full: str) -> str:
+    return f"""\
+grant select on {full} to authenticated;
+drop policy if exists etl_analysts on {full};
+create policy etl_analysts on {full} for select to authenticated
+  using ({_ANALYST});"""
+
+
+def drop_table(table: TableShape) -> str:
+    """A cleaned table goes with its rows, which can be derived again."""
+    return f"drop table if exists {full_name(table)};"
+
+
+def drop_table_of_another_key(table: TableShape) -> str:
+    """What is derived from a key of another type is another table; the next run fills it."""
+    return _where_type_differs(table, table.key[0], [f"drop table {full_name(table)};"])
+
+
+def _where_type_differs(table: TableShape, name: str, changes: list[str]) -> str:
+    inside = "\n    ".join(changes)
+    return f"""\
+do $$
+begin
+  if exists (
+    select from pg_attribute a
+    where a.attrelid = to_regclass({literal(full_name(table))}) and a.attname = {literal(name)}
+      and a.atttypid <> {literal(table.columns[name].type)}::regtype
+  ) then
+    {inside}
+  end if;
+end
+$$;"""
+
+
+def table_comment(table: TableShape) -> str:
+    """What the table holds."""
+    return f"comment on table {full_name(table)} is {literal(table.comment)};"
+
+
+def set_comment(table: TableShape, name: str) -> str:
+    """What the column holds, with its unit."""
+    return f"comment on column {full_name(table)}.{identifier(name)} is {literal(table.columns[name].comment)};"
+
+
+def add_column(table: TableShape, name: str) -> str:
+    """A new column; nulls until the next run fills it."""
+    return f"alter table {full_name(table)} add column if not exists {identifier(name)} {table.columns[name].type};"
+
+
+def drop_column(table: TableShape, name: str) -> str:
+    """A column that no contract names any more."""
+    return f"alter table {full_name(table)} drop column if exists {identifier(name)};"
+
+
+def retype(table: TableShape, name: str) -> str:
+    """A column of another type: a cleaned one is made again and filled by the next run, a history is converted."""
+    full, column, kind = full_name(table), identifier(name), table.columns[name].type
+    if table.kind == "clean":
+        changes = [f"alter table {full} drop column {column};", f"alter table {full} add column {column} {kind};"]
+        return _where_type_differs(table, name, changes)
+    return f"alter table {full} alter column {column} type {kind} using {column}::{kind};"
+
+
+def tolerate_nulls(table: TableShape, name: str) -> str:
+    """A column that may be null, or that is written no more."""
+    return f"alter table {full_name(table)} alter column {identifier(name)} drop not null;"
+
+
+def make_required(table: TableShape, name: str) -> str:
+    """A column without nulls. Where older rows hold some it stays nullable, and only the contract forbids them."""
+    return f"""\
+do $$
+begin
+  alter table {full_name(table)} alter column {identifier(name)} set not null;
+exception when not_null_violation then
+  raise notice 'rows from before hold nulls in {table.relation}.{name.replace("'", "''")}';
+end
+$$;"""
+
+
+def replace_key(table: TableShape) -> str:
+    """Another primary key; it is refused where rows share it."""
+    full, name = full_name(table), identifier(f"{table.relation}_pkey")
+    key = ", ".join(identifier(column) for column in table.key)
+    return f"alter table {full} drop constraint if exists {name};\nalter table {full} add primary key ({key});"
+
+
+def reset_hashes(table: TableShape) -> str:
+    """Every row counts as changed, so that the next run fills new columns. Only the catalog is written, unless a view
+    of the user's own reads the hashes."""
+    full = full_name(table)
+    return f"""\
+do $$
+begin
+  alter table {full} drop column if exists row_hash;
+  alter table {full} add column row_hash text not null default '{_NO_HASH}';
+  alter table {full} alter column row_hash drop default;
+exception when dependent_objects_still_exist then
+  update {full} set row_hash = '{_NO_HASH}';
+end
+$$;
+{set_comment(table, "row_hash")}"""
+
+
+def grant_source(schema: str, name: str) -> str:
+    """The right to read a source; without BYPASSRLS a policy that shows all of it. A missing source is left alone."""
+    full = identifier(schema, name)
+    return f"""\
+do $$
+begin
+  if to_regclass({literal(full)}) is null then
+    return;
+  end if;
+  grant usage on schema {identifier(schema)} to etl;
+  grant select on {full} to etl;
+  if not (select rolbypassrls from pg_roles where rolname = 'etl') then
+    drop policy if exists etl_reads on {full};
+    create policy etl_reads on {full} for select to etl using (true);
+  end if;
+exception when insufficient_privilege then
+  raise warning 'the owner of % has to grant etl the right to read it', {literal(full)};
+end
+$$;
+"""
+
+
+def registry(shape: Shape) -> str:
+    """Which tables the functions may write, by the names that the contracts give them."""
+    rows = ",\n  ".join(
+        f"({literal(t.kind)}, {literal(t.name)}, {literal(full_name(t))}::regclass)" for t in shape.values()
+    )
+    return f"""\
+create or replace function public.etl_tables() returns table (kind text, name text, relation regclass)
+language sql stable set search_path = '' as
+$$ values
+  {rows}
+$$;
+
+revoke all on function public.etl_tables() from public, anon, authenticated;
+grant execute on function public.etl_tables() to etl, service_role;
+"""

@@ -1,0 +1,67 @@
+"""Whether the database has what the migrations make. Some of it depends on rights that the login may lack."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from deploy.migrations.database import Run
+from deploy.migrations.difference import statements
+from deploy.migrations.files import last_shape
+from deploy.migrations.shape import wanted_shape
+from tasks.contracts import TABLES
+from tasks.errors import ConfigurationError
+from tasks.platform.quoting import identifier, literal
+from tasks.sink.schema import differences
+
+# Policies on storage.objects, by the names that the migrations give them.
+STORAGE_POLICIES = ("analysts read reports",)
+_OWNER = "as a role that may (on Supabase: postgres, or in the dashboard)"
+
+
+def verify(run: Run) -> None:
+    """Raise ConfigurationError that names everything that is missing, and what to do about it."""
+    if statements(last_shape(), wanted_shape()):
+        raise ConfigurationError(
+            "The contracts ask for what no migration makes.",
+            remedy="Run `make migration`, which writes it as a new file, and then `make migrate`.",
+        )
+    if missing := [*_tables(run), *_storage(run), *_sources(run)]:
+        listed = "\n".join(f"  {what}: {fix}" for what, fix in missing)
+        raise ConfigurationError(f"The migrations are applied, but not all of it is there:\n{listed}")
+
+
+def _tables(run: Run) -> Iterator[tuple[str, str]]:
+    found = json.loads(run("select public.etl_own_tables()::text")[0][0])
+    for difference in differences(found):
+        yield difference.what, difference.fix
+
+
+def _storage(run: Run) -> Iterator[tuple[str, str]]:
+    if run("select to_regclass('storage.objects') is null")[0][0]:
+        return  # a plain PostgreSQL
+    if not run("select count(*) from storage.buckets where id = 'reports'")[0][0]:
+        yield "there is no bucket reports", "create it in the dashboard under Storage, private"
+    held = {str(name) for (name,) in run(_POLICIES)}
+    for name in STORAGE_POLICIES:
+        if name not in held:
+            yield f'there is no policy "{name}" on storage.objects', f"run its file of supabase/migrations {_OWNER}"
+
+
+_POLICIES = "select polname::text from pg_policy where polrelid = 'storage.objects'::regclass"
+
+
+def _sources(run: Run) -> Iterator[tuple[str, str]]:
+    """Sources that are there and that etl may not read: made after the migrations, or someone else's."""
+    for table in TABLES:
+        full = identifier(table.source_schema, table.source)
+        there, readable = run(_READABLE.format(literal(full)))[0]
+        if there and not readable:
+            grant = f"grant usage on schema {identifier(table.source_schema)} to etl; grant select on {full} to etl;"
+            yield f"the role etl may not read {table.source_schema}.{table.source}", f"{grant} {_OWNER}"
+
+
+_READABLE = """\
+select relation is not null, coalesce(has_table_privilege('etl', relation, 'select')
+       and has_schema_privilege('etl', (select c.relnamespace from pg_class c where c.oid = relation), 'usage'), false)
+from (select to_regclass({}) as relation) x"""

@@ -1,0 +1,93 @@
+"""Whether our tables in Postgres are as the contracts declare them, in both directions.
+
+A column that the table lacks would be lost without a word, one that the contracts lack would stop the load at its end:
+so a run looks first, before it reads anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.contracts import POSTGRES_TYPES, REJECTS, REPORTS, TABLES, Column
+from tasks.errors import ConfigurationError
+from tasks.platform.functions import Database
+from tasks.platform.quoting import identifier
+
+FUNCTION = "etl_own_tables"
+REMEDY = (
+    "Run `make migration`, which writes what tasks/contracts/ asks for as a new file, then `make migrate`, which "
+    "applies it (on the local stack `make run` does)."
+)
+# As `format_type` spells them.
+_CATALOG_TYPES = {"timestamptz": "timestamp with time zone"}
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaDifference:
+    """One thing that differs. `fix` is SQL for where a migration would not do it: someone changed the table by hand."""
+
+    what: str
+    fix: str
+
+
+def check_schema(database: Database) -> None:
+    """Raise ConfigurationError when our tables are not as the contracts declare them. Reads the catalog only."""
+    if found := list(differences(database.call(FUNCTION))):
+        listed = "; ".join(difference.what for difference in found)
+        raise ConfigurationError(
+            f"The pipeline's tables are not as the contracts declare them: {listed}. Nothing was read.", remedy=REMEDY
+        )
+
+
+def differences(found: Mapping[str, Any]) -> Iterator[SchemaDifference]:
+    """What differs, from the answer of `etl_own_tables`."""
+    wanted = {
+        **{t.clean: ("clean", t.name, t.columns, [t.key.name]) for t in TABLES},
+        **{r.name: ("aggregate", r.name, r.columns, list(r.keys)) for r in REPORTS if r.in_postgres},
+        "etl_reject_rows": ("rejects", "etl_reject_rows", REJECTS, None),
+    }
+    there: Mapping[str, Any] = found["tables"]
+    for relation, (kind, name, columns, key) in wanted.items():
+        table = there.get(relation)
+        if table is None or (table["kind"], table["name"]) != (kind, name):
+            yield SchemaDifference(f"there is no table {relation} for {name}", "see supabase/migrations")
+            continue
+        yield from _columns(relation, kind, columns, table["columns"])
+        if key is not None and table["key"] != key:
+            yield SchemaDifference(f"the key of {relation} is {_listed(table['key'])}, not {_listed(key)}", "see above")
+    for relation in there.keys() - wanted.keys():
+        yield SchemaDifference(f"no contract names the table {relation}", f"drop table {_full(relation)};")
+
+
+def _columns(
+    relation: str, kind: str, wanted: tuple[Column, ...], found: Mapping[str, Any]
+) -> Iterator[SchemaDifference]:
+    full = _full(relation)
+    for column in wanted:
+        name, declared = identifier(column.name), POSTGRES_TYPES[column.kind]
+        there = found.get(column.name)
+        if there is None:
+            fix = f"alter table {full} add column {name} {declared};"
+            yield SchemaDifference(f"{relation} has no column {column.name}", fix)
+        elif there["type"] != _CATALOG_TYPES.get(declared, declared):
+            what = f"{relation}.{column.name} is {there['type']}, the contracts say {declared}"
+            yield SchemaDifference(what, f"alter table {full} alter column {name} type {declared};")
+        elif there["required"] and column.nullable:
+            what = f"{relation}.{column.name} refuses nulls, the contracts allow them"
+            yield SchemaDifference(what, f"alter table {full} alter column {name} drop not null;")
+    declared_names = {column.name for column in wanted}
+    for name, there in found.items():
+        # An aggregate keeps the columns of its history, and the rejects may have some of their own.
+        if name not in declared_names and (kind == "clean" or (there["required"] and not there["has_default"])):
+            what = f"{relation} has a column {name} that the contracts lack"
+            yield SchemaDifference(what, f"alter table {full} drop column {identifier(name)};")
+
+
+def _full(relation: str) -> str:
+    return identifier("public", relation)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "nothing"
