@@ -64,25 +64,33 @@ def differences(found: Mapping[str, Any]) -> Iterator[SchemaDifference]:
 def _columns(
     relation: str, kind: str, wanted: tuple[Column, ...], found: Mapping[str, Any]
 ) -> Iterator[SchemaDifference]:
-    full = _full(relation)
     for column in wanted:
-        name, declared = identifier(column.name), POSTGRES_TYPES[column.kind]
-        there = found.get(column.name)
-        if there is None:
-            fix = f"alter table {full} add column {name} {declared};"
-            yield SchemaDifference(f"{relation} has no column {column.name}", fix)
-        elif there["type"] != _CATALOG_TYPES.get(declared, declared):
-            what = f"{relation}.{column.name} is {there['type']}, the contracts say {declared}"
-            yield SchemaDifference(what, f"alter table {full} alter column {name} type {declared};")
-        elif there["required"] and column.nullable:
-            what = f"{relation}.{column.name} refuses nulls, the contracts allow them"
-            yield SchemaDifference(what, f"alter table {full} alter column {name} drop not null;")
-    declared_names = {column.name for column in wanted}
-    for name, there in found.items():
-        # An aggregate keeps the columns of its history, and the rejects may have some of their own.
-        if name not in declared_names and (kind == "clean" or (there["required"] and not there["has_default"])):
+        yield from _column(relation, column, found.get(column.name), nulls=kind != "rejects")
+    declared = {column.name for column in wanted}
+    for name in (n for n in found if n not in declared):
+        if _in_the_way(kind, found[name]):
             what = f"{relation} has a column {name} that the contracts lack"
-            yield SchemaDifference(what, f"alter table {full} drop column {identifier(name)};")
+            yield SchemaDifference(what, f"alter table {_full(relation)} drop column {identifier(name)};")
+
+
+def _column(
+    relation: str, column: Column, there: Mapping[str, Any] | None, *, nulls: bool
+) -> Iterator[SchemaDifference]:
+    declared = POSTGRES_TYPES[column.kind]
+    alter, name = f"alter table {_full(relation)}", identifier(column.name)
+    if there is None:
+        yield SchemaDifference(f"{relation} has no column {column.name}", f"{alter} add column {name} {declared};")
+    elif there["type"] != _CATALOG_TYPES.get(declared, declared):
+        what = f"{relation}.{column.name} is {there['type']}, the contracts say {declared}"
+        yield SchemaDifference(what, f"{alter} alter column {name} type {declared};")
+    elif nulls and there["required"] and column.nullable:
+        what = f"{relation}.{column.name} refuses nulls, the contracts allow them"
+        yield SchemaDifference(what, f"{alter} alter column {name} drop not null;")
+
+
+def _in_the_way(kind: str, column: Mapping[str, Any]) -> bool:
+    """Whether a column that is not declared would stop a load. An aggregate keeps the columns of its history."""
+    return kind == "clean" or (kind == "aggregate" and column["required"] and not column["has_default"])
 
 
 def _full(relation: str) -> str:

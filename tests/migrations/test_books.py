@@ -1,0 +1,148 @@
+"""Which files count as applied: our own books, what an earlier release noted, what the Supabase CLI pushed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from deploy.migrations import migrate, migrations, rollback
+from deploy.migrations.database import LOCK_TIMEOUT_SECONDS, connected, with_lock_retries
+from local_stack.postgres import query
+from scripts.migrations import main
+from tasks.errors import ConfigurationError, WriteError
+
+OLD = migrations()[:7]  # as the first release had them
+HISTORY = """create schema if not exists supabase_migrations;
+create table if not exists supabase_migrations.schema_migrations
+  (version text not null primary key, statements text[], name text);"""
+CHECKSUMS = """create schema if not exists supabase_migrations;
+create table supabase_migrations.etl_applied
+  (version text primary key, sha256 text not null, applied_at timestamptz not null default now());"""
+
+
+def first_release(project: str, changed: str = "") -> None:
+    """The database as the first release left it; `changed` names a file that it applied in another form."""
+    query(project, HISTORY + CHECKSUMS)
+    for migration in OLD:
+        query(project, migration.sql)
+        query(
+            project,
+            f"insert into supabase_migrations.schema_migrations (version, name) "
+            f"values ('{migration.version}', '{migration.name}')",
+        )
+        sha256 = hashlib.sha256(migration.path.read_bytes()).hexdigest()
+        told = "0" * 64 if migration.name == changed else sha256
+        query(project, f"insert into supabase_migrations.etl_applied values ('{migration.version}', '{told}')")
+
+
+def test_an_installation_of_the_first_release_gets_only_what_is_new(project: str) -> None:
+    first_release(project)
+    before = query(project, "select * from supabase_migrations.schema_migrations order by 1")
+    assert migrate(project) == [m.path.stem for m in migrations()[7:]]
+    assert migrate(project) == []
+    assert query(project, "select * from supabase_migrations.schema_migrations order by 1") == before
+    assert query(project, "select to_regclass('supabase_migrations.etl_applied') is null") == "t"
+
+
+def test_a_file_that_the_first_release_applied_in_another_form_is_applied_once_more(project: str) -> None:
+    first_release(project, changed="doctor")
+    assert migrate(project) == ["20261122000700_doctor", *(m.path.stem for m in migrations()[7:])]
+    assert migrate(project) == []
+
+
+def test_nothing_is_written_to_the_clis_history(project: str) -> None:
+    migrate(project)
+    assert query(project, "select to_regnamespace('supabase_migrations') is null") == "t"
+    query(project, HISTORY + "insert into supabase_migrations.schema_migrations values ('20260101000000', '{}', 'own')")
+    rollback(project)
+    migrate(project)
+    assert query(project, "select version from supabase_migrations.schema_migrations") == "20260101000000"
+
+
+def test_what_the_cli_pushed_is_not_applied_again(project: str) -> None:
+    query(project, HISTORY)
+    for migration in migrations():
+        query(project, migration.sql)
+        query(
+            project,
+            f"insert into supabase_migrations.schema_migrations (version, name) "
+            f"values ('{migration.version}', '{migration.name}')",
+        )
+    assert migrate(project) == []
+
+
+def test_after_a_rollback_the_clis_history_counts_no_more(
+    project: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first_release(project)
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text(f"SUPABASE_DB_URL={project}\n")
+    assert main(["rollback"]) == 0
+    listed = " ".join(m.version for m in OLD)
+    assert f"supabase migration repair --status reverted {listed}\n" in capsys.readouterr().out
+    assert migrate(project) == [m.path.stem for m in migrations()]
+
+
+def test_a_source_that_came_later_is_named_with_its_grant(project: str) -> None:
+    query(project, "alter table public.posts rename to later")
+    migrate(project)
+    query(project, "alter table public.later rename to posts")
+    with pytest.raises(ConfigurationError, match=r"etl may not read public\.posts") as caught:
+        migrate(project)
+    query(project, str(caught.value).partition("public.posts: ")[2].partition(" as a role")[0])
+    assert migrate(project) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("alter table public.clean_posts drop column word_count", "clean_posts has no column word_count"),
+        ("alter table public.clean_users add mood text", "clean_users has a column mood"),
+        ("alter table public.user_statistics add karma int not null", "user_statistics has a column karma"),
+        ("alter table public.clean_users alter status type varchar(9)", "clean_users.status is character varying(9)"),
+        ("alter table public.clean_users alter name set not null", "clean_users.name refuses nulls"),
+        ("alter table public.etl_reject_rows drop column came cascade", "etl_reject_rows has no column came"),
+    ],
+)
+def test_a_table_that_was_changed_by_hand_is_named_with_the_fix(project: str, statement: str, said: str) -> None:
+    migrate(project)
+    query(project, statement)
+    with pytest.raises(ConfigurationError, match="not all of it is there") as caught:
+        migrate(project)
+    line = next(line for line in str(caught.value).splitlines() if said in line)
+    query(project, line.partition(": ")[2])
+    assert migrate(project) == []
+
+
+def test_no_statement_of_a_migration_waits_for_a_lock_longer_than_seconds(project: str) -> None:
+    """A product's session holds a table: the migration gives up, so that nobody queues behind it, and tries again."""
+    migrate(project)
+    with connected(project) as holder:
+        holder("begin; lock table public.clean_users in access share mode")
+        holder("select pg_advisory_unlock_all()")
+        waits: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 2:
+                holder("commit")
+
+        with connected(project) as run:
+            run("set lock_timeout = '100ms'")
+            with_lock_retries(lambda: run("alter table public.clean_users add column x int"), sleep=sleep)
+    assert waits == [1.0, 2.0]
+    assert LOCK_TIMEOUT_SECONDS <= 10
+
+
+def test_a_lock_that_stays_ends_in_an_error() -> None:
+    def step() -> None:
+        error = WriteError("refused")
+        error.code = "55P03"
+        raise error
+
+    waits: list[float] = []
+    with pytest.raises(WriteError):
+        with_lock_retries(step, sleep=waits.append)
+    assert len(waits) == 5
