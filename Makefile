@@ -70,8 +70,16 @@ check: $(VENV)/.installed-dev ## ruff, formatting, mypy --strict
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy .
 
-bench: $(VENV)/.installed-dev ## Side-by-side measurements, as ratios
-	@$(PY) -m bench $(ARGS)
+bench: $(VENV)/.installed-dev ## Side-by-side measurements, as ratios; one alone by its name: make bench scale
+	@$(PY) -m bench $(NAMED) $(ARGS)
+
+# The words after `bench` are names of benches, not goals of make.
+ifeq (bench,$(firstword $(MAKECMDGOALS)))
+NAMED := $(wordlist 2,$(words $(MAKECMDGOALS)),$(MAKECMDGOALS))
+.PHONY: $(NAMED)
+$(NAMED):
+	@:
+endif
 
 soak: $(VENV)/.installed-dev ## Long random runs: kills, faults, races
 	@$(PY) -m pytest -m soak -q $(ARGS)

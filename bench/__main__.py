@@ -1,6 +1,8 @@
 """`make bench`: side-by-side measurements, one process each, printed as ratios beside the goals.
 
-python -m bench [reading] [cleaning] [writing] [publishing] [overhead] [--rows N]
+make bench                    all of them but scale, incremental and api, which take long
+make bench scale              one of them
+python -m bench reading writing --rows 100000
 
 Each bench compares in one run on one machine; on a shared machine only the ratios mean something.
 """
@@ -12,13 +14,16 @@ import subprocess
 import sys
 
 BENCHES = ("cleaning", "reading", "writing", "publishing", "overhead")
+BY_NAME = ("scale", "incremental", "api")
 
 
 def main() -> int:
     """Run the benches asked for, one after the other; non-zero when one of them could not be measured."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("names", nargs="*", default=list(BENCHES), metavar="bench", help=f"of {', '.join(BENCHES)}")
-    parser.add_argument("--rows", type=int, default=500_000, help="posts to measure on (default 500,000)")
+    parser.add_argument(
+        "names", nargs="*", default=list(BENCHES), metavar="bench", help=f"of {', '.join(BENCHES + BY_NAME)}"
+    )
+    parser.add_argument("--rows", type=int, help="posts to measure on (each bench has its own default)")
     options = parser.parse_args()
     failed = [name for name in options.names if _run(name, options.rows)]
     if failed:
@@ -26,13 +31,14 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _run(name: str, rows: int) -> int:
-    if name not in BENCHES:
-        sys.stderr.write(f"There is no bench {name!r}; there are {', '.join(BENCHES)}.\n")
+def _run(name: str, rows: int | None) -> int:
+    if name not in BENCHES + BY_NAME:
+        sys.stderr.write(f"There is no bench {name!r}; there are {', '.join(BENCHES + BY_NAME)}.\n")
         return 2
     sys.stdout.write(f"\n== {name} ==\n")
     sys.stdout.flush()
-    return subprocess.run([sys.executable, "-m", f"bench.{name}", "--rows", str(rows)], check=False).returncode
+    size = ["--rows", str(rows)] if rows else []
+    return subprocess.run([sys.executable, "-m", f"bench.{name}", *size], check=False).returncode
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -128,6 +129,10 @@ class DaskWorkers:
         finally:
             self._client.cancel([future for future in futures if future is not None], force=True)
 
+    def peak_mib(self) -> float:
+        """The most memory that one of the workers has held so far, MiB."""
+        return max(self._client.run(_peak_mib).values(), default=0.0)
+
     def _result(self, future: Any) -> Any:
         from distributed import KilledWorker
 
@@ -145,6 +150,10 @@ class DaskWorkers:
                 f"The Dask scheduler on {self._where} went away ({type(error).__name__}).",
                 remedy="Look at the scheduler; a new start of the run reads what is missing again.",
             ) from None
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _cancelled() -> type[BaseException]:

@@ -28,6 +28,9 @@ class Workers(Protocol):
     ) -> Iterator[Result]:
         """The results in the order of the units. The first failure ends the others and is raised."""
 
+    def peak_mib(self) -> float:
+        """The most memory that one worker process has held so far, MiB; 0 where there is none."""
+
 
 class ThisProcess:
     """Runs one unit after the other, here."""
@@ -39,6 +42,9 @@ class ThisProcess:
     ) -> Iterator[Result]:
         for unit in units:
             yield work(unit, tick)
+
+    def peak_mib(self) -> float:
+        return 0.0
 
 
 HERE = ThisProcess()
