@@ -80,7 +80,7 @@ def _child(kind: str) -> int:
     if kind == "plain":
         run_pipeline(RunRequest(as_of="now"))
     else:
-        nightly(NightlyForm(as_of="now"))
+        nightly(NightlyForm(as_of="now", dry_run=False))
     seconds = time.monotonic() - began
     print(json.dumps({"seconds": seconds}))  # noqa: T201 - the parent reads it
     sys.stdout.flush()

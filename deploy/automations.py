@@ -32,7 +32,7 @@ OPTIONS_AGAIN = (
 WHERE = "Flow: {{ flow.name }}\nRun: {{ flow_run.name }}, {{ flow_run.state.name }}\n{{ flow_run|ui_url }}\n\n"
 NEXT_STEPS = (
     "Failed: the artifact `failure` of that page says what happened, what was written and what to do.\n"
-    "Held: a figure moved too far. Look at it; start `nightly` with its name under *Accept held figures*.\n"
+    "Held: a metric is outside its bounds. Look at it; start `nightly` with its name under *Accept held metrics*.\n"
     "Crashed: nightly starts again by itself, at most twice; after that start it with *As of* = resume.\n"
     "Late: no worker takes runs from the pool nightly-pool: start one.\n"
     "In doubt start `doctor`."

@@ -1,7 +1,1 @@
-"""The flows that Prefect runs. What they and `tasks` log at INFO reaches the run's page, unless a level is set."""
-
-import logging
-import os
-
-for _name in ("flows", "tasks"):
-    logging.getLogger(_name).setLevel(os.environ.get("PREFECT_LOGGING_LEVEL", "INFO").upper())
+"""The flows that Prefect runs, each with its form in `flows.forms`; what they share is in `flows.engine`."""

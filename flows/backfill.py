@@ -1,14 +1,14 @@
-"""The backfill: reports for past days, oldest first, each told from today's rows. It resumes where it stopped."""
+"""The backfill: reports for past days, oldest first, each computed from current rows. It resumes where it stopped."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 
-from prefect import flow, get_run_logger, task
+from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
+from flows.engine.declare import etl_flow, etl_task
 from flows.engine.outcome import RunRequest
 from flows.engine.pipeline import run_pipeline
 from flows.engine.run_page import table
@@ -21,7 +21,7 @@ from tasks.settings import Settings, load_settings
 LEDGER_ROWS = 100_000
 
 
-@flow(name="backfill", flow_run_name="backfill {options.label}")
+@etl_flow(name="backfill", run_name="backfill {options.label}")
 def backfill(options: BackfillForm = BackfillForm()) -> list[str]:  # noqa: B008 - the form is frozen
     """Publish reports for a range of past days, oldest first; days that are published already are skipped.
 
@@ -40,7 +40,7 @@ def backfill(options: BackfillForm = BackfillForm()) -> list[str]:  # noqa: B008
 
 def run_days(options: BackfillForm, days: list[date], *, skipped: Iterable[date]) -> list[str]:
     """One run of the pipeline a day; the page lists each as soon as it has ended. Returns their paths in the bucket."""
-    state = dict.fromkeys(skipped, "done before") | dict.fromkeys(days, "not begun")
+    state = dict.fromkeys(skipped, "done before") | dict.fromkeys(days, "not started")
     paths = []
     try:
         for day in days:
@@ -53,7 +53,7 @@ def run_days(options: BackfillForm, days: list[date], *, skipped: Iterable[date]
     return paths
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@etl_task("day")
 def run_day(options: BackfillForm, day: date) -> str:
     """The reports of one day: as_of is the midnight with which it ended. Returns the run's path in the bucket."""
     outcome = run_pipeline(RunRequest(as_of=as_of_day(day).isoformat(), transport=options.transport, historical=True))
@@ -61,12 +61,12 @@ def run_day(options: BackfillForm, day: date) -> str:
 
 
 def as_of_day(day: date) -> datetime:
-    """The instant, exclusive, that whole days up to and with this one speak of."""
+    """The instant, exclusive, that whole days up to and with this one are as of."""
     return datetime.combine(day + timedelta(days=1), time(), UTC)
 
 
 def published_days(settings: Settings) -> set[date]:
-    """Days that a committed run speaks of, by the ledger: those with an as_of at the midnight after them."""
+    """Days that with a committed run, by the ledger: those with an as_of at the midnight after them."""
     with open_database(settings) as database:
         rows = Ledger(database, settings).runs(LEDGER_ROWS, status="committed", kind="run")
     instants = [datetime.fromisoformat(row["as_of"]).astimezone(UTC) for row in rows if row["as_of"]]
@@ -74,7 +74,7 @@ def published_days(settings: Settings) -> set[date]:
 
 
 def show(options: BackfillForm, state: dict[date, str]) -> None:
-    """The days and what became of each, on the run's page."""
+    """The days and the outcome of each, on the run's page."""
     rows = [(day.isoformat(), word) for day, word in sorted(state.items())]
     title = "# Dry run: nothing was written" if options.dry_run else "# Backfill"
     page = f"{title}\n\n> {HISTORICAL_NOTE}\n\n{table('ll', ['day', 'run'], rows)}"

@@ -1,10 +1,11 @@
-"""The doctor as a flow: what keeps a run from working, each with its mend, as a table on the run's page."""
+"""The doctor as a flow: what keeps a run from working, each with its fix, as a table on the run's page."""
 
 from __future__ import annotations
 
-from prefect import flow, get_run_logger
+from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
+from flows.engine.declare import etl_flow
 from flows.engine.run_page import table
 from flows.forms import DoctorForm
 from tasks.doctor import Finding, examine, line, sound
@@ -13,9 +14,9 @@ from tasks.errors import ConfigurationError
 WORDS = {"ok": "ok", "warn": "**warning**", "fail": "**fails**"}
 
 
-@flow(name="doctor", flow_run_name="doctor over {options.transport}")
+@etl_flow(name="doctor", run_name="doctor over {options.transport}")
 def doctor(options: DoctorForm = DoctorForm()) -> None:  # noqa: B008 - the form is frozen
-    """Look at settings, keys, tables, rights, bucket, limits, clock and disk; fail when something must be mended.
+    """Look at settings, keys, tables, rights, bucket, limits, clock and disk; fail when something must be fixed.
 
     Args:
         options: What to look at. Nothing that lasts is changed.
@@ -25,19 +26,19 @@ def doctor(options: DoctorForm = DoctorForm()) -> None:  # noqa: B008 - the form
     for finding in examine(transport=options.transport, try_upload=options.try_upload):
         logger.log(30 if finding.level == "fail" else 20, line(finding))
         findings.append(finding)
-    create_markdown_artifact(page(findings), key="doctor", description="What the doctor found, and the mends.")
+    create_markdown_artifact(page(findings), key="doctor", description="What the doctor found, and what to do.")
     if not sound(findings, strict=options.strict):
-        raise ConfigurationError(verdict(findings), remedy="The artifact `doctor` of this run lists the mends.")
+        raise ConfigurationError(verdict(findings), remedy="The artifact `doctor` of this run lists what to do.")
 
 
 def verdict(findings: list[Finding]) -> str:
     """How many findings of each level, in words."""
     levels = [finding.level for finding in findings]
-    return f"{levels.count('ok')} fine, {levels.count('warn')} warnings, {levels.count('fail')} to mend."
+    return f"{levels.count('ok')} fine, {levels.count('warn')} warnings, {levels.count('fail')} to fix."
 
 
 def page(findings: list[Finding]) -> str:
-    """The findings as Markdown, what must be mended first."""
+    """The findings as Markdown, what must be fixed first."""
     order = ("fail", "warn", "ok")
     rows = [(WORDS[f.level], f.check, f.what, f.mend) for f in sorted(findings, key=lambda f: order.index(f.level))]
     return f"# {verdict(findings)}\n\n{table('llll', ['', 'check', 'what', 'what to do'], rows)}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from prefect import flow, get_run_logger, task
+from prefect import get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
+from flows.engine.declare import etl_flow, etl_task
 from flows.engine.run_page import size, table
 from flows.forms import ExportForm, report_named
 from tasks.platform.bucket import Bucket
@@ -17,7 +18,7 @@ from tasks.read import read_report
 from tasks.settings import Settings, load_settings
 
 
-@flow(name="export", flow_run_name="export {options.report} as {options.format}")
+@etl_flow(name="export", run_name="export {options.report} as {options.format}")
 def export(options: ExportForm = ExportForm()) -> str | None:  # noqa: B008 - the form is frozen
     """Export a report of the latest committed run, or some of its columns and days, as Parquet or CSV.
 
@@ -29,14 +30,14 @@ def export(options: ExportForm = ExportForm()) -> str | None:  # noqa: B008 - th
     told = f"{options.report}: {rows:,} rows, {len(columns)} columns, {size(len(body))}"
     get_run_logger().info("export %s", told)
     if options.dry_run:
-        create_markdown_artifact(f"# Dry run\n\n{told}. Nothing was uploaded.", key="export")
+        create_markdown_artifact(dry_page(options.report, told, columns), key="export")
         return None
     path, link = upload(settings, body, options)
     show(link, path, told, options)
     return path
 
 
-@task(name="make the file", cache_policy=NO_CACHE, persist_result=False)
+@etl_task("make the file")
 def make_file(settings: Settings, options: ExportForm) -> tuple[bytes, int, list[str]]:
     """The bytes of the file, its rows and its columns."""
     report = report_named(options.report)
@@ -45,13 +46,20 @@ def make_file(settings: Settings, options: ExportForm) -> tuple[bytes, int, list
     return encode(part, options.format), part.num_rows, part.column_names
 
 
-@task(name="upload", cache_policy=NO_CACHE, persist_result=False)
+@etl_task("upload")
 def upload(settings: Settings, body: bytes, options: ExportForm) -> tuple[str, str]:
     """Path in the bucket, and the signed link to it."""
     path = export_path(options.report, options.format, at=datetime.now(UTC), unique=uuid.uuid4().hex[:8])
     with Bucket(settings) as bucket:
         bucket.store(path, body)
         return path, bucket.sign([path], options.link_days * 86_400)[path]
+
+
+def dry_page(name: str, told: str, chosen: Sequence[str]) -> str:
+    """What the file would hold, and every column of the report to choose from."""
+    rows = [(f"`{c.name}`", "yes" if c.name in chosen else "no", c.description) for c in report_named(name).columns]
+    listed = table("lll", ["column", "in the file", "meaning"], rows)
+    return f"# Dry run: nothing was uploaded\n\n{told}.\n\n{listed}"
 
 
 def show(link: str, path: str, told: str, options: ExportForm) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from prefect import flow
-from prefect.runtime import flow_run
+from typing import cast
 
+from prefect.runtime import flow_run
+from prefect.states import Failed
+
+from flows.engine.declare import etl_flow
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.pipeline import run_pipeline
-from flows.engine.report import show_failure, show_outcome
-from flows.engine.schedule import due_instant
+from flows.engine.report import show_outcome
+from flows.engine.schedule import due_instant, plain
 from flows.forms import NightlyForm
-from tasks.errors import PipelineError
+from tasks.errors import RunHeld
 
 
 def _run_name() -> str:
@@ -19,24 +22,24 @@ def _run_name() -> str:
     return f"{flow_run.scheduled_start_time:%Y-%m-%d} nightly, as of {options.label}{dry}"
 
 
-@flow(name="nightly", flow_run_name=_run_name, persist_result=False)
+@etl_flow(name="nightly", run_name=_run_name)
 def nightly(options: NightlyForm = NightlyForm()) -> RunOutcome:  # noqa: B008 - the form is frozen
     """Read `users` and `posts`, clean them, publish reports, write back what changed, commit.
 
     Args:
-        options: What to speak of, and how to get there.
+        options: What the run is as of, and how to get there.
     """
     request = RunRequest(
         as_of=options.instant.isoformat() if options.instant else options.as_of,
         transport=options.transport,
         accept=frozenset(options.accept),
         dry_run=options.dry_run,
-        scheduled=due_instant() or flow_run.scheduled_start_time,
+        scheduled=due_instant() or plain(flow_run.scheduled_start_time),
+        full_refresh=options.full_refresh,
     )
     try:
         outcome = run_pipeline(request)
-    except PipelineError as error:
-        show_failure(error)
-        raise
+    except RunHeld as error:  # a state of its own name, which automations and people can tell from a failure
+        return cast(RunOutcome, Failed(name="Held", message=error.message, data=error))
     show_outcome(outcome)
     return outcome

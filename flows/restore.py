@@ -1,13 +1,17 @@
-"""The restore: shows readers an earlier committed run again. The cleaned tables hold today's rows and stay."""
+"""The restore: shows readers an earlier committed run again. The cleaned tables hold current rows and stay."""
 
 from __future__ import annotations
 
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
 
-from flows.engine.run_page import failure, table
-from flows.forms import RestoreForm
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact
+
+from flows.engine.declare import etl_flow, etl_task
+from flows.engine.run_page import table
+from flows.forms import PREVIOUS, RestoreForm
 from tasks.errors import ConfigurationError, PipelineError
 from tasks.ledger.ledger import Ledger
 from tasks.platform.functions import open_database
@@ -15,10 +19,8 @@ from tasks.publish.restore import Restored
 from tasks.publish.restore import restore as restore_run
 from tasks.settings import Settings, load_settings
 
-PREVIOUS = "previous"
 
-
-@flow(name="restore", flow_run_name="restore {options.run}, dry run: {options.dry_run}")
+@etl_flow(name="restore", run_name="restore {options.run}, dry run: {options.dry_run}")
 def restore(options: RestoreForm = RestoreForm()) -> str:  # noqa: B008 - the form is frozen
     """Make an earlier committed run the one that readers see; returns its id.
 
@@ -30,33 +32,39 @@ def restore(options: RestoreForm = RestoreForm()) -> str:  # noqa: B008 - the fo
         run_id = previous(settings) if options.run == PREVIOUS else options.run
         restored = move_back(settings, run_id, dry_run=options.dry_run)
     except PipelineError as error:
-        failure(error, stage="restore", written="Nothing was moved, or all of it: see latest.json.", prefix="restore-")
+        error.written = error.written or "Nothing was moved, or all of it: `latest.json` says which run is current."
         raise
     get_run_logger().info("restore run=%s as_of=%s dry_run=%s", run_id, restored.as_of.isoformat(), options.dry_run)
-    create_markdown_artifact(page(restored, dry_run=options.dry_run), key="restore")
+    runs = committed_runs(settings) if options.dry_run else []
+    create_markdown_artifact(page(restored, runs, dry_run=options.dry_run), key="restore")
     return run_id
 
 
 def previous(settings: Settings) -> str:
     """The run that was current before the one that is now. ConfigurationError when there is none."""
     with open_database(settings) as database:
-        ledger = Ledger(database, settings)
-        current = ledger.current() or {}
-        runs = ledger.runs(status="committed", kind="run", historical=False)
+        current = Ledger(database, settings).current() or {}
+    runs = committed_runs(settings)
     earlier = [run["run_id"] for run in runs if current and run["started_at"] < current["started_at"]]
     if not earlier:
         raise ConfigurationError("No run was committed before the current one.", remedy="Nothing to go back to.")
     return str(earlier[0])
 
 
-@task(name="move back", cache_policy=NO_CACHE, persist_result=False)
+def committed_runs(settings: Settings) -> list[dict[str, Any]]:
+    """The runs that can be restored, newest first: rows of the ledger."""
+    with open_database(settings) as database:
+        return Ledger(database, settings).runs(status="committed", kind="run", historical=False)
+
+
+@etl_task("move back")
 def move_back(settings: Settings, run_id: str, *, dry_run: bool) -> Restored:
     """The aggregates in Postgres and latest.json, or in a dry run the proof that the run's files are whole."""
     return restore_run(settings, run_id, dry_run=dry_run)
 
 
-def page(restored: Restored, *, dry_run: bool) -> str:
-    """What was moved, or would be."""
+def page(restored: Restored, runs: Sequence[Mapping[str, Any]], *, dry_run: bool) -> str:
+    """What was moved, or would be; runs: those that can be restored, listed below."""
     facts = [
         ("run", f"`{restored.run_id}`"),
         ("as of", f"{restored.as_of:%Y-%m-%d %H:%M} UTC"),
@@ -64,7 +72,11 @@ def page(restored: Restored, *, dry_run: bool) -> str:
         *((f"rows of {name}", rows) for name, rows in restored.rows.items()),
     ]
     title = "Dry run: its files are whole; nothing was moved" if dry_run else "Restored"
-    return f"# {title}\n\n{table('ll', ['', ''], facts)}\n\nThe cleaned tables hold today's rows and stay as they are."
+    parts = [f"# {title}", table("ll", ["", ""], facts), "The cleaned tables hold current rows and stay as they are."]
+    if runs:
+        known = [(f"`{run['run_id']}`", f"{datetime.fromisoformat(run['as_of']):%Y-%m-%d %H:%M} UTC") for run in runs]
+        parts += ["## Runs that can be restored", table("ll", ["run", "as of"], known)]
+    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ import argparse
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from prefect import flow, get_run_logger, task
+from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
 
+from flows.engine.declare import etl_flow, etl_task
 from flows.engine.run_page import table
 from flows.forms import RetentionForm
 from tasks.ledger.ledger import Ledger
@@ -21,13 +21,13 @@ LEDGER_ROWS = 1_000
 WORDS = {"keep": "stays", "prune": "**loses user ids**", "remove": "**goes**"}
 
 
-@flow(name="retention", flow_run_name="retention, dry run: {options.dry_run}")
+@etl_flow(name="retention", run_name="retention, dry run: {options.dry_run}")
 def retention(options: RetentionForm = RetentionForm()) -> dict[str, int]:  # noqa: B008 - the form is frozen
     """Remove published files that are past their time.
 
     - Every run of the last **30 days** (`ETL_KEEP_DAYS`) stays whole.
     - Of older runs the **last of each month** stays, without the files that name user ids; its manifest says so.
-    - What `latest.json` names stays as it is, and a run at work is not touched.
+    - What `latest.json` names stays as it is, and a running run is not touched.
     - What a run left half published goes after a day, and exports go with the runs.
 
     A dry run lists all of this and removes nothing.
@@ -42,7 +42,7 @@ def retention(options: RetentionForm = RetentionForm()) -> dict[str, int]:  # no
     return counts
 
 
-@task(name="clean up the bucket", cache_policy=NO_CACHE, persist_result=False)
+@etl_task("clean up the bucket")
 def clean_up(settings: Settings, options: RetentionForm) -> list[Action]:
     """What was done, or in a dry run would be, with each run in the bucket."""
     with open_database(settings) as database:

@@ -16,7 +16,7 @@ Figure = int | float | None
 class RunRequest:
     """as_of: `now`, `midnight`, `resume` or an ISO instant. scheduled: what `midnight` is the midnight of.
 
-    historical: publish reports only, whatever the as_of.
+    historical: publish reports only, whatever the as_of. full_refresh: read every row, also the unchanged ones.
     """
 
     as_of: str = "now"
@@ -25,6 +25,7 @@ class RunRequest:
     dry_run: bool = False
     scheduled: datetime | None = None
     historical: bool = False
+    full_refresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

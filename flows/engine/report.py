@@ -8,7 +8,6 @@ from typing import Any
 
 from flows.engine import run_page
 from flows.engine.outcome import RunOutcome
-from tasks.errors import PipelineError
 from tasks.publish.upload import signed_links
 from tasks.settings import Settings, load_settings
 
@@ -52,9 +51,3 @@ def _show_files(settings: Settings, outcome: RunOutcome) -> None:
     run_page.files(entries, path=str(outcome.run_path), days=settings.signed_link_seconds / _DAY)
     charts = [entry.path for entry in outcome.files if entry.kind == "chart" and paths[entry.path] in links]
     run_page.charts({PurePosixPath(path).stem: links[paths[path]] for path in charts})
-
-
-def show_failure(error: PipelineError) -> None:
-    """What happened, what was and was not written, and what to do next."""
-    written = error.written or "Nothing."
-    run_page.failure(error, stage=error.stage or "Start", written=written, run_id=error.run_id or None)

@@ -229,8 +229,8 @@ def failure_page(error: BaseException, *, stage: str, written: str, run_id: str 
 def _advice(error: BaseException) -> str:
     if isinstance(error, RunHeld):
         return (
-            "Look at the figure's history in the cleaning ledger. If it is right, start `nightly` with that name under "
-            "*Accept held figures*; if not, mend the source and start it as it is."
+            "Look at the metric's history in the cleaning ledger. If it is right, start `nightly` with that name under "
+            "*Accept held metrics*; if not, fix the source and start it as it is."
         )
     if isinstance(error, LeaseHeld):
         return "Nothing: the run that holds the lease is at work, and the next schedule comes."

@@ -39,7 +39,7 @@ def due_instant() -> datetime | None:
     run = context.flow_run if context else None
     if run is None or run.deployment_id is None or run.expected_start_time is None:
         return None
-    own = run.expected_start_time.astimezone(UTC)
+    own = plain(run.expected_start_time)
     if not run.auto_scheduled:
         return own
     try:
@@ -50,6 +50,12 @@ def due_instant() -> datetime | None:
     except Exception as error:  # noqa: BLE001 - whatever the server's trouble is, the night must go on
         logger.warning("Late runs could not be looked for: %s.", type(error).__name__)
         return own
+
+
+def plain(instant: datetime) -> datetime:
+    """A plain datetime in UTC. Prefect hands its instants over as pendulum's, whose arithmetic differs."""
+    utc = instant.astimezone(UTC)
+    return datetime(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, tzinfo=UTC)
 
 
 def _never_begun(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
@@ -74,4 +80,4 @@ def _cancel_waiting(client: SyncPrefectClient, runs: list[FlowRun], name: str) -
 
 
 def _expected(run: FlowRun) -> datetime:
-    return (run.expected_start_time or datetime.min.replace(tzinfo=UTC)).astimezone(UTC)
+    return plain(run.expected_start_time) if run.expected_start_time else datetime.min.replace(tzinfo=UTC)

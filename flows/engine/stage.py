@@ -14,8 +14,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
+from flows.engine.evidence import keep_traceback
 from flows.engine.progress import DISPLAY, Meter
 from tasks.errors import ConfigurationError, PipelineError, TerminalError
+from tasks.settings import Settings
 from tasks.workspace import disk_is_full
 
 P = ParamSpec("P")
@@ -49,7 +51,7 @@ def stage(title: str) -> Callable[[Callable[Concatenate[Any, Meter, P], R]], Cal
             except PipelineError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, its text may hold data: see `unexpected`
-                raise _full(title) if disk_is_full(error) else unexpected(title, error, run.folder) from None
+                raise _full(title) if disk_is_full(error) else unexpected(title, error, run.folder.name) from None
             finally:
                 run.leave(title, time.monotonic() - began)
 
@@ -67,17 +69,20 @@ def stage(title: str) -> Callable[[Callable[Concatenate[Any, Meter, P], R]], Cal
     return decorate
 
 
-def unexpected(title: str, error: Exception, folder: Path) -> TerminalError:
+def unexpected(title: str, error: Exception, name: str) -> TerminalError:
     """A defect of ours as an error that repeats nothing of a row: libraries quote values in their messages.
 
-    The whole traceback stays in the run's folder, which only its owner can read.
+    name: of the file that keeps its traceback, without any value, longer than the run's folder lives.
     """
-    (folder / "error.txt").write_text("".join(traceback.format_exception(error)))
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(frame.filename).name}:{frame.lineno}"
+    try:
+        kept = f"Its traceback, without values, is in {keep_traceback(error, Settings().data_dir, name)}."
+    except (OSError, ValueError):
+        kept = "Its traceback could not be kept: ETL_DATA_DIR cannot be written."
     return TerminalError(
         f"{title}: unexpected {type(error).__name__} at {where}.",
-        remedy=f"This is a defect: please report it. The traceback is in {folder / 'error.txt'} and may hold data.",
+        remedy=f"This is a defect: please report it. {kept}",
     )
 
 
@@ -86,17 +91,3 @@ def _full(title: str) -> ConfigurationError:
         f"{title}: the disk of ETL_DATA_DIR is full.",
         remedy="Free some space or point ETL_DATA_DIR elsewhere, then start again.",
     )
-
-
-class _NoTraceback(logging.Filter):
-    """Prefect logs every failure with its traceback; ours are told in a sentence."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.exc_info and isinstance(record.exc_info[1], PipelineError):
-            record.exc_info = None
-            record.exc_text = None
-        return True
-
-
-for _name in ("prefect.task_runs", "prefect.flow_runs", "prefect.engine"):
-    logging.getLogger(_name).addFilter(_NoTraceback())

@@ -62,7 +62,7 @@ class Product:
     def start(self, name: str, **options: object) -> dict[str, Any]:
         """Start a run without its form; returns it."""
         path = f"/deployments/{self.deployment(name)['id']}/create_flow_run"
-        run: dict[str, Any] = self.api(path, {"parameters": {"options": options}})
+        run: dict[str, Any] = self.api(path, {"parameters": {"options": {"dry_run": False, **options}}})
         return run
 
     def artifacts(self, run: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -66,6 +66,24 @@ def test_its_parameters_pass_the_form_of_its_flow(deployment: dict[str, Any], mo
 
 def test_the_nightly_is_scheduled_by_the_settings_and_runs_once_at_a_time() -> None:
     nightly = DEPLOYMENTS[0]
-    assert nightly["schedules"] == [{"cron": "{{ $ETL_CRON }}", "timezone": "{{ $ETL_TIMEZONE }}"}]
+    (schedule,) = nightly["schedules"]
+    assert (schedule["cron"], schedule["timezone"]) == ("{{ $ETL_CRON }}", "{{ $ETL_TIMEZONE }}")
     assert nightly["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+    assert schedule["parameters"]["options"] == {**nightly["parameters"]["options"], "dry_run": False}
     assert nightly["parameters"]["options"]["as_of"] == "midnight"
+
+
+def test_every_form_is_opened_as_a_dry_run_and_only_schedules_write() -> None:
+    for deployment in DEPLOYMENTS:
+        if deployment["name"] != "doctor":
+            assert deployment["parameters"]["options"]["dry_run"] is True
+        for schedule in deployment.get("schedules", []):
+            assert schedule["parameters"]["options"]["dry_run"] is False
+
+
+def test_the_parameters_of_a_schedule_pass_the_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for deployment in DEPLOYMENTS:
+        flow: Flow[..., Any] = load_flow_from_entrypoint(deployment["entrypoint"])
+        for schedule in deployment.get("schedules", []):
+            assert validate(schedule["parameters"], flow.parameters.model_dump_for_openapi()) == []

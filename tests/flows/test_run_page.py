@@ -69,7 +69,7 @@ def test_the_cleaning_ledger_shows_the_change_in_points() -> None:
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (RunHeld("total_posts fell by 40 %."), "Accept held figures"),
+        (RunHeld("total_posts fell by 40 %."), "Accept held metrics"),
         (ServiceUnavailable("The connection failed."), "`resume`"),
         (ReadError("Page 3 of posts.", remedy="Look at the key."), "Look at the key. Start `doctor`"),
     ],

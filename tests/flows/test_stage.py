@@ -31,7 +31,8 @@ def fill_the_disk() -> None:
 
 
 def quote_a_row() -> None:
-    raise ValueError("could not convert 'ada@example.com'")
+    value = "ada" + "@example.com"
+    raise ValueError(f"could not convert {value!r}")
 
 
 def know_what_happened() -> None:
@@ -52,12 +53,20 @@ def test_a_full_disk_is_told_as_one(tmp_path: Path) -> None:
         run_stage(tmp_path, fill_the_disk)
 
 
-def test_a_defect_repeats_no_row(tmp_path: Path) -> None:
+def test_a_defect_repeats_no_row_and_its_traceback_outlives_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path / "data"))
     with pytest.raises(TerminalError) as caught:
         run_stage(tmp_path, quote_a_row)
     assert "ada@" not in str(caught.value)
     assert "unexpected ValueError at test_stage.py" in caught.value.message
-    assert "ada@example.com" in (tmp_path / "error.txt").read_text()
+    (kept,) = (tmp_path / "data" / "errors").iterdir()
+    assert str(kept) in caught.value.remedy
+    assert kept.stat().st_mode & 0o077 == 0
+    assert "quote_a_row" in kept.read_text()
+    assert "ValueError" in kept.read_text()
+    assert "ada@" not in kept.read_text()
 
 
 def test_an_error_of_ours_stays_as_it_is(tmp_path: Path) -> None:

@@ -1,0 +1,125 @@
+"""The form of the nightly."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from flows.forms.base import Form, Transport, dry_run, field, optional, transport
+
+AS_OF_WORDS = ("midnight", "now", "resume")
+FIGURE_PATTERN = r"^[A-Za-z][A-Za-z0-9_.:/-]{0,99}$"
+MAX_RESTARTS = 2
+_DAY = "2026-01-31"
+
+
+class NightlyForm(Form):
+    """One run of the pipeline."""
+
+    as_of: str = Field(
+        "midnight",
+        **field(
+            0,
+            "As of",
+            "The instant that the reports are as of, exclusive. midnight: the start of the scheduled day (UTC), whole "
+            "days only. now: this moment. resume: the instant of the run that was interrupted last, else midnight.",
+            enum=list(AS_OF_WORDS),
+        ),
+    )
+    instant: datetime | None = Field(
+        None,
+        **optional(
+            1,
+            "Past instant",
+            "Reports as of this instant instead. If it lies before the current run's, the reports are published and "
+            "nothing else changes: history, computed from current rows. Empty: what As of says.",
+            "date-time",
+        ),
+    )
+    transport: Transport = Field("auto", **transport(2))
+    accept: list[str] = Field(
+        default_factory=list,
+        **field(
+            3,
+            "Accept held metrics",
+            "Names of the metrics that held the last run, as its page lists them: let them pass this once. Leave it "
+            "empty otherwise.",
+            items={"type": "string", "pattern": FIGURE_PATTERN},
+            default=[],
+        ),
+        max_length=50,
+    )
+    full_refresh: bool = Field(
+        False,
+        **field(
+            4,
+            "Full refresh",
+            "Read every row, also those that have not changed since the last run. A run does so by itself when it is "
+            "due.",
+        ),
+    )
+    dry_run: bool = dry_run(
+        5,
+        "Read, clean and build the reports, show what would be written, and write nothing: no lease, no file in "
+        "Storage, no row.",
+    )
+    restart: int = Field(
+        0,
+        ge=0,
+        le=MAX_RESTARTS,
+        **field(6, "Restart", "How often a crashed run has been started again; the automation counts.", hidden=True),
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_instant_as_text(cls, values: Any) -> Any:
+        """`as_of="2026-01-31"`, as a command line gives it, is the same as that instant."""
+        if not isinstance(values, dict) or values.get("as_of", "midnight") in AS_OF_WORDS:
+            return values
+        return {**values, "as_of": "midnight", "instant": _parse_instant(str(values["as_of"]))}
+
+    @field_validator("instant", mode="after")
+    @classmethod
+    def _a_past_instant(cls, value: datetime | None) -> datetime | None:
+        return value and _past(value)
+
+    @field_validator("accept", mode="after")
+    @classmethod
+    def _figure_names(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not re.match(FIGURE_PATTERN, name):
+                raise ValueError(f"{name[:40]!r} is no metric's name: take it from the page of the held run.")
+        return value
+
+    @property
+    def label(self) -> str:
+        """What the run is as of, for its name."""
+        return f"{self.instant:%Y-%m-%d %H:%M}" if self.instant else self.as_of
+
+
+def _parse_instant(text: str) -> datetime:
+    """A day (its first instant, UTC) or an instant with its offset. ValueError says what is wrong in words."""
+    text = text.strip()
+    try:
+        instant = datetime.fromisoformat(text if re.match(r"\d{4}-\d\d-\d\d($|T)", text) else "no instant")
+    except ValueError:
+        raise ValueError(
+            f"{text[:40]!r} is none of midnight, now, resume, a day like 2026-01-31 or an instant like "
+            "2026-01-31T12:00Z."
+        ) from None
+    return instant.replace(tzinfo=UTC) if len(text) == len(_DAY) else instant
+
+
+def _past(instant: datetime) -> datetime:
+    """The same in UTC. ValueError when it has no zone or lies in the future."""
+    if instant.tzinfo is None:
+        raise ValueError(f"{instant.isoformat()} has no time zone: add Z for UTC, or an offset like +01:00.")
+    if instant > datetime.now(UTC) + timedelta(minutes=5):
+        raise ValueError(f"{instant.isoformat()} lies in the future: reports are as of the past only.")
+    return instant.astimezone(UTC)
+
+
+__all__ = ["AS_OF_WORDS", "FIGURE_PATTERN", "MAX_RESTARTS", "NightlyForm"]

@@ -1,0 +1,106 @@
+"""Each kind of bad end leaves the artifact `failure`: what happened, what was written, what to do next."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelling, Crashed
+
+from flows.engine.declare import explain
+from tests.flows.conftest import Deployed
+from tests.flows.test_every_form import FORMS
+
+pytestmark = [pytest.mark.xdist_group("forms"), pytest.mark.timeout(300)]
+PARTS = ("**What happened.**", "**What was written.**", "**What to do next.**")
+each_flow = pytest.mark.parametrize("name", FORMS)
+WRONG: dict[str, dict[str, Any]] = {
+    "nightly": {"as_of": "now", "instant": "2999-01-01T00:00:00Z"},
+    "backfill": {"first_day": "2026-02-01", "last_day": "2026-01-01"},
+    "export": {"report": "data_quality", "date_from": "2026-01-01"},
+    "restore": {"run": "20200101T000000Z-nothere"},
+}
+
+
+def said(deployed: Deployed, run: dict[str, Any]) -> str:
+    page = deployed.artifacts(run)["failure"]
+    assert [part for part in PARTS if part in page] == list(PARTS)
+    return page
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_value_that_only_the_flow_can_refuse(deployed: Deployed, name: str) -> None:
+    run = deployed.run(name, WRONG[name])
+    assert run["state_type"] == "FAILED"
+    assert "Traceback" not in said(deployed, run)
+
+
+def test_a_refused_value_is_named_with_its_field(deployed: Deployed) -> None:
+    page = said(deployed, deployed.run("nightly", WRONG["nightly"]))
+    assert page.startswith("# Refused")
+    assert "Instant: 2999-01-01T00:00:00+00:00 lies in the future" in page
+
+
+@each_flow
+def test_a_project_that_does_not_answer(deployed: Deployed, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("SUPABASE_DB_URL", "postgresql://nobody:nothing@127.0.0.1:9/postgres")
+    monkeypatch.setenv("ETL_RETRIES", "0")
+    monkeypatch.setenv("ETL_RUN_RETRIES", "0")
+    run = deployed.run(name, {"dry_run": False} if name != "doctor" else {})
+    assert run["state_type"] == "FAILED"
+    assert "nothing@" not in said(deployed, run)
+
+
+@each_flow
+def test_settings_that_are_missing(deployed: Deployed, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_SERVICE_KEY", "")
+    page = said(deployed, deployed.run(name))
+    assert "SUPABASE_SERVICE_KEY" in page or name == "doctor"
+
+
+@each_flow
+def test_a_defect(deployed: Deployed, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_it(*_: object, **__: object) -> None:
+        raise ValueError("ada@example.com")
+
+    parts = {
+        "nightly": "run_pipeline",
+        "backfill": "published_days",
+        "export": "make_file",
+        "restore": "committed_runs",
+        "retention": "clean_up",
+        "doctor": "examine",
+    }
+    monkeypatch.setitem(inspect.unwrap(deployed.flow(name).fn).__globals__, parts[name], break_it)
+    page = said(deployed, deployed.run(name, {"dry_run": False} if name != "doctor" else {}))
+    assert "ValueError" in page
+    assert "ada@" not in page
+
+
+@each_flow
+def test_a_run_that_is_cancelled_or_dies(deployed: Deployed, name: str) -> None:
+    """The worker calls these hooks in its own process, where the flow's does not live any more."""
+    with get_client(sync_client=True) as client:
+        ends: list[tuple[State[Any], str]] = [(Cancelling(), "# Cancelled"), (Crashed(), "# Crashed")]
+        for state, title in ends:
+            run = deployed.create(name)
+            flow = deployed.flow(name)
+            assert explain in flow.on_cancellation_hooks
+            assert explain in flow.on_crashed_hooks
+            explain(flow, client.read_flow_run(UUID(run["id"])), state)
+            assert said(deployed, run).startswith(title)
+
+
+def test_a_held_run_has_a_state_of_its_own(deployed: Deployed) -> None:
+    deployed.stack.query("create table public.kept as table public.posts; truncate public.posts")
+    try:
+        run = deployed.run("nightly", {"as_of": "now", "dry_run": False})
+    finally:
+        deployed.stack.query("insert into public.posts select * from public.kept; drop table public.kept")
+    assert (run["state_type"], run["state_name"]) == ("FAILED", "Held")
+    assert said(deployed, run).startswith("# Held")
