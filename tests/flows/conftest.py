@@ -72,7 +72,7 @@ class Deployed:
 
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    """All deployments, and two committed runs, on a stack of their own. Settings are the defaults."""
+    """All deployments, and three committed runs, on a stack of their own. Settings are the defaults."""
     folder = tmp_path_factory.mktemp("forms")
     with temporary_stack() as stack, pytest.MonkeyPatch.context() as patch:
         load(stack.db_url, users=200, posts=800)
@@ -84,7 +84,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
             bootstrap(prefect)
             overrides = {PREFECT_API_URL: f"{prefect.url}/api", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
             with temporary_settings(overrides):
-                for _ in range(2):
+                for _ in range(3):  # restore goes back from the third
                     run_pipeline(RunRequest(as_of="now", scheduled=datetime.now(UTC)))
                 yield Deployed(prefect, stack, folder)
                 APILogHandler().flush()  # while the server is there to take it
