@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, PlainSerializer
 
-from tasks.files.layout import FORMAT, instant, manifest_path, run_path
+from tasks.files.layout import FORMAT, day_of, instant, manifest_path, run_path
 
 HISTORICAL_NOTE = (
     "For an earlier as_of, computed from the rows as they were when the run started: what was changed or deleted in "
@@ -88,6 +88,11 @@ class Manifest(Record):
     def path(self) -> str:
         """Where the manifest is in the bucket."""
         return manifest_path(self.run)
+
+    @property
+    def day(self) -> str:
+        """The last day that the reports cover, as `2026-01-31`."""
+        return day_of(self.as_of)
 
     @property
     def rank(self) -> tuple[bool, datetime, datetime]:

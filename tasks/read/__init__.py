@@ -23,6 +23,8 @@ import pyarrow as pa
 from tasks.files.layout import parse_run_path
 from tasks.files.manifest import Manifest
 from tasks.read.catalog import open_catalog
+from tasks.read.diff import Diff, diff
+from tasks.read.history import read_history
 from tasks.read.options import (
     AsOf,
     Choice,
@@ -44,13 +46,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsOf",
+    "Diff",
     "Engine",
     "Filters",
     "OfflineWarning",
     "OpenRun",
     "Options",
+    "diff",
     "list_runs",
     "open_run",
+    "read_history",
     "read_report",
     "read_table",
 ]
@@ -72,7 +77,7 @@ def read_report(name: str, *, engine: Engine = "pandas", **options: Unpack[Optio
     Raises TypeError for an option that there is not, ConfigurationError for a wrong name or value, ReadError when
     there is no such run or the run has no such file.
     """
-    check_options("read_report", options, Options)
+    check_options("read_report", options, Options, "engine")
     check_engine(engine)
     report_named(name)
     choice, part = _split(options)
@@ -103,7 +108,7 @@ def read_table(
     months: of posts, only these (`["2025-12", "2026-01"]`): no other file is downloaded. Rows are sorted by id within a
     month. In `attrs`, sha256 is by file. ReadError when the run has no rows of a month.
     """
-    check_options("read_table", options, Options)
+    check_options("read_table", options, Options, "engine", "months")
     check_engine(engine)
     checked_months(table_named(name), months)
     choice, part = _split(options)

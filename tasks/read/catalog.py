@@ -129,15 +129,16 @@ class Catalog:
             logger.warning("%s; the run is left out.", problem)
             return None
 
-    def fetch(self, manifest: Manifest, entries: Sequence[FileEntry], cache: Cache) -> list[Path]:
-        """Local copies of files, in their order, several downloads at once."""
+    def fetch(self, files: Sequence[tuple[str, FileEntry]], cache: Cache) -> list[Path]:
+        """Local copies of files (the run's path and the entry of each), in their order, several downloads at once."""
 
-        def one(bucket: Bucket, entry: FileEntry) -> tuple[str, Path]:
-            path = f"{manifest.run}/{entry.path}"
-            return entry.path, cache.get(entry.sha256, lambda: _download(bucket, path), path)
+        def one(bucket: Bucket, file: tuple[str, FileEntry]) -> tuple[str, Path]:
+            run, entry = file
+            path = f"{run}/{entry.path}"
+            return path, cache.get(entry.sha256, lambda: _download(bucket, path), path)
 
-        local = dict(self._each(one, entries))
-        return [local[entry.path] for entry in entries]
+        local = dict(self._each(one, files))
+        return [local[f"{run}/{entry.path}"] for run, entry in files]
 
     def _each(self, work: Callable[[Bucket, Any], Any], items: Sequence[Any]) -> list[Any]:
         if len(items) == 1:

@@ -18,6 +18,7 @@ AsOf = date | datetime | str
 Filters = Sequence[tuple[str, str, Any]] | Sequence[Sequence[tuple[str, str, Any]]]
 Engine = Literal["pandas", "arrow", "polars"]
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_INSTANT = re.compile(r"\d{4}-\d{2}-\d{2}($|[T ])")
 _MONTH = re.compile(r"\d{4}-(0[1-9]|1[0-2])")
 
 
@@ -56,11 +57,14 @@ class Options(Choice, Part, total=False):
     """Which run, which part of it, as whom: see `Choice`, `Part` and `Access`."""
 
 
-def check_options(function: str, options: Mapping[str, Any], kind: type) -> None:
-    """TypeError, as Python raises it, for an option that there is not; it names the nearest one."""
-    known = sorted(kind.__annotations__)
+def check_options(function: str, options: Mapping[str, Any], kind: type, *named: str) -> None:
+    """TypeError, as Python raises it, for an option that there is not; it names the nearest one.
+
+    kind: the TypedDict of the options; named: further parameters of the function.
+    """
+    known = sorted([*kind.__annotations__, *named])
     for name in options:
-        if name not in known:
+        if name not in kind.__annotations__:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}. {hint}")
@@ -123,6 +127,11 @@ def _texts(option: str, values: Iterable[str], *, example: str) -> list[str]:
     if wrong := [value for value in texts if not isinstance(value, str)]:
         raise ConfigurationError(f"`{option}` holds {wrong[0]!r}, which is not text.", remedy=f"As in {example}.")
     return texts
+
+
+def is_as_of(text: str) -> bool:
+    """Whether a text is a day or an instant, not a run's id or path."""
+    return _INSTANT.match(text) is not None
 
 
 def parse_as_of(as_of: AsOf) -> date | datetime:

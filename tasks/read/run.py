@@ -65,7 +65,7 @@ class OpenRun:
     def report(self, name: str, *, engine: Engine = "pandas", **part: Unpack[Part]) -> Any: ...
     def report(self, name: str, *, engine: Engine = "pandas", **part: Unpack[Part]) -> Any:
         """A report of this run; see `read_report`."""
-        check_options("report", part, Part)
+        check_options("report", part, Part, "engine")
         check_engine(engine)
         report = report_named(name)
         columns = checked_columns(name, part.get("columns"), report_schema(report))
@@ -93,7 +93,7 @@ class OpenRun:
         self, name: str, *, months: Sequence[str] | None = None, engine: Engine = "pandas", **part: Unpack[Part]
     ) -> Any:
         """The cleaned rows of a table of this run; see `read_table`."""
-        check_options("table", part, Part)
+        check_options("table", part, Part, "engine", "months")
         check_engine(engine)
         table = table_named(name)
         schema = file_schema(table)
@@ -113,7 +113,7 @@ class OpenRun:
         files = [file for file in local if file]
         if len(files) < len(entries):
             with open_catalog(self.settings, self.access_token) as catalog:
-                files = catalog.fetch(self.manifest, entries, cache)
+                files = catalog.fetch([(self.manifest.run, entry) for entry in entries], cache)
         table = load(what, files, columns, part.get("filters"))
         return to_engine(table, engine, source_of(self.manifest, entries))
 

@@ -1,0 +1,138 @@
+"""Two runs of a report, compared: what a reader imports as `diff`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar, Unpack, overload
+
+import pandas as pd
+import pyarrow as pa
+
+from tasks.contracts import Report
+from tasks.files.manifest import Manifest
+from tasks.files.parquet import report_schema
+from tasks.read.difference import Difference, compare
+from tasks.read.frames import to_engine
+from tasks.read.options import Access, Choice, Engine, check_engine, check_options, is_as_of, report_named
+from tasks.read.run import OpenRun, find_run
+
+Frame = TypeVar("Frame")
+
+
+@dataclass(frozen=True, slots=True)
+class Diff(Generic[Frame]):
+    """What differs between two runs of a report.
+
+    added, removed: rows whose keys only the run, or only the base, has. changed: rows that both have and that differ:
+    their keys, and `<column>_old` and `<column>_new` for each column that differs in any of them. cells: of each such
+    column, in how many rows it differs. identical: the files have the same sha256, so neither was read. new_columns,
+    lost_columns: what only the run's, or only the base's file has; they are not compared.
+    """
+
+    report: str
+    keys: tuple[str, ...]
+    base: Manifest
+    run: Manifest
+    added: Frame
+    removed: Frame
+    changed: Frame
+    cells: dict[str, int]
+    identical: bool
+    new_columns: tuple[str, ...] = ()
+    lost_columns: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether anything differs."""
+        rows: list[Any] = [self.added, self.removed, self.changed]
+        return any(len(frame) for frame in rows) or bool(self.new_columns or self.lost_columns)
+
+
+@overload
+def diff(
+    report: str,
+    base: str | OpenRun,
+    run: str | OpenRun | None = None,
+    *,
+    engine: Literal["pandas"] = "pandas",
+    **access: Unpack[Access],
+) -> Diff[pd.DataFrame]: ...
+@overload
+def diff(
+    report: str,
+    base: str | OpenRun,
+    run: str | OpenRun | None = None,
+    *,
+    engine: Literal["arrow"],
+    **access: Unpack[Access],
+) -> Diff[pa.Table]: ...
+@overload
+def diff(
+    report: str,
+    base: str | OpenRun,
+    run: str | OpenRun | None = None,
+    *,
+    engine: Engine = "pandas",
+    **access: Unpack[Access],
+) -> Diff[Any]: ...
+def diff(
+    report: str,
+    base: str | OpenRun,
+    run: str | OpenRun | None = None,
+    *,
+    engine: Engine = "pandas",
+    **access: Unpack[Access],
+) -> Diff[Any]:
+    """How a report of one run differs from that of another: rows by the report's keys, cells by their values.
+
+        diff("daily_activity", "2026-01-30", "2026-01-31").changed
+
+    base, run: a run's id or path, a day or instant (as `as_of`), or an open run; no `run` is the latest one. A report
+    that has one row a run, like user_statistics, is compared by that row. Null equals null, NaN equals NaN.
+    engine, access: as for `read_report`. Raises what `read_report` raises.
+    """
+    check_options("diff", access, Access, "base", "run", "engine")
+    check_engine(engine)
+    declared = report_named(report)
+    old, new = _opened(base, access), _opened(run, access)
+    path = f"reports/{report}.parquet"
+    files = old.manifest.file(path), new.manifest.file(path)
+    identical = bool(files[0] and files[1] and files[0].sha256 == files[1].sha256)
+    if identical:
+        columns: tuple[list[str], list[str]] = ([], [])
+        found = _nothing(declared)
+    else:
+        tables = old.report(report, engine="arrow"), new.report(report, engine="arrow")
+        columns = tables[0].column_names, tables[1].column_names
+        found = compare(*tables, _keys(declared))
+    return Diff(
+        report=report,
+        keys=declared.keys,
+        base=old.manifest,
+        run=new.manifest,
+        added=to_engine(found.added, engine, {}),
+        removed=to_engine(found.removed, engine, {}),
+        changed=to_engine(found.changed, engine, {}),
+        cells=found.cells,
+        identical=identical,
+        new_columns=tuple(name for name in columns[1] if name not in columns[0]),
+        lost_columns=tuple(name for name in columns[0] if name not in columns[1]),
+    )
+
+
+def _keys(report: Report) -> tuple[str, ...]:
+    """What rows are matched by: nothing for a report of one row a run, whose as_of differs with every run."""
+    return () if report.keys == ("as_of",) else report.keys
+
+
+def _nothing(report: Report) -> Difference:
+    rows = report_schema(report).empty_table()
+    return Difference(rows, rows, rows.select(list(_keys(report))), {})
+
+
+def _opened(run: str | OpenRun | None, access: Access) -> OpenRun:
+    if isinstance(run, OpenRun):
+        return run
+    choice = Choice(access_token=access.get("access_token"), settings=access.get("settings"))
+    if run is not None:
+        choice["as_of" if is_as_of(run) else "run"] = run
+    return find_run(choice)

@@ -1,0 +1,77 @@
+"""A report over many runs: one run a day, `as_of` in front, columns that came later null before."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from tasks.contracts import REPORTS
+from tasks.errors import ConfigurationError, ReadError
+from tasks.files.run_files import write_files
+from tasks.platform.bucket import Bucket
+from tasks.publish.upload import publish
+from tasks.read import read_history, read_report
+from tests.publish.builders import AS_OF, BEGAN, make_workspace
+from tests.read.conftest import EARLIER, LATER, Bucketful, later_of
+
+
+@pytest.mark.parametrize("name", [report.name for report in REPORTS])
+def test_every_report_over_two_runs(published: Bucketful, name: str) -> None:
+    settings = published.settings
+    history = read_history(name, settings=settings)
+    parts = [read_report(name, run=run, settings=settings) for run in ("earlier", "later")]
+    assert history.columns[0] == "as_of"
+    assert history.attrs["runs"] == {EARLIER.as_of.isoformat(): "earlier", LATER.as_of.isoformat(): "later"}
+    for part, (as_of, rows) in zip(parts, history.groupby("as_of"), strict=True):
+        assert pd.Timestamp(str(as_of)) in (EARLIER.as_of, LATER.as_of)
+        pd.testing.assert_frame_equal(
+            rows.drop(columns="as_of").reset_index(drop=True), part.drop(columns="as_of", errors="ignore")
+        )
+
+
+def test_days_columns_filters_and_engines(published: Bucketful) -> None:
+    settings = published.settings
+    latest = read_history("daily_activity", days=1, columns=["posts", "date"], settings=settings)
+    assert latest.columns.tolist() == ["as_of", "posts", "date"]
+    assert set(latest["as_of"]) == {pd.Timestamp(LATER.as_of)}
+    some = read_history("daily_activity", filters=[("posts", ">", 60)], engine="polars", settings=settings)
+    assert isinstance(some, pl.DataFrame)
+    assert some.filter(pl.col("posts") <= 60).is_empty()
+    assert not some.is_empty()
+    table = read_history("user_statistics", columns=["as_of", "total_posts"], engine="arrow", settings=settings)
+    assert isinstance(table, pa.Table)
+    assert table.column_names == ["as_of", "total_posts"]
+
+
+def test_a_night_that_really_ran_is_taken_before_a_backfill(changeable: Bucketful, tmp_path: Path) -> None:
+    settings = changeable.settings
+    past = later_of(run_id="past", began=BEGAN + timedelta(days=3), historical=True)
+    workspace = make_workspace(tmp_path, "past", users=5, posts=9)
+    files = write_files(workspace, as_of=AS_OF, settings=settings, historical=True)
+    publish(settings, workspace, past, files, {})
+    assert list(read_history("daily_activity", settings=settings).attrs["runs"].values()) == ["earlier", "later"]
+    assert read_report("daily_activity", as_of="2026-01-31", settings=settings).attrs["run_id"] == "later"
+
+
+def test_wrong_questions(published: Bucketful) -> None:
+    settings = published.settings
+    with pytest.raises(TypeError, match="Did you mean 'days'"):
+        read_history("daily_activity", day=3, settings=settings)  # type: ignore[call-overload]
+    with pytest.raises(ConfigurationError, match="at least 1"):
+        read_history("daily_activity", days=0, settings=settings)
+    with pytest.raises(ConfigurationError, match="It has as_of, date"):
+        read_history("daily_activity", columns=["dat"], settings=settings)
+    with pytest.raises(ConfigurationError, match=r"filters .* cannot be applied"):
+        read_history("daily_activity", filters=[("posts", ">", "many")], settings=settings)
+
+
+def test_without_any_run_it_is_said(changeable: Bucketful) -> None:
+    with Bucket(changeable.settings) as bucket:
+        bucket.remove([file.path for file in bucket.walk("runs")])
+    with pytest.raises(ReadError, match="No run of the last 1 days with runs has the report data_quality"):
+        read_history("data_quality", days=1, settings=changeable.settings)
