@@ -36,7 +36,8 @@ _EMPTY_TABLES = """
 do $$ declare tables text; begin
   select string_agg(format('public.%I', tablename), ', ') into tables from pg_tables
   where schemaname = 'public'
-    and (tablename in ('users', 'posts', 'user_statistics', 'daily_activity') or tablename ~ '^(clean|etl)_');
+    and (tablename in ('users', 'posts', 'user_statistics', 'daily_activity') or tablename ~ '^(clean|etl)_')
+    and tablename <> 'etl_migrations';
   if tables is not null then execute 'truncate ' || tables || ' restart identity cascade'; end if;
 end $$"""
 

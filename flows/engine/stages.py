@@ -19,11 +19,13 @@ from tasks.contracts import POSTS, TABLES, USERS
 from tasks.files.manifest import FileEntry, ManifestRef
 from tasks.files.run_files import write_files
 from tasks.guard import check_run
+from tasks.platform.functions import open_database
 from tasks.platform.http import TRAFFIC
 from tasks.publish.pointer import move_pointer
 from tasks.publish.upload import publish
 from tasks.reports.build import build_reports, headline, run_counts
 from tasks.sink import LoadCounts, TablePlan, load, plan
+from tasks.sink.schema import check_schema
 from tasks.source import Preflight, Reconciled, TableRead
 from tasks.version import code_version
 
@@ -38,7 +40,9 @@ class Files:
 
 @stage("Check sources")
 def check_sources(run: Run, progress: Meter) -> Preflight:
-    """Prove that the sources can be read whole, and settle what the run speaks of."""
+    """Verify that our tables are as declared and the sources can be read whole; settle the run's as_of."""
+    with open_database(run.settings) as database:
+        check_schema(database)
     found = run.source.preflight(TABLES)
     run.begin(run.source.began)
     run.tell(role=found.role, as_of=run.as_of.isoformat(), began=run.began.isoformat())

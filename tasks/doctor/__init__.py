@@ -20,6 +20,7 @@ FIRST: tuple[tuple[str, Check], ...] = (
 )
 THEN: tuple[tuple[str, Check], ...] = (
     ("public key", project.public_key_sees_nothing),
+    ("tables", project.tables_are_as_declared),
     ("sources", project.sources_are_whole),
     ("row cap", project.row_cap),
     ("bucket", bucket.bucket_is_private),

@@ -14,8 +14,10 @@ import httpx
 from tasks.contracts import TABLES, USERS
 from tasks.doctor.findings import ONCE, Finding, advice, fail, ok, warn
 from tasks.errors import RequestRefused
+from tasks.platform.functions import open_database
 from tasks.platform.http import make_http
 from tasks.settings import Settings
+from tasks.sink.schema import check_schema
 
 MIGRATE = "Run `make migrate` (it needs SUPABASE_DB_URL)."
 CLOCK_WARN_SECONDS = 5.0
@@ -131,6 +133,13 @@ def _readable(settings: Settings, table: str) -> bool:
     except RequestRefused:
         return False
     return bool(answer.json())
+
+
+def tables_are_as_declared(settings: Settings) -> Iterator[Finding]:
+    """Our own tables against the contracts, as every run checks them before it reads."""
+    with open_database(settings) as database:
+        check_schema(database)
+    yield ok("tables", f"{', '.join(t.clean for t in TABLES)}, aggregates and rejects: as the contracts declare them.")
 
 
 def sources_are_whole(settings: Settings) -> Iterator[Finding]:

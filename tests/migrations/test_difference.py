@@ -1,0 +1,149 @@
+"""From one shape to the next: each kind of change, on tables with rows, applied twice as once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deploy.migrations import files, migrate
+from deploy.migrations.difference import statements
+from deploy.migrations.shape import ColumnShape, Shape, record, recorded, wanted_shape
+from local_stack.postgres import query
+
+WANTED = wanted_shape()
+USER = "00000000-0000-4000-8000-000000000001"
+ROWS = f"""
+insert into public.clean_users (id, status, created_at, updated_at, row_hash)
+values ('{USER}', 'active', now(), now(), repeat('a', 32));
+insert into public.daily_activity values ('2026-01-01', 1, 1, 1, 1, 1, 1, 1, 1, 1, 1);"""
+
+
+def column(kind: str, *, required: bool = False) -> ColumnShape:
+    return ColumnShape(kind, required, "New.")
+
+
+def changed(table: str, **columns: ColumnShape | None) -> Shape:
+    """The wanted shape with other columns; None takes one away."""
+    merged = {**WANTED[table].columns, **columns}
+    kept = {name: of for name, of in merged.items() if of is not None}
+    return {**WANTED, table: replace(WANTED[table], columns=kept)}
+
+
+def apply(project: str, after: Shape) -> None:
+    for statement in statements(WANTED, after):
+        query(project, statement)
+
+
+@pytest.fixture
+def filled(project: str) -> str:
+    migrate(project)
+    query(project, ROWS)
+    return project
+
+
+TYPE = "select format_type(atttypid, atttypmod) || case when attnotnull then ' not null' else '' end from pg_attribute"
+CHANGES: dict[str, tuple[Shape, str, str, str]] = {
+    # the shape, its column, what it is afterwards, what users' rows count as
+    "a column comes": (changed("clean_users", country=column("text")), "clean_users.country", "text", "0" * 32),
+    "a required column comes": (
+        changed("clean_users", country=column("text", required=True)), "clean_users.country", "text", "0" * 32,
+    ),
+    "a column goes": (changed("clean_users", bio=None), "clean_users.bio", "", "a" * 32),
+    "a column changes its type": (
+        changed("clean_users", status=column("bigint")), "clean_users.status", "bigint", "0" * 32,
+    ),
+    "a column may be null": (changed("clean_users", status=column("text")), "clean_users.status", "text", "a" * 32),
+    "a column of an aggregate comes": (
+        changed("daily_activity", likes=column("bigint")), "daily_activity.likes", "bigint", "a" * 32,
+    ),
+    "a column of an aggregate goes": (
+        changed("daily_activity", words=None), "daily_activity.words", "bigint", "a" * 32,
+    ),
+    "a column of an aggregate changes its type": (
+        changed("daily_activity", words=column("double precision", required=True)),
+        "daily_activity.words", "double precision not null", "a" * 32,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_of_a_column(filled: str, change: str) -> None:
+    after, where, expected, row_hash = CHANGES[change]
+    table, name = where.split(".")
+    for _ in range(2):
+        apply(filled, after)
+        found = query(filled, f"{TYPE} where attrelid = 'public.{table}'::regclass and attname = '{name}'")
+        assert found == expected
+        assert query(filled, "select row_hash from public.clean_users") == row_hash
+        assert query(filled, "select count(*) from public.daily_activity") == "1"
+
+
+def test_a_key_of_another_type_makes_another_table_once(filled: str) -> None:
+    after = changed("clean_users", id=ColumnShape("bigint", True, "Key."))
+    apply(filled, after)
+    assert query(filled, "select count(*) from public.clean_users") == "0"
+    query(filled, "insert into public.clean_users values (1, null, null, null, 'x', null, now(), now(), 'h')")
+    apply(filled, after)
+    assert query(filled, "select count(*) from public.clean_users") == "1"
+
+
+def test_a_view_on_the_hashes_does_not_stop_a_new_column(filled: str) -> None:
+    query(filled, "create view public.mine as select * from public.clean_users")
+    apply(filled, changed("clean_users", country=column("text")))
+    assert query(filled, "select row_hash from public.mine") == "0" * 32
+
+
+def test_a_table_comes_and_goes_with_its_rights(filled: str) -> None:
+    users = WANTED["clean_users"]
+    comments = replace(users, relation="clean_comments", name="comments", source=("public", "comments"))
+    query(filled, "create table public.comments (id uuid primary key)")
+    more: Shape = {**WANTED, "clean_comments": comments}
+    for _ in range(2):
+        apply(filled, more)
+    registered = "select count(*) from public.etl_tables() where name = 'comments'"
+    assert query(filled, registered) == "1"
+    rights = "select has_table_privilege('etl', 'public.{}', '{}'), has_table_privilege('anon', 'public.{}', 'select')"
+    assert query(filled, rights.format("clean_comments", "insert", "clean_comments")) == "t|f"
+    assert query(filled, rights.format("comments", "select", "comments")).startswith("t|")
+    for statement in statements(more, WANTED):
+        query(filled, statement)
+    assert query(filled, registered) == "0"
+    assert query(filled, "select to_regclass('public.clean_comments') is null") == "t"
+
+
+def test_a_shape_survives_its_record() -> None:
+    assert recorded(f"select 1;\n{record(WANTED)}\n") == WANTED
+    assert recorded("select 1;") is None
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the migrations to write into."""
+    for migration in files.migrations():
+        (tmp_path / migration.path.name).write_text(migration.sql)
+    monkeypatch.setattr(files, "MIGRATIONS", tmp_path)
+    return tmp_path
+
+
+def test_a_change_is_written_as_a_new_file_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, filled: str, contents: Callable[[Path], dict[str, str]]
+) -> None:
+    assert files.write_migration() is None
+    before = contents(folder)
+    monkeypatch.setattr(files, "wanted_shape", lambda: changed("clean_users", country=column("text")))
+    path = files.write_migration(name="country")
+    assert path is not None
+    assert path.name.endswith("_country.sql")
+    assert path == max(folder.iterdir())
+    assert {name: text for name, text in contents(folder).items() if name != path.name} == before
+    assert files.write_migration() is None
+    query(filled, path.read_text())
+    assert query(filled, "select count(country) from public.clean_users") == "0"
+
+
+@pytest.fixture
+def contents() -> Callable[[Path], dict[str, str]]:
+    return lambda folder: {path.name: path.read_text() for path in folder.iterdir()}
