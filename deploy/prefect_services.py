@@ -7,11 +7,14 @@ process is killed they end by themselves.
 from __future__ import annotations
 
 import os
+import secrets
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,25 +53,83 @@ class Prefect:
 
     @classmethod
     def at(cls, home: Path, *, port: int | None = None, extra: Mapping[str, str] | None = None) -> Prefect:
-        """The server of the folder `home`. Port: the one given, else 4200, else a free one."""
+        """The server of the folder `home`. Port: the one given, else 4200, else a free one.
+
+        Raises ServiceError when the port given is taken, or the folder is not ours to write.
+        """
         home = home.resolve()
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        chosen = port or (DEFAULT_PORT if not taken(DEFAULT_PORT) else free_port())
-        return cls(home, chosen, {**os.environ, **environment(home, chosen), **(extra or {})})
+        if port and taken(port):
+            who = "Another Prefect server" if answers(f"http://127.0.0.1:{port}") else "Another program"
+            raise ServiceError(
+                f"{who} uses port {port}. Nothing was started or changed there. Give another --port, or none: then a "
+                "free one is taken."
+            )
+        with ours(home):
+            home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            env = environment(home, port or (DEFAULT_PORT if not taken(DEFAULT_PORT) else free_port()))
+        return cls(home, int(env["PREFECT_SERVER_API_PORT"]), {**os.environ, **env, **(extra or {})})
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def password(self) -> str:
+        """What the server asks of people and programs, as `user:password`."""
+        return self.env["PREFECT_API_AUTH_STRING"]
+
+
+@contextmanager
+def ours(folder: Path) -> Iterator[None]:
+    """A folder that this user may not write is a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise ServiceError(
+            f"{folder} cannot be made or written: {error.strerror}. Give another folder with --home, or make this one "
+            "yours."
+        ) from None
+
+
+def auth_string(home: Path) -> str:
+    """`admin:<password>` of the server of this folder, made once and readable by its owner only."""
+    path = home / "auth"
+    with suppress(FileNotFoundError):
+        return path.read_text().strip()
+    text = f"admin:{secrets.token_urlsafe(12)}"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    return text
+
+
+def own_temporary_folder(home: Path) -> Path:
+    """A temporary folder of this user alone: Prefect's `runner_storage` in the shared one belongs to whoever was first.
+
+    It is short, since sockets lie in it; below `home` where somebody else has taken that name.
+    """
+    folder = Path(tempfile.gettempdir()) / f"supabase-nightly-{os.getuid()}"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    facts = folder.lstat()
+    if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and not facts.st_mode & 0o077:
+        return folder
+    folder = home / "tmp"
+    folder.mkdir(exist_ok=True, mode=0o700)
+    return folder
+
 
 def environment(home: Path, port: int) -> dict[str, str]:
-    """Prefect's settings: state under `home`, reachable from this machine only, telemetry and promotion off."""
+    """Prefect's settings: state under `home`, reachable from this machine and with its password only, no telemetry."""
+    password = auth_string(home)
     return {
+        "PREFECT_SERVER_API_AUTH_STRING": password,
+        "PREFECT_API_AUTH_STRING": password,
+        "TMPDIR": str(own_temporary_folder(home)),
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_API_HOST": "127.0.0.1",
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
+        "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # SQLite: wait for a lock rather than fail an automation
         "PREFECT_LOCAL_STORAGE_PATH": str(home / "storage"),
         "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "300",
         **EVERYWHERE,
@@ -90,6 +151,8 @@ def starting(prefect: Prefect, *flags: str) -> Iterator[Callable[[], None]]:
     """The server while it still starts, which takes several seconds; what is yielded waits until it answers."""
     port = str(prefect.port)
     command = ["server", "start", "--host", "127.0.0.1", "--port", port, "--analytics-off", *flags]
+    if taken(prefect.port):
+        raise ServiceError(f"Port {prefect.port} was taken by another program meanwhile. Start again.")
     with _child("server", command, prefect) as process:
         yield lambda: _wait(process, prefect)
 
@@ -130,10 +193,22 @@ def _log(prefect: Prefect, name: str) -> Path:
 def _wait(process: subprocess.Popen[bytes], prefect: Prefect) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        if answers(prefect.url):
+        if answers(prefect.url) and listens(process.pid, prefect.port):
             return
         time.sleep(0.2)
     raise ServiceError(f"Prefect's server did not start; {_log(prefect, 'server')} says why.")
+
+
+def listens(pid: int, port: int) -> bool:
+    """Whether that process, or a child of it, holds the port: another server that answers there is not ours."""
+    try:
+        process = psutil.Process(pid)
+        for member in (process, *process.children(recursive=True)):
+            if any(c.laddr and c.laddr.port == port for c in member.net_connections("tcp") if c.status == "LISTEN"):
+                return True
+    except psutil.Error:
+        return False
+    return False
 
 
 def answers(url: str) -> bool:
@@ -149,9 +224,10 @@ def api(prefect: Prefect, path: str, body: object | None = None) -> Any:
 
     SQLite under load makes the server answer 503 for a moment; then it is asked again.
     """
-    url = f"{prefect.url}/api{path}"
+    user, _, password = prefect.password.partition(":")
+    method, url = ("GET", f"{prefect.url}/api{path}") if body is None else ("POST", f"{prefect.url}/api{path}")
     for _ in range(TRIES):
-        answer = httpx.get(url, timeout=30) if body is None else httpx.post(url, json=body, timeout=30)
+        answer = httpx.request(method, url, json=body, auth=(user, password), timeout=30)
         if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
             break
         time.sleep(1)

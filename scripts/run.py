@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from deploy import project
-from deploy.prefect_services import Prefect, ServiceError, starting
+from deploy.prefect_services import Prefect, ServiceError, auth_string, starting
 from flows.forms import NightlyForm
 from local_stack.state import free_port
 from scripts.ui import running
@@ -78,11 +78,12 @@ def _prefect() -> Iterator[Callable[[], None]]:
         yield lambda: None
     elif url := running(home):
         os.environ["PREFECT_API_URL"] = f"{url}/api"  # this run gets its page there
+        os.environ["PREFECT_API_AUTH_STRING"] = auth_string(home)
         yield lambda: None
     else:
         project.tell("Starting Prefect")
         prefect = Prefect.at(home, port=free_port())
-        os.environ["PREFECT_API_URL"] = f"{prefect.url}/api"
+        os.environ.update(PREFECT_API_URL=f"{prefect.url}/api", PREFECT_API_AUTH_STRING=prefect.password)
         with starting(prefect, "--no-services") as ready:
             yield ready
 

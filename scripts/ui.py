@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 
 from deploy import project
@@ -23,6 +24,11 @@ from local_stack import StackError, down, status
 
 HOME = Path("data/local/prefect")
 POOL = "nightly-pool"
+WELCOME = """
+  {url}
+  Password: {password}   (kept in {file})
+
+Deployments → nightly → Run starts a run. Ctrl-C ends everything."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -30,13 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     if already := running(options.home):
-        print(f"It runs already: {already}")
+        print(f"It runs already: {already} (password: {options.home / 'auth'})")
         return 0
     _end_on_signals()
     try:
         with _project(), _services(options, console) as (prefect, crew):
             _end_on_signals()  # the database driver has put a handler of its own in place meanwhile
-            print(f"\n  {prefect.url}\n\nDeployments → nightly → Run starts a run. Ctrl-C ends everything.", flush=True)
+            print(WELCOME.format(url=prefect.url, password=prefect.password, file=prefect.home / "auth"), flush=True)
             crew.wait()
             raise ServiceError(f"The worker ended by itself; {prefect.home / 'worker.log'} says why.")
     except (StackError, ServiceError) as error:
@@ -89,7 +95,7 @@ def bootstrap(prefect: Prefect) -> None:
 def _noted(prefect: Prefect) -> Iterator[None]:
     """While it runs, `ui.json` says where, for a second `make ui`."""
     note = prefect.home / "ui.json"
-    note.write_text(json.dumps({"url": prefect.url, "since": time.time()}))
+    note.write_text(json.dumps({"url": prefect.url, "pid": os.getpid(), "started_at": _started_at(os.getpid())}))
     try:
         yield
     finally:
@@ -97,12 +103,18 @@ def _noted(prefect: Prefect) -> Iterator[None]:
 
 
 def running(home: Path) -> str | None:
-    """The address of a server of this folder that answers; a note left by a killed one is ignored."""
+    """The address of this folder's own server, if it answers; a note left by a killed one is ignored."""
     try:
-        url = str(json.loads((home / "ui.json").read_text())["url"])
-    except (OSError, ValueError, KeyError):
+        note = json.loads((home / "ui.json").read_text())
+        alive = _started_at(note["pid"]) == note["started_at"]
+        return str(note["url"]) if alive and answers(note["url"]) else None
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None
-    return url if answers(url) else None
+
+
+def _started_at(pid: int) -> float:
+    """When a process started: with its number, its identity."""
+    return psutil.Process(pid).create_time()
 
 
 def _parser() -> argparse.ArgumentParser:

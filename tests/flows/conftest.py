@@ -16,7 +16,12 @@ from prefect.client.orchestration import get_client
 from prefect.flow_engine import run_flow
 from prefect.flows import load_flow_from_entrypoint
 from prefect.logging.handlers import APILogHandler
-from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    temporary_settings,
+)
 
 from data.demo import load
 from deploy.prefect_services import Prefect, api, server
@@ -82,7 +87,11 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
         prefect = Prefect.at(folder / "prefect", port=free_port())
         with server(prefect):
             bootstrap(prefect)
-            overrides = {PREFECT_API_URL: f"{prefect.url}/api", PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+            overrides = {
+                PREFECT_API_URL: f"{prefect.url}/api",
+                PREFECT_API_AUTH_STRING: prefect.password,
+                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+            }
             with temporary_settings(overrides):
                 for _ in range(3):  # restore goes back from the third
                     run_pipeline(RunRequest(as_of="now", scheduled=datetime.now(UTC)))
