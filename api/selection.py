@@ -1,0 +1,166 @@
+"""A part of a report in a format: which columns and days, its ETag, and its bytes piece by piece.
+
+The same selection of the same file gives the same bytes, so the ETag follows from the file's sha256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from tasks.contracts import ARROW_TYPES, Column, Report
+from tasks.files.parquet import report_schema
+from tasks.publish.export import select
+
+Format = Literal["json", "csv", "parquet", "arrow"]
+MEDIA_TYPES: dict[Format, str] = {
+    "json": "application/json",
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+    "arrow": "application/vnd.apache.arrow.stream",
+}
+ROWS = 8_192
+GROUP_ROWS = 100_000
+CHUNK = 2**18
+VERSION = "1"  # of how the bytes are made
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What of a report is wanted. No columns: all. Days: both included, None has no bound."""
+
+    report: Report
+    format: Format
+    columns: tuple[str, ...] = ()
+    first: date | None = None
+    last: date | None = None
+
+    @property
+    def is_whole_file(self) -> bool:
+        """Whether the published Parquet file is the answer as it is."""
+        return self.format == "parquet" and not self.columns and self.first is None and self.last is None
+
+    @property
+    def chosen(self) -> list[Column]:
+        """The columns, in the order asked for."""
+        by_name = {column.name: column for column in self.report.columns}
+        return [by_name[name] for name in self.columns] or list(self.report.columns)
+
+    def etag(self, sha256: str) -> str:
+        """A strong ETag: equal content has the same one, also in another run."""
+        if self.is_whole_file:
+            return f'"{sha256[:32]}"'
+        facts = (VERSION, sha256, self.format, *(c.name for c in self.chosen), str(self.first), str(self.last))
+        return f'"{hashlib.sha256("|".join(facts).encode()).hexdigest()[:32]}"'
+
+    def filename(self, day: str) -> str:
+        """What a browser calls the file."""
+        return f"{self.report.name}-{day}.{'arrows' if self.format == 'arrow' else self.format}"
+
+    def pieces(self, file: Path) -> Iterator[bytes]:
+        """The bytes, made as they are asked for; of a file of any size only a batch is in memory."""
+        makers = {"json": _as_json, "csv": _as_csv, "arrow": _as_arrow, "parquet": _as_parquet}
+        yield from makers[self.format](self, self._tables(file))
+
+    def _tables(self, file: Path) -> Iterator[pa.Table]:
+        with pq.ParquetFile(file) as source:
+            for batch in source.iter_batches(batch_size=GROUP_ROWS if self.format == "parquet" else ROWS):
+                table = pa.Table.from_batches([batch])
+                yield select(table, self.report, columns=self.columns, first=self.first, last=self.last)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The chosen columns with their descriptions and units, as the published file has them."""
+        documented = report_schema(self.report)
+        return pa.schema([documented.field(column.name) for column in self.chosen])
+
+
+def columns_of(columns: list[Column]) -> list[dict[str, Any]]:
+    """Columns as the API describes them."""
+    return [
+        {"name": c.name, "type": str(ARROW_TYPES[c.kind]), "unit": c.unit, "nullable": c.nullable,
+         "description": c.description}
+        for c in columns
+    ]  # fmt: skip
+
+
+def _as_json(selection: Selection, tables: Iterator[pa.Table]) -> Iterator[bytes]:
+    head = {"report": selection.report.name, "columns": columns_of(selection.chosen)}
+    yield orjson.dumps(head)[:-1] + b',"rows":['
+    comma = b""
+    for table in tables:
+        if table.num_rows:
+            yield comma + orjson.dumps(table.to_pylist())[1:-1]
+            comma = b","
+    yield b"]}"
+
+
+def _as_csv(selection: Selection, tables: Iterator[pa.Table]) -> Iterator[bytes]:
+    header = True
+    for table in _headed(tables, selection.schema):
+        sink = io.BytesIO()
+        pyarrow.csv.write_csv(table, sink, pyarrow.csv.WriteOptions(include_header=header))
+        header = False
+        yield sink.getvalue()
+
+
+def _headed(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The tables, headed by an empty one, so that a report without rows still has a header or a schema."""
+    yield schema.empty_table()
+    yield from tables
+
+
+def _as_arrow(selection: Selection, tables: Iterator[pa.Table]) -> Iterator[bytes]:
+    sink = _Drained()
+    with pa.ipc.new_stream(sink, selection.schema) as writer:
+        for table in tables:
+            writer.write_table(_plain(table, selection.schema))
+            yield sink.drain()
+    yield sink.drain()
+
+
+def _as_parquet(selection: Selection, tables: Iterator[pa.Table]) -> Iterator[bytes]:
+    """On disk first: what a Parquet file begins with is known at its end only to its writer."""
+    with tempfile.TemporaryFile() as file:
+        with pq.ParquetWriter(file, selection.schema, compression="zstd") as writer:
+            for table in tables:
+                writer.write_table(_plain(table, selection.schema), row_group_size=GROUP_ROWS)
+        file.seek(0)
+        while piece := file.read(CHUNK):
+            yield piece
+
+
+def _plain(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Without the file's own metadata, which speaks of the whole file."""
+    return table.cast(schema)
+
+
+class _Drained(io.RawIOBase):
+    """A sink whose content is taken out as it comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._parts.append(bytes(data))
+        return len(self._parts[-1])
+
+    def drain(self) -> bytes:
+        body = b"".join(self._parts)
+        self._parts.clear()
+        return body

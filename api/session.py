@@ -1,0 +1,200 @@
+"""Signing in: Supabase Auth behind it, a cookie for browsers, a bearer token for everyone else.
+
+The server keeps nothing: the tokens are in the browser's cookies, which no script can read and no other site can send
+with a request that changes something.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, field
+from http.cookies import SimpleCookie
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+
+from api.memo import Memo
+from api.problems import NO_ROLE, Problem, unauthorised
+from api.tokens import Caller, Verifier
+from api.upstream import Upstream
+from tasks.errors import RequestRefused
+
+ACCESS, REFRESH = "etl_access", "etl_refresh"
+PART = 3_800  # bytes of a cookie's value that every browser takes
+PARTS = 8
+REFRESH_DAYS = 30
+EARLY_SECONDS = 60  # an access token is renewed so long before it expires
+SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What Auth gives for a password or a refresh token."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    expires_in: int
+
+
+class Sessions:
+    """Makes, renews and ends sessions, and finds the caller of a request."""
+
+    def __init__(self, upstream: Upstream, verifier: Verifier) -> None:
+        self._upstream, self._verifier = upstream, verifier
+        # Auth takes a refresh token once: what a page asks for at the same time shares one renewal.
+        self._renewed: Memo[Session] = Memo(seconds=20, size=500)
+
+    def sign_in(self, email: str, password: str) -> Session:
+        """Problem 401 says the same whether the account or its password is wrong."""
+        try:
+            return self._ask("password", {"email": email, "password": password})
+        except RequestRefused:
+            raise unauthorised("The e-mail or the password is not right.") from None
+
+    def refresh(self, refresh_token: str) -> Session:
+        """A new session for a refresh token; Problem 401 when Auth does not take it any more."""
+        try:
+            return self._renewed.get(
+                _digest(refresh_token), lambda: self._ask("refresh_token", {"refresh_token": refresh_token})
+            )
+        except RequestRefused:
+            raise unauthorised("The session has ended.") from None
+
+    def _ask(self, grant: str, body: dict[str, str]) -> Session:
+        answer = self._upstream.post("/auth/v1/token", None, body, {"grant_type": grant})
+        return Session(answer["access_token"], answer["refresh_token"], int(answer.get("expires_in", 3_600)))
+
+    def sign_out(self, caller: Caller) -> None:
+        """End the session at Auth; one that is over already is no error."""
+        try:
+            self._upstream.post("/auth/v1/logout", caller.token, {}, {"scope": "local"})
+        except RequestRefused:
+            return
+
+    def caller(self, request: Request) -> Caller | None:
+        """Who asks: by bearer token, else by cookie, which is renewed when it must be. None: nobody is signed in."""
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if kind:
+            if kind.lower() != "bearer" or not token:
+                raise unauthorised("Authorization takes `Bearer` and a token.")
+            return self._verifier.caller(token.strip())
+        token, refresh_token = read_cookie(request, ACCESS), read_cookie(request, REFRESH)
+        if not token and not refresh_token:
+            return None
+        if request.method not in SAFE:
+            require_same_origin(request)
+        return self._of_cookies(request, token, refresh_token)
+
+    def _of_cookies(self, request: Request, token: str, refresh_token: str) -> Caller | None:
+        try:
+            caller = self._verifier.caller(token, by_cookie=True)
+            if not refresh_token or caller.expires_at - time.time() > EARLY_SECONDS:
+                return caller
+        except Problem as problem:
+            if problem.status != 401 or not refresh_token:
+                return None
+        try:
+            session = self.refresh(refresh_token)
+        except Problem:
+            clear_cookies(request)
+            return None
+        set_cookies(request, session)
+        return self._verifier.caller(session.access_token, by_cookie=True)
+
+
+def require_same_origin(request: Request) -> None:
+    """Refuse what another site's page makes a browser send. SameSite alone lets a sister subdomain through."""
+    origin = request.headers.get("origin", "")
+    site = request.headers.get("sec-fetch-site", "")
+    if site in ("same-origin", "none") or (not site and urlsplit(origin).netloc == request.headers.get("host")):
+        return
+    raise Problem(403, "This request came from another site's page.", remedy="Use this site's own pages, or a token.")
+
+
+def read_cookie(request: Request, name: str) -> str:
+    """A cookie's value; a long one is spread over `name`, `name.1`, …"""
+    parts = []
+    for part in range(PARTS):
+        value = request.cookies.get(_part_name(request, name, part))
+        if not value:
+            break
+        parts.append(value)
+    return "".join(parts)
+
+
+def set_cookies(request: Request, session: Session) -> None:
+    """Have the answer to this request set the session's cookies."""
+    for name, value in ((ACCESS, session.access_token), (REFRESH, session.refresh_token)):
+        parts = [value[at : at + PART] for at in range(0, len(value), PART)][:PARTS]
+        for number, part in enumerate(parts):
+            _set(request, _part_name(request, name, number), part, REFRESH_DAYS * 86_400)
+        _clear_from(request, name, len(parts))
+
+
+def clear_cookies(request: Request) -> None:
+    """Have the answer to this request take the session's cookies away."""
+    for name in (ACCESS, REFRESH):
+        _clear_from(request, name, 0)
+
+
+def _clear_from(request: Request, name: str, first: int) -> None:
+    for part in range(first, PARTS):
+        if _part_name(request, name, part) in request.cookies:
+            _set(request, _part_name(request, name, part), "", 0)
+
+
+def _part_name(request: Request, name: str, part: int) -> str:
+    prefix = "__Host-" if request.url.scheme == "https" else ""
+    return f"{prefix}{name}{f'.{part}' if part else ''}"
+
+
+def _set(request: Request, name: str, value: str, seconds: int) -> None:
+    cookie: SimpleCookie = SimpleCookie()
+    cookie[name] = value
+    for fact, given in {"path": "/", "httponly": True, "samesite": "Lax", "max-age": seconds}.items():
+        cookie[name][fact] = given
+    cookie[name]["secure"] = request.url.scheme == "https"
+    request.scope["state"].setdefault("cookies", []).append(cookie[name].OutputString())
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def anyone(request: Request) -> Caller | None:
+    """The caller, or None when nobody is signed in."""
+    found: Caller | None = request.app.state.sessions.caller(request)
+    return found
+
+
+def signed_in(caller: Annotated[Caller | None, Depends(anyone)]) -> Caller:
+    """A caller of any role."""
+    if caller is None:
+        raise unauthorised()
+    return caller
+
+
+def reader(caller: Annotated[Caller, Depends(signed_in)]) -> Caller:
+    """An analyst or an operator."""
+    if not caller.reads:
+        raise Problem(403, "This account may not read the reports.", remedy=NO_ROLE)
+    return caller
+
+
+def operator(caller: Annotated[Caller, Depends(signed_in)]) -> Caller:
+    """An operator."""
+    if caller.role != "operator":
+        raise Problem(403, "This is for operators only.", remedy=NO_ROLE.replace("`analyst` or ", ""))
+    return caller
+
+
+SignedIn = Annotated[Caller, Depends(signed_in)]
+Reader = Annotated[Caller, Depends(reader)]
+Operator = Annotated[Caller, Depends(operator)]
+
+
+def state(request: Request) -> Any:
+    """What the application holds: see api.app."""
+    return request.app.state

@@ -1,0 +1,106 @@
+"""Runs and their files as one caller sees them: found by the reading kit, under the caller's own token.
+
+What a token may see is asked of the project, and remembered for seconds. Files are kept on this machine by their
+sha256; before one is used, Storage is asked whether this caller may have it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pandas as pd
+
+from api.memo import Memo
+from api.tokens import Caller
+from api.upstream import Upstream
+from tasks.errors import ReadError, ServiceUnavailable
+from tasks.platform.bucket import Bucket
+from tasks.read import list_runs
+from tasks.read.catalog import Catalog
+from tasks.settings import Settings
+
+CHUNK = 2**18
+
+
+class Store:
+    """Manifests, lists of runs and local copies of files."""
+
+    def __init__(self, settings: Settings, upstream: Upstream) -> None:
+        self.settings, self._upstream = settings, upstream
+        self._folder = settings.cache_dir.expanduser() / "api"
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._manifests: Memo[dict[str, Any]] = Memo(seconds=settings.api_remember_seconds, size=2_000)
+        self._lists: Memo[pd.DataFrame] = Memo(seconds=settings.api_remember_seconds, size=500)
+        self._allowed: Memo[bool] = Memo(seconds=settings.api_remember_seconds, size=10_000)
+        self._files: Memo[Path] = Memo(seconds=3_600, size=10_000)
+
+    def manifest(self, caller: Caller, *, as_of: str | None = None, run: str | None = None) -> dict[str, Any]:
+        """The manifest of a run, by default of the current one. ReadError when there is none such for this caller."""
+        return self._manifests.get((_who(caller), as_of, run), lambda: self._find(caller, as_of, run))
+
+    def _find(self, caller: Caller, as_of: str | None, run: str | None) -> dict[str, Any]:
+        with self._catalog(caller) as catalog:
+            return catalog.find(as_of=as_of, run=run)
+
+    @contextmanager
+    def _catalog(self, caller: Caller) -> Iterator[Catalog]:
+        key = self.settings.supabase_key.get_secret_value()
+        with Bucket(self.settings, key=key, access_token=caller.token) as bucket:
+            yield Catalog(self.settings, bucket, key, caller.token)
+
+    def runs(self, caller: Caller, *, days: int = 60) -> pd.DataFrame:
+        """The runs that can be read, newest first: see tasks.read.list_runs."""
+        return self._lists.get(
+            (_who(caller), days), lambda: list_runs(days=days, access_token=caller.token, settings=self.settings)
+        )
+
+    def file(self, caller: Caller, manifest: dict[str, Any], entry: dict[str, Any]) -> Path:
+        """A local copy of a file of a run, which this caller may read and whose bytes are those of its manifest."""
+        path = f"{manifest['run']}/{entry['path']}"
+        self._allowed.get((_who(caller), path), lambda: self._ask(caller, path))
+        local = self._folder / f"{entry['sha256']}.parquet"
+        return self._files.get(local, lambda: self._copy(caller, path, local, entry["sha256"]))
+
+    def _ask(self, caller: Caller, path: str) -> bool:
+        """Row-level security decides: a file that the caller may not see is a ReadError or an AccessError."""
+        address = self._upstream.object_url("info", path)
+        self._upstream.http.get(address, headers=self._upstream.headers(caller.token))
+        return True
+
+    def _copy(self, caller: Caller, path: str, local: Path, sha256: str) -> Path:
+        """Downloaded piece by piece, whatever its size; under its name only when it is whole and right."""
+        if local.exists():
+            return local
+        handle, part = tempfile.mkstemp(dir=self._folder, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                received = self._download(caller, path, file.write)
+            if received != sha256:
+                raise ReadError(f"{path} is not what its manifest says.", remedy="Tell the operator if it stays so.")
+            os.replace(part, local)
+        finally:
+            Path(part).unlink(missing_ok=True)
+        return local
+
+    def _download(self, caller: Caller, path: str, write: Any) -> str:
+        address, digest = self._upstream.object_url("", path), hashlib.sha256()
+        try:
+            with self._upstream.http.stream("GET", address, headers=self._upstream.headers(caller.token)) as answer:
+                for chunk in answer.iter_bytes(CHUNK):
+                    digest.update(chunk)
+                    write(chunk)
+        except httpx.TransportError as error:
+            raise ServiceUnavailable(f"Storage broke off ({type(error).__name__}).") from None
+        return digest.hexdigest()
+
+
+def _who(caller: Caller) -> str:
+    """A token's key in memory: its hash, as the token itself need not lie around."""
+    return hashlib.sha256(caller.token.encode()).hexdigest()

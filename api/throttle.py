@@ -1,0 +1,42 @@
+"""How often somebody may try to sign in: a moving window per account and per address."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+
+from limits import RateLimitItem, parse
+from limits.storage import storage_from_string
+from limits.strategies import MovingWindowRateLimiter
+
+from api.problems import Problem
+from tasks.settings import Settings
+
+PER_ADDRESS = 5  # people behind one address share it
+
+
+class Throttle:
+    """Counts tries in `ETL_API_LIMITS_STORE`; keys are hashed, as they name people."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._limiter = MovingWindowRateLimiter(storage_from_string(settings.api_limits_store))
+        self._account = parse(settings.api_sign_in_rate)
+        self._address = type(self._account)(self._account.amount * PER_ADDRESS, self._account.multiples)
+
+    def sign_in(self, email: str, address: str) -> None:
+        """Count a try. Problem 429 says when the next one may come."""
+        account = hashlib.sha256(email.strip().lower().encode()).hexdigest()
+        for limit, key in ((self._address, address), (self._account, account)):
+            if not self._limiter.hit(limit, "sign-in", key):
+                raise self._too_many(limit, key)
+
+    def _too_many(self, limit: RateLimitItem, key: str) -> Problem:
+        reset = self._limiter.get_window_stats(limit, "sign-in", key).reset_time
+        seconds = max(1, math.ceil(reset - time.time()))
+        return Problem(
+            429,
+            "Too many tries to sign in.",
+            remedy=f"Wait {seconds} seconds.",
+            headers={"Retry-After": str(seconds)},
+        )

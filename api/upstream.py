@@ -1,0 +1,53 @@
+"""The Supabase project as the API asks it: with the public key and the caller's own token, never the service key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from tasks.platform.http import make_http
+from tasks.settings import Settings
+
+
+class Upstream:
+    """REST, Auth and Storage of one project over one pool of connections; threads may share it.
+
+    An answer of 4xx or 5xx is raised as an error of ours (tasks.platform.http). Nothing is tried again: somebody waits.
+    """
+
+    def __init__(self, settings: Settings, *, transport: httpx.BaseTransport | None = None) -> None:
+        self.http = make_http(settings, transport=transport)
+        self.bucket = settings.bucket
+        self._url = settings.supabase_url.rstrip("/")
+        self._key = settings.supabase_key.get_secret_value()
+
+    def close(self) -> None:
+        self.http.close()
+
+    def headers(self, token: str | None) -> dict[str, str]:
+        """As whom to ask. Without a token nobody is signed in."""
+        return {"apikey": self._key, **({"Authorization": f"Bearer {token}"} if token else {})}
+
+    def url(self, path: str) -> str:
+        """The address of a path of the project's."""
+        return self._url + path
+
+    def object_url(self, kind: str, path: str) -> str:
+        """The address of a file in the bucket; `kind` is Storage's word: info, sign, list, or nothing."""
+        return self.url(f"/storage/v1/object/{kind + '/' if kind else ''}{quote(self.bucket)}/{quote(path)}")
+
+    def get(self, path: str, token: str | None, params: Mapping[str, Any] | None = None) -> Any:
+        """The JSON that a GET answers."""
+        return self.http.get(self.url(path), headers=self.headers(token), params=params).json()
+
+    def post(self, path: str, token: str | None, body: Any, params: Mapping[str, Any] | None = None) -> Any:
+        """The JSON that a POST answers; None for an empty answer."""
+        answer = self.http.post(self.url(path), headers=self.headers(token), params=params, json=body)
+        return answer.json() if answer.content else None
+
+    def call(self, function: str, token: str, query: Mapping[str, Any]) -> Any:
+        """What one of our SQL functions answers, under the caller's row-level security."""
+        return self.post(f"/rest/v1/rpc/{function}", token, {"p_query": dict(query)})

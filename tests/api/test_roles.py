@@ -1,0 +1,69 @@
+"""Every route and every kind of caller: what each gets, and that row-level security agrees."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.api.conftest import Site
+
+pytestmark = pytest.mark.xdist_group("api")
+
+CALLERS = ("nobody", "customer", "analyst", "operator", "expired", "stranger", "foreign", "service")
+# Statuses by caller, in the order of CALLERS.
+OPEN = (200, 200, 200, 200, 200, 200, 200, 200)
+SIGNED_IN = (401, 200, 200, 200, 401, 401, 401, 401)
+READERS = (401, 403, 200, 200, 401, 401, 401, 401)
+OPERATORS = (401, 403, 403, 200, 401, 401, 401, 401)
+ROUTES = {
+    "/health/live": OPEN,
+    "/health/ready": OPEN,
+    "/openapi.json": OPEN,
+    "/auth/me": SIGNED_IN,
+    "/reports": READERS,
+    "/reports/daily_activity": READERS,
+    "/reports/daily_activity?format=csv": READERS,
+    "/reports/author_activity?format=parquet": READERS,
+    "/dictionary": READERS,
+    "/runs": READERS,
+    "/runs/{run}": READERS,
+    "/runs/{run}/events": READERS,
+    "/files": READERS,
+    "/files/latest.json": READERS,
+    "/users": OPERATORS,
+    "/users/{user}": OPERATORS,
+    "/users/{user}/posts": OPERATORS,
+    "/stats/users": OPERATORS,
+}
+
+
+def path_of(site: Site, route: str) -> str:
+    user = site.stack.query("select user_id from public.clean_posts order by created_at, id limit 1")
+    return route.format(run=site.runs[1], user=user)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("who", CALLERS)
+def test_who_gets_what(site: Site, route: str, who: str) -> None:
+    answer = site.get(path_of(site, route), None if who == "nobody" else who)
+    assert answer.status_code == ROUTES[route][CALLERS.index(who)]
+    if answer.status_code >= 400:
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+        assert answer.json()["remedy"]
+
+
+WRITES = {
+    ("POST", "/runs"): OPERATORS,
+    ("POST", "/files"): READERS,
+    ("DELETE", "/files/exports/2026-01-01/x.csv"): OPERATORS,
+}
+
+
+@pytest.mark.parametrize("route", WRITES, ids=" ".join)
+@pytest.mark.parametrize("who", ["nobody", "customer", "analyst", "expired", "stranger", "foreign", "service"])
+def test_who_may_not_change_anything(site: Site, route: tuple[str, str], who: str) -> None:
+    method, path = route
+    wanted = WRITES[route][CALLERS.index(who)]
+    headers = site.people[who].headers if who != "nobody" else {}
+    answer = site.http.request(method, path, headers=headers, json={})
+    assert answer.status_code == (422 if wanted == 200 else wanted)
