@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,9 @@ from api.memo import Memo
 from api.tokens import Caller
 from api.upstream import Upstream
 from tasks.errors import ReadError, ServiceUnavailable
-from tasks.platform.bucket import Bucket
-from tasks.read import list_runs
-from tasks.read.catalog import Catalog
+from tasks.files.manifest import FileEntry, Manifest
+from tasks.read import OpenRun, list_runs
+from tasks.read.catalog import open_catalog
 from tasks.settings import Settings
 
 CHUNK = 2**18
@@ -36,24 +34,25 @@ class Store:
         self.settings, self._upstream = settings, upstream
         self._folder = settings.cache_dir.expanduser() / "api"
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._manifests: Memo[dict[str, Any]] = Memo(seconds=settings.api_remember_seconds, size=2_000)
+        self._manifests: Memo[Manifest] = Memo(seconds=settings.api_remember_seconds, size=2_000)
         self._lists: Memo[pd.DataFrame] = Memo(seconds=settings.api_remember_seconds, size=500)
         self._allowed: Memo[bool] = Memo(seconds=settings.api_remember_seconds, size=10_000)
         self._files: Memo[Path] = Memo(seconds=3_600, size=10_000)
 
-    def manifest(self, caller: Caller, *, as_of: str | None = None, run: str | None = None) -> dict[str, Any]:
+    def manifest(self, caller: Caller, *, as_of: str | None = None, run: str | None = None) -> Manifest:
         """The manifest of a run, by default of the current one. ReadError when there is none such for this caller."""
         return self._manifests.get((_who(caller), as_of, run), lambda: self._find(caller, as_of, run))
 
-    def _find(self, caller: Caller, as_of: str | None, run: str | None) -> dict[str, Any]:
-        with self._catalog(caller) as catalog:
+    def _find(self, caller: Caller, as_of: str | None, run: str | None) -> Manifest:
+        # Not tasks.read.open_run: that one falls back on what anybody on this machine has read before.
+        with open_catalog(self.settings, caller.token) as catalog:
             return catalog.find(as_of=as_of, run=run)
 
-    @contextmanager
-    def _catalog(self, caller: Caller) -> Iterator[Catalog]:
-        key = self.settings.supabase_key.get_secret_value()
-        with Bucket(self.settings, key=key, access_token=caller.token) as bucket:
-            yield Catalog(self.settings, bucket, key, caller.token)
+    def open(self, caller: Caller, manifest: Manifest, *paths: str) -> OpenRun:
+        """A run to read frames from, once this caller may have the files of it that are named."""
+        for path in paths:
+            self._require(caller, f"{manifest.run}/{path}")
+        return OpenRun(manifest, self.settings, caller.token)
 
     def runs(self, caller: Caller, *, days: int = 60) -> pd.DataFrame:
         """The runs that can be read, newest first: see tasks.read.list_runs."""
@@ -61,12 +60,15 @@ class Store:
             (_who(caller), days), lambda: list_runs(days=days, access_token=caller.token, settings=self.settings)
         )
 
-    def file(self, caller: Caller, manifest: dict[str, Any], entry: dict[str, Any]) -> Path:
+    def file(self, caller: Caller, manifest: Manifest, entry: FileEntry) -> Path:
         """A local copy of a file of a run, which this caller may read and whose bytes are those of its manifest."""
-        path = f"{manifest['run']}/{entry['path']}"
+        path = f"{manifest.run}/{entry.path}"
+        self._require(caller, path)
+        local = self._folder / f"{entry.sha256}.parquet"
+        return self._files.get(local, lambda: self._copy(caller, path, local, entry.sha256))
+
+    def _require(self, caller: Caller, path: str) -> None:
         self._allowed.get((_who(caller), path), lambda: self._ask(caller, path))
-        local = self._folder / f"{entry['sha256']}.parquet"
-        return self._files.get(local, lambda: self._copy(caller, path, local, entry["sha256"]))
 
     def _ask(self, caller: Caller, path: str) -> bool:
         """Row-level security decides: a file that the caller may not see is a ReadError or an AccessError."""

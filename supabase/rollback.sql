@@ -50,12 +50,8 @@ begin
         'etl_as_of', 'etl_begin', 'etl_beat', 'etl_stage', 'etl_finish', 'etl_history', 'etl_shape', 'etl_target_page',
         'etl_rejects_page', 'etl_upsert', 'etl_write', 'etl_write_staged', 'etl_delete', 'etl_write_rejects', 'etl_delete_rejects', 'etl_put',
         'etl_commit', 'etl_put_refused', 'etl_restore', 'etl_relations_behind', 'etl_row_filters', 'etl_key_state',
-<<<<<<< HEAD
-        'etl_estimated_rows', 'etl_preflight', 'etl_sample_keys', 'etl_doctor', 'etl_own_tables')
-=======
-        'etl_estimated_rows', 'etl_preflight', 'etl_sample_keys', 'etl_doctor', 'etl_note_flow_run', 'etl_open_to_readers',
-        'nightly_users', 'nightly_posts', 'nightly_user_counts', 'nightly_relation', 'nightly_columns')
->>>>>>> 9f38e16 (Serve reports, runs, cleaned users and files over an API under the caller's own token)
+        'etl_estimated_rows', 'etl_preflight', 'etl_sample_keys', 'etl_doctor', 'etl_own_tables', 'etl_note_flow_run',
+        'etl_open_to_readers', 'nightly_users', 'nightly_posts', 'nightly_user_counts', 'nightly_relation', 'nightly_columns')
   loop
     execute format('drop function %s', f);
   end loop;
@@ -67,20 +63,6 @@ drop table if exists public.etl_batches, public.etl_reject_rows, public.etl_runs
 drop table if exists public.etl_migrations;
 drop table if exists supabase_migrations.etl_applied;
 
-<<<<<<< HEAD
-=======
--- Its versions are no longer applied; those of the user's own migrations stay.
-do $$
-begin
-  if to_regclass('supabase_migrations.schema_migrations') is not null then
-    delete from supabase_migrations.schema_migrations
-    where version in ('20261122000100', '20261122000200', '20261122000300', '20261122000400', '20261122000500', '20261122000600', '20261122000700',
-                      '20261125007000');
-  end if;
-end
-$$;
-
->>>>>>> 9f38e16 (Serve reports, runs, cleaned users and files over an API under the caller's own token)
 -- Its rights in this database go; the role is the whole server's and stays while another database needs it.
 do $$
 begin

@@ -16,7 +16,8 @@ from api.session import Reader
 from api.store import Store
 from tasks.contracts import REPORTS, TABLES, Report
 from tasks.errors import ReadError
-from tasks.files.manifest import day_of, instant
+from tasks.files.layout import day_of
+from tasks.files.manifest import FileEntry, Manifest
 from tasks.publish.export import date_column
 
 router = APIRouter(tags=["reports"])
@@ -80,17 +81,17 @@ def list_reports(
     return Page(items=items, next=after)
 
 
-def _info(report: Report, manifest: dict[str, Any]) -> ReportInfo:
-    entry = next((e for e in manifest["files"] if e["path"] == _path(report)), None)
+def _info(report: Report, manifest: Manifest) -> ReportInfo:
+    entry = manifest.file(path_of(report))
     return ReportInfo(
         name=report.name,
         description=report.description,
         keys=list(report.keys),
-        run=manifest["run_id"],
-        as_of=manifest["as_of"],
-        rows=entry and entry["rows"],
-        bytes=entry and entry["bytes"],
-        etag=entry and Selection(report, "parquet").etag(entry["sha256"]),
+        run=manifest.run_id,
+        as_of=manifest.as_of.isoformat(),
+        rows=entry and entry.rows,
+        bytes=entry and entry.bytes,
+        etag=entry and Selection(report, "parquet").etag(entry.sha256),
     )
 
 
@@ -118,14 +119,14 @@ def read_report(
     manifest = store.manifest(caller, as_of=as_of, run=run)
     entry = entry_of(manifest, selection.report)
     file = store.file(caller, manifest, entry)
-    etag = selection.etag(entry["sha256"])
+    etag = selection.etag(entry.sha256)
     headers = headers_of(selection, manifest, etag)
     if etag in _etags(request):
         return Response(status_code=304, headers=headers)
     media = MEDIA_TYPES[format]
     if selection.is_whole_file:
         return FileResponse(file, media_type=media, headers=headers)
-    if entry["bytes"] > SMALL:
+    if entry.bytes > SMALL:
         return StreamingResponse(selection.pieces(file), media_type=media, headers=headers)
     bodies = request.app.state.bodies
     body = bodies.get(etag)
@@ -156,32 +157,32 @@ def report_of(name: str) -> Report:
     return BY_NAME[name]
 
 
-def entry_of(manifest: dict[str, Any], report: Report) -> dict[str, Any]:
+def entry_of(manifest: Manifest, report: Report) -> FileEntry:
     """The manifest's entry of a report's file; ReadError when retention has taken it."""
-    for entry in manifest["files"]:
-        if entry["path"] == _path(report):
-            found: dict[str, Any] = entry
-            return found
-    raise ReadError(
-        f"{report.name} of the run for {manifest['as_of']} is not kept any more.",
-        remedy="Files that name user ids are kept for a time only; newer runs have it.",
-    )
+    entry = manifest.file(path_of(report))
+    if entry is None:
+        raise ReadError(
+            f"{report.name} of the run as of {manifest.as_of:%Y-%m-%d %H:%M} UTC is not kept any more.",
+            remedy="Files that name user ids are kept for a time only; newer runs have it.",
+        )
+    return entry
 
 
-def _path(report: Report) -> str:
+def path_of(report: Report) -> str:
+    """Where a run keeps the report, below its own path."""
     return f"reports/{report.name}.parquet"
 
 
-def headers_of(selection: Selection, manifest: dict[str, Any], etag: str) -> dict[str, str]:
+def headers_of(selection: Selection, manifest: Manifest, etag: str) -> dict[str, str]:
     """What the answer says of itself: a copy may be kept, and is asked about at each use."""
-    name = selection.filename(day_of(instant(manifest["as_of"])))
+    name = selection.filename(day_of(manifest.as_of))
     return {
         "ETag": etag,
         "Cache-Control": "private, no-cache",
         "Vary": "Authorization, Cookie",
         "Content-Disposition": f'attachment; filename="{name}"' if selection.format != "json" else "inline",
-        "ETL-Run": str(manifest["run_id"]),
-        "ETL-As-Of": str(manifest["as_of"]),
+        "ETL-Run": manifest.run_id,
+        "ETL-As-Of": manifest.as_of.isoformat(),
     }
 
 

@@ -15,7 +15,11 @@ from tasks.platform.quoting import identifier, literal
 from tasks.sink.schema import differences
 
 # Policies on storage.objects, by the names that the migrations give them.
-STORAGE_POLICIES = ("analysts read reports",)
+STORAGE_POLICIES = (
+    "analysts read reports",
+    "analysts upload to reports",
+    "operators delete exports of reports",
+)
 _OWNER = "as a role that may (on Supabase: postgres, or in the dashboard)"
 
 
