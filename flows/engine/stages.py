@@ -20,7 +20,6 @@ from tasks.files.manifest import FileEntry, ManifestRef
 from tasks.files.run_files import write_files
 from tasks.guard import check_run
 from tasks.platform.functions import open_database
-from tasks.platform.http import TRAFFIC
 from tasks.publish.pointer import move_pointer
 from tasks.publish.upload import publish
 from tasks.reports.build import build_reports, headline, run_counts
@@ -64,8 +63,6 @@ def read_users(run: Run, progress: Meter, posts: TableRead) -> TableRead:
 def _read(run: Run, progress: Meter, name: str) -> TableRead:
     table = next(t for t in TABLES if t.name == name)
     read = run.source.read(table, run.workspace.spool("raw", table.name, table.raw_schema), progress=progress)
-    if run.lease.transport == "postgres":
-        TRAFFIC.add(received=read.bytes)  # the driver does not count; over REST the client does
     run.rows[name] = read.rows
     run.tell(rows=read.rows, ranges=read.ranges, resumed=read.resumed_ranges, how=read.how)
     return read

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Protocol
 
+import httpx
 from adbc_driver_postgresql import dbapi
 
 from tasks.errors import (
@@ -23,13 +24,13 @@ from tasks.errors import (
     WriteError,
 )
 from tasks.platform.http import TRAFFIC, make_client
-from tasks.platform.postgres import connect, refusals
+from tasks.platform.postgres import connect, refusals, release
 from tasks.retry import Retry
 from tasks.settings import Settings
 
 _MISSING_FUNCTION = frozenset({"PGRST202", "42883"})
 _BROKEN = re.compile(r"08\w{3}|57P0\d")
-_NO_ROW = re.compile(r"ET|0A|25|28|3|40|42|53|55|57|58")  # SQLSTATEs that are about no row
+_ABOUT_A_ROW = re.compile(r"2[1-37]|44|P0")  # SQLSTATEs of cardinality, data, constraints, triggers, views, functions
 _IDENTIFIER = re.compile(r"etl_[a-z_]+")
 
 
@@ -53,8 +54,8 @@ class Database(Protocol):
 class RestDatabase:
     """Over PostgREST's `/rpc`. Not for use by several threads at once."""
 
-    def __init__(self, settings: Settings) -> None:
-        client = make_client(settings)
+    def __init__(self, settings: Settings, *, transport: httpx.BaseTransport | None = None) -> None:
+        client = make_client(settings, transport=transport)
         self._http = client.postgrest.session
         self._url = f"{settings.supabase_url.rstrip('/')}/rest/v1/rpc/"
         self._headers = {**dict(client.postgrest.headers), "content-type": "application/json"}
@@ -100,8 +101,7 @@ class PostgresDatabase:
 
     def close(self) -> None:
         if self._connection is not None:
-            with suppress(dbapi.Error):
-                self._connection.close()
+            release(self._connection)
             self._connection = None
 
 
@@ -155,10 +155,13 @@ def _meaning(function: str, error: RequestRefused) -> Exception:
     if error.code == "ET003":
         return too_many_refused(said)
     if error.code in _MISSING_FUNCTION:
-        return ConfigurationError(f"The database has no function {function}.", remedy="Run `make migrate`.")
+        return ConfigurationError(
+            f"The database has no function {function}: the migrations are not applied.",
+            remedy="Run `make migrate`, or `supabase db push`.",
+        )
     if isinstance(error, AccessError) or not re.fullmatch(r"[0-9A-Z]{5}", error.code or ""):
         return error
-    if not _NO_ROW.match(error.code or ""):
+    if _ABOUT_A_ROW.match(error.code or ""):
         said = "a constraint, a type or a trigger refused a row"  # in its own words, which may hold data
     refused = WriteError(f"{function} was refused: {said} ({error.code}).")
     refused.code = error.code

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import pyarrow as pa
 from adbc_driver_manager.dbapi import Connection as Connection
 from adbc_driver_postgresql import dbapi
 
-from tasks.errors import AccessError, RequestRefused, ServiceUnavailable
+from tasks.errors import AccessError, ConfigurationError, RequestRefused, ServiceUnavailable
 from tasks.retry import classify, masked
 from tasks.settings import Settings
 from tasks.workspace import disk_is_full
@@ -27,6 +28,10 @@ _NOT_LET_IN = re.compile(
 _SQLSTATE = re.compile(r"SQLSTATE:? (\w{5})")
 _SAID = re.compile(r"(?:ERROR|FATAL|PANIC):\s+([^\n]+)")
 _REPEATED = re.compile(r"Failed to execute query '.*': ", re.DOTALL)  # the driver repeats a whole script
+TRANSACTION_POOLER = 6543
+_PROVED: set[str] = set()
+_ROUNDS = 3
+_STATEMENT_GONE = "26000"  # prepared in one backend, executed in another
 _IDLE_TOO_LONG = "25P03"  # the server ended the session: as good as a connection that broke
 
 
@@ -44,6 +49,8 @@ def connect(
     statements, which the session pooler passes on too. Raises ServiceUnavailable when nothing answers, AccessError for
     a wrong password or role; never shows the URL.
     """
+    if like is None:
+        require_sessions(settings)
     with refusals():
         connection = (
             dbapi.connect(_url(settings), autocommit=autocommit) if like is None else _another(like, autocommit)
@@ -56,9 +63,69 @@ def connect(
         if not autocommit:
             connection.commit()
     except BaseException:
-        connection.close()
+        release(connection)
         raise
     return connection
+
+
+def release(connection: Connection) -> None:
+    """Close a connection and leave nothing on the server's side: a pooler may hand it to somebody else."""
+    with suppress(Exception):  # a connection that broke cannot be closed well
+        execute(connection, "rollback")
+        execute(connection, "discard all")
+    with suppress(Exception):
+        connection.close()
+
+
+def require_sessions(settings: Settings) -> None:
+    """Prove, once a process and address, that a connection keeps its backend from one statement to the next.
+
+    A pooler in transaction mode lends a backend for a transaction: what `set role` leaves there is the next client's.
+    So nothing is set before this. Two connections are open at once: without a session of its own, the second is given
+    the backend of the first, or the first is given another one while the second holds its transaction. Raises
+    ConfigurationError for the transaction pooler.
+    """
+    url = _url(settings)
+    if urlsplit(url).port == TRANSACTION_POOLER:
+        raise _no_sessions(f"SUPABASE_DB_URL names the transaction pooler (port {TRANSACTION_POOLER})")
+    if url in _PROVED:
+        return
+    try:
+        kept = _keeps_its_backend(url)
+    except RequestRefused as error:
+        if error.code != _STATEMENT_GONE:
+            raise
+        kept = False
+    if not kept:
+        raise _no_sessions("SUPABASE_DB_URL leads to a pooler in transaction mode")
+    _PROVED.add(url)
+
+
+def _keeps_its_backend(url: str) -> bool:
+    connect_plain = partial(dbapi.connect, url, autocommit=True)
+    with refusals(), closing(connect_plain()) as first, closing(connect_plain()) as second:
+        for _ in range(_ROUNDS):
+            mine = _backend(first)
+            execute(second, "begin")
+            kept = _backend(second) != mine and _backend(first) == mine
+            execute(second, "rollback")
+            if not kept:
+                return False
+    return True
+
+
+def _backend(connection: Connection) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_backend_pid()")
+        row = cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
+def _no_sessions(what: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{what}: statements of one connection do not share a session there. Nothing was set, read or written.",
+        remedy="Use the session pooler (port 5432) or the direct address, as the dashboard shows under Connect.",
+    )
 
 
 def _another(connection: Connection, autocommit: bool) -> Connection:
@@ -109,7 +176,10 @@ def _url(settings: Settings) -> str:
         "keepalives_interval": "10",
         "keepalives_count": "3",
     }
-    return urlunsplit(parts._replace(query=urlencode({**wanted, **dict(parse_qsl(parts.query))})))
+    # What the URL says stays as it is written: libpq decodes %20, and takes a plus sign for itself.
+    said = {item.partition("=")[0] for item in parts.query.split("&")}
+    ours = [f"{name}={quote(value)}" for name, value in wanted.items() if name not in said]
+    return urlunsplit(parts._replace(query="&".join(filter(None, [parts.query, *ours]))))
 
 
 @contextmanager
@@ -137,8 +207,17 @@ def _classified(error: Exception) -> Exception:
             f"The database refused the connection: {masked(None, message.rpartition(' failed: ')[2])}.",
             remedy="Look at the user, the password and sslmode in SUPABASE_DB_URL, and at ETL_DB_ROLE.",
         )
-    gone = ServiceUnavailable(f"The connection to the database failed ({type(error).__name__}).")
-    gone.code = "08006"
+    return _broken_off(error, message)
+
+
+def _broken_off(error: Exception, message: str) -> ServiceUnavailable:
+    """The connection failed, or a stream of rows ended early: those come without SQLSTATE, with the server's words."""
+    if not _SAID.search(str(error)):
+        gone = ServiceUnavailable(f"The connection to the database failed ({type(error).__name__}).")
+        gone.code = "08006"
+        return gone
+    gone = ServiceUnavailable(f"The database ended the answer early: {masked(None, message)}.")
+    gone.code = "57014" if "canceling statement" in message else "08006"
     return gone
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from adbc_driver_postgresql import dbapi
@@ -11,7 +10,7 @@ from adbc_driver_postgresql import dbapi
 from tasks.errors import ServiceUnavailable
 from tasks.ledger.ledger import Ledger, Run
 from tasks.platform.functions import Database, Transaction, open_database
-from tasks.platform.postgres import connect, refusals
+from tasks.platform.postgres import connect, refusals, release
 from tasks.retry import Retry
 from tasks.settings import Settings
 from tasks.sink.job import Job, commit
@@ -75,8 +74,7 @@ def _load_at_once(job: Job) -> dict[str, LoadCounts]:
                 raise
         return counts
     finally:
-        with suppress(dbapi.Error):  # what was not committed is rolled back with it
-            connection.close()
+        release(connection)  # what was not committed is rolled back with it
 
 
 def _commit(connection: dbapi.Connection) -> None:

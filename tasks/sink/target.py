@@ -11,7 +11,7 @@ from adbc_driver_postgresql import dbapi
 
 from tasks.contracts import ARROW_TYPES, Table
 from tasks.platform.functions import Database, Transaction, open_database
-from tasks.platform.postgres import connect, refusals
+from tasks.platform.postgres import connect, refusals, release
 from tasks.settings import Settings
 from tasks.source.binary import uuid_texts
 
@@ -69,7 +69,7 @@ def open_target(settings: Settings) -> Iterator[Target]:
     try:
         yield Target(Transaction(connection), settings.batch_rows, connection)
     finally:
-        connection.close()
+        release(connection)
 
 
 def _key(ids: pa.Array) -> pa.Array:

@@ -90,10 +90,6 @@ class Api:
         except (PipelineError, httpx.HTTPError):
             return None
 
-    def rpc(self, function: str, arguments: dict[str, Any], what: str) -> Any:
-        """Call one of our SQL functions."""
-        return self.retry.call(lambda: self.client.rpc(function, arguments).execute().data, what)
-
     def _once(self, query: Any, most: int | None, timeout: httpx.Timeout | None = None) -> Answer:
         config, session = query.request, self.client.postgrest.session
         request = session.build_request(

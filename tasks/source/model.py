@@ -78,7 +78,7 @@ class Source(Protocol):
 
     @property
     def began(self) -> datetime:
-        """The database's clock when reading began (UTC); known after the preflight."""
+        """The database's clock at the preflight (UTC): every row that was committed before it is read."""
 
     def preflight(self, tables: Sequence[Table]) -> Preflight:
         """Prove that the tables can be read whole. PreflightError, AccessError or ConfigurationError when not."""
@@ -88,3 +88,6 @@ class Source(Protocol):
 
     def reconcile(self, workspace: Workspace) -> Reconciled:
         """Ask again for would-be orphans and their authors, and mend the two raw spools."""
+
+    def end_reading(self) -> None:
+        """End what the reading holds in the database; `reconcile` does so too, as the first thing."""

@@ -1,4 +1,4 @@
-"""Several key ranges at once on threads: progress from the caller's thread, and the first failure stops them all."""
+"""Several ranges or slices at once on threads: progress from the caller's thread; the first failure stops them all."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import TypeVar
 import pyarrow as pa
 
 from tasks.source.model import Progress
-from tasks.source.ranges import KeyRange
 
 T = TypeVar("T")
+U = TypeVar("U")
 _TICK = 0.5  # seconds between two reports of progress
 
 
@@ -54,8 +54,8 @@ class Tally:
 
 
 def run(
-    ranges: Sequence[KeyRange],
-    work: Callable[[KeyRange], T],
+    ranges: Sequence[U],
+    work: Callable[[U], T],
     tally: Tally,
     *,
     workers: int,

@@ -1,17 +1,17 @@
-"""Reading from Postgres: one exported snapshot for both tables, parallel key ranges, straight to Arrow."""
+"""Reading from Postgres: one exported snapshot, each table's pages once in parallel slices, sorted here, to Arrow."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
 
 import pyarrow as pa
 
 from tasks.contracts import Table
-from tasks.errors import AccessError, PipelineError, ReadError, RequestRefused, TransientError
+from tasks.errors import ConfigurationError, ReadError, ServiceUnavailable
+from tasks.platform.functions import PostgresDatabase
 from tasks.retry import Retry
 from tasks.settings import Settings, Transport
 from tasks.source import preflight
@@ -21,24 +21,32 @@ from tasks.source.connection import batches, connect
 from tasks.source.mend import Bounds
 from tasks.source.model import Preflight, Progress, Reconciled, TableInfo, TableRead, no_progress
 from tasks.source.parallel import Tally, elapsed, run
-from tasks.source.ranges import KeyRange, Plan, cuts_from, parts_for
+from tasks.source.ranges import KeyRange
 from tasks.source.reconcile import reconcile
-from tasks.source.select import keys_query, range_query
-from tasks.source.snapshot import Snapshot, SnapshotLost
+from tasks.source.select import keys_query, slice_query
+from tasks.source.slices import Slice, slices_of
+from tasks.source.snapshot import Readers, Snapshot, SnapshotLost
+from tasks.source.sorting import Bucket, Sorter
 from tasks.workspace import Spool, Workspace
 
+_PAGE_BYTES = 8_192
+_LEAST_PAGES = 16
 _READS = 3  # of a table whose snapshot was lost
 _ASKED_KEYS = 1_000
+_DRIVER_BYTES = 4 * 2**20
+_LEAST_PART = 2**18
+_ROLE_HELP = "Grant the role of ETL_DB_ROLE what supabase/migrations grants to etl: `make migrate`."
 
 
 class PostgresSource:
-    """The Postgres transport; a context manager that holds the snapshot from the preflight to the end."""
+    """The Postgres transport; a context manager. The snapshot lives from the first read to `end_reading`."""
 
     transport: Transport = "postgres"
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._snapshot: Snapshot | None = None
+        self._began: datetime | None = None
         self._infos: dict[str, TableInfo] = {}
         self._instants: set[str] = set()
         self._bounds = Bounds(settings.batch_rows, max(2**16, settings.batch_bytes // (2 * settings.ranges)))
@@ -47,25 +55,22 @@ class PostgresSource:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if self._snapshot:
-            self._snapshot.close()
-        self._snapshot = None
+        self.end_reading()
 
     @property
     def began(self) -> datetime:
-        return self._instant().began
+        if self._began is None:
+            raise ConfigurationError("The preflight comes before reading.")
+        return self._began
 
     def preflight(self, tables: Sequence[Table]) -> Preflight:
-        argument = _text(json.dumps(preflight.request_of(tables)))
+        database = PostgresDatabase(self._settings)
         try:
-            answer = self._retry().call(lambda: self._call(preflight.FUNCTION, f"{argument}::jsonb"), "preflight")
-        except RequestRefused as error:
-            raise _explained(error) from None
-        found = preflight.judge(answer, tables)
+            found = preflight.ask(database, tables, remedy=_ROLE_HELP)
+        finally:
+            database.close()  # nothing is held between the preflight and the reading
         self._infos.update(found.tables)
+        self._began = self._began or found.clock
         return found
 
     def read(self, table: Table, spool: Spool, *, progress: Progress = no_progress) -> TableRead:
@@ -73,13 +78,13 @@ class PostgresSource:
         for attempt in range(_READS):
             spool.clear()
             try:
-                ranges, tally = self._read_all(info, spool, progress)
+                with self._snapshot_for(info) as snapshot:
+                    slices, ranges, tally = self._read_all(snapshot, info, spool, progress)
             except SnapshotLost:
-                self._close()
+                self.end_reading()
                 continue
-            self._instants.add(self._instant().name)
             progress(tally.rows, tally.rows)
-            how = f"Postgres, one snapshot, {ranges} key ranges at once"
+            how = f"Postgres, one snapshot, {slices} slices of the table's pages, sorted into {ranges} key ranges"
             if attempt:
                 how += f"; read again from the start {attempt} times, because the snapshot was lost"
             return TableRead(table.name, tally.rows, tally.nbytes, elapsed(start), ranges, 0, how)
@@ -89,67 +94,94 @@ class PostgresSource:
         )
 
     def reconcile(self, workspace: Workspace) -> Reconciled:
-        """Nothing to do when both tables were read at one instant, as they are unless a snapshot was lost."""
+        """Nothing to ask when both tables were read at one instant, as they are unless a snapshot was lost."""
+        self.end_reading()
         if len(self._instants) < 2:
             return Reconciled()
         return reconcile(workspace, self._ask, self._bounds)
 
-    def _instant(self) -> Snapshot:
+    def end_reading(self) -> None:
+        """End the snapshot and the locks; a later read takes new ones."""
+        if self._snapshot:
+            self._snapshot.close()
+        self._snapshot = None
+
+    @contextmanager
+    def _snapshot_for(self, info: TableInfo) -> Iterator[Snapshot]:
+        """The snapshot, with the table locked in it; SnapshotLost when its transactions ended while it was used."""
         if self._snapshot is None:
-            self._snapshot = self._retry().call(lambda: Snapshot(self._settings), "connecting to the database")
-        return self._snapshot
-
-    def _call(self, function: str, *arguments: str) -> Any:
-        """A SQL function, in a new snapshot when the connection that held the last one broke."""
-        self._snapshot = self._snapshot or Snapshot(self._settings)
+            tables = list(self._infos.values())
+            make = lambda: Snapshot(self._settings, tables)  # noqa: E731
+            self._snapshot = Retry.of(self._settings).call(make, "connecting to the database")
         try:
-            return self._snapshot.call(function, *arguments)
-        except TransientError:
-            self._close()
-            raise
-
-    def _retry(self) -> Retry:
-        return Retry.of(self._settings)
+            self._snapshot.lock(info)
+        except ServiceUnavailable:
+            raise SnapshotLost from None
+        yield self._snapshot
+        if not self._snapshot.alive():
+            raise SnapshotLost
+        self._instants.add(self._snapshot.name)
 
     def _info(self, table: Table) -> TableInfo:
         if table.name not in self._infos:
             self.preflight([table])
         return self._infos[table.name]
 
-    def _read_all(self, info: TableInfo, spool: Spool, progress: Progress) -> tuple[int, Tally]:
-        snapshot, tally = self._instant(), Tally()
-        plan = Plan(self._cuts(info, snapshot), "")
-        retry = Retry(self._settings.retries, self._settings.retry_base, self._settings.retry_seconds, tally.pause)
-
-        def work(within: KeyRange) -> None:
-            what = f"{info.table.source_schema}.{info.table.source}, range {within.index + 1}"
-            retry.call(lambda: self._read_range(snapshot, info, within, spool, tally), what)
-
+    def _read_all(
+        self, snapshot: Snapshot, info: TableInfo, spool: Spool, progress: Progress
+    ) -> tuple[int, int, Tally]:
+        """Slices, key ranges, and what was read."""
+        extent, tally = snapshot.extent(info), Tally()
+        batch_bytes = self._settings.batch_bytes
+        slices = slices_of(extent, pages=max(_LEAST_PAGES, batch_bytes // 2 // _PAGE_BYTES))
+        part = max(_LEAST_PART, batch_bytes // self._settings.ranges)
+        sorter = Sorter(spool.folder / "unsorted", info.table.key.name, part, max(extent.nbytes, 500 * info.rows))
         progress(0, info.rows)
-        workers = self._settings.ranges
-        run(plan.ranges, work, tally, workers=workers, progress=progress, expected=info.rows)
-        return len(plan.ranges), tally
+        with Readers(snapshot) as readers:
+            self._read_slices(slices, readers, info, sorter, tally, progress)
+        buckets = sorter.buckets()
 
-    def _read_range(self, snapshot: Snapshot, info: TableInfo, within: KeyRange, spool: Spool, tally: Tally) -> None:
-        """One range on a connection of its own: a connection that drops costs this range, and no other."""
-        with snapshot.reader() as connection:
-            rows = batches(connection, range_query(info, within), nbytes=min(self._bounds.nbytes, 4 * 2**20))
-            counted = tally.counted(_checked(rows, info, within))
-            spool.write(within.index, bounded(counted, rows=self._bounds.rows, nbytes=self._bounds.nbytes))
+        def convert(bucket: Bucket) -> None:
+            spool.write(bucket.index, self._converted(sorter.read(bucket), info, bucket.index))
 
-    def _cuts(self, info: TableInfo, snapshot: Snapshot) -> tuple[str | int, ...]:
-        # As many ranges as readers: where keys are random, each range touches every page of the table.
-        parts = parts_for(info.rows, workers=self._settings.ranges, rows_per_range=2**62)
-        if parts < 2:
-            return ()
-        arguments = (
-            _text(v) if isinstance(v, str) else str(v) for v in preflight.sample_of(info.table, parts).values()
-        )
-        try:
-            sample = snapshot.call("etl_sample_keys", *arguments)
-        except TransientError:
-            raise SnapshotLost from None
-        return cuts_from(sample, info.table.key.kind)
+        run(buckets, convert, Tally(), workers=self._settings.ranges, progress=no_progress, expected=None)
+        sorter.clear()
+        pa.default_memory_pool().release_unused()
+        return len(slices), len(buckets), tally
+
+    def _read_slices(
+        self,
+        slices: Sequence[Slice],
+        readers: Readers,
+        info: TableInfo,
+        sorter: Sorter,
+        tally: Tally,
+        progress: Progress,
+    ) -> None:
+        settings = self._settings
+        retry = Retry(settings.retries, settings.retry_base, settings.retry_seconds, tally.pause)
+
+        def read(part: Slice) -> None:
+            """One slice on a connection; a connection that drops costs this slice, and no other."""
+            with readers.one() as connection:
+                query = slice_query(info, part)
+                rows = batches(connection, query, nbytes=_DRIVER_BYTES, patience=settings.statement_timeout)
+                sorter.add(part.index, tally.counted(rows))
+
+        def work(part: Slice) -> None:
+            what = f"{info.table.source_schema}.{info.table.source}, slice {part.index + 1} of {len(slices)}"
+            retry.call(lambda: read(part), what)
+
+        run(slices, work, tally, workers=settings.ranges, progress=progress, expected=info.rows)
+
+    def _converted(self, rows: pa.RecordBatch | None, info: TableInfo, index: int) -> Iterator[pa.RecordBatch]:
+        """A sorted bucket as batches of the raw schema, whose keys are proved to rise."""
+        if rows is None:
+            return
+        raw = from_driver(rows, info)
+        where = f"{info.table.source_schema}.{info.table.source}"
+        require_rising(raw.column(info.table.key.name), KeyRange(index, None, None), where)
+        yield from bounded([raw], rows=self._bounds.rows, nbytes=self._bounds.nbytes)
 
     def _ask(self, table: Table, keys: pa.Array) -> pa.Table:
         """Rows by key, as they are now."""
@@ -157,34 +189,7 @@ class PostgresSource:
         with connect(self._settings) as connection:
             for start in range(0, len(keys), _ASKED_KEYS):
                 query = keys_query(info, keys[start : start + _ASKED_KEYS].to_pylist())
-                rows = [
-                    from_driver(b, info) for b in batches(connection, query, nbytes=self._bounds.nbytes) if b.num_rows
-                ]
+                read = batches(connection, query, nbytes=_DRIVER_BYTES, patience=self._settings.statement_timeout)
+                rows = [from_driver(batch, info) for batch in read if batch.num_rows]
                 found.append(pa.Table.from_batches(rows, schema=table.raw_schema))
         return pa.concat_tables(found)
-
-
-def _checked(rows: Iterator[pa.RecordBatch], info: TableInfo, within: KeyRange) -> Iterator[pa.RecordBatch]:
-    """Batches of the raw schema whose keys rise strictly, from one batch to the next too."""
-    after = within.after
-    what = f"{info.table.source_schema}.{info.table.source}, range {within.index + 1}"
-    for batch in rows:
-        if not batch.num_rows:
-            continue
-        raw = from_driver(batch, info)
-        keys = raw.column(info.table.key.name)
-        require_rising(keys, KeyRange(within.index, after, within.until), what)
-        after = keys[-1].as_py()
-        yield raw
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _explained(error: RequestRefused) -> PipelineError:
-    if error.code in preflight.MISSING_FUNCTION:
-        return preflight.migrations_missing()
-    if isinstance(error, AccessError):
-        error.remedy = error.remedy or "Grant the role of ETL_DB_ROLE what supabase/migrations grants to etl."
-    return error

@@ -8,10 +8,10 @@ from typing import Any
 
 from tasks.contracts import Column, Kind, Table
 from tasks.errors import AccessError, ConfigurationError, PreflightError
+from tasks.platform.functions import Database
 from tasks.source.model import Preflight, TableInfo
 
 FUNCTION = "etl_preflight"
-MISSING_FUNCTION = frozenset({"PGRST202", "42883"})
 _INTEGERS = frozenset({"bigint", "integer", "smallint"})
 ACCEPTED: dict[Kind, frozenset[str]] = {
     "uuid": frozenset({"uuid"}),
@@ -38,6 +38,20 @@ def request_of(tables: Sequence[Table]) -> list[dict[str, Any]]:
     ]
 
 
+def ask(database: Database, tables: Sequence[Table], *, remedy: str) -> Preflight:
+    """Ask the database, and turn its answer into what is known or into the first reason not to read.
+
+    remedy: what to do when the role may not ask.
+    """
+    try:
+        answer = database.call(FUNCTION, p_tables=request_of(tables))
+    except AccessError as error:
+        if error.status or error.code:  # the database or the API said so; a login that failed knows its own remedy
+            error.remedy = remedy
+        raise
+    return judge(answer, tables)
+
+
 def sample_of(table: Table, parts: int) -> dict[str, Any]:
     """The arguments of `etl_sample_keys`."""
     return {
@@ -46,14 +60,6 @@ def sample_of(table: Table, parts: int) -> dict[str, Any]:
         "p_key": table.key.source_name,
         "p_parts": parts,
     }
-
-
-def migrations_missing() -> ConfigurationError:
-    """The functions of supabase/migrations are not in the database."""
-    return ConfigurationError(
-        f"The database has no function {FUNCTION}: the migrations are not applied. Nothing was read.",
-        remedy="Run `make migrate`, or `supabase db push`.",
-    )
 
 
 def judge(answer: dict[str, Any], tables: Sequence[Table]) -> Preflight:

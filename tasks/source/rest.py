@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,8 @@ import httpx
 import pyarrow as pa
 
 from tasks.contracts import Table
-from tasks.errors import AccessError, ConfigurationError, ReadError, RequestRefused
+from tasks.errors import ConfigurationError, ReadError
+from tasks.platform.functions import RestDatabase
 from tasks.settings import Settings, Transport
 from tasks.source import preflight
 from tasks.source.alarm import TooManyMissing, fetch_by_keys, prove
@@ -55,15 +57,14 @@ class RestSource:
         return self._began
 
     def preflight(self, tables: Sequence[Table]) -> Preflight:
-        with self._api() as api:
-            try:
-                answer = api.rpc(preflight.FUNCTION, {"p_tables": preflight.request_of(tables)}, "preflight")
-            except RequestRefused as error:
-                raise _explained(error) from None
-        found = preflight.judge(answer, tables)
+        with self._database() as database:
+            found = preflight.ask(database, tables, remedy=_KEY_HELP)
         self._infos.update(found.tables)
         self._began = self._began or found.clock
         return found
+
+    def end_reading(self) -> None:
+        """Nothing is held between two requests."""
 
     def read(self, table: Table, spool: Spool, *, progress: Progress = no_progress) -> TableRead:
         start, info = time.perf_counter(), self._info(table)
@@ -80,6 +81,9 @@ class RestSource:
     def reconcile(self, workspace: Workspace) -> Reconciled:
         with self._api() as api:
             return reconcile(workspace, lambda t, keys: fetch_by_keys(api, self._info(t), keys), self._bounds)
+
+    def _database(self) -> closing[RestDatabase]:
+        return closing(RestDatabase(self._settings, transport=self._transport))
 
     def _api(self) -> Api:
         return Api(self._settings, transport=self._transport)
@@ -105,8 +109,8 @@ class RestSource:
         if parts < 2:
             return ()
         table = info.table
-        with self._api() as api:
-            sample = api.rpc("etl_sample_keys", preflight.sample_of(table, parts), f"{table.name}, sampling keys")
+        with self._database() as database:
+            sample = database.call("etl_sample_keys", **preflight.sample_of(table, parts))
         return cuts_from(sample, table.key.kind)
 
     def _read_ranges(
@@ -153,14 +157,6 @@ class RestSource:
     def _batches(self, api: Api, info: TableInfo, within: KeyRange, tally: Tally) -> Iterator[pa.RecordBatch]:
         read = pages(api, info, within, select_list(info), lambda rows: to_arrow(rows, info), self._page_bytes)
         return bounded(tally.counted(read), rows=self._bounds.rows, nbytes=self._bounds.nbytes)
-
-
-def _explained(error: RequestRefused) -> Exception:
-    if error.code in preflight.MISSING_FUNCTION:
-        return preflight.migrations_missing()
-    if isinstance(error, AccessError):
-        error.remedy = _KEY_HELP
-    return error
 
 
 def _sizes(spool: Spool) -> tuple[int, int]:

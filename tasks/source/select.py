@@ -1,4 +1,4 @@
-"""The SELECT of a key range. It asks for the columns as they are; `binary.py` does the rest."""
+"""The SELECT of a slice, a key range or some keys. It asks for the columns as they are; `binary.py` does the rest."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tasks.contracts import POSTGRES_TYPES, Column
 from tasks.source.model import TableInfo
 from tasks.source.ranges import Key, KeyRange
+from tasks.source.slices import Slice
 
 _CAST_TO_TEXT = frozenset({"enum", "citext", "name"})
 
@@ -40,11 +41,35 @@ def _key(info: TableInfo) -> str:
     return f"s.{quoted(info.table.key.source_name)}"
 
 
+def slice_query(info: TableInfo, part: Slice) -> str:
+    """All rows that lie in a part of the table's pages, in any order, likewise."""
+    conditions = [
+        f"s.ctid {operator} '({block},0)'::tid"
+        for operator, block in ((">=", part.start), ("<", part.stop))
+        if block is not None
+    ]
+    return f"select {_columns(info)} from {_source(info)}{_where(' and '.join(conditions))}"  # noqa: S608 - names are quoted
+
+
+def lock_query(info: TableInfo) -> str:
+    """What locks the table as a SELECT of our columns does, and reads nothing."""
+    return f"select {_columns(info)} from {_source(info)} limit 0"  # noqa: S608 - names are quoted
+
+
 def _query(info: TableInfo, condition: str) -> str:
-    columns = [f"{_value(c, info.type_of(c))} as {quoted(c.name)}" for c in info.columns]
-    table = f"{quoted(info.table.source_schema)}.{quoted(info.table.source)}"
-    where = f" where {condition}" if condition else ""
-    return f"select {', '.join(columns)} from {table} s{where} order by {_key(info)}"  # noqa: S608 - names are quoted
+    return f"select {_columns(info)} from {_source(info)}{_where(condition)} order by {_key(info)}"  # noqa: S608 - names are quoted
+
+
+def _columns(info: TableInfo) -> str:
+    return ", ".join(f"{_value(c, info.type_of(c))} as {quoted(c.name)}" for c in info.columns)
+
+
+def _source(info: TableInfo) -> str:
+    return f"{quoted(info.table.source_schema)}.{quoted(info.table.source)} s"
+
+
+def _where(condition: str) -> str:
+    return f" where {condition}" if condition else ""
 
 
 def _value(column: Column, kind: str) -> str:

@@ -36,10 +36,12 @@ def test_a_table_is_read_whole_in_key_order(
     stack: Stack, filled: tuple[str, Kind], transport: Transport, tmp_path: Path
 ) -> None:
     table = posts_at(*filled)
-    rows, done = read(settings_for(stack, transport, tmp_path, ranges=3), table, tmp_path)
+    settings = settings_for(stack, transport, tmp_path, ranges=3, batch_bytes=2**20)  # small: several slices and ranges
+    rows, done = read(settings, table, tmp_path)
     assert rows.schema == table.raw_schema
     assert rows.num_rows == done.rows == ROWS
-    assert done.ranges == 3
+    assert done.ranges >= 3
+    assert len(spool_at(tmp_path, table).files()) == done.ranges
     assert is_rising(rows["id"])
     assert rows["_invalid"].null_count == ROWS
 

@@ -1,0 +1,74 @@
+"""Sorting here: any order comes out in key order, whole, whatever the sizes of parts and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tasks.errors import ReadError
+from tasks.source.sorting import Sorter
+
+SCHEMA = pa.schema([("id", pa.uuid()), ("content", pa.string())])
+# Keys that share their first eight bytes, and bytes of zero at the end, are what a shortcut would get wrong.
+UUIDS = st.one_of(
+    st.uuids(),
+    st.integers(0, 300).map(lambda n: UUID(int=n)),
+    st.integers(0, 9).map(lambda n: UUID(int=n << 120)),
+)
+
+
+def batches_of(keys: list[UUID], size: int) -> list[pa.RecordBatch]:
+    columns = [pa.array([k.bytes for k in keys], pa.uuid()), pa.array([f"text of {k}" for k in keys])]
+    whole = pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
+    return [whole.slice(start, size) for start in range(0, len(keys), size)]
+
+
+def in_order(sorter: Sorter) -> list[dict[str, object]]:
+    read = [sorter.read(bucket) for bucket in sorter.buckets()]
+    return [row for batch in read if batch is not None for row in batch.to_pylist()]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.lists(UUIDS, max_size=60), max_size=4), st.integers(1, 25), st.sampled_from([200, 3_000, 2**20]))
+def test_every_row_comes_once_in_key_order(tmp_path: Path, parts: list[list[UUID]], size: int, part: int) -> None:
+    sorter = Sorter(tmp_path / "runs", "id", part, expected=part)
+    for index, keys in enumerate(parts):
+        assert sorter.add(index, batches_of(keys, size)) == len(keys)
+    expected = sorted((key for keys in parts for key in keys), key=lambda key: key.bytes)
+    assert [row["id"] for row in in_order(sorter)] == expected
+    assert all(row["content"] == f"text of {row['id']}" for row in in_order(sorter))
+    sorter.clear()
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_slice_that_is_written_again_replaces_its_rows(tmp_path: Path) -> None:
+    sorter = Sorter(tmp_path, "id", 1_000, expected=1_000)
+    keys = [UUID(int=n) for n in range(50)]
+    sorter.add(0, batches_of(keys[:20], 7))
+
+    def broken() -> Iterator[pa.RecordBatch]:
+        yield from batches_of(keys[20:30], 3)
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        sorter.add(1, broken())
+    sorter.add(1, batches_of(keys[20:], 9))
+    assert [row["id"] for row in in_order(sorter)] == keys
+
+
+def test_whole_numbers_are_sorted_by_value(tmp_path: Path) -> None:
+    values = [5, -3, 2**62, 0, -(2**62)]
+    sorter = Sorter(tmp_path, "id", 64, expected=64)
+    sorter.add(0, [pa.record_batch({"id": pa.array(values, pa.int64())})])
+    assert [row["id"] for row in in_order(sorter)] == sorted(values)
+
+
+def test_a_null_key_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ReadError, match="without a key"):
+        Sorter(tmp_path, "id", 64, expected=64).add(0, [pa.record_batch({"id": pa.array([1, None], pa.int64())})])
