@@ -78,7 +78,7 @@ def _child(kind: str) -> int:
         _undress()
     began = time.monotonic()
     if kind == "plain":
-        run_pipeline(RunRequest(as_of="now"))
+        run_pipeline(RunRequest())
     else:
         nightly(NightlyForm(as_of="now", dry_run=False))
     seconds = time.monotonic() - began

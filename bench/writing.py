@@ -31,8 +31,9 @@ import pyarrow.compute as pc
 
 from local_stack import Stack, down, up
 from tasks.cleaning.row_hash import row_hashes
-from tasks.contracts import POSTS, REPORTS
-from tasks.ledger.ledger import Ledger
+from tasks.contracts import POSTS, REJECT_SCHEMA, REPORTS, TABLES
+from tasks.ledger.as_of import AsOf
+from tasks.ledger.ledger import Ledger, Start
 from tasks.platform.functions import open_database
 from tasks.platform.postgres import connect
 from tasks.settings import Settings, Transport
@@ -169,15 +170,17 @@ def ours(stack: Stack, folder: Path, source: Workspace, transport: Transport) ->
     settings = settings_of(stack, folder, transport)
     with open_database(settings) as database:
         ledger = Ledger(database, settings)
-        run = ledger.begin(ledger.start("at", AS_OF, transport=transport), datetime.now(UTC))
+        run = ledger.begin(ledger.start(Start(AsOf.instant(AS_OF), transport)), datetime.now(UTC))
         workspace = Workspace.create(folder, run.run_id)
         (workspace.root / "clean").symlink_to(source.root / "clean")
         for report in (report for report in REPORTS if report.in_postgres):
             workspace.spool("reports", report.name, report.schema).write(0, [])
+        for table in TABLES:
+            workspace.spool("rejects", table.name, REJECT_SCHEMA).clear()
         with ledger.holding(run):
             began = time.perf_counter()
-            plan(settings, workspace, run)
-            load(settings, workspace, run, manifest_path="bench", manifest_sha256="0", counts={})
+            plans = plan(settings, workspace, run)
+            load(settings, workspace, run, plans, manifest_path="bench", manifest_sha256="0", counts={})
             return time.perf_counter() - began
 
 
@@ -207,7 +210,7 @@ def bare_rest(stack: Stack, folder: Path, bodies: Sequence[bytes]) -> float:
     """The same function and batches, posted by as many threads as ours."""
     settings = settings_of(stack, folder, "rest")
     with open_database(settings) as database:
-        run = Ledger(database, settings).start("at", AS_OF, transport="rest")
+        run = Ledger(database, settings).start(Start(AsOf.instant(AS_OF), "rest"))
     url, key = f"{stack.url}/rest/v1/rpc/etl_write", stack.service_key
     head = f'"p_run":"{run.run_id}","p_token":"{run.token}","p_table":"posts","p_limit":0'
     headers = {"apikey": key, "authorization": f"Bearer {key}", "content-type": "application/json"}

@@ -14,6 +14,7 @@ from flows.engine.pipeline import run_pipeline
 from flows.engine.run_page import table
 from flows.forms import BackfillForm
 from tasks.files.manifest import HISTORICAL_NOTE
+from tasks.ledger.as_of import AsOf
 from tasks.ledger.ledger import Ledger
 from tasks.platform.functions import open_database
 from tasks.settings import Settings, load_settings
@@ -56,7 +57,7 @@ def run_days(options: BackfillForm, days: list[date], *, skipped: Iterable[date]
 @etl_task("day")
 def run_day(options: BackfillForm, day: date) -> str:
     """The reports of one day: as_of is the midnight with which it ended. Returns the run's path in the bucket."""
-    outcome = run_pipeline(RunRequest(as_of=as_of_day(day).isoformat(), transport=options.transport, historical=True))
+    outcome = run_pipeline(RunRequest(as_of=AsOf.instant(as_of_day(day)), transport=options.transport, historical=True))
     return str(outcome.run_path)
 
 

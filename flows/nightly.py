@@ -1,19 +1,25 @@
-"""The scheduled flow: the whole pipeline, once."""
+"""The scheduled flow: the whole pipeline, once. `python -m flows.nightly` runs it without a server, for cron and CI."""
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+from collections.abc import Sequence
 from typing import cast
 
+from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
-from prefect.states import Failed
 
+from flows.engine import command
 from flows.engine.declare import etl_flow
+from flows.engine.ending import held, outcome_shown
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.pipeline import run_pipeline
-from flows.engine.report import show_outcome
-from flows.engine.schedule import due_instant, plain
+from flows.engine.schedule import crashed_run, due_instant, plain
 from flows.forms import NightlyForm
 from tasks.errors import RunHeld
+from tasks.ledger.as_of import AsOf
 
 
 def _run_name() -> str:
@@ -29,17 +35,53 @@ def nightly(options: NightlyForm = NightlyForm()) -> RunOutcome:  # noqa: B008 -
     Args:
         options: What the run is as of, and how to get there.
     """
-    request = RunRequest(
-        as_of=options.instant.isoformat() if options.instant else options.as_of,
+    try:
+        outcome = run_pipeline(request_of(options))
+    except RunHeld as error:
+        return cast(RunOutcome, held(error))
+    outcome_shown(outcome)
+    return outcome
+
+
+def request_of(options: NightlyForm) -> RunRequest:
+    """What a flow run asks for. A restart names the run that crashed; what starts by itself waits for the lease."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    word = AsOf.parse(options.as_of).mode
+    due = due_instant() or plain(flow_run.scheduled_start_time)
+    return RunRequest(
+        as_of=AsOf.instant(options.instant) if options.instant else AsOf.day(word, due),
         transport=options.transport,
         accept=frozenset(options.accept),
         dry_run=options.dry_run,
-        scheduled=due_instant() or plain(flow_run.scheduled_start_time),
         full_refresh=options.full_refresh,
+        scheduled=bool(run and run.auto_scheduled) or options.restart > 0,
+        resume_run=crashed_run() if options.restart else "",
+        started_by=str(run.id) if run else "",
     )
-    try:
-        outcome = run_pipeline(request)
-    except RunHeld as error:  # a state of its own name, which automations and people can tell from a failure
-        return cast(RunOutcome, Failed(name="Held", message=error.message, data=error))
-    show_outcome(outcome)
-    return outcome
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run once, on the project that is set; nothing is started for it, and no server is needed."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, level=logging.WARNING)
+    for name in ("flows", "tasks"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    return command.main(arguments, prog="python -m flows.nightly", run=_run, show=_show)
+
+
+def _run(options: command.Options) -> RunOutcome:
+    command.require_settings(options.form.transport)
+    if "PREFECT_API_URL" not in os.environ:
+        return run_pipeline(options.request)
+    return nightly(options.form)  # the run gets its page there; a held one raises
+
+
+def _show(outcome: RunOutcome) -> None:
+    rows = ", ".join(f"{counts['kept']:,} {name}" for name, counts in outcome.tables.items())
+    status = outcome.status.replace("_", " ")
+    lines = [f"{status}: run {outcome.run_id}, as of {outcome.as_of.isoformat()}, {rows}"]
+    sys.stdout.write("\n".join([*lines, *(f"! {note}" for note in outcome.notes)]) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

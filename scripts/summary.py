@@ -37,7 +37,8 @@ COUNTS = {
 def show(outcome: RunOutcome, project: str, console: Console | None = None) -> None:
     """Print rows by table, the headline figures, time by stage, and how to read a report."""
     console = console or Console()
-    title = f"{outcome.status} · as of {outcome.as_of:%Y-%m-%d %H:%M} UTC · {project} over {outcome.transport}"
+    status = outcome.status.replace("_", " ")
+    title = f"{status} · as of {outcome.as_of:%Y-%m-%d %H:%M} UTC · {project} over {outcome.transport}"
     parts: list[RenderableType] = [
         _rows(outcome),
         Text(),

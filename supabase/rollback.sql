@@ -51,14 +51,15 @@ begin
         'etl_rejects_page', 'etl_upsert', 'etl_write', 'etl_write_staged', 'etl_delete', 'etl_write_rejects', 'etl_delete_rejects', 'etl_put',
         'etl_commit', 'etl_put_refused', 'etl_restore', 'etl_relations_behind', 'etl_row_filters', 'etl_key_state',
         'etl_estimated_rows', 'etl_preflight', 'etl_sample_keys', 'etl_doctor', 'etl_own_tables', 'etl_note_flow_run',
-        'etl_open_to_readers', 'nightly_users', 'nightly_posts', 'nightly_user_counts', 'nightly_relation', 'nightly_columns')
+        'etl_open_to_readers', 'nightly_users', 'nightly_posts', 'nightly_user_counts', 'nightly_relation', 'nightly_columns',
+        'etl_replace', 'etl_held_by', 'etl_wait', 'etl_estimate')
   loop
     execute format('drop function %s', f);
   end loop;
 end
 $$;
 
-drop table if exists public.etl_batches, public.etl_reject_rows, public.etl_runs;
+drop table if exists public.etl_batches, public.etl_reject_rows, public.etl_waiting, public.etl_runs;
 -- The books of the pipeline, and their predecessor. The history of the Supabase CLI is the product's, and stays.
 drop table if exists public.etl_migrations;
 drop table if exists supabase_migrations.etl_applied;

@@ -13,13 +13,16 @@ PipelineError
     ├── WriteError          the database refused what it should take
     ├── PublishError        a file could not be stored or verified
     ├── LeaseLost           another run took over; this one must write no more
-    └── RunHeld             a figure is out of bounds; a person accepts it by name
+    └── RunHeld             a metric is outside its bounds; a person accepts it by name
 
 A message says what happened, to which table, page or file, and what was and was not written; the remedy says what to
 do. Neither ever holds a secret, an e-mail, a name, a title or a text.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 
 class PipelineError(Exception):
@@ -31,11 +34,13 @@ class PipelineError(Exception):
     run_id: str = ""
     stage: str = ""
     written: str = ""
+    facts: Mapping[str, Any]
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
+        self.facts = {}  # as_of, transport and stages of the run that ended with it
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()
@@ -107,4 +112,10 @@ class LeaseLost(TerminalError):
 
 
 class RunHeld(TerminalError):
-    """A figure is out of its bounds; a person accepts it by name and starts the run again."""
+    """A metric is outside its bounds; a person accepts it by name and starts the run again. values: by name."""
+
+    values: Mapping[str, float]
+
+    def __init__(self, message: str, *, remedy: str = "", values: Mapping[str, float] | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.values = dict(values or {})

@@ -1,30 +1,56 @@
-"""The last look before a run is published: reports in their contracts, totals that agree, and no wild drift.
+"""Whether a run may be published: reports within their contracts, and metrics within their bounds.
 
-A figure out of its bounds holds the run until a person accepts it by name. Its names stay the same from night to night:
-`users_drop`, `posts_drop`, `users_deletes`, `posts_deletes`, `rule_share:users.invalid_email` …
+A metric is held by name. Whoever looked at it starts the run again and accepts it by that name; that lets pass what was
+seen then, with a little room for the rows of the meantime, and nothing beyond.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from tasks.cleaning.passes import load_counts
+from tasks.cleaning.rules import RULES
 from tasks.contracts import REPORTS, TABLES
-from tasks.errors import RunHeld
+from tasks.errors import ConfigurationError, RunHeld
 from tasks.reports.build import read_report_spool, run_counts
 from tasks.reports.checks import check_contract, check_totals
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
+# How far beyond the value that was seen an accepted metric may be: sources change between a hold and the next start.
+ROOM = 1.1
+
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A figure out of its bounds: the name that accepts it, and by how much, in words."""
+    """A metric outside its bounds: the name that accepts it, its value, and by how much, in words.
+
+    value: the share of rows that went or are to be deleted, or the points that a rule's share rose.
+    """
 
     name: str
+    value: float
     message: str
+
+
+def metric_names() -> list[str]:
+    """Every name that can hold a run, and so be accepted."""
+    names = [f"{table.name}_{what}" for table in TABLES for what in ("drop", "deletes")]
+    return names + [f"rule_share:{table}.{rule.name}" for table, rules in RULES.items() for rule in rules]
+
+
+def require_known(accept: Iterable[str]) -> None:
+    """ConfigurationError for a name that no metric has: it would be accepted in vain."""
+    known = metric_names()
+    for name in sorted(set(accept) - set(known)):
+        close = get_close_matches(name, known, n=1)
+        raise ConfigurationError(
+            f"No metric is called {name[:100]!r}, so it cannot be accepted. Nothing was read.",
+            remedy=f"Did you mean {close[0]}?" if close else "Take the name from the message or page of the held run.",
+        )
 
 
 def check_run(
@@ -33,31 +59,44 @@ def check_run(
     plan: Mapping[str, Any],
     last: Mapping[str, Any] | None,
     settings: Settings,
-    accept: frozenset[str] = frozenset(),
+    accepted: Mapping[str, float] | None = None,
 ) -> None:
-    """ConfigurationError for reports out of contract, RunHeld for figures out of bounds that are not in `accept`.
+    """ConfigurationError for reports out of contract, RunHeld for metrics outside their bounds and not accepted.
 
     plan: per table an object or mapping with `deletes` and `target_rows`. last: `run_counts` of the last committed run.
+    accepted: the metrics that somebody accepts, with the value that each had when the run was held.
     """
     reports = {report.name: read_report_spool(workspace, report) for report in REPORTS}
     for report in REPORTS:
         check_contract(report, reports[report.name])
     check_totals(reports, {table.name: load_counts(workspace, table.name) for table in TABLES})
     drifts = find_drift(run_counts(workspace), plan=plan, last=last, settings=settings)
-    held = [drift for drift in drifts if drift.name not in accept]
-    if held:
-        raise RunHeld(
-            "Held: " + "; ".join(f"{drift.name}: {drift.message}" for drift in held) + ".",
-            remedy="Nothing was published or written. If this is right, start it again with "
-            + " ".join(f"--accept {drift.name}" for drift in held)
-            + ".",
-        )
+    if any(not _is_accepted(drift, accepted or {}) for drift in drifts):
+        raise _held(drifts, accepted or {})
+
+
+def _is_accepted(drift: Drift, accepted: Mapping[str, float]) -> bool:
+    return drift.name in accepted and drift.value <= ROOM * accepted[drift.name]
+
+
+def _held(drifts: list[Drift], accepted: Mapping[str, float]) -> RunHeld:
+    """The names to accept are all that are outside their bounds, also those that were accepted this time."""
+    held = [drift for drift in drifts if not _is_accepted(drift, accepted)]
+    more = " and ".join(drift.name for drift in held if drift.name in accepted)
+    beyond = f" {more}: further than what was accepted." if more else ""
+    return RunHeld(
+        "Held: " + "; ".join(f"{drift.name}: {drift.message}" for drift in held) + f".{beyond}",
+        remedy="Nothing was published or written. If this is right, start it again with "
+        + " ".join(f"--accept {drift.name}" for drift in drifts)
+        + "; that accepts what this run saw, and nothing beyond it.",
+        values={d.name: accepted[d.name] if _is_accepted(d, accepted) else d.value for d in drifts},
+    )
 
 
 def find_drift(
     counts: Mapping[str, Any], *, plan: Mapping[str, Any], last: Mapping[str, Any] | None, settings: Settings
 ) -> list[Drift]:
-    """Every figure out of its bounds. counts, last: as `run_counts` gives them."""
+    """Every metric outside its bounds. counts, last: as `run_counts` gives them."""
     drifts = list(_deletes(plan, settings))
     if last:
         drifts += _drops(counts["tables"], last["tables"], settings)
@@ -68,10 +107,11 @@ def find_drift(
 def _drops(now: Mapping[str, Any], before: Mapping[str, Any], settings: Settings) -> Iterator[Drift]:
     for table, of in now.items():
         kept, kept_before = of["kept"], before.get(table, {}).get("kept", 0)
-        fewer = kept_before - kept
-        if fewer > settings.drift_floor_rows and fewer > settings.max_drop_share * kept_before:
+        fewer, all_gone = kept_before - kept, kept == 0 < kept_before
+        if all_gone or (fewer > settings.drift_floor_rows and fewer > settings.max_drop_share * kept_before):
             yield Drift(
                 f"{table}_drop",
+                fewer / kept_before,
                 f"{kept:,} {table} kept, {fewer / kept_before:.1%} fewer than the {kept_before:,} of the last run "
                 f"(bound {settings.max_drop_share:.0%})",
             )
@@ -80,9 +120,11 @@ def _drops(now: Mapping[str, Any], before: Mapping[str, Any], settings: Settings
 def _deletes(plan: Mapping[str, Any], settings: Settings) -> Iterator[Drift]:
     for table, planned in plan.items():
         deletes, rows = _figure(planned, "deletes"), _figure(planned, "target_rows")
-        if deletes > settings.drift_floor_rows and deletes > settings.max_delete_share * rows:
+        many = deletes > settings.drift_floor_rows and deletes > settings.max_delete_share * rows
+        if many or 0 < deletes == rows:
             yield Drift(
                 f"{table}_deletes",
+                deletes / max(rows, 1),
                 f"{deletes:,} of {rows:,} rows of clean_{table} would be deleted, {deletes / max(rows, 1):.1%} "
                 f"(bound {settings.max_delete_share:.0%})",
             )
@@ -94,11 +136,12 @@ def _rules(now: list[Mapping[str, Any]], before: list[Mapping[str, Any]], settin
         was, share = shares.get((rule["table"], rule["rule"])), rule["share"]
         if was is None or share is None:
             continue  # a rule that is new, or that saw no rows, has nothing to be compared with
-        more = rule["affected"] - was * rule["checked"]
-        if more > settings.drift_floor_rows and (share - was) * 100 > settings.max_rule_points:
+        more, points = rule["affected"] - was * rule["checked"], (share - was) * 100
+        if more > settings.drift_floor_rows and points > settings.max_rule_points:
             yield Drift(
                 f"rule_share:{rule['table']}.{rule['rule']}",
-                f"{share:.1%} of the rows, {(share - was) * 100:.1f} points more than the {was:.1%} of the last run "
+                points,
+                f"{share:.1%} of the rows, {points:.1f} points more than the {was:.1%} of the last run "
                 f"(bound {settings.max_rule_points:g} points)",
             )
 

@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tasks.errors import ConfigurationError
 
 Transport = Literal["rest", "postgres"]
+SCHEDULED_WAIT = 3600
 LOCAL_PROJECT = Path("data/local/project.env")
 
 
@@ -76,7 +77,11 @@ class Settings(BaseSettings):
     writers: int = Field(default=4, ge=1, le=16, description="Write requests in flight.")
     max_refused_share: float = Field(default=0.01, ge=0, le=1)
     lease_seconds: int = Field(default=120, ge=2)
-    wait_for_lease: int = Field(default=0, ge=0, description="Seconds to wait for another run; 0 declines at once.")
+    wait_for_lease: int | None = Field(
+        default=None,
+        ge=0,
+        description="Seconds to wait for another run; without it a scheduled run waits an hour, any other not at all.",
+    )
     resume_within: int = Field(default=12 * 3600, ge=0, description="Seconds in which a dead run may be resumed.")
 
     # Guard
@@ -140,6 +145,12 @@ class Settings(BaseSettings):
         if self.transport != "auto":
             return self.transport
         return "postgres" if self.supabase_db_url.get_secret_value() else "rest"
+
+    def lease_wait(self, *, scheduled: bool) -> int:
+        """Seconds to wait for another run: nobody sits before a scheduled run, so it waits."""
+        if self.wait_for_lease is not None:
+            return self.wait_for_lease
+        return SCHEDULED_WAIT if scheduled else 0
 
     @property
     def project(self) -> str:

@@ -1,6 +1,8 @@
 """The run's own folder: where a run keeps its batches between stages, so that no stage holds a whole table.
 
-It holds personal data: mode 0700, its free space is checked first, and it goes when the run commits.
+It holds personal data: mode 0700, its free space is checked first, and it goes when the run ends. Each project has a
+folder of its own below ETL_DATA_DIR/runs, and a run holds a lock on its folder: nobody removes what is in use, and what
+nobody holds belongs to a run that died.
 """
 
 from __future__ import annotations
@@ -10,15 +12,19 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
+from filelock import FileLock, Timeout
+from humanize import naturalsize
 
-from tasks.errors import ConfigurationError
+from tasks.errors import ConfigurationError, TerminalError
 
 MINIMUM_FREE_BYTES = 256 * 2**20
+LOCK = ".lock"
 _IPC = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -26,7 +32,8 @@ _IPC = pa.ipc.IpcWriteOptions(compression="lz4")
 class Spool:
     """A folder of Arrow files of one schema, `NNNNN.arrow`; in the order of their names the rows are in key order.
 
-    A file appears under its name only when it is complete, so whatever is listed is whole.
+    A file appears under its name only when it is complete, so whatever is listed is whole. An empty table has a folder
+    without files; a folder that is missing is not an empty table, and reading it is an error.
     """
 
     folder: Path
@@ -48,7 +55,14 @@ class Spool:
         return rows
 
     def files(self) -> list[Path]:
-        return sorted(self.folder.glob("*.arrow")) if self.folder.exists() else []
+        """All files, in order. TerminalError when the folder is missing."""
+        if not self.folder.is_dir():
+            name = f"{self.folder.parent.name}/{self.folder.name}"
+            raise TerminalError(
+                f"The rows of {name} are missing in the run's folder: it was removed, or never written.",
+                remedy="Start the run again, and see what else removes files below ETL_DATA_DIR.",
+            )
+        return sorted(self.folder.glob("*.arrow"))
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All rows in key order, a batch at a time."""
@@ -69,6 +83,12 @@ class Spool:
         return pa.Table.from_batches(self.batches(), schema=self.schema)
 
     def clear(self) -> None:
+        """Leave the folder there, without files."""
+        self.remove()
+        self.folder.mkdir(parents=True)
+
+    def remove(self) -> None:
+        """Free what it takes on the disk."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -101,14 +121,34 @@ class Workspace:
     root: Path
 
     @classmethod
-    def create(cls, data_dir: Path, run_id: str) -> Workspace:
-        """Make the folder of a new run; ConfigurationError when the disk is nearly full."""
-        runs = data_dir / "runs"
-        runs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        require_free(runs, MINIMUM_FREE_BYTES)
-        root = runs / run_id
-        root.mkdir(mode=0o700)
+    def create(cls, data_dir: Path, run_id: str, *, project: str = "") -> Workspace:
+        """Make the folder of a new run; ConfigurationError when it cannot be written or the disk is nearly full."""
+        runs = data_dir / "runs" / project
+        try:
+            runs.mkdir(parents=True, exist_ok=True, mode=0o700)
+            require_free(runs, MINIMUM_FREE_BYTES)
+            root = runs / run_id
+            root.mkdir(mode=0o700)
+        except PermissionError:
+            raise ConfigurationError(
+                f"{runs} cannot be written. Nothing was read.",
+                remedy="Give this account the folder, or point ETL_DATA_DIR elsewhere.",
+            ) from None
         return cls(root)
+
+    @contextmanager
+    def held(self) -> Iterator[bool]:
+        """Hold the folder's lock, which ends with this process at the latest. False when another process holds it."""
+        lock = FileLock(self.root / LOCK, timeout=0, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
 
     @property
     def run_id(self) -> str:
@@ -144,6 +184,16 @@ class Workspace:
         shutil.rmtree(self.root, ignore_errors=True)
 
 
+def remove_unheld(runs: Path, *, prefix: str = "", but: Path | None = None) -> None:
+    """Remove the folders of runs that no process holds: they hold personal data, and nothing will use them again."""
+    for root in runs.iterdir() if runs.is_dir() else ():
+        if root == but or not root.is_dir() or not root.name.startswith(prefix):
+            continue
+        with Workspace(root).held() as free:
+            if free:
+                shutil.rmtree(root, ignore_errors=True)
+
+
 def disk_is_full(error: BaseException) -> bool:
     """Whether that is what an error says: the disk, or its owner's share of it, has no room left."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -160,6 +210,7 @@ def require_free(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise ConfigurationError(
-            f"The disk of ETL_DATA_DIR has {free / 2**20:,.0f} MiB free; this run needs {needed / 2**20:,.0f} MiB.",
+            f"The disk of ETL_DATA_DIR has {naturalsize(free, binary=True)} free; this run needs about "
+            f"{naturalsize(needed, binary=True)}.",
             remedy="Free some space or point ETL_DATA_DIR elsewhere. Nothing was written.",
         )

@@ -28,6 +28,7 @@ from tasks.errors import PipelineError
 P = ParamSpec("P")
 R = TypeVar("R")
 KEY = "failure"
+HELD = "Held"  # the name of the state of a run that waits for a person; its type is Cancelled, as it did not fail
 UNTIL_THEN = "What the stages before had written; the ledger (`etl_runs`) says whether the run was committed."
 
 
@@ -98,7 +99,7 @@ def explain(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
 
 def failure_page(name: str, state: State[Any]) -> str:
     """Markdown for a bad end: what happened, what was written, what to do next."""
-    if state.is_cancelling() or state.is_cancelled():
+    if state.is_cancelling() or (state.is_cancelled() and state.name != HELD):
         return _page("Cancelled", "Someone cancelled this run.", UNTIL_THEN, _again(name))
     if state.is_crashed():
         return _page("Crashed", "The process of this run ended without a word.", UNTIL_THEN, _after_crash(name))

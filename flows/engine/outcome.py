@@ -1,4 +1,4 @@
-"""What a run was asked for, and what came of it: figures and paths, never rows."""
+"""What a run was asked for, and its outcome: figures and paths, never rows."""
 
 from __future__ import annotations
 
@@ -8,24 +8,32 @@ from datetime import datetime
 from typing import Any, Literal
 
 from tasks.files.manifest import FileEntry
+from tasks.ledger.as_of import AsOf
 
 Figure = int | float | None
+# Emitted to Prefect when a run was committed and readers see it: what the alert for missing nights waits for.
+COMMITTED_EVENT = "supabase-nightly.run.committed"
 
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """as_of: `now`, `midnight`, `resume` or an ISO instant. scheduled: what `midnight` is the midnight of.
+    """What a run is asked for, once: no stage parses any of it again.
 
-    historical: publish reports only, whatever the as_of. full_refresh: read every row, also the unchanged ones.
+    accept: names of the metrics that held the last run and may pass. historical: publish reports only, whatever the
+    as_of. full_refresh: read every row, also the unchanged ones. scheduled: nobody waits for an answer, so the run
+    waits for another one's lease. resume_run: the run to resume, by its id or by what started it; else `as_of` says.
+    started_by: what starts this run, for a later resume.
     """
 
-    as_of: str = "now"
+    as_of: AsOf = AsOf()  # noqa: RUF009 - it is frozen
     transport: Literal["auto", "rest", "postgres"] = "auto"
     accept: frozenset[str] = frozenset()
     dry_run: bool = False
-    scheduled: datetime | None = None
     historical: bool = False
     full_refresh: bool = False
+    scheduled: bool = False
+    resume_run: str = ""
+    started_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +42,10 @@ class RunOutcome:
 
     tables: name to counts (read, kept, rejected, inserted, updated, unchanged, deleted, refused).
     stages: title to seconds, rows, bytes sent and received. quality: the rows of data_quality.
-    samples: by table and rule, masked.
+    samples: by table and rule, masked. current: whether readers see this run now.
     """
 
-    status: Literal["committed", "dry run"]
+    status: Literal["committed", "dry_run"]
     run_id: str
     as_of: datetime
     began: datetime
@@ -51,6 +59,8 @@ class RunOutcome:
     files: Sequence[FileEntry] = field(default_factory=tuple)
     last: Mapping[str, Any] | None = None
     notes: Sequence[str] = field(default_factory=tuple)
+    current: bool = False
+    mode: str = "full"
 
     @property
     def seconds(self) -> float:

@@ -1,11 +1,11 @@
-"""The pipeline as a whole: the order of the stages, and what a run comes to."""
+"""The pipeline as a whole: the order of the stages, and the outcome of a run."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 from flows.engine import stages
 from flows.engine.outcome import RunOutcome, RunRequest
@@ -14,29 +14,37 @@ from tasks.cleaning.samples import load_samples
 from tasks.contracts import DATA_QUALITY
 from tasks.errors import LeaseHeld, TransientError
 from tasks.files.manifest import HISTORICAL_NOTE, ManifestRef
+from tasks.guard import require_known
+from tasks.ledger.lease import Ticket
+from tasks.ledger.ledger import Start
 from tasks.reports.build import headline, read_report_spool, run_counts
 from tasks.settings import Settings, load_settings
 from tasks.sink import LoadCounts, TablePlan
+from tasks.version import code_version
 
 logger = logging.getLogger(__name__)
 
 
 def run_pipeline(request: RunRequest) -> RunOutcome:
-    """Run every stage once; what a new start can mend is started again, with the same as_of.
+    """Run every stage once; after a failure that a new start may fix it is started again, with the same as_of.
 
-    Raises LeaseHeld when another run is at work, RunHeld when a figure is out of bounds, and any other PipelineError
-    when the run failed. Nothing half done is visible then, and the ledger says what happened.
+    Raises LeaseHeld while another run holds the lease, RunHeld when a metric is outside its bounds, and any other
+    PipelineError when the run failed. Readers never see a partial run, and the ledger says what happened.
     """
     settings = settings_for(request)
+    require_known(request.accept)
+    earlier: tuple[Ticket, ...] = ()
     for attempt in range(settings.run_retries + 1):
+        start = start_of(settings, request, earlier)
         try:
-            return _run_once(settings, request if attempt == 0 else replace(request, as_of=_again(request)))
+            return _run_once(settings, request, start)
         except LeaseHeld:
             raise
         except TransientError as error:
             if attempt == settings.run_retries or request.dry_run:
                 raise
-            logger.warning("%s Started again in %d s.", error, settings.run_retry_seconds)
+            logger.warning("%s Started again in %g s.", error, settings.run_retry_seconds)
+            earlier = (*earlier, start.ticket)
             time.sleep(settings.run_retry_seconds)
     raise AssertionError("unreachable")
 
@@ -46,13 +54,26 @@ def settings_for(request: RunRequest) -> Settings:
     return load_settings() if request.transport == "auto" else load_settings(transport=request.transport)
 
 
-def _again(request: RunRequest) -> str:
-    """`now` and `midnight` are those of the first try; an instant is itself."""
-    return "resume" if request.as_of in ("now", "midnight") else request.as_of
+def start_of(settings: Settings, request: RunRequest, earlier: tuple[Ticket, ...] = ()) -> Start:
+    """How the request asks for the lease. earlier: this call's own attempts, which must not stand in its way.
+
+    The server may take a moment to notice that an earlier attempt's connection is gone, so a later one waits a term.
+    """
+    wait = settings.lease_wait(scheduled=request.scheduled)
+    return Start(
+        request.as_of,
+        settings.resolved_transport,
+        code_version=code_version(),
+        historical=request.historical,
+        wait=max(wait, settings.lease_seconds) if earlier else wait,
+        earlier=earlier,
+        resume_run=request.resume_run,
+        started_by=request.started_by,
+    )
 
 
-def _run_once(settings: Settings, request: RunRequest) -> RunOutcome:
-    with open_run(settings, request) as run:
+def _run_once(settings: Settings, request: RunRequest, start: Start) -> RunOutcome:
+    with open_run(settings, request, start) as run:
         sources = stages.check_sources(run)
         read_posts = stages.read_posts(run, sources)
         read_users = stages.read_users(run, read_posts)
@@ -66,9 +87,9 @@ def _run_once(settings: Settings, request: RunRequest) -> RunOutcome:
             return _outcome(run, plans)
         files = stages.write_the_files(run, approved)
         manifest = stages.publish_the_files(run, files)
-        loaded = stages.load_and_commit(run, manifest, approved)
-        stages.point_to_it(run, manifest, loaded)
-        return _outcome(run, loaded, manifest, files)
+        loaded = stages.load_and_commit(run, manifest, approved, plans)
+        pointer = stages.point_to_it(run, manifest, loaded)
+        return _outcome(run, loaded, manifest, files, pointer)
 
 
 def _outcome(
@@ -76,10 +97,12 @@ def _outcome(
     written: Mapping[str, TablePlan] | Mapping[str, LoadCounts],
     manifest: ManifestRef | None = None,
     files: stages.Files | None = None,
+    pointer: stages.Pointer | None = None,
 ) -> RunOutcome:
     counts = run_counts(run.workspace)
+    notes = [HISTORICAL_NOTE] if run.lease.historical else []
     return RunOutcome(
-        status="committed" if manifest else "dry run",
+        status="committed" if manifest else "dry_run",
         run_id=run.lease.run_id,
         as_of=run.as_of,
         began=run.began,
@@ -92,7 +115,8 @@ def _outcome(
         run_path=manifest.run_path if manifest else None,
         files=files.entries if files else (),
         last=run.lease.last,
-        notes=[HISTORICAL_NOTE] if run.lease.historical else [],
+        notes=[*notes, *(pointer.notes if pointer else ())],
+        current=bool(pointer and pointer.current),
     )
 
 

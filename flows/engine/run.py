@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import logging
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
 from prefect.runtime import flow_run
 
 from flows.engine.outcome import RunRequest
-from tasks.errors import PipelineError, RunHeld, TerminalError
-from tasks.ledger.ledger import AsOfMode, Heartbeat, Ledger
-from tasks.ledger.ledger import Run as Lease
-from tasks.ledger.resume import DRY, contract_fingerprint, kept_began, open_workspace
+from tasks.errors import PipelineError, RunHeld
+from tasks.ledger.dry import DryLedger
+from tasks.ledger.lease import Heartbeat, Lease, NoHeartbeat
+from tasks.ledger.ledger import Ledger, Start
+from tasks.ledger.resume import can_be_resumed, contract_fingerprint, kept_began, open_workspace
 from tasks.platform.dask import open_workers
-from tasks.platform.functions import open_database
+from tasks.platform.functions import Database, open_database
 from tasks.platform.http import TRAFFIC
-from tasks.platform.workers import HERE, Workers
-from tasks.publish.pointer import repair_pointer
+from tasks.platform.workers import Workers
+from tasks.publish.pointer import point_to_current
 from tasks.settings import Settings
 from tasks.source import Source, open_source
-from tasks.version import code_version
 from tasks.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -32,22 +31,22 @@ _HISTORY_RUNS = 60
 
 
 class Run:
-    """One run at work: what its stages share. A plain class, since Prefect looks into dataclasses given to a task."""
+    """One running run: what its stages share. A plain class, since Prefect looks into dataclasses given to a task."""
 
-    def __init__(self, settings: Settings, request: RunRequest, workspace: Workspace, lease: Lease) -> None:
-        self.settings, self.request, self.workspace, self.lease = settings, request, workspace, lease
-        self.source: Source
-        self.workers: Workers = HERE
-        self.ledger: Ledger | None = None
-        self.heartbeat: Heartbeat | None = None
+    workspace: Workspace
+    source: Source
+    workers: Workers
+    heartbeat: Heartbeat | NoHeartbeat
+
+    def __init__(
+        self, settings: Settings, request: RunRequest, database: Database, ledger: Ledger, lease: Lease
+    ) -> None:
+        self.settings, self.request = settings, request
+        self.database, self.ledger, self.lease = database, ledger, lease
         self.stages: dict[str, dict[str, float]] = {}
         self.figures: dict[str, Any] = {}
         self.rows: dict[str, int] = {}  # read, by table
         self.committed = False
-
-    @property
-    def folder(self) -> Path:
-        return self.workspace.root
 
     @property
     def as_of(self) -> datetime:
@@ -62,9 +61,13 @@ class Run:
         """The stage that was entered last."""
         return next(reversed(self.stages), "Start")
 
+    @property
+    def folder(self) -> Path:
+        return self.workspace.root
+
     def enter(self, title: str) -> None:
         """A stage begins: the lease must still be ours, and the ledger learns where the run is."""
-        if self.heartbeat and self.ledger and not self.committed:
+        if not self.committed:
             self.heartbeat.check()
             self.ledger.stage(self.lease, title.lower(), **self.totals())
         self.figures = {}
@@ -80,8 +83,8 @@ class Run:
         facts = {**self.figures, **{name: stage[name] for name in ("seconds", "sent", "received")}}
         logger.info("stage=%r %s", title, " ".join(f"{name}={value}" for name, value in facts.items()))
 
-    def tell(self, **figures: Any) -> None:
-        """Figures of the stage at work, for its line of log: numbers and names of ours, nothing of a row."""
+    def record(self, **figures: Any) -> None:
+        """Figures of the running stage, for its line of log: numbers and names of ours, nothing of a row."""
         self.figures.update(figures)
 
     def totals(self) -> dict[str, dict[str, Any]]:
@@ -93,10 +96,7 @@ class Run:
 
     def begin(self, began: datetime) -> None:
         """Reading begins: settles `as_of`, and what a run that resumes this one must know."""
-        if self.ledger:
-            self.lease = self.ledger.begin(self.lease, began)
-        else:
-            self.lease = _dry_lease(self.request, self.settings, began)
+        self.lease = self.ledger.begin(self.lease, began)
         self.workspace.note(
             run_id=self.lease.run_id,
             as_of=self.as_of,
@@ -107,88 +107,61 @@ class Run:
 
     def history(self) -> list[dict[str, Any]]:
         """Earlier committed runs with the shares of their rules, for the charts."""
-        if not self.ledger:
-            return []
         runs = self.ledger.runs(_HISTORY_RUNS, status="committed", kind="run", historical=False)
         return [{"as_of": run["as_of"], "rules": run["counts"].get("rules", [])} for run in runs]
 
 
 @contextmanager
-def open_run(settings: Settings, request: RunRequest) -> Iterator[Run]:
-    """Hold the lease and the source for the stages inside; then commit is theirs, and every other end is told here.
+def open_run(settings: Settings, request: RunRequest, start: Start) -> Iterator[Run]:
+    """Hold the lease, the run's folder and the source for the stages inside; the commit is theirs.
 
-    Raises LeaseHeld when another run is at work. On any error the ledger learns what happened; the run's folder stays
-    for a resume, unless the run was held.
+    Raises LeaseHeld while another run holds the lease. On any error the ledger records what happened; the run's folder
+    stays only where a later run can continue the reading in it.
     """
-    if request.dry_run:
-        with _open_dry_run(settings, request) as run:
-            yield run
-        return
     with open_database(settings) as database:
-        ledger = Ledger(database, settings)
-        repair_pointer(settings, ledger.current())
-        lease = _take_lease(ledger, settings, request)
-        if flow_run.id:
-            ledger.note_flow_run(lease, str(flow_run.id))
-        with _told(ledger, lease) as holder, ledger.holding(lease) as heartbeat, ExitStack() as stack:
-            run = Run(settings, request, open_workspace(settings, lease), lease)
-            run.ledger, run.heartbeat = ledger, heartbeat
-            holder.append(run)
-            run.source = stack.enter_context(open_source(settings, began=kept_began(run.workspace)))
-            run.workers = stack.enter_context(open_workers(settings, run.workspace))
-            yield run
-        run.workspace.remove()
-
-
-def _take_lease(ledger: Ledger, settings: Settings, request: RunRequest) -> Lease:
-    mode, as_of = as_of_mode(request)
-    return ledger.start(
-        mode,
-        as_of,
-        transport=settings.resolved_transport,
-        code_version=code_version(),
-        historical=request.historical,
-    )
-
-
-def as_of_mode(request: RunRequest) -> tuple[AsOfMode, datetime | None]:
-    """How the ledger is to settle as_of; the midnight of a scheduled run is that of its scheduled day, in UTC."""
-    if request.as_of in ("midnight", "resume"):
-        day = request.scheduled
-        midnight = day.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) if day else None
-        return cast(AsOfMode, request.as_of), midnight
-    if request.as_of == "now":
-        return "now", None
-    return "at", datetime.fromisoformat(request.as_of).astimezone(UTC)
+        ledger = (DryLedger if request.dry_run else Ledger)(database, settings)
+        run = Run(settings, request, database, ledger, ledger.start(start))
+        with (
+            _end_recorded(run),
+            ledger.holding(run.lease) as run.heartbeat,
+            open_workspace(settings, run.lease) as run.workspace,
+            _folder_removed(run),
+        ):
+            if flow_run.id:
+                ledger.note_flow_run(run.lease, str(flow_run.id))
+            if not request.dry_run:
+                point_to_current(settings, ledger)  # an earlier run may have died before it did
+            with (
+                open_source(settings, began=kept_began(run.workspace)) as run.source,
+                open_workers(settings, run.workspace) as run.workers,
+            ):
+                yield run
 
 
 @contextmanager
-def _told(ledger: Ledger, lease: Lease) -> Iterator[list[Run]]:
-    """Whatever ends the block early is told to the ledger; a held run leaves no folder."""
-    holder: list[Run] = []
+def _end_recorded(run: Run) -> Iterator[None]:
+    """An error that ends the block is recorded in the ledger, and learns which run it ended."""
     try:
-        yield holder
+        yield
     except RunHeld as error:
-        _describe(error, lease, holder)
-        ledger.hold(lease, error, **_totals(holder))
-        for run in holder:
-            run.workspace.remove()
+        _describe(error, run)
+        _record(run, error)
         raise
     except BaseException as error:
         if isinstance(error, PipelineError):
-            _describe(error, lease, holder)
-        _tell_failure(ledger, lease, error, _totals(holder))
+            _describe(error, run)
+        _record(run, error)
         raise
 
 
-def _totals(holder: list[Run]) -> Mapping[str, Any]:
-    return holder[0].totals() if holder else {}
-
-
-def _describe(error: PipelineError, lease: Lease, holder: list[Run]) -> None:
-    error.run_id = lease.run_id
-    error.stage = holder[0].stage if holder else "Start"
-    error.written = written_before(error.stage, lease.transport)
+def _describe(error: PipelineError, run: Run) -> None:
+    error.run_id, error.stage = run.lease.run_id, run.stage
+    error.written = written_before(run.stage, run.lease.transport)
+    error.facts = {
+        "as_of": run.lease.as_of.isoformat() if run.lease.as_of else None,
+        "transport": run.lease.transport,
+        "stages": run.stages,
+    }
 
 
 def written_before(stage: str, transport: str) -> str:
@@ -204,42 +177,27 @@ def written_before(stage: str, transport: str) -> str:
     return "Nothing: no file and no row."
 
 
-def _tell_failure(ledger: Ledger, lease: Lease, error: BaseException, totals: Mapping[str, Any]) -> None:
+def _record(run: Run, error: BaseException) -> None:
     try:
-        ledger.fail(lease, error, **totals)
+        if isinstance(error, RunHeld):
+            run.ledger.hold(run.lease, error, counts={"held": error.values}, **run.totals())
+        else:
+            run.ledger.fail(run.lease, error, **run.totals())
     except PipelineError as second:
-        logger.warning("The ledger could not be told that the run failed: %s", second.message)
+        logger.warning("The ledger could not record how the run ended: %s", second.message)
 
 
 @contextmanager
-def _open_dry_run(settings: Settings, request: RunRequest) -> Iterator[Run]:
-    """Everything that reads, nothing that writes: no lease, and a folder that goes in any case."""
-    name = f"{DRY}{secrets.token_hex(4)}"
-    workspace = Workspace.create(settings.data_dir, name)
+def _folder_removed(run: Run) -> Iterator[None]:
+    """The run's folder holds personal data: it goes with the run, unless a later run can continue its reading."""
+    keep = False
     try:
-        with open_source(settings) as source, open_workers(settings, workspace) as workers:
-            run = Run(settings, request, workspace, _dry_lease(request, settings, None, name))
-            run.source, run.workers = source, workers
-            yield run
+        yield
+    except RunHeld:
+        raise
+    except BaseException:
+        keep = not run.request.dry_run and not run.committed and can_be_resumed(run.workspace)
+        raise
     finally:
-        workspace.remove()
-
-
-def _dry_lease(request: RunRequest, settings: Settings, began: datetime | None, name: str = DRY) -> Lease:
-    mode, as_of = as_of_mode(request)
-    if began and as_of is None:
-        midnight = began.replace(hour=0, minute=0, second=0, microsecond=0)
-        as_of = began if mode == "now" else midnight
-    if began and as_of and as_of > began:
-        raise TerminalError(f"as_of {as_of.isoformat()} is later than the database's clock, {began.isoformat()}.")
-    return Lease(
-        run_id=name,
-        token="",
-        as_of=as_of,
-        as_of_mode=mode,
-        began=began,
-        transport=settings.resolved_transport,
-        resumed_from=None,
-        historical=False,
-        last=None,
-    )
+        if not keep:
+            run.workspace.remove()

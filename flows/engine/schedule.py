@@ -21,6 +21,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
 from prefect.states import Cancelled
 
@@ -56,6 +57,28 @@ def plain(instant: datetime) -> datetime:
     """A plain datetime in UTC. Prefect hands its instants over as pendulum's, whose arithmetic differs."""
     utc = instant.astimezone(UTC)
     return datetime(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, tzinfo=UTC)
+
+
+def crashed_run() -> str:
+    """The id of the flow run of this deployment that crashed last: what a restart takes over. Empty when unknown."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    if run is None or run.deployment_id is None:
+        return ""
+    try:
+        with get_client(sync_client=True) as client:
+            found = client.read_flow_runs(
+                deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[run.deployment_id])),
+                flow_run_filter=FlowRunFilter(
+                    state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED]))
+                ),
+                sort=FlowRunSort.END_TIME_DESC,
+                limit=1,
+            )
+    except Exception as error:  # noqa: BLE001 - then the last failed run is resumed, whatever started it
+        logger.warning("The crashed run could not be looked for: %s.", type(error).__name__)
+        return ""
+    return str(found[0].id) if found else ""
 
 
 def _never_begun(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:

@@ -1,4 +1,4 @@
-"""A stage of a run as a Prefect task: timed, with progress, its lease checked, its errors told without a traceback."""
+"""A stage of a run as a Prefect task: timed, with progress, its lease checked, its errors in a sentence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext
+from prefect.context import FlowRunContext, TaskRunContext
 
 from flows.engine.evidence import keep_traceback
 from flows.engine.progress import DISPLAY, Meter
@@ -29,7 +29,7 @@ class StageRun(Protocol):
     """What a stage needs of a run, apart from its own business."""
 
     @property
-    def folder(self) -> Path: ...
+    def evidence(self) -> str: ...
     def enter(self, title: str) -> None: ...
     def leave(self, title: str, seconds: float) -> None: ...
 
@@ -37,7 +37,7 @@ class StageRun(Protocol):
 def stage(title: str) -> Callable[[Callable[Concatenate[Any, Meter, P], R]], Callable[Concatenate[Any, P], R]]:
     """Make a function `(run, progress, *earlier results)` a task `(run, *earlier results)` named `title`.
 
-    Inside a flow it is a task; outside of one, a plain function that needs no Prefect server.
+    Inside a flow it is a task; inside a task of a flow, and outside of both, a plain function.
     """
 
     def decorate(function: Callable[Concatenate[Any, Meter, P], R]) -> Callable[Concatenate[Any, P], R]:
@@ -61,7 +61,8 @@ def stage(title: str) -> Callable[[Callable[Concatenate[Any, Meter, P], R]], Cal
         )
 
         def call(run: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            return (as_task if FlowRunContext.get() else run_stage)(run, *args, **kwargs)
+            inside_flow = FlowRunContext.get() and not TaskRunContext.get()
+            return (as_task if inside_flow else run_stage)(run, *args, **kwargs)
 
         functools.update_wrapper(call, run_stage)
         return call

@@ -6,6 +6,7 @@ run's folder; only figures travel between stages.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,18 +16,21 @@ from flows.engine.run import Run
 from flows.engine.stage import stage
 from tasks.charts import draw_charts
 from tasks.cleaning.passes import CleanCounts, clean_posts, clean_users
-from tasks.contracts import POSTS, TABLES, USERS
+from tasks.contracts import POSTS, TABLES, USERS, Table
+from tasks.errors import PipelineError
 from tasks.files.manifest import FileEntry, ManifestRef
 from tasks.files.run_files import write_files
 from tasks.guard import check_run
-from tasks.platform.functions import open_database
-from tasks.publish.pointer import move_pointer
+from tasks.ledger.room import require_room
+from tasks.publish.pointer import point_to_current
 from tasks.publish.upload import publish
 from tasks.reports.build import build_reports, headline, run_counts
 from tasks.sink import LoadCounts, TablePlan, load, plan
 from tasks.sink.schema import check_schema
 from tasks.source import Preflight, Reconciled, TableRead
 from tasks.version import code_version
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +43,12 @@ class Files:
 
 @stage("Check sources")
 def check_sources(run: Run, progress: Meter) -> Preflight:
-    """Verify that our tables are as declared and the sources can be read whole; settle the run's as_of."""
-    with open_database(run.settings) as database:
-        check_schema(database)
+    """Verify that our tables are as declared, the sources can be read whole and the disk has room; settle as_of."""
+    check_schema(run.database)
     found = run.source.preflight(TABLES)
+    require_room(run.database, run.workspace, found, transport=run.lease.transport)
     run.begin(run.source.began)
-    run.tell(role=found.role, as_of=run.as_of.isoformat(), began=run.began.isoformat())
+    run.record(role=found.role, as_of=run.as_of.isoformat(), began=run.began.isoformat())
     return found
 
 
@@ -64,7 +68,7 @@ def _read(run: Run, progress: Meter, name: str) -> TableRead:
     table = next(t for t in TABLES if t.name == name)
     read = run.source.read(table, run.workspace.spool("raw", table.name, table.raw_schema), progress=progress)
     run.rows[name] = read.rows
-    run.tell(rows=read.rows, ranges=read.ranges, resumed=read.resumed_ranges, how=read.how)
+    run.record(rows=read.rows, ranges=read.ranges, resumed=read.resumed_ranges, how=read.how)
     return read
 
 
@@ -72,37 +76,38 @@ def _read(run: Run, progress: Meter, name: str) -> TableRead:
 def settle_orphans(run: Run, progress: Meter, posts: TableRead, users: TableRead) -> Reconciled:
     """Ask once more for posts without an author and for their authors, before they count as orphans."""
     settled = run.source.reconcile(run.workspace)
-    run.tell(asked=settled.asked, posts_gone=settled.posts_gone, users_added=settled.users_added)
+    run.record(asked=settled.asked, posts_gone=settled.posts_gone, users_added=settled.users_added)
     return settled
 
 
 @stage("Clean users")
 def clean_the_users(run: Run, progress: Meter, settled: Reconciled) -> CleanCounts:
     """Users before posts, whose rules need them."""
-    return _cleaned(
-        run,
-        clean_users(run.workspace, began=run.began, progress=progress, total=run.rows[USERS.name], workers=run.workers),
+    counts = clean_users(
+        run.workspace, began=run.began, progress=progress, total=run.rows[USERS.name], workers=run.workers
     )
+    return _cleaned(run, USERS, counts)
 
 
 @stage("Clean posts")
 def clean_the_posts(run: Run, progress: Meter, users: CleanCounts) -> CleanCounts:
     """Posts, batch by batch, reduced to what the reports are made of."""
-    return _cleaned(
-        run,
-        clean_posts(
-            run.workspace,
-            began=run.began,
-            as_of=run.as_of,
-            progress=progress,
-            total=run.rows[POSTS.name],
-            workers=run.workers,
-        ),
+    counts = clean_posts(
+        run.workspace,
+        began=run.began,
+        as_of=run.as_of,
+        progress=progress,
+        total=run.rows[POSTS.name],
+        workers=run.workers,
     )
+    return _cleaned(run, POSTS, counts)
 
 
-def _cleaned(run: Run, counts: CleanCounts) -> CleanCounts:
-    run.tell(read=counts.read, kept=counts.kept, rejected=counts.rejected)
+def _cleaned(run: Run, table: Table, counts: CleanCounts) -> CleanCounts:
+    """The counts, recorded. Raw rows are freed; over REST a run that resumes this one could still use them."""
+    if run.lease.transport == "postgres":
+        run.workspace.spool("raw", table.name, table.raw_schema).remove()
+    run.record(read=counts.read, kept=counts.kept, rejected=counts.rejected)
     return counts
 
 
@@ -112,23 +117,24 @@ def build_the_reports(run: Run, progress: Meter, users: CleanCounts, posts: Clea
     build_reports(run.workspace, as_of=run.as_of)
     counts = run_counts(run.workspace)
     figures = headline(run.workspace)
-    run.tell(total_users=figures["total_users"], total_posts=figures["total_posts"])
+    run.record(total_users=figures["total_users"], total_posts=figures["total_posts"])
     return counts
 
 
 @stage("Compare with Postgres")
 def compare(run: Run, progress: Meter, counts: dict[str, Any]) -> Mapping[str, TablePlan]:
     """What differs from the cleaned tables: nothing else will be written."""
-    plans = plan(run.settings, run.workspace, run.lease if run.ledger else None, progress=progress)
-    run.tell(**by_table(plans))
+    plans = plan(run.settings, run.workspace, run.lease, progress=progress)
+    run.record(**by_table(plans))
     return plans
 
 
 @stage("Guard")
 def guard(run: Run, progress: Meter, counts: dict[str, Any], plans: Mapping[str, TablePlan]) -> dict[str, Any]:
-    """Hold the run when a figure is out of its bounds, before anybody can see it."""
+    """Hold the run when a metric is outside its bounds, before anybody can see it."""
     last = None if run.lease.historical else run.lease.last
-    check_run(run.workspace, plan=plans, last=last, settings=run.settings, accept=run.request.accept)
+    accepted = {name: value for name, value in run.ledger.held_values().items() if name in run.request.accept}
+    check_run(run.workspace, plan=plans, last=last, settings=run.settings, accepted=accepted)
     return counts
 
 
@@ -139,7 +145,7 @@ def write_the_files(run: Run, progress: Meter, counts: dict[str, Any]) -> Files:
         run.workspace, as_of=run.as_of, settings=run.settings, historical=run.lease.historical, workers=run.workers
     )
     entries += draw_charts(run.workspace, as_of=run.as_of, history=run.history(), settings=run.settings)
-    run.tell(files=len(entries), bytes=sum(entry.bytes for entry in entries))
+    run.record(files=len(entries), bytes=sum(entry.bytes for entry in entries))
     return Files(entries, counts)
 
 
@@ -154,35 +160,51 @@ def publish_the_files(run: Run, progress: Meter, files: Files) -> ManifestRef:
         files.counts,
         code_version=code_version(),
     )
-    run.tell(path=manifest.run_path, files=len(files.entries))
+    run.record(path=manifest.run_path, files=len(files.entries))
     return manifest
 
 
 @stage("Load and commit")
 def load_and_commit(
-    run: Run, progress: Meter, manifest: ManifestRef, counts: dict[str, Any]
+    run: Run, progress: Meter, manifest: ManifestRef, counts: dict[str, Any], plans: Mapping[str, TablePlan]
 ) -> Mapping[str, LoadCounts]:
     """Changed rows, deletes, rejects, aggregates and the ledger's commit."""
     loaded = load(
         run.settings,
         run.workspace,
         run.lease,
+        plans,
         manifest_path=manifest.path,
         manifest_sha256=manifest.sha256,
         counts=counts,
         progress=progress,
     )
     run.committed = True
-    run.tell(**by_table(loaded))
+    run.record(**by_table(loaded))
     return loaded
 
 
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """Whether readers see the run now, and if it is committed but they do not, why."""
+
+    current: bool
+    notes: tuple[str, ...] = ()
+
+
 @stage("Move pointer")
-def point_to_it(run: Run, progress: Meter, manifest: ManifestRef, loaded: Mapping[str, LoadCounts]) -> bool:
-    """`latest.json` names the run; after a crash before this, the next start does it."""
-    moved = move_pointer(run.settings, manifest.run_path, manifest.sha256) if not run.lease.historical else False
-    run.tell(moved=moved, path=manifest.run_path)
-    return moved
+def point_to_it(run: Run, progress: Meter, manifest: ManifestRef, loaded: Mapping[str, LoadCounts]) -> Pointer:
+    """`latest.json` names the run. The run is committed: a failure here is noted, and the next start does it."""
+    if run.lease.historical:
+        return Pointer(current=False)
+    try:
+        named = point_to_current(run.settings, run.ledger)
+    except PipelineError as error:
+        note = f"latest.json did not move: {error.message} The run is committed; the next start moves it."
+        logger.warning(note)
+        return Pointer(current=False, notes=(note,))
+    run.record(path=named)
+    return Pointer(current=named == manifest.path)
 
 
 def by_table(counts: Mapping[str, TablePlan | LoadCounts]) -> dict[str, int]:

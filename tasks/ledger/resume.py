@@ -1,46 +1,62 @@
-"""Taking up the reading of a run that died: its folder, when what lies in it can still be trusted."""
+"""The folder of a run: that of the failed run that it resumes, where its rows can still be trusted, or a new one."""
 
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 
 from tasks.contracts import TABLES
-from tasks.ledger.ledger import Run as Lease
+from tasks.ledger.dry import DRY
+from tasks.ledger.lease import Lease
 from tasks.settings import Settings
-from tasks.workspace import Workspace
-
-DRY = "dry-"  # folders of dry runs, which have no lease
+from tasks.workspace import Workspace, remove_unheld
 
 
 def contract_fingerprint() -> str:
-    """Changes whenever what is read from the sources does: a reading of other columns cannot be taken up."""
+    """Changes whenever what is read from the sources does: a reading of other columns cannot be continued."""
     text = "\n".join(f"{t.source_schema}.{t.source} {t.source_columns!r}" for t in TABLES)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def open_workspace(settings: Settings, lease: Lease) -> Workspace:
-    """The run's folder: that of the dead run it resumes, with the key ranges read so far, or a new one.
+def project_folder(settings: Settings) -> str:
+    """A folder name for the project: its host, and a digest of its whole address."""
+    host = re.sub(r"[^a-z0-9.-]+", "-", settings.project.lower()).strip("-.") or "project"
+    return f"{host[:60]}-{hashlib.sha256(settings.supabase_url.rstrip('/').encode()).hexdigest()[:8]}"
 
-    Folders of other runs go: they hold personal data, and nothing will take them up any more.
+
+@contextmanager
+def open_workspace(settings: Settings, lease: Lease) -> Iterator[Workspace]:
+    """The run's folder, locked while the block runs: that of the run it resumes, with its key ranges, or a new one.
+
+    What other runs of this project left goes, unless a process still uses it; a dry run removes what dry runs left.
     """
-    runs = settings.data_dir / "runs"
-    dead = runs / lease.resumed_from if lease.resumed_from else None
-    if dead and dead.exists() and _can_go_on(Workspace(dead), lease):
-        dead.rename(runs / lease.run_id)
-        workspace = Workspace(runs / lease.run_id)
-        _keep_only_raw(workspace)
-    else:
-        workspace = Workspace.create(settings.data_dir, lease.run_id)
-    for other in runs.iterdir():
-        if other != workspace.root and not other.name.startswith(DRY):
-            shutil.rmtree(other, ignore_errors=True)
+    project = project_folder(settings)
+    runs = settings.data_dir / "runs" / project
+    workspace = _resumed(runs, lease) or Workspace.create(settings.data_dir, lease.run_id, project=project)
+    with workspace.held():
+        remove_unheld(runs, prefix=DRY if lease.run_id.startswith(DRY) else "", but=workspace.root)
+        yield workspace
+
+
+def _resumed(runs: Path, lease: Lease) -> Workspace | None:
+    dead = Workspace(runs / lease.resumed_from) if lease.resumed_from else None
+    if dead is None or not dead.root.exists() or not _can_continue(dead, lease):
+        return None
+    with dead.held() as free:
+        if not free:
+            return None
+    workspace = Workspace(dead.root.rename(runs / lease.run_id))
+    _keep_only_raw(workspace)
     return workspace
 
 
-def _can_go_on(dead: Workspace, lease: Lease) -> bool:
-    """Over REST rows are seen page by page anyway; over Postgres the snapshot is gone, and all is read afresh."""
+def _can_continue(dead: Workspace, lease: Lease) -> bool:
+    """Over REST rows are seen page by page anyway; over Postgres the snapshot is gone, and all is read again."""
     facts = dead.facts()
     return (
         lease.transport == "rest"
@@ -55,7 +71,12 @@ def _keep_only_raw(workspace: Workspace) -> None:
             shutil.rmtree(part)
 
 
+def can_be_resumed(workspace: Workspace) -> bool:
+    """Whether a later run could continue this one's reading, so that its folder is worth keeping."""
+    return workspace.facts().get("transport") == "rest" and (workspace.root / "raw").is_dir()
+
+
 def kept_began(workspace: Workspace) -> datetime | None:
-    """When the reading began that this run goes on with; None when it reads afresh."""
+    """When the reading began that this run continues; None when it reads from the start."""
     began = workspace.facts().get("began")
     return datetime.fromisoformat(str(began)) if began else None

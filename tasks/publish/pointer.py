@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from tasks.errors import PublishError
 from tasks.files.layout import LATEST, manifest_path
@@ -18,6 +18,24 @@ from tasks.platform.bucket import Bucket
 from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
+
+
+class CurrentRun(Protocol):
+    """What the pointer needs of the ledger."""
+
+    def current(self) -> dict[str, Any] | None: ...
+
+
+def point_to_current(settings: Settings, ledger: CurrentRun) -> str | None:
+    """Make latest.json name the run that is current, by the ledger; returns its manifest's path, None without one.
+
+    The ledger is asked just before each change and once after it, so that of two runs that commit one after the other
+    the later one is named, whoever of them comes here last.
+    """
+    current = ledger.current()
+    while repair_pointer(settings, current):
+        current = ledger.current()
+    return current["manifest_path"] if current else None
 
 
 def move_pointer(settings: Settings, run_path: str, manifest_sha256: str) -> bool:

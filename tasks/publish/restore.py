@@ -18,7 +18,8 @@ from tasks.contracts import REPORTS, Report
 from tasks.errors import ConfigurationError, PublishError
 from tasks.files.manifest import Manifest, ManifestRef
 from tasks.files.published import NotAsPublished, read_manifest, read_verified
-from tasks.ledger.ledger import Ledger
+from tasks.ledger.as_of import AsOf
+from tasks.ledger.ledger import Ledger, Start
 from tasks.platform.bucket import Bucket
 from tasks.platform.functions import Json, open_database
 from tasks.publish.pointer import repair_pointer
@@ -69,7 +70,7 @@ def _target(ledger: Ledger, run_id: str) -> dict[str, Any]:
 
 def _restore(ledger: Ledger, settings: Settings, target: Mapping[str, Any], aggregates: Json) -> None:
     as_of = datetime.fromisoformat(target["as_of"])
-    run = ledger.start("at", as_of, transport=settings.resolved_transport, historical=True, kind="restore")
+    run = ledger.start(Start(AsOf.instant(as_of), settings.resolved_transport, historical=True, kind="restore"))
     try:
         with ledger.holding(run):
             ledger.restore(run, target["run_id"], aggregates)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.contracts import REPORTS, TABLES, Report, Table
-from tasks.ledger.ledger import Run
+from tasks.ledger.lease import Lease
 from tasks.platform.functions import Database, Json, too_many_refused
 from tasks.settings import Settings
 from tasks.sink.model import LoadCounts, Progress, TablePlan, changes, cleaned, reject_changes, reject_deletes
@@ -53,7 +53,7 @@ class Job:
 
     settings: Settings
     workspace: Workspace
-    run: Run
+    run: Lease
     plans: Mapping[str, TablePlan]
     facts: Mapping[str, Any]
     progress: Progress

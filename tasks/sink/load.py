@@ -7,14 +7,15 @@ from typing import Any
 
 from adbc_driver_postgresql import dbapi
 
-from tasks.errors import ServiceUnavailable
-from tasks.ledger.ledger import Ledger, Run
+from tasks.errors import WriteError
+from tasks.ledger.lease import Lease
+from tasks.ledger.ledger import Ledger
 from tasks.platform.functions import Database, Transaction, open_database
 from tasks.platform.postgres import connect, refusals, release
 from tasks.retry import Retry
 from tasks.settings import Settings
 from tasks.sink.job import Job, commit
-from tasks.sink.model import LoadCounts, Progress, TablePlan, silent
+from tasks.sink.model import LoadCounts, Progress, TablePlan, count_rows, deletes, silent
 from tasks.sink.postgres import write_in_transaction
 from tasks.sink.rest import write_over_rest
 from tasks.workspace import Workspace
@@ -23,23 +24,26 @@ from tasks.workspace import Workspace
 def load(
     settings: Settings,
     workspace: Workspace,
-    run: Run,
+    run: Lease,
+    plans: Mapping[str, TablePlan],
     *,
     manifest_path: str,
     manifest_sha256: str,
     counts: Mapping[str, Any],
     progress: Progress = silent,
 ) -> dict[str, LoadCounts]:
-    """Write what `plan` spooled, and commit the run. Can be called again after any failure that did not end the lease.
+    """Write what `plan` spooled, and commit the run. Can be called again after any failure that left it its lease.
 
     Over Postgres one transaction: a failure leaves nothing. Over REST rows change batch by batch while the ledger says
-    `loading`, and the commit is one transaction; the next run puts right what a failure left. counts: the run's figures
-    for the ledger; `written`, the counts that this returns, is added to them. A historical run only commits.
+    `loading`, and the commit is one transaction; the next run puts right what a failure left. plans: what `plan`
+    returned; the rows in the run's folder must be so many. counts: the run's figures for the ledger; `written`, the
+    counts that this returns, is added to them. A historical run only commits. progress: rows written, and how many
+    there are to write.
     Raises LeaseLost, WriteError (more rows refused than `max_refused_share` allows), or what the database said.
-    progress: rows written, and how many there are to write.
     """
     facts = {"manifest_path": manifest_path, "manifest_sha256": manifest_sha256, "counts": dict(counts)}
-    job = Job(settings, workspace, run, _plans(workspace, run), facts, progress)
+    job = Job(settings, workspace, run, {} if run.historical else plans, facts, progress)
+    _require_whole_spools(job)
     if settings.resolved_transport == "postgres":
         return Retry.of(settings).call(lambda: _load_at_once(job), "The load")
     with open_database(settings) as database:
@@ -47,11 +51,18 @@ def load(
         return commit(database, job, write_over_rest(database, job))
 
 
-def _plans(workspace: Workspace, run: Run) -> dict[str, TablePlan]:
-    if run.historical:
-        return {}
-    noted: Any = workspace.facts()["plan"]
-    return {name: TablePlan(**counts) for name, counts in noted.items()}
+def _require_whole_spools(job: Job) -> None:
+    """WriteError when the rows in the run's folder are not those that the plan counted: nothing was written yet."""
+    for table in job.tables:
+        planned = job.plans[table.name]
+        rows = (count_rows(job.rows_to_write(table)), count_rows(deletes(job.workspace, table)))
+        wanted = (planned.inserts + planned.updates, planned.deletes)
+        if rows != wanted:
+            raise WriteError(
+                f"{table.name}: the run's folder holds {rows[0]:,} rows to write and {rows[1]:,} keys to delete, and "
+                f"{wanted[0]:,} and {wanted[1]:,} were planned. No row changed.",
+                remedy="Start the run again, and see what else changes files below ETL_DATA_DIR.",
+            )
 
 
 def _begin(database: Database, job: Job) -> None:
@@ -59,7 +70,9 @@ def _begin(database: Database, job: Job) -> None:
 
 
 def _load_at_once(job: Job) -> dict[str, LoadCounts]:
-    """The load in one transaction. If the connection breaks at the commit, the ledger tells whether it passed."""
+    """The load in one transaction. The ledger is asked first: an earlier try may have committed unheard."""
+    if (counts := _committed(job)) is not None:
+        return counts
     job.done = 0
     connection = connect(job.settings, autocommit=False)
     try:
@@ -67,11 +80,7 @@ def _load_at_once(job: Job) -> dict[str, LoadCounts]:
         _begin(transaction, job)
         _commit(connection)
         counts = commit(transaction, job, write_in_transaction(transaction, job))
-        try:
-            _commit(connection)
-        except ServiceUnavailable:
-            if not _committed(job):
-                raise
+        _commit(connection)
         return counts
     finally:
         release(connection)  # what was not committed is rolled back with it
@@ -82,7 +91,10 @@ def _commit(connection: dbapi.Connection) -> None:
         connection.commit()
 
 
-def _committed(job: Job) -> bool:
+def _committed(job: Job) -> dict[str, LoadCounts] | None:
+    """The counts of the run when the ledger says that it is committed already; None when it is not."""
     with open_database(job.settings) as database:
         row = Ledger(database, job.settings).run(job.run.run_id)
-    return row is not None and row["status"] == "committed"
+    if row is None or row["status"] != "committed":
+        return None
+    return {name: LoadCounts(**counts) for name, counts in row["counts"]["written"].items()}

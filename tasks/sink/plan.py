@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import pyarrow as pa
 
 from tasks.contracts import TABLES, Table
-from tasks.ledger.ledger import Run
+from tasks.ledger.lease import Lease
 from tasks.settings import Settings
 from tasks.sink.merge import STREAM, Difference, merge
 from tasks.sink.model import (
@@ -31,7 +31,7 @@ from tasks.workspace import Place, Spool, Workspace
 
 
 def plan(
-    settings: Settings, workspace: Workspace, run: Run | None = None, *, progress: Progress = silent
+    settings: Settings, workspace: Workspace, run: Lease | None = None, *, progress: Progress = silent
 ) -> dict[str, TablePlan]:
     """Compare the run's rows with the database's, and spool the differences for `load`. Writes nothing to the database.
 
@@ -46,7 +46,6 @@ def plan(
         plans = {table.name: _plan_rows(target, workspace, table, tally) for table in TABLES}
         for table in TABLES:
             _plan_rejects(target, workspace, table)
-    workspace.note(plan={name: asdict(counts) for name, counts in plans.items()})
     return plans
 
 

@@ -102,5 +102,5 @@ def test_a_held_run_has_a_state_of_its_own(deployed: Deployed) -> None:
         run = deployed.run("nightly", {"as_of": "now", "dry_run": False})
     finally:
         deployed.stack.query("insert into public.posts select * from public.kept; drop table public.kept")
-    assert (run["state_type"], run["state_name"]) == ("FAILED", "Held")
+    assert (run["state_type"], run["state_name"]) == ("CANCELLED", "Held")
     assert said(deployed, run).startswith("# Held")

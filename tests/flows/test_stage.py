@@ -1,4 +1,4 @@
-"""A stage's errors: told in a sentence, nothing of a row repeated, the traceback where only its owner reads it."""
+"""A stage's errors: one sentence, nothing of a row repeated, and the path through the code kept without values."""
 
 from __future__ import annotations
 
@@ -19,6 +19,10 @@ class Folder:
     """As much of a run as a stage needs."""
 
     folder: Path
+
+    @property
+    def evidence(self) -> str:
+        return str(self.folder / "errors" / "run.txt")
 
     def enter(self, title: str) -> None: ...
     def leave(self, title: str, seconds: float) -> None: ...

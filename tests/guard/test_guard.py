@@ -32,7 +32,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def check(workspace: Workspace, **changes: Any) -> None:
-    given = {"plan": QUIET, "last": None, "settings": SETTINGS, "accept": frozenset(), **changes}
+    given = {"plan": QUIET, "last": None, "settings": SETTINGS, **changes}
     check_run(workspace, **given)
 
 
@@ -57,9 +57,9 @@ def test_a_drop_is_held_by_name_and_passes_when_accepted(workspace: Workspace) -
     with pytest.raises(RunHeld, match=r"posts_drop: 200 posts kept, 20\.3% fewer than the 251 .*bound 20%") as held:
         check(workspace, last=last)
     assert "--accept posts_drop" in held.value.remedy
-    check(workspace, last=last, accept=frozenset({"posts_drop"}))
+    check(workspace, last=last, accepted={"posts_drop": 0.203})
     with pytest.raises(RunHeld):
-        check(workspace, last=last, accept=frozenset({"users_drop"}))
+        check(workspace, last=last, accepted={"users_drop": 1.0})
 
 
 @pytest.mark.parametrize(("table", "before"), [("posts", 250), ("users", 60), ("users", 10), ("posts", 0)])
@@ -71,9 +71,9 @@ def test_deletes_are_held_above_share_and_floor(workspace: Workspace) -> None:
     plan = {**QUIET, "users": {"deletes": 101, "target_rows": 1_000}}
     with pytest.raises(RunHeld, match=r"users_deletes: 101 of 1,000 rows of clean_users would be deleted, 10\.1%"):
         check(workspace, plan=plan)
-    check(workspace, plan=plan, accept=frozenset({"users_deletes"}))
+    check(workspace, plan=plan, accepted={"users_deletes": 0.101})
     check(workspace, plan={**QUIET, "users": {"deletes": 100, "target_rows": 1_000}})
-    check(workspace, plan={**QUIET, "users": {"deletes": 10, "target_rows": 10}})
+    check(workspace, plan={**QUIET, "users": {"deletes": 9, "target_rows": 10}})
 
 
 def test_a_rule_that_suddenly_bites_is_held(workspace: Workspace) -> None:

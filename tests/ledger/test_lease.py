@@ -19,7 +19,9 @@ import pytest
 
 from local_stack import Stack
 from tasks.errors import ConfigurationError, LeaseHeld, LeaseLost, WriteError
-from tasks.ledger.ledger import Heartbeat, Ledger, Run
+from tasks.ledger.as_of import AsOf
+from tasks.ledger.lease import Heartbeat, Lease, NoHeartbeat
+from tasks.ledger.ledger import Ledger, Start
 from tasks.platform.functions import Database, open_database
 from tasks.settings import Settings, Transport
 from tasks.sink import plan
@@ -57,14 +59,14 @@ def settings(stack: Stack, tmp_path: Path, transport: Transport) -> Settings:
     return settings_for(stack, transport, tmp_path)
 
 
-def silence(stack: Stack, run: Run) -> None:
+def silence(stack: Stack, run: Lease) -> None:
     """The run was last heard of longer ago than its term."""
     stack.query(f"update public.etl_runs set heartbeat = now() - interval '1 hour' where run_id = '{run.run_id}'")
 
 
 @both
 def test_of_many_starts_at_once_one_gets_the_lease(stack: Stack, settings: Settings) -> None:
-    got: list[Run] = []
+    got: list[Lease] = []
     declined: list[LeaseHeld] = []
     together = threading.Barrier(6)
 
@@ -100,8 +102,9 @@ def test_a_start_waits_for_the_other_run(stack: Stack, settings: Settings) -> No
     with ledger_of(settings) as ledger:
         first = start(ledger, settings)
         threading.Timer(0.5, lambda: stack.query("update public.etl_runs set status = 'failed'")).start()
-        with ledger_of(settings.model_copy(update={"wait_for_lease": 60})) as patient:
-            assert start(patient, settings).run_id != first.run_id
+        patient = settings.model_copy(update={"wait_for_lease": 60})
+        with ledger_of(patient) as waiting:
+            assert start(waiting, patient).run_id != first.run_id
 
 
 @both
@@ -189,11 +192,11 @@ def test_a_batch_sent_twice_is_counted_once(stack: Stack, settings: Settings) ->
 @both
 def test_a_run_that_failed_is_resumed_with_its_as_of(stack: Stack, settings: Settings) -> None:
     with ledger_of(settings) as ledger:
-        dead = ledger.start("at", days_before(2), transport=settings.resolved_transport)
+        dead = ledger.start(Start(AsOf.instant(days_before(2)), settings.resolved_transport))
         began = datetime.now(UTC)
         ledger.begin(dead, began)
         ledger.fail(dead, WriteError("no luck"))
-        run = ledger.start("resume", AS_OF, transport=settings.resolved_transport)
+        run = ledger.start(Start(AsOf("resume", AS_OF), settings.resolved_transport))
         assert (run.resumed_from, run.as_of) == (dead.run_id, days_before(2))
         assert run.began == (began if settings.resolved_transport == "rest" else None)  # a snapshot dies with its run
 
@@ -202,7 +205,7 @@ def test_a_run_that_failed_is_resumed_with_its_as_of(stack: Stack, settings: Set
 @pytest.mark.parametrize("why", ["too old", "committed since", "held"])
 def test_nothing_to_resume(stack: Stack, settings: Settings, why: str) -> None:
     with ledger_of(settings) as ledger:
-        dead = ledger.start("at", days_before(2), transport=settings.resolved_transport)
+        dead = ledger.start(Start(AsOf.instant(days_before(2)), settings.resolved_transport))
         if why == "held":
             ledger.hold(dead, WriteError("ask a person"))
         else:
@@ -211,7 +214,7 @@ def test_nothing_to_resume(stack: Stack, settings: Settings, why: str) -> None:
             stack.query("update public.etl_runs set started_at = now() - interval '3 days'")
         if why == "committed since":
             work(settings, Night(), as_of=days_before(3))
-        run = ledger.start("resume", days_before(1), transport=settings.resolved_transport)
+        run = ledger.start(Start(AsOf("resume", days_before(1)), settings.resolved_transport))
         assert (run.resumed_from, run.as_of) == (None, days_before(1))
 
 
@@ -219,14 +222,14 @@ def test_nothing_to_resume(stack: Stack, settings: Settings, why: str) -> None:
 def test_what_as_of_means(stack: Stack, settings: Settings) -> None:
     began = datetime.now(UTC)
     with ledger_of(settings) as ledger:
-        now = ledger.start("now", transport=settings.resolved_transport)
+        now = ledger.start(Start(AsOf("now"), settings.resolved_transport))
         assert now.as_of is None
         assert ledger.begin(now, began).as_of == began
         ledger.fail(now, WriteError("enough"))
-        midnight = ledger.start("midnight", transport=settings.resolved_transport)
+        midnight = ledger.start(Start(AsOf("midnight"), settings.resolved_transport))
         assert midnight.as_of == began.replace(hour=0, minute=0, second=0, microsecond=0)
         ledger.fail(midnight, WriteError("enough"))
-        future = ledger.start("at", began + timedelta(days=1), transport=settings.resolved_transport)
+        future = ledger.start(Start(AsOf.instant(began + timedelta(days=1)), settings.resolved_transport))
         with pytest.raises(ConfigurationError, match="later than the database's clock"):
             ledger.begin(future, began)
 
@@ -245,7 +248,7 @@ def test_what_a_failure_leaves_in_the_ledger(stack: Stack, settings: Settings) -
     assert row["bytes"] == {"read posts": 10}
 
 
-def _check_for(heartbeat: Heartbeat, *, seconds: float) -> None:
+def _check_for(heartbeat: Heartbeat | NoHeartbeat, *, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         heartbeat.check()

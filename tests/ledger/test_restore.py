@@ -13,7 +13,8 @@ from local_stack import Stack
 from tasks.contracts import REPORTS
 from tasks.errors import ConfigurationError, PublishError
 from tasks.files.manifest import FileEntry, entry_of
-from tasks.ledger.ledger import Ledger, Run
+from tasks.ledger.lease import Lease
+from tasks.ledger.ledger import Ledger
 from tasks.platform.bucket import Bucket
 from tasks.platform.functions import open_database
 from tasks.publish.pointer import move_pointer
@@ -40,16 +41,16 @@ from tests.sink.kit import (
 both = pytest.mark.parametrize("transport", TRANSPORTS)
 
 
-def published(settings: Settings, night: Night, as_of: datetime) -> Run:
+def published(settings: Settings, night: Night, as_of: datetime) -> Lease:
     """A run with its reports in Storage, committed and pointed to."""
     with open_database(settings) as database:
         ledger = Ledger(database, settings)
         run = start(ledger, settings, as_of)
         workspace = Workspace.create(settings.data_dir, run.run_id)
         fill(workspace, night, as_of=as_of)
-        plan(settings, workspace, run)
+        plans = plan(settings, workspace, run)
         manifest = publish(settings, workspace, run, _files(workspace), {})
-        load(settings, workspace, run, manifest_path=manifest.path, manifest_sha256=manifest.sha256, counts={})
+        load(settings, workspace, run, plans, manifest_path=manifest.path, manifest_sha256=manifest.sha256, counts={})
     move_pointer(settings, manifest.run_path, manifest.sha256)
     return run
 
@@ -71,7 +72,7 @@ def pointer(settings: Settings) -> str:
         return str(json.loads(bucket.download("latest.json", fresh=True))["run"])
 
 
-def nights(settings: Settings) -> tuple[Run, Run]:
+def nights(settings: Settings) -> tuple[Lease, Lease]:
     """Two published nights; the second one is the current one."""
     day = {"date": date(2026, 1, 1), "posts": 1}
     first = published(settings, Night(posts=[post(1)], statistics={"total_posts": 1}, days=[day]), days_before(1))

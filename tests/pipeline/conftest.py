@@ -12,6 +12,7 @@ from data.demo import DemoCounts, load
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.pipeline import run_pipeline
 from local_stack import Stack
+from tasks.ledger.as_of import AsOf
 from tasks.settings import Transport
 from tests.pipeline.kit import AS_OF, UNTIL, Project
 
@@ -41,6 +42,6 @@ def run(project: Project, monkeypatch: pytest.MonkeyPatch) -> Runner:
         for name, value in project.env(transport, **env).items():
             monkeypatch.setenv(name, value)
         options = {name: value for name, value in more.items() if not name.startswith("ETL_")}
-        return run_pipeline(RunRequest(as_of=as_of, **options))  # type: ignore[arg-type]
+        return run_pipeline(RunRequest(as_of=AsOf.parse(as_of), **options))  # type: ignore[arg-type]
 
     return runner

@@ -43,6 +43,7 @@ def _main(env: dict[str, str], as_of: str, kill_after: str | None) -> None:
     from flows.engine.outcome import RunRequest
     from flows.engine.pipeline import run_pipeline
     from tasks.errors import PipelineError
+    from tasks.ledger.as_of import AsOf
 
     for name in [name for name in os.environ if name.startswith(("ETL_", "SUPABASE_"))]:
         del os.environ[name]
@@ -53,7 +54,7 @@ def _main(env: dict[str, str], as_of: str, kill_after: str | None) -> None:
         logger.setLevel(logging.INFO)
         logger.addHandler(_KillAt(kill_after))
     try:
-        run_pipeline(RunRequest(as_of=as_of))
+        run_pipeline(RunRequest(as_of=AsOf.parse(as_of)))
     except PipelineError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         os._exit(1)

@@ -107,5 +107,5 @@ class Project:
         }
 
     def remove_local_runs(self) -> list[str]:
-        runs = self.folder / "data" / "runs"
-        return [run.name for run in runs.iterdir()] if runs.exists() else []
+        """Folders of runs that are left, of every project."""
+        return [run.name for run in (self.folder / "data" / "runs").glob("*/*")]

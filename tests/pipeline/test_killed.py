@@ -28,9 +28,8 @@ STAGES = (
     "Move pointer",
 )
 TRANSPORTS: tuple[Transport, ...] = ("postgres", "rest")
-_FORGET = (
-    """truncate clean_users, clean_posts, user_statistics, daily_activity, etl_reject_rows, etl_batches, etl_runs"""
-)
+_FORGET = """truncate clean_users, clean_posts, user_statistics, daily_activity, etl_reject_rows, etl_batches,
+etl_waiting, etl_runs"""
 
 
 _known: dict[str, tuple[dict[str, str], float]] = {}

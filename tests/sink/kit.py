@@ -15,7 +15,9 @@ import pyarrow as pa
 from local_stack import Stack
 from tasks.cleaning.row_hash import row_hashes
 from tasks.contracts import DAILY_ACTIVITY, POSTS, REJECT_SCHEMA, TABLES, USER_STATISTICS, USERS, Report, Table
-from tasks.ledger.ledger import Ledger, Run
+from tasks.ledger.as_of import AsOf
+from tasks.ledger.lease import Lease
+from tasks.ledger.ledger import Ledger, Start
 from tasks.platform.functions import open_database
 from tasks.settings import Settings, Transport
 from tasks.sink import LoadCounts, TablePlan, load, plan
@@ -82,7 +84,7 @@ class Night:
 
 @dataclass(frozen=True)
 class Outcome:
-    run: Run
+    run: Lease
     plans: dict[str, TablePlan]
     counts: dict[str, LoadCounts]
 
@@ -100,12 +102,15 @@ def work(settings: Settings, night: Night, *, as_of: datetime = AS_OF, rows_in_b
     return Outcome(run, plans, counts)
 
 
-def write(settings: Settings, workspace: Workspace, run: Run, *, progress: Progress = silent) -> dict[str, LoadCounts]:
+def write(
+    settings: Settings, workspace: Workspace, run: Lease, *, progress: Progress = silent
+) -> dict[str, LoadCounts]:
     """The load of a planned run."""
     return load(
         settings,
         workspace,
         run,
+        plan(settings, workspace, run),
         manifest_path=MANIFEST_PATH,
         manifest_sha256=SHA256,
         counts={"nights": 1},
@@ -113,8 +118,9 @@ def write(settings: Settings, workspace: Workspace, run: Run, *, progress: Progr
     )
 
 
-def start(ledger: Ledger, settings: Settings, as_of: datetime = AS_OF) -> Run:
-    run = ledger.start("at", as_of, transport=settings.resolved_transport)
+def start(ledger: Ledger, settings: Settings, as_of: datetime = AS_OF) -> Lease:
+    wait = settings.lease_wait(scheduled=False)
+    run = ledger.start(Start(AsOf.instant(as_of), settings.resolved_transport, wait=wait))
     return ledger.begin(run, datetime.now(UTC))
 
 
@@ -123,6 +129,7 @@ def fill(workspace: Workspace, night: Night, *, as_of: datetime = AS_OF, rows_in
     for table, rows in ((USERS, night.users), (POSTS, night.posts)):
         cleaned = clean_rows(table, rows)
         spool = workspace.spool("clean", table.name, table.clean_schema)
+        spool.clear()
         for index, start_row in enumerate(range(0, cleaned.num_rows, rows_in_batch)):
             spool.write(index, cleaned.slice(start_row, rows_in_batch).to_batches())
         rejects = [row for row in night.rejects if row["table"] == table.name]

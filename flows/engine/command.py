@@ -1,0 +1,218 @@
+"""The nightly as a command, for a person, cron, systemd or CI: its arguments, its exit codes, its line of JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from flows.engine.outcome import RunOutcome, RunRequest
+from flows.forms import NightlyForm
+from tasks.errors import ConfigurationError, LeaseHeld, PipelineError, RunHeld
+from tasks.files.layout import manifest_path
+from tasks.guard import require_known
+from tasks.ledger.as_of import AsOf
+from tasks.settings import load_settings
+
+EXIT = {"committed": 0, "dry_run": 0, "failed": 1, "held": 3, "declined": 4}
+USAGE, INTERRUPTED = 2, 130
+_COUNTS = {  # name in the line of JSON → names in an outcome: of a run, and of a dry run
+    "read": ("read",),
+    "kept": ("kept",),
+    "rejected": ("rejected",),
+    "after_as_of": (),
+    "inserted": ("inserted", "inserts"),
+    "updated": ("updated", "updates"),
+    "unchanged": ("unchanged",),
+    "deleted": ("deleted", "deletes"),
+    "refused": ("refused",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The arguments: what to run, and whether to end with a line of JSON. given: as on the command line."""
+
+    given: argparse.Namespace
+    form: NightlyForm
+
+    @property
+    def request(self) -> RunRequest:
+        """What the run is asked for."""
+        form = self.form
+        return RunRequest(
+            as_of=AsOf.instant(form.instant) if form.instant else AsOf.parse(form.as_of),
+            transport=form.transport,
+            accept=frozenset(form.accept),
+            dry_run=form.dry_run,
+            full_refresh=self.given.full_refresh,
+        )
+
+
+class SettingsError(ConfigurationError):
+    """Settings that cannot be used, found before anything was started."""
+
+
+def require_settings(transport: str) -> None:
+    """SettingsError when the settings of this process cannot be used for a run over this transport."""
+    try:
+        load_settings(**({} if transport == "auto" else {"transport": transport}))
+    except ConfigurationError as error:
+        raise SettingsError(error.message, remedy=error.remedy) from None
+
+
+class UsageError(Exception):
+    """Arguments that cannot be used; the message is a sentence."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message[0].upper()}{message[1:]}. `{self.prog} --help` lists the arguments.")
+
+
+def main(
+    arguments: Sequence[str] | None,
+    *,
+    prog: str,
+    run: Callable[[Options], RunOutcome],
+    show: Callable[[RunOutcome], None],
+    as_of: str = "midnight",
+) -> int:
+    """Parse, run, report. Returns 0 committed, or dry and sound; 1 failed; 2 usage or settings; 3 held; 4 declined.
+
+    run: does it. show: what a person is shown of an outcome, on stdout. as_of: the default. With --json stdout ends
+    with one JSON object on one line, whatever happened; errors are on stderr in either case.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    report = _Report("--json" in given)
+    try:
+        options = _parse(given, prog, as_of)
+    except (UsageError, ConfigurationError) as error:
+        return report.failed(error, USAGE)
+    try:
+        outcome = run(options)
+    except PipelineError as error:
+        return report.failed(error, USAGE if isinstance(error, SettingsError) else EXIT[status_of(error)])
+    except KeyboardInterrupt:
+        remedy = f"Readers never see a partial run; `{prog} --as-of resume` continues from here."
+        return report.failed(PipelineError("Stopped by hand.", remedy=remedy), INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - a defect of ours: a sentence, and no value of a row
+        from flows.engine.stage import unexpected  # Prefect reads the environment when it is imported: not before `run`
+
+        return report.failed(unexpected("The command", error), EXIT["failed"])
+    if report.as_json:
+        report.line(json_of(outcome))
+    else:
+        show(outcome)
+    return EXIT[outcome.status]
+
+
+def _parse(given: list[str], prog: str, as_of: str) -> Options:
+    namespace = parser(prog, as_of).parse_args(given)
+    require_known(namespace.accept)
+    try:
+        form = NightlyForm(
+            as_of=namespace.as_of,
+            transport=namespace.transport,
+            accept=namespace.accept,
+            dry_run=namespace.dry_run,
+        )
+    except ValidationError as error:
+        raise UsageError(" ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())) from None
+    return Options(namespace, form)
+
+
+def parser(prog: str, as_of: str) -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    parser = _Parser(
+        prog=prog,
+        description="Run the whole pipeline once.",
+        epilog="Exit code: 0 committed, or a dry run that is sound; 1 failed; 2 usage or settings; 3 held, a person "
+        "decides; 4 another run holds the lease.",
+    )
+    parser.add_argument(
+        "--as-of",
+        default=as_of,
+        metavar="WHEN",
+        help="midnight (of today, UTC), now, resume (that of the last run, if it failed), a day like 2026-01-31 or an "
+        f"instant like 2026-01-31T12:00Z (default: {as_of})",
+    )
+    parser.add_argument("--transport", default="auto", choices=("auto", "rest", "postgres"), help="(default: auto)")
+    parser.add_argument("--full-refresh", action="store_true", help="read and clean every row, not only what changed")
+    parser.add_argument("--accept", action="append", default=[], metavar="NAME", help="let this held metric pass")
+    parser.add_argument("--dry-run", action="store_true", help="read, clean and count; write nothing")
+    parser.add_argument("--json", action="store_true", help="end with one JSON object on one line of stdout")
+    return parser
+
+
+def status_of(error: PipelineError) -> str:
+    """How the run of an error ended: `held`, `declined` or `failed`."""
+    return "held" if isinstance(error, RunHeld) else "declined" if isinstance(error, LeaseHeld) else "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What is printed at the end."""
+
+    as_json: bool
+
+    def failed(self, error: Exception, code: int) -> int:
+        remedy = error.remedy if isinstance(error, PipelineError) else ""
+        message = error.message if isinstance(error, PipelineError) else str(error)
+        sys.stderr.write(f"✗ {message}\n" + (f"  {remedy}\n" if remedy else ""))
+        if self.as_json:
+            self.line(json_of_error(error, message, remedy))
+        return code
+
+    def line(self, facts: Mapping[str, Any]) -> None:
+        sys.stdout.write(json.dumps(facts) + "\n")
+        sys.stdout.flush()
+
+
+def json_of(outcome: RunOutcome) -> dict[str, Any]:
+    """The line of JSON of a run that ended well."""
+    return {
+        "run_id": outcome.run_id,
+        "status": outcome.status,
+        "mode": outcome.mode,
+        "as_of": outcome.as_of.isoformat(),
+        "transport": outcome.transport,
+        "tables": {name: _counts(outcome, name) for name in outcome.tables},
+        "manifest": manifest_path(outcome.run_path) if outcome.run_path else None,
+        **_by_stage(outcome.stages),
+    }
+
+
+def json_of_error(error: Exception, message: str, remedy: str) -> dict[str, Any]:
+    """The same names for a run that did not; what it did not get to know is null or empty."""
+    pipeline = error if isinstance(error, PipelineError) else PipelineError(message)
+    return {
+        "run_id": pipeline.run_id or None,
+        "status": status_of(pipeline),
+        "mode": pipeline.facts.get("mode", "full"),
+        "as_of": pipeline.facts.get("as_of"),
+        "transport": pipeline.facts.get("transport"),
+        "tables": {},
+        "manifest": None,
+        **_by_stage(pipeline.facts.get("stages", {})),
+        "error": message,
+        "remedy": remedy,
+    }
+
+
+def _counts(outcome: RunOutcome, table: str) -> dict[str, int]:
+    of = outcome.tables[table]
+    counts = {name: next((of[key] for key in keys if key in of), 0) for name, keys in _COUNTS.items()}
+    return {**counts, "after_as_of": int(outcome.headline.get(f"{table}_after_as_of") or 0)}
+
+
+def _by_stage(stages: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    return {
+        "seconds": {title: stage["seconds"] for title, stage in stages.items()},
+        "bytes": {title: {way: int(stage[way]) for way in ("sent", "received")} for title, stage in stages.items()},
+    }

@@ -1,0 +1,58 @@
+"""How the flow of a run ends: what its page shows, the event of a commit, and the state of a held run."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.events import emit_event
+from prefect.states import Cancelled
+
+from flows.engine.declare import HELD
+from flows.engine.outcome import COMMITTED_EVENT, RunOutcome
+from flows.engine.report import show_outcome
+from tasks.errors import RunHeld
+
+logger = logging.getLogger(__name__)
+
+
+def outcome_shown(outcome: RunOutcome) -> None:
+    """The artifacts of a run that ended well. The run is committed: what goes wrong here is logged, and no failure."""
+    _quietly(show_outcome, outcome)
+    if outcome.current:
+        _quietly(_emit, outcome)
+
+
+def _emit(outcome: RunOutcome) -> None:
+    """Readers see a new run: an alert waits for this, which dry and historical runs do not emit."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    if run is None:
+        return
+    related = [{"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.role": "flow-run"}]
+    if run.deployment_id:
+        deployment = f"prefect.deployment.{run.deployment_id}"
+        related.append({"prefect.resource.id": deployment, "prefect.resource.role": "deployment"})
+    emit_event(
+        event=COMMITTED_EVENT,
+        resource={"prefect.resource.id": f"supabase-nightly.run.{outcome.run_id}", "prefect.resource.name": "run"},
+        related=related,
+        payload={"as_of": outcome.as_of.isoformat(), "transport": outcome.transport, "mode": outcome.mode},
+    )
+
+
+def held(error: RunHeld) -> State[Any]:
+    """The state of a flow whose run waits for a person: it did not fail, and nobody starts it again by itself.
+
+    Whoever calls the flow gets the error, as for a failure.
+    """
+    return Cancelled(name=HELD, message=error.message, data=error)
+
+
+def _quietly(show: Any, what: Any) -> None:
+    try:
+        show(what)
+    except Exception as error:  # noqa: BLE001 - whatever Prefect's or Storage's trouble is, the run has ended already
+        logger.warning("The run's page is not complete: %s.", getattr(error, "message", type(error).__name__))

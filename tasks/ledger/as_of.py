@@ -1,0 +1,53 @@
+"""The instant that a run is as of, as it is asked for: a word, or an instant of its own."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal, cast
+
+AsOfMode = Literal["now", "midnight", "resume", "at"]
+WORDS = ("midnight", "now", "resume")
+_DAY = "2026-01-31"
+
+
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """`now`: when reading begins. `midnight`: the start of today, UTC, or the instant `at`. `at`: the instant `at`.
+
+    `resume`: that of the last run, when it failed; else as `midnight`. `at` is in UTC.
+    """
+
+    mode: AsOfMode = "now"
+    at: datetime | None = None
+
+    @classmethod
+    def instant(cls, at: datetime) -> AsOf:
+        """An instant that somebody asked for."""
+        return cls("at", at.astimezone(UTC))
+
+    @classmethod
+    def day(cls, mode: AsOfMode, scheduled: datetime | None) -> AsOf:
+        """A word; its midnight is that with which the UTC day of `scheduled` starts."""
+        midnight = scheduled.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) if scheduled else None
+        return cls(mode, midnight if mode in ("midnight", "resume") else None)
+
+    @classmethod
+    def parse(cls, text: str) -> AsOf:
+        """A word, a day (its first instant, UTC) or an instant with its offset. ValueError says what is wrong."""
+        text = text.strip()
+        if text in WORDS:
+            return cls(cast(AsOfMode, text))
+        try:
+            instant = datetime.fromisoformat(text if re.match(r"\d{4}-\d\d-\d\d($|T| )", text) else "no instant")
+        except ValueError:
+            raise ValueError(
+                f"{text[:40]!r} is none of midnight, now, resume, a day like {_DAY} or an instant like {_DAY}T12:00Z."
+            ) from None
+        if instant.tzinfo is None and len(text) != len(_DAY):
+            raise ValueError(f"{text[:40]!r} has no time zone: add Z for UTC, or an offset like +01:00.")
+        return cls.instant(instant.replace(tzinfo=instant.tzinfo or UTC))
+
+    def __str__(self) -> str:
+        return self.at.isoformat() if self.mode == "at" and self.at else self.mode

@@ -1,0 +1,57 @@
+"""The ledger of a dry run: it reads the real one, and writes nothing to it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from tasks.ledger.lease import Heartbeat, Lease, NoHeartbeat
+from tasks.ledger.ledger import Ledger, Start, require_past
+
+DRY = "dry-"  # how the id of a dry run begins
+
+
+class DryLedger(Ledger):
+    """No lease is taken and none can be lost."""
+
+    def start(self, start: Start) -> Lease:
+        """A lease in name only."""
+        return Lease(
+            run_id=f"{DRY}{secrets.token_hex(4)}",
+            token="",
+            as_of=start.as_of.at,
+            as_of_mode=start.as_of.mode,
+            began=None,
+            transport=start.transport,
+            resumed_from=None,
+            historical=start.historical,
+            last=self._last(),
+        )
+
+    def begin(self, lease: Lease, began: datetime) -> Lease:
+        """As the real ledger settles it."""
+        require_past(lease, began)
+        midnight = began.replace(hour=0, minute=0, second=0, microsecond=0)
+        as_of = lease.as_of or (began if lease.as_of_mode == "now" else midnight)
+        current = self.current()
+        latest = datetime.fromisoformat(current["as_of"]) if current else as_of
+        earlier = lease.as_of_mode == "at" and as_of < latest
+        return replace(lease, as_of=as_of, began=began, historical=lease.historical or earlier)
+
+    @contextmanager
+    def holding(self, lease: Lease) -> Iterator[Heartbeat | NoHeartbeat]:
+        """Nothing to keep."""
+        yield NoHeartbeat()
+
+    def note_flow_run(self, lease: Lease, flow_run_id: str) -> None:
+        """Not recorded."""
+
+    def stage(self, lease: Lease, name: str, **figures: Mapping[str, Any]) -> None:
+        """Not recorded."""
+
+    def _finish(self, lease: Lease, status: str, error: BaseException, figures: Mapping[str, Any]) -> None:
+        """Not recorded."""

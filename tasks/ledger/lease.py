@@ -1,0 +1,134 @@
+"""The lease of a run, and the heartbeat that keeps it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from tasks.errors import LeaseLost, PipelineError
+from tasks.platform.functions import Database, open_database
+from tasks.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """What an attempt asks for the lease with, known before the database is asked: its run id, and its own secret.
+
+    A later attempt of the same process presents it, so that it does not have to wait for what this one left behind.
+    """
+
+    run_id: str
+    token: str = field(repr=False)
+
+    @classmethod
+    def new(cls) -> Ticket:
+        """The id sorts by time, and is a valid folder name."""
+        return cls(f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}", str(uuid.uuid4()))
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A run that holds the lease, as the ledger knows it. `token` proves it, and never leaves this process.
+
+    as_of is None until `Ledger.begin` when the mode is `now`. began: the database's clock when reading began, None
+    until then; a run that continues a failed run's reading over REST has it from the start. last: the counts of the
+    run that is current, None when there is none.
+    """
+
+    run_id: str
+    token: str = field(repr=False)
+    as_of: datetime | None
+    as_of_mode: str
+    began: datetime | None
+    transport: str
+    resumed_from: str | None
+    historical: bool
+    last: dict[str, Any] | None
+
+
+def lease_of(row: Mapping[str, Any], token: str, last: dict[str, Any] | None) -> Lease:
+    """The lease from a row of the ledger."""
+    return Lease(
+        run_id=row["run_id"],
+        token=token,
+        as_of=_instant(row["as_of"]),
+        as_of_mode=row["as_of_mode"],
+        began=_instant(row["began"]),
+        transport=row["transport"],
+        resumed_from=row["resumed_from"],
+        historical=row["historical"],
+        last=last,
+    )
+
+
+def _instant(value: str | None) -> datetime | None:
+    return datetime.fromisoformat(value).astimezone(UTC) if value else None
+
+
+class Heartbeat(threading.Thread):
+    """Tells the database that a run is alive, on a connection of its own.
+
+    Only the database's word ends a run: a beat that cannot be delivered is tried again, however long it takes.
+    """
+
+    def __init__(self, settings: Settings, lease: Lease) -> None:
+        super().__init__(name=f"heartbeat-{lease.run_id}", daemon=True)
+        # A beat is not worth long retries: the next one comes soon, on a new connection.
+        self._settings = settings.model_copy(update={"retries": 0, "read_timeout": min(10.0, settings.read_timeout)})
+        self._lease = lease
+        self._every = max(0.25, settings.lease_seconds / 5)
+        self._done = threading.Event()
+        self._lost: LeaseLost | None = None
+
+    def run(self) -> None:
+        while not self._done.is_set() and self._lost is None:
+            try:
+                with open_database(self._settings) as database:
+                    self._beat(database)
+            except LeaseLost as error:
+                self._lost = error
+            except PipelineError as error:
+                logger.warning("A heartbeat was not delivered: %s", error.message)
+                self._done.wait(min(1.0, self._every))
+
+    def _beat(self, database: Database) -> None:
+        while not self._done.is_set():
+            database.call("etl_beat", p_run=self._lease.run_id, p_token=self._lease.token)
+            self._done.wait(self._every)
+
+    def check(self) -> None:
+        """Raise LeaseLost when another run has taken over."""
+        if self._lost is not None:
+            raise LeaseLost(self._lost.message, remedy=self._lost.remedy)
+
+    def stop(self) -> None:
+        """Stop beating; returns when no beat is under way any more, or after its timeout."""
+        self._done.set()
+        self.join(timeout=self._settings.read_timeout)
+
+
+class NoHeartbeat:
+    """Of a dry run, which has no lease to lose."""
+
+    def check(self) -> None:
+        """Nothing can be lost."""
+
+
+@contextmanager
+def beating(settings: Settings, lease: Lease) -> Iterator[Heartbeat]:
+    """Beat while the block runs, also while it waits for the network; `check()` raises LeaseLost."""
+    heartbeat = Heartbeat(settings, lease)
+    heartbeat.start()
+    try:
+        yield heartbeat
+    finally:
+        heartbeat.stop()
