@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 from urllib.parse import urlsplit
 
 from deploy import project
@@ -48,7 +47,7 @@ def _in_flow(options: command.Options, ready: Callable[[], None]) -> RunOutcome:
     ready()
     try:
         with DISPLAY.terminal():
-            return cast(RunOutcome, nightly(options.form))
+            return nightly(options.form)
     finally:
         APILogHandler().flush()  # while the server is there to take it
 

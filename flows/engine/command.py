@@ -50,7 +50,7 @@ class Options:
             transport=form.transport,
             accept=frozenset(form.accept),
             dry_run=form.dry_run,
-            full_refresh=self.given.full_refresh,
+            full_refresh=form.full_refresh,
         )
 
 
@@ -104,7 +104,7 @@ def main(
     except Exception as error:  # noqa: BLE001 - a defect of ours: a sentence, and no value of a row
         from flows.engine.stage import unexpected  # Prefect reads the environment when it is imported: not before `run`
 
-        return report.failed(unexpected("The command", error), EXIT["failed"])
+        return report.failed(unexpected("The command", error, "command"), EXIT["failed"])
     if report.as_json:
         report.line(json_of(outcome))
     else:
@@ -121,6 +121,7 @@ def _parse(given: list[str], prog: str, as_of: str) -> Options:
             transport=namespace.transport,
             accept=namespace.accept,
             dry_run=namespace.dry_run,
+            full_refresh=namespace.full_refresh,
         )
     except ValidationError as error:
         raise UsageError(" ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())) from None

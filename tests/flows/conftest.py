@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -94,7 +93,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
             }
             with temporary_settings(overrides):
                 for _ in range(3):  # restore goes back from the third
-                    run_pipeline(RunRequest(as_of="now", scheduled=datetime.now(UTC)))
+                    run_pipeline(RunRequest())
                 yield Deployed(prefect, stack, folder)
                 APILogHandler().flush()  # while the server is there to take it
     assert "SUPABASE_URL" not in os.environ

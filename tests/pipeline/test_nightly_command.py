@@ -1,0 +1,134 @@
+"""`python -m flows.nightly` as cron starts it: no server, exit codes, and one JSON object on one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.demo import DemoCounts
+from tests.pipeline.conftest import Runner
+from tests.pipeline.kit import AS_OF, Project
+
+ROOT = Path(__file__).parents[2]
+NAMES = ["run_id", "status", "mode", "as_of", "transport", "tables", "manifest", "seconds", "bytes"]
+COUNTS = ["read", "kept", "rejected", "after_as_of", "inserted", "updated", "unchanged", "deleted", "refused"]
+
+
+def command(project: Project, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """The command with this project's address and keys, every other setting at its default."""
+    full = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "ETL_"))}
+    folders = {"ETL_DATA_DIR": str(project.folder / "data"), "PREFECT_HOME": str(project.folder / "prefect")}
+    full |= {**project.stack.env(), **folders, **env}
+    line = [sys.executable, "-m", "flows.nightly", *arguments]
+    return subprocess.run(line, cwd=ROOT, env=full, capture_output=True, text=True, timeout=300, check=False)
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("transport", ["postgres", "rest"])
+def test_a_night_from_cron(transport: str, project: Project, demo: DemoCounts) -> None:
+    done = command(project, "--as-of", AS_OF, "--transport", transport, "--json", "--full-refresh")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+    said = last_line(done)
+    assert list(said) == NAMES
+    assert (said["status"], said["mode"], said["as_of"], said["transport"]) == ("committed", "full", AS_OF, transport)
+    for name in ("users", "posts"):
+        assert list(said["tables"][name]) == COUNTS
+        assert said["tables"][name]["inserted"] == said["tables"][name]["kept"] == demo[name].kept
+    assert project.file(said["manifest"])
+    latest = project.latest()
+    assert latest is not None
+    assert latest["manifest"] == said["manifest"]
+    assert set(said["seconds"]) == set(said["bytes"]) >= {"Read posts", "Publish", "Load and commit"}
+    assert all(set(of) == {"sent", "received"} for of in said["bytes"].values())
+    assert said["bytes"]["Read posts"]["received"] > 1_000
+    assert said["bytes"]["Publish"]["sent"] > 10_000
+    assert not list((project.folder / "data").glob("local/stack")), "nothing local is started"
+    assert project.stack.service_key not in done.stdout + done.stderr
+
+
+def test_a_dry_run_writes_nothing_and_is_sound(project: Project, demo: DemoCounts) -> None:
+    done = command(project, "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    said = last_line(done)
+    assert (said["status"], said["manifest"]) == ("dry_run", None)
+    assert said["tables"]["users"]["inserted"] == demo.users.kept
+    assert project.latest() is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--as-of", "yesterday"), "yesterday"),
+        (("--as-of", "2199-01-01"), "future"),
+        (("--transport", "carrier-pigeon"), "carrier-pigeon"),
+        (("--acept", "posts_drop"), "acept"),
+        (("--accept", "posts_dorp"), "posts_drop"),
+    ],
+)
+def test_wrong_usage_is_a_sentence_and_2(arguments: tuple[str, ...], word: str, project: Project) -> None:
+    done = command(project, "--json", *arguments)
+    assert done.returncode == 2
+    said = last_line(done)
+    assert list(said) == [*NAMES, "error", "remedy"]
+    assert said["status"] == "failed"
+    assert word in said["error"] + said["remedy"]
+    assert "Traceback" not in done.stderr
+
+
+def test_wrong_settings_are_a_sentence_and_2(project: Project) -> None:
+    done = command(project, ETL_RANGES="many")
+    assert done.returncode == 2
+    assert "ETL_RANGES" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = command(project, "--json", SUPABASE_SERVICE_KEY="")
+    assert done.returncode == 2
+    assert "SUPABASE_SERVICE_KEY" in last_line(done)["error"]
+
+
+def test_a_failure_is_1_and_says_what_to_do(project: Project) -> None:
+    project.stack.query("alter table public.posts rename to posts_moved")
+    try:
+        done = command(project, "--json", "--transport", "postgres")
+    finally:
+        project.stack.query("alter table public.posts_moved rename to posts")
+    assert done.returncode == 1
+    said = last_line(done)
+    assert said["status"] == "failed"
+    assert said["run_id"]
+    assert "public.posts" in said["error"]
+    assert said["remedy"]
+
+
+def test_a_held_run_is_3_until_its_metric_is_accepted(project: Project, demo: DemoCounts, run: Runner) -> None:
+    run()
+    project.stack.query("delete from public.posts where id in (select id from public.posts order by id limit 500)")
+    done = command(project, "--json", "--as-of", AS_OF)
+    assert done.returncode == 3, done.stderr
+    said = last_line(done)
+    assert said["status"] == "held"
+    names = [word.rstrip(";.") for word in said["remedy"].split() if word.startswith(("posts_", "users_", "rule_"))]
+    assert "posts_deletes" in names
+    again = command(project, "--json", "--as-of", AS_OF, *(part for name in names for part in ("--accept", name)))
+    assert again.returncode == 0, again.stderr
+
+
+def test_while_another_run_holds_the_lease_it_is_declined_with_4(project: Project, demo: DemoCounts) -> None:
+    project.stack.query(
+        "insert into public.etl_runs (run_id, token, status, transport, as_of_mode, lease_seconds)"
+        " values ('other', gen_random_uuid(), 'running', 'rest', 'now', 600)"
+    )
+    done = command(project, "--json")
+    assert done.returncode == 4
+    said = last_line(done)
+    assert said["status"] == "declined"
+    assert "other" in said["error"]
