@@ -25,6 +25,7 @@ from flows.engine.outcome import RunRequest
 from flows.engine.pipeline import run_pipeline
 from local_stack import Stack
 from local_stack.state import free_port
+from tasks.ledger.as_of import AsOf
 from tasks.settings import Settings
 from tests.conftest import temporary_stack
 
@@ -111,8 +112,8 @@ def run_nightlies(stack: Stack, folder: Path) -> tuple[str, str]:
         for name, value in {**stack.env(), "ETL_DATA_DIR": str(folder / "data")}.items():
             patch.setenv(name, value)
         yesterday = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
-        first = run_pipeline(RunRequest(as_of=yesterday.isoformat()))
-        second = run_pipeline(RunRequest(as_of="midnight"))
+        first = run_pipeline(RunRequest(as_of=AsOf.instant(yesterday)))
+        second = run_pipeline(RunRequest(as_of=AsOf.parse("midnight")))
     return first.run_id, second.run_id
 
 
