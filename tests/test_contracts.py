@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from tasks.contracts import REPORTS, TABLES, USERS, Column, Report, Table
+from tasks.cleaning.rules import check_table
+from tasks.cleaning.rules.further import rules_of_columns
+from tasks.contracts import POSTS, REPORTS, TABLES, USERS, Column, Report, Table, versions
+from tasks.errors import ConfigurationError
+from tasks.reports import BUILDERS, check_builders
 
 EVERYTHING = [*TABLES, *REPORTS]
 
@@ -56,3 +63,52 @@ def test_the_key_comes_first_and_is_never_null(table: Table) -> None:
     assert table.key.kind in ("uuid", "bigint")
     assert not table.key.nullable
     assert not table.key.optional
+
+
+def test_a_schema_that_changed_has_a_version_of_its_own() -> None:
+    assert versions.forgotten() == [], "raise `version` in the declaration"
+    assert versions.recorded() == versions.current(), "run `make dictionary`"
+
+
+def test_a_version_that_was_not_raised_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "versions.json"
+    path.write_text(versions.PATH.read_text())
+    monkeypatch.setattr(versions, "PATH", path)
+    wider = replace(USERS, columns=(*USERS.columns, Column("country", "text", "Country.")))
+    monkeypatch.setattr(versions, "TABLES", (wider,))
+    with pytest.raises(ValueError, match="The columns of users changed: raise `version`"):
+        versions.write_record()
+    monkeypatch.setattr(versions, "TABLES", (replace(wider, version=2),))
+    versions.write_record()
+    assert versions.recorded()["users"]["version"] == 2
+
+
+def test_what_becomes_of_a_null_is_declared() -> None:
+    ruled = {f"{t.name}.{c.name}" for t in TABLES for c in t.source_columns if c.on_null == "rule"}
+    assert ruled == {
+        "users.status", "users.created_at", "users.updated_at",
+        "posts.user_id", "posts.created_at", "posts.updated_at",
+    }  # fmt: skip
+
+
+def test_a_report_without_its_function_is_named_with_the_place_to_add_it() -> None:
+    builders = {name: build for name, build in BUILDERS.items() if name != "signup_cohorts"}
+    with pytest.raises(ConfigurationError, match="signup_cohorts is declared, and no function builds it") as caught:
+        check_builders(builders)
+    assert "tasks/reports/signup_cohorts.py" in caught.value.remedy
+    with pytest.raises(ConfigurationError, match="hamlet that is not declared"):
+        check_builders({**BUILDERS, "hamlet": None})
+
+
+def test_a_table_without_what_its_rules_need_is_named() -> None:
+    fewer = replace(USERS, columns=tuple(c for c in USERS.columns if c.name != "created_at"))
+    with pytest.raises(ConfigurationError, match="contract of users lacks created_at"):
+        check_table(fewer)
+    with pytest.raises(ValueError, match="no rule of this table fills it"):
+        rules_of_columns(replace(POSTS, name="comments", columns=(POSTS["id"], POSTS["user_id"], POSTS["row_hash"])))
+
+
+def test_a_further_table_is_cleaned_by_its_columns() -> None:
+    columns = tuple(POSTS[name] for name in ("id", "title", "created_at", "updated_at", "row_hash"))
+    names = [rule.name for rule in rules_of_columns(replace(POSTS, name="comments", columns=columns))]
+    assert names == ["invalid_value", "clean_text", "missing_created_at", "created_in_future", "updated_before_created"]

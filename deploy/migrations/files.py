@@ -75,4 +75,4 @@ def next_versions(folder: Path, count: int = 1) -> list[str]:
     now = datetime.now(UTC)
     times = [(now - timedelta(seconds=back)).strftime("%Y%m%d%H%M%S") for back in reversed(range(count))]
     last = max((m.version for m in migrations(folder) if m.version.isdigit()), default="0")
-    return times if last < times[0] else [str(int(last) + n) for n in range(1, count + 1)]
+    return times if not times or last < times[0] else [str(int(last) + n) for n in range(1, count + 1)]

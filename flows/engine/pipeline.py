@@ -11,7 +11,7 @@ from flows.engine import stages
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.run import Run, open_run
 from tasks.cleaning.samples import load_samples
-from tasks.contracts import DATA_QUALITY
+from tasks.contracts import DATA_QUALITY, FURTHER_TABLES
 from tasks.errors import LeaseHeld, TransientError
 from tasks.files.manifest import HISTORICAL_NOTE, ManifestRef
 from tasks.guard import require_known
@@ -77,9 +77,13 @@ def _run_once(settings: Settings, request: RunRequest, start: Start) -> RunOutco
         sources = stages.check_sources(run)
         read_posts = stages.read_posts(run, sources)
         read_users = stages.read_users(run, read_posts)
+        if FURTHER_TABLES:
+            stages.read_further(run, read_users)
         settled = stages.settle_orphans(run, read_posts, read_users)
         users = stages.clean_the_users(run, settled)
         posts = stages.clean_the_posts(run, users)
+        if FURTHER_TABLES:
+            stages.clean_the_further(run, posts)
         counts = stages.build_the_reports(run, users, posts)
         plans = stages.compare(run, counts)
         approved = stages.guard(run, counts, plans)

@@ -15,8 +15,8 @@ from flows.engine.progress import Meter
 from flows.engine.run import Run
 from flows.engine.stage import stage
 from tasks.charts import draw_charts
-from tasks.cleaning.passes import CleanCounts, clean_posts, clean_users
-from tasks.contracts import POSTS, TABLES, USERS, Table
+from tasks.cleaning.passes import CleanCounts, clean_further, clean_posts, clean_users
+from tasks.contracts import FURTHER_TABLES, POSTS, TABLES, USERS, Table
 from tasks.errors import PipelineError
 from tasks.files.manifest import FileEntry, ManifestRef
 from tasks.files.run_files import write_files
@@ -72,6 +72,12 @@ def _read(run: Run, progress: Meter, name: str) -> TableRead:
     return read
 
 
+@stage("Read further tables")
+def read_further(run: Run, progress: Meter, users: TableRead) -> list[TableRead]:
+    """Tables that the contracts declare beside users and posts."""
+    return [_read(run, progress, table.name) for table in FURTHER_TABLES]
+
+
 @stage("Settle orphans")
 def settle_orphans(run: Run, progress: Meter, posts: TableRead, users: TableRead) -> Reconciled:
     """Ask once more for posts without an author and for their authors, before they count as orphans."""
@@ -101,6 +107,24 @@ def clean_the_posts(run: Run, progress: Meter, users: CleanCounts) -> CleanCount
         workers=run.workers,
     )
     return _cleaned(run, POSTS, counts)
+
+
+@stage("Clean further tables")
+def clean_the_further(run: Run, progress: Meter, posts: CleanCounts) -> list[CleanCounts]:
+    """By the types of their columns, and by no rules of their own."""
+    return [_clean_a_further(run, table, progress) for table in FURTHER_TABLES]
+
+
+def _clean_a_further(run: Run, table: Table, progress: Meter) -> CleanCounts:
+    counts = clean_further(
+        run.workspace,
+        table,
+        began=run.began,
+        progress=progress,
+        total=run.rows[table.name],
+        workers=run.workers,
+    )
+    return _cleaned(run, table, counts)
 
 
 def _cleaned(run: Run, table: Table, counts: CleanCounts) -> CleanCounts:

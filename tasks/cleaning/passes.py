@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from tasks.cleaning.batches import CleanCounts, Counted, RuleCount, load_counts, save_counts
 from tasks.cleaning.partials import PostPartials
-from tasks.cleaning.rules import POSTS_RULES, USERS_RULES
+from tasks.cleaning.rules import POSTS_RULES, RULES, USERS_RULES
 from tasks.cleaning.rules.common import GRACE
 from tasks.cleaning.rules.users import first_of_each_email
 from tasks.cleaning.units import (
@@ -21,6 +21,7 @@ from tasks.cleaning.units import (
     USER_INDEX,
     CleaningUnit,
     clean_posts_of_range,
+    clean_rows_of_range,
     clean_spool,
     clean_users_alone,
     clean_users_together,
@@ -32,7 +33,16 @@ from tasks.contracts import POSTS, REJECT_SCHEMA, USERS, Table
 from tasks.platform.workers import HERE, Tick, Workers
 from tasks.workspace import Spool, Workspace
 
-__all__ = ["REJECT_SCHEMA", "CleanCounts", "RuleCount", "clean_posts", "clean_users", "load_counts", "to_micros"]
+__all__ = [
+    "REJECT_SCHEMA",
+    "CleanCounts",
+    "RuleCount",
+    "clean_further",
+    "clean_posts",
+    "clean_users",
+    "load_counts",
+    "to_micros",
+]
 
 Progress = Callable[[int, int | None], None]
 
@@ -89,6 +99,23 @@ def clean_posts(
     return save_counts(workspace, POSTS, POSTS_RULES, counted, **partials.counts())
 
 
+def clean_further(
+    workspace: Workspace,
+    table: Table,
+    *,
+    began: datetime,
+    progress: Progress = lambda done, total: None,
+    total: int | None = None,
+    workers: Workers = HERE,
+) -> CleanCounts:
+    """Clean a further table by its columns: spools clean/<table> and rejects/<table>, counts and samples."""
+    _clear(workspace, table)
+    counted = Counted()
+    for of_unit in workers.map(clean_rows_of_range, _units(workspace, table, began), tick=_ticks(progress, total)):
+        counted.add(of_unit)
+    return save_counts(workspace, table, RULES[table.name], counted)
+
+
 def to_micros(instant: datetime) -> int:
     """Whole µs since the epoch, exactly."""
     return (instant - _EPOCH) // timedelta(microseconds=1)
@@ -97,7 +124,7 @@ def to_micros(instant: datetime) -> int:
 def _units(workspace: Workspace, table: Table, began: datetime, *, as_of: int = 0) -> list[CleaningUnit]:
     latest = to_micros(began) + GRACE
     files = raw_spool(workspace, table).files()
-    return [CleaningUnit(workspace, int(path.stem), latest, as_of) for path in files]
+    return [CleaningUnit(workspace, int(path.stem), latest, as_of, table) for path in files]
 
 
 def _clear(workspace: Workspace, table: Table) -> None:

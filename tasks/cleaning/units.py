@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from tasks.cleaning.batches import CleaningPass, Counted, as_schema, is_whole_table, regroup
 from tasks.cleaning.partials import PostPartials
 from tasks.cleaning.row_hash import row_hashes
-from tasks.cleaning.rules import POSTS_RULES, USERS_RULES
+from tasks.cleaning.rules import POSTS_RULES, RULES, USERS_RULES
 from tasks.cleaning.rules.base import Facts, Frame, with_column
 from tasks.cleaning.rules.posts import with_author
 from tasks.cleaning.user_index import UserIndex, index_schema
@@ -33,12 +33,13 @@ FIRST_OF_EMAIL = "first_of_email.arrow"
 
 @dataclass(frozen=True, slots=True)
 class CleaningUnit:
-    """A file of the raw spool by its number. latest: created_at beyond it has a wrong clock; as_of: both in µs."""
+    """A file of a table's raw spool by its number. In µs: latest (beyond it created_at has a wrong clock) and as_of."""
 
     workspace: Workspace
     index: int
     latest: int
     as_of: int = 0
+    table: Table = POSTS
 
 
 def staged_users(workspace: Workspace) -> Spool:
@@ -93,6 +94,19 @@ def clean_posts_of_range(unit: CleaningUnit, tick: Tick) -> tuple[Counted, PostP
     _each_batch(unit, raw_spool(unit.workspace, POSTS), clean_spool(unit.workspace, POSTS), finish)
     work.write_rejects(unit.workspace, unit.index)
     return work.counted, partials
+
+
+def clean_rows_of_range(unit: CleaningUnit, tick: Tick) -> Counted:
+    """All rules for a further table, which no report is made of. Raw file in, cleaned file and rejects out."""
+    table = unit.table
+    work = CleaningPass(table, RULES[table.name], Facts(table, unit.latest), tick)
+
+    def finish(frame: Frame) -> Frame:
+        return finished(work.run(frame), table)
+
+    _each_batch(unit, raw_spool(unit.workspace, table), clean_spool(unit.workspace, table), finish)
+    work.write_rejects(unit.workspace, unit.index)
+    return work.counted
 
 
 def _each_batch(unit: CleaningUnit, source: Spool, target: Spool, step: Callable[[Frame], Frame]) -> None:

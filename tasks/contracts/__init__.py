@@ -2,7 +2,8 @@
 
 From these files come the select lists, the Arrow schemas, the checks, the tables in Postgres, the columns that may
 leave in a file, the Parquet metadata and the data dictionary. Other table names, other column names, a bigint key,
-extra columns or no `bio`: edit a file of this folder, and nothing else. It imports nothing of ours.
+extra columns, no `bio`, a further table: edit or add a file of this folder, and nothing else. It imports nothing of
+ours.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from tasks.contracts.model import (
     Column,
     InFile,
     Kind,
+    OnNull,
     Report,
     Table,
 )
@@ -32,13 +34,16 @@ from tasks.contracts.reports import (
 from tasks.contracts.row_hash import ROW_HASH
 from tasks.contracts.users import USERS
 
+# The first two carry the reports. A further table needs no more than its declaration and its place here.
 TABLES: tuple[Table, ...] = (USERS, POSTS)
+FURTHER_TABLES: tuple[Table, ...] = tuple(table for table in TABLES if table not in (USERS, POSTS))
 
 __all__ = [
     "ARROW_TYPES",
     "AUTHOR_ACTIVITY",
     "DAILY_ACTIVITY",
     "DATA_QUALITY",
+    "FURTHER_TABLES",
     "POSTGRES_TYPES",
     "POSTS",
     "POSTS_KEY",
@@ -56,6 +61,7 @@ __all__ = [
     "Column",
     "InFile",
     "Kind",
+    "OnNull",
     "Report",
     "Table",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from tasks.contracts import ARROW_TYPES, REPORTS, TABLES, Column, Report, Table
+from tasks.contracts.versions import write_record
 
 PATH = Path(__file__).parents[2] / "data" / "DICTIONARY.md"
 
@@ -80,5 +82,16 @@ def _anchor(title: str) -> str:
     return title.lower().replace(",", "").replace(" ", "-")
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Write the dictionary and the record of versions: 0 done, 1 when a version has to be raised first."""
+    try:
+        write_record()
+    except ValueError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     PATH.write_text(render(), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -10,6 +10,7 @@ import pyarrow as pa
 Kind = Literal["uuid", "bigint", "text", "timestamptz", "date", "int", "float", "bool"]
 Cleaning = Literal["line", "block"]
 InFile = Literal["value", "presence", "absent"]
+OnNull = Literal["reject", "rule"]
 
 ARROW_TYPES: dict[Kind, pa.DataType] = {
     "uuid": pa.string(),
@@ -40,6 +41,8 @@ class Column:
     name: what it is called in everything that the pipeline writes.
     source: its name at the source, where that differs.
     nullable: whether a null is allowed in what the pipeline writes.
+    on_null: where it is not, what becomes of a row whose source has none: rejected as `invalid_value`, or left to a
+        rule of the table that fills it or rejects the row.
     optional: whether the source may lack the column; it is null throughout then.
     personal: identifies a person; never leaves in a file, a log or a message.
     cleaning: how its text is cleaned: as one line, or as a block that may have several.
@@ -53,6 +56,7 @@ class Column:
     unit: str | None = None
     source: str | None = None
     nullable: bool = True
+    on_null: OnNull = "reject"
     optional: bool = False
     personal: bool = False
     cleaning: Cleaning | None = None
@@ -62,6 +66,11 @@ class Column:
     def __post_init__(self) -> None:
         if self.personal and self.in_file == "value":
             raise ValueError(f"column {self.name} is personal: in_file must be 'presence' or 'absent'")
+
+    @property
+    def must_come_filled(self) -> bool:
+        """Whether a null at the source rejects the row."""
+        return not self.nullable and not self.derived and self.on_null == "reject"
 
     @property
     def source_name(self) -> str:

@@ -14,7 +14,7 @@ POSTS = Table(
     description="What users posted, one row a post, after cleaning.",
     columns=(
         Column("id", POSTS_KEY, "The post's key at the source.", nullable=False),
-        Column("user_id", USERS_KEY, "The author, a user that was kept.", nullable=False),
+        Column("user_id", USERS_KEY, "The author, a user that was kept.", nullable=False, on_null="rule"),
         Column("title", "text", "Title.", optional=True, personal=True, cleaning="line", in_file="presence"),
         Column("content", "text", "The text of the post.", personal=True, cleaning="block", in_file="absent"),
         Column(
@@ -40,13 +40,14 @@ POSTS = Table(
             nullable=False,
             derived=True,
         ),
-        Column("created_at", "timestamptz", "When the post was made.", unit="UTC", nullable=False),
+        Column("created_at", "timestamptz", "When the post was made.", unit="UTC", nullable=False, on_null="rule"),
         Column(
             "updated_at",
             "timestamptz",
             "When the row was last changed, never before created_at.",
             unit="UTC",
             nullable=False,
+            on_null="rule",
             optional=True,
         ),
         ROW_HASH,

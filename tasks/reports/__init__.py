@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 
+from tasks.contracts import REPORTS
+from tasks.errors import ConfigurationError
 from tasks.reports.author_activity import author_activity
 from tasks.reports.daily_activity import daily_activity
 from tasks.reports.data_quality import data_quality
@@ -22,5 +24,24 @@ BUILDERS: dict[str, Callable[[ReportFacts], pa.Table]] = {
     "post_statistics": post_statistics,
     "data_quality": data_quality,
 }
+
+
+def check_builders(builders: Mapping[str, object]) -> None:
+    """Raise ConfigurationError unless every declared report has its function, and every function its report."""
+    declared = {report.name for report in REPORTS}
+    for name in declared - builders.keys():
+        raise ConfigurationError(
+            f"The report {name} is declared, and no function builds it.",
+            remedy=f"Write `def {name}(facts: ReportFacts) -> pa.Table` in tasks/reports/{name}.py, and add its line "
+            "to BUILDERS in tasks/reports/__init__.py.",
+        )
+    for name in builders.keys() - declared:
+        raise ConfigurationError(
+            f"tasks/reports/ builds a report {name} that is not declared.",
+            remedy="Declare it in tasks/contracts/reports.py, and add it to REPORTS there.",
+        )
+
+
+check_builders(BUILDERS)
 
 __all__ = ["BUILDERS", "ReportFacts"]

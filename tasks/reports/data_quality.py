@@ -10,7 +10,7 @@ from tasks.reports.facts import ReportFacts, as_report, share
 
 def data_quality(facts: ReportFacts) -> pa.Table:
     """One row per table and rule in the order of the rules, of all rows read."""
-    rows = [(table, rule) for table in ("users", "posts") for rule in facts.counts[table]["rules"]]
+    rows = [(table, rule) for table in facts.counts for rule in facts.counts[table]["rules"]]
     checked = [rule["checked"] for _, rule in rows]
     affected = [rule["affected"] for _, rule in rows]
     return as_report(

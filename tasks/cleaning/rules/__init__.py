@@ -6,9 +6,46 @@ The ledger, the report `data_quality`, the dictionary and the run page take name
 from __future__ import annotations
 
 from tasks.cleaning.rules.base import Change, Facts, Flag, Frame, Reject, Rule
+from tasks.cleaning.rules.further import rules_of_columns
 from tasks.cleaning.rules.posts import POSTS_RULES
 from tasks.cleaning.rules.users import USERS_RULES
+from tasks.contracts import FURTHER_TABLES, POSTS, TABLES, USERS, Table
+from tasks.errors import ConfigurationError
 
-RULES: dict[str, tuple[Rule, ...]] = {"users": USERS_RULES, "posts": POSTS_RULES}
+# What the rules and the reports go by, beside the key: a contract may call its source columns as it likes.
+_NEEDED = {
+    USERS.name: ("created_at", "duplicate_of", "row_hash"),
+    POSTS.name: ("user_id", "content", "word_count", "char_count", "is_before_signup", "created_at", "row_hash"),
+}
+
+
+def check_table(table: Table) -> None:
+    """Raise ConfigurationError unless a table has the columns that its rules fill or read."""
+    missing = [name for name in _NEEDED.get(table.name, ("row_hash",)) if name not in table]
+    if missing:
+        raise ConfigurationError(
+            f"The contract of {table.name} lacks {', '.join(missing)}, which the pipeline goes by.",
+            remedy=f"Declare it in tasks/contracts/{table.name}.py; `source` names it where the source's name differs.",
+        )
+
+
+def _further(table: Table) -> tuple[Rule, ...]:
+    try:
+        return rules_of_columns(table)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"The table {table.name} lacks a rule: {error}.",
+            remedy=f"Change the column in tasks/contracts/{table.name}.py, or add its rule in tasks/cleaning/rules/.",
+        ) from None
+
+
+for _table in TABLES:
+    check_table(_table)
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    USERS.name: USERS_RULES,
+    POSTS.name: POSTS_RULES,
+    **{table.name: _further(table) for table in FURTHER_TABLES},
+}
 
 __all__ = ["POSTS_RULES", "RULES", "USERS_RULES", "Change", "Facts", "Flag", "Frame", "Reject", "Rule"]

@@ -20,8 +20,6 @@ _EXPECTED = {
     "float": "a number",
     "bool": "true or false",
 }
-# Nulls in these are the matter of rules of their own, or are filled.
-_RULED = frozenset({"created_at", "updated_at", "status", "user_id"})
 
 
 def has_invalid_value(frame: Frame, facts: Facts) -> pa.Array:
@@ -34,7 +32,7 @@ def has_invalid_value(frame: Frame, facts: Facts) -> pa.Array:
 
 def must_come_filled(table: Table) -> list[Column]:
     """Columns of the source that may not be null, and that no rule fills or checks."""
-    return [c for c in table.source_columns if not c.nullable and c.name not in _RULED]
+    return [c for c in table.source_columns if c.must_come_filled]
 
 
 def describe_invalid(table: Table) -> Reject:
@@ -63,11 +61,9 @@ def clean_text(frame: Frame, facts: Facts) -> Frame:
     """Every text column that its contract says to clean, as a line or as a block."""
     for column in facts.table.source_columns:
         if column.cleaning:
-            # A status is filled later, whatever it comes to; another text that may not be null stays empty.
-            keep_empty = not column.nullable and column.name not in _RULED
-            frame = with_column(
-                frame, column.name, clean_texts(frame[column.name], column.cleaning, keep_empty=keep_empty)
-            )
+            # Where no rule fills it later, a text that may not be null stays empty.
+            texts = clean_texts(frame[column.name], column.cleaning, keep_empty=column.must_come_filled)
+            frame = with_column(frame, column.name, texts)
     return frame
 
 

@@ -1,0 +1,126 @@
+"""A product with migrations of its own and the real Supabase CLI: its `db push` succeeds before and after ours."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from deploy.migrations import copy_into, migrate, migrations, rollback
+from local_stack import api
+from local_stack.home import lock_file
+from local_stack.postgres import query
+from scripts.migrations import main
+from tasks.errors import ConfigurationError
+from tests.migrations.test_migrations import OBJECTS
+
+CLI = Path(__file__).with_name("cli")
+INSTALLED = CLI / "node_modules" / ".bin" / "supabase"
+HISTORY = "select version from supabase_migrations.schema_migrations order by 1"
+
+
+class Push(Protocol):
+    """`supabase db push` of a folder to a database; its output. Fails the test when it exits with another code."""
+
+    def __call__(self, product: Path, url: str, *, code: int = 0) -> str: ...
+
+
+@pytest.fixture(scope="session")
+def push() -> Push:
+    """The real command, installed from npm once (142 MB)."""
+    with lock_file(CLI / ".install.lock", "Another test installs the CLI", print):
+        if not INSTALLED.exists():
+            npm = api.node().parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+            command = [
+                str(api.node()),
+                str(npm),
+                "install",
+                "--no-package-lock",
+                "--no-audit",
+                "--no-fund",
+                "--loglevel=error",
+            ]
+            done = subprocess.run(command, cwd=CLI, capture_output=True, text=True, check=False)
+            if done.returncode:
+                pytest.skip(f"npm does not give the Supabase CLI: {done.stderr[-200:]}")
+
+    def run(product: Path, url: str, *, code: int = 0) -> str:
+        command = [str(api.node()), str(INSTALLED.resolve()), "db", "push", f"--remote={url}", "--yes"]
+        command += ["--workdir", str(product)]
+        env = {**os.environ, "DO_NOT_TRACK": "1", "HOME": str(product)}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture
+def product(tmp_path: Path) -> Path:
+    """The folder of a product that has migrated once."""
+    folder = tmp_path / "supabase" / "migrations"
+    folder.mkdir(parents=True)
+    (tmp_path / "supabase" / "config.toml").write_text('project_id = "product"\n')
+    (folder / "20260101000000_own.sql").write_text("create table public.orders (id uuid primary key);\n")
+    return tmp_path
+
+
+def test_make_migrate_leaves_the_products_history_whole(project: str, product: Path, push: Push) -> None:
+    push(product, project)
+    migrate(project)
+    later = product / "supabase" / "migrations" / "20260102000000_more.sql"
+    later.write_text("alter table public.orders add column price int;\n")
+    push(product, project)
+    assert query(project, HISTORY).split() == ["20260101000000", "20260102000000"]
+    assert migrate(project) == []
+    rollback(project)
+    push(product, project)
+
+
+def test_our_files_in_the_products_folder_are_pushed_with_it(
+    project: str, product: Path, push: Push, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = product / "supabase" / "migrations"
+    push(product, project)
+    monkeypatch.chdir(product)  # no .env
+    assert main(["new", "--into", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("written: ") == len(migrations()) == len(list(folder.iterdir())) - 1
+    push(product, project)
+    assert migrate(project) == [], "the files note themselves as applied"
+    assert len(query(project, HISTORY).split()) == len(migrations()) + 1
+    assert copy_into(folder) == []
+    last = max(folder.iterdir()).name.partition("_")[0]
+    (folder / f"{int(last) + 1}_more.sql").write_text("alter table public.orders add column price int;\n")
+    push(product, project)
+    assert query(project, "select count(price) from public.orders") == "0"
+
+
+def test_pushed_and_migrated_databases_are_the_same(project: str, product: Path, push: Push) -> None:
+    migrate(project)
+    by_us = query(project, OBJECTS)
+    copy_into(product / "supabase" / "migrations")
+    push(product, project)
+    ours = [line for line in query(project, OBJECTS).splitlines() if "orders" not in line]
+    assert ours == by_us.splitlines(), "what is applied already does nothing"
+    rollback(project)
+    query(project, "drop table public.orders; drop schema supabase_migrations cascade")
+    push(product, project)
+    ours = [line for line in query(project, OBJECTS).splitlines() if "orders" not in line]
+    assert ours == by_us.splitlines()
+
+
+def test_our_own_folder_can_be_pushed_to_an_empty_project(project: str, tmp_path: Path, push: Push) -> None:
+    shutil.copytree(Path(__file__).parents[2] / "supabase", tmp_path / "supabase")
+    push(tmp_path, project)
+    assert migrate(project) == []
+    assert "up to date" in push(tmp_path, project)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="is no folder"):
+        copy_into(tmp_path / "nowhere")
