@@ -11,7 +11,7 @@ from typing import Protocol
 import pytest
 
 from deploy.migrations import copy_into, migrate, migrations, rollback
-from local_stack import api
+from local_stack import npm
 from local_stack.home import lock_file
 from local_stack.postgres import query
 from scripts.migrations import main
@@ -34,22 +34,14 @@ def push() -> Push:
     """The real command, installed from npm once (142 MB)."""
     with lock_file(CLI / ".install.lock", "Another test installs the CLI", print):
         if not INSTALLED.exists():
-            npm = api.node().parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-            command = [
-                str(api.node()),
-                str(npm),
-                "install",
-                "--no-package-lock",
-                "--no-audit",
-                "--no-fund",
-                "--loglevel=error",
-            ]
+            program = npm.node().parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+            command = [str(npm.node()), str(program), "install", "--no-package-lock", "--no-audit", "--no-fund"]
             done = subprocess.run(command, cwd=CLI, capture_output=True, text=True, check=False)
             if done.returncode:
                 pytest.skip(f"npm does not give the Supabase CLI: {done.stderr[-200:]}")
 
     def run(product: Path, url: str, *, code: int = 0) -> str:
-        command = [str(api.node()), str(INSTALLED.resolve()), "db", "push", f"--remote={url}", "--yes"]
+        command = [str(npm.node()), str(INSTALLED.resolve()), "db", "push", f"--remote={url}", "--yes"]
         command += ["--workdir", str(product)]
         env = {**os.environ, "DO_NOT_TRACK": "1", "HOME": str(product)}
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
