@@ -23,7 +23,7 @@ from tasks.settings import Settings
 from tasks.workspace import Workspace
 
 CHARTS = ("growth", "activity", "retention", "posting_hours", "data_quality")
-VERSION = 1
+VERSION = 2
 
 
 def draw_charts(
@@ -42,8 +42,8 @@ def draw_charts(
     entries = []
     with drawing():
         figures = {
-            "growth": growth(daily),
-            "activity": activity(daily),
+            "growth": growth(daily, as_of=instant(as_of)),
+            "activity": activity(daily, as_of=instant(as_of)),
             "retention": retention(_frame(workspace, SIGNUP_COHORTS), as_of=instant(as_of)),
             "posting_hours": posting_hours(_frame(workspace, POST_STATISTICS)),
             "data_quality": data_quality(runs),

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from tasks.charts.style import BLUE, HEAT, QUIET, bare, card, ink_on, nothing, percent, short, top_of
+from tasks.charts.style import BLUE, HEAT, QUIET, bare, card, ink_on, nothing, percent, top_of
 
 COHORTS = 24  # a longer history than this is read in the report itself
+_CONTRAST = 0.5  # of the colours: the difference between 1 % and 4 % must show beside a first month of 40 %
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -56,12 +57,12 @@ def _retention_subtitle(cohorts: pd.DataFrame, as_of: datetime) -> str:
     left = "" if cohorts.cohort_month.nunique() <= COHORTS else f" · the last {COHORTS} cohorts"
     running = (_end_of_cell(cohorts) > pd.Timestamp(as_of).tz_localize(None)).any()
     return f"Share of a month's new users with a post{left}" + (
-        " · the last cell of a row still runs" if running else ""
+        " · the last cell of a row is not complete" if running else ""
     )
 
 
 def _end_of_cell(cohorts: pd.DataFrame) -> pd.Series[Any]:
-    """First instant after the calendar month that each row speaks of."""
+    """First instant after the calendar month of each row."""
     month = cohorts.cohort_month.dt.year * 12 + cohorts.cohort_month.dt.month - 1 + cohorts.months_since + 1
     return pd.to_datetime({"year": month // 12, "month": month % 12 + 1, "day": 1})
 
@@ -80,17 +81,23 @@ def _map_axes(figure: Figure) -> tuple[Axes, Axes]:
 
 def _draw_shares(axes: Axes, bar: Axes, shares: pd.DataFrame) -> None:
     values = shares.to_numpy(dtype=float)
-    norm = Normalize(0, max(float(np.nanmax(values)), 0.01))
+    norm = PowerNorm(_CONTRAST, 0, max(float(np.nanmax(values)), 0.01))
     image = axes.imshow(np.ma.masked_invalid(values), cmap=HEAT, norm=norm, aspect="auto")
     columns = values.shape[1]
     axes.set_xticks(range(0, columns, 1 if columns <= 14 else 2))
     bare(axes, values.shape)
-    if columns <= 16:
-        for (row, column), value in np.ndenumerate(values):
-            if not np.isnan(value):
-                axes.text(column, row, f"{value * 100:.0f}", ha="center", va="center", fontsize=9,
-                          color=ink_on(float(norm(value))))  # fmt: skip
+    size = 9 if columns <= 16 else 7.5
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isnan(value):
+            axes.text(column, row, _cell(value), ha="center", va="center", fontsize=size,
+                      color=ink_on(float(norm(value))))  # fmt: skip
     _bar(axes, bar, image, FuncFormatter(lambda share, _: percent(share)))
+
+
+def _cell(share: float) -> str:
+    """A share in percent without its sign, with one decimal below ten: 41, 3.8, 0."""
+    value = share * 100
+    return "0" if value == 0 else f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
 
 
 def posting_hours(hours: pd.DataFrame) -> Figure:
@@ -103,7 +110,7 @@ def posting_hours(hours: pd.DataFrame) -> Figure:
     span = " to ".join(dict.fromkeys((f"{hours.month.min():%B %Y}", f"{hours.month.max():%B %Y}")))
     figure = card(
         f"Most posts come on {WEEKDAYS[int(day)]}s between {hour}:00 and {hour + 1}:00",
-        f"{grid.sum():,} posts by weekday and hour, in UTC · {span}",
+        f"Share of the week's posts in each hour, in % (UTC) · {grid.sum():,} posts, {span}",
         height=4.9,
     )
     cells = figure.add_gridspec(
@@ -116,21 +123,17 @@ def posting_hours(hours: pd.DataFrame) -> Figure:
     axes.set_xticks(range(24))
     axes.set_xlabel("hour of the day (UTC)")
     bare(axes, grid.shape)
-    _write_counts(axes, grid)
+    _write_shares(axes, grid)
     _margin(figure.add_subplot(cells[0, 0], sharex=axes), grid.sum(axis=0), across=True)
     _margin(figure.add_subplot(cells[1, 1], sharey=axes), grid.sum(axis=1), across=False)
     return figure
 
 
-def _write_counts(axes: Axes, grid: np.ndarray[Any, Any]) -> None:
-    """The number of posts in each cell; it is short enough to fit from 10,000 on as 12k."""
-    top = float(grid.max())
+def _write_shares(axes: Axes, grid: np.ndarray[Any, Any]) -> None:
+    """The share of the week's posts in each cell, in percent."""
+    top, whole = float(grid.max()), float(grid.sum())
     for (row, column), posts in np.ndenumerate(grid):
-        text = (
-            f"{posts}"
-            if posts < 1_000
-            else short(round(float(posts), 1 - len(str(posts))) if posts < 10_000 else posts // 1_000 * 1_000)
-        )
+        text = "" if posts == 0 else f"{100 * posts / whole:.1f}"
         axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=ink_on(posts / top))
 
 

@@ -1,4 +1,4 @@
-"""The chart of data quality: what each rule met, run by run."""
+"""The chart of data quality: the rows that each rule affected, run by run."""
 
 from __future__ import annotations
 
@@ -10,35 +10,42 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from tasks.charts.style import HEAT, QUIET, bare, card, ink_on, nothing, percent, plural, top_of
+from tasks.charts.style import HEAT, ORANGE, QUIET, bare, card, ink_on, nothing, percent, plural, top_of
 from tasks.files.layout import instant
 
 RUNS = 12
-LEAST, MOST = 1e-4, 0.3  # shares where the colours begin and end: they part orders of magnitude
+LEAST, MOST = 1e-4, 0.3  # shares where the colours begin and end: they tell orders of magnitude apart
+JUMP = 0.1  # a share that rose by ten points is marked
 
 
 def data_quality(runs: Sequence[Mapping[str, Any]]) -> Figure:
     """Share of rows that each rule rejected, changed or flagged, over the last runs.
 
-    runs: `{"as_of", "rules": [{"table", "rule", "share"}]}` in any order; the later of two of one as_of counts.
+    runs: `{"as_of", "rules": [{"table", "rule", "share"}], "event"}` in any order; the later of two of one as_of
+    counts. event: what is written over the run's column (held, accepted); it may be absent.
     """
     shares = _shares(runs)
     if shares.empty or shares.iloc[:, -1].isna().all():
-        return nothing(card("Data quality", "Share of rows that each rule met, run by run"), "No row was checked yet.")
+        return nothing(
+            card("Data quality", "Share of rows that each rule affected, run by run"), "No row was checked yet."
+        )
     latest = shares.iloc[:, -1]
     table, rule = latest.index[int(latest.argmax())]
     figure = card(
-        f"Data quality: {rule} met most rows, {percent(latest.max())} of {table}"
+        f"Data quality: {rule} affected most rows, {percent(latest.max())} of {table}"
         if latest.max()
-        else "Data quality: no rule met a row",
+        else "Data quality: no rule affected a row",
         "Share of rows that each rule rejected, changed or flagged, by the as_of (UTC) of "
         f"the last {plural(shares.shape[1], 'run')}",
-        height=1.93 + 0.31 * len(shares),
+        height=2.05 + 0.31 * len(shares),
     )
     bottom = 0.68 / figure.get_figheight()
-    axes = figure.add_axes((0.245, bottom, 0.73, top_of(figure, gap=1.0) - bottom))
+    axes = figure.add_axes((0.245, bottom, 0.73, top_of(figure, gap=1.12) - bottom))
     _draw(axes, shares)
+    _mark_jumps(axes, shares)
+    _mark_events(axes, shares, {instant(run["as_of"]): str(run.get("event") or "") for run in runs})
     return figure
 
 
@@ -63,9 +70,24 @@ def _draw(axes: Axes, shares: pd.DataFrame) -> None:
         axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
     axes.set_xticks(range(len(shares.columns)), _labels(shares.columns))
     axes.set_yticks(range(len(shares)), [f"{table} · {rule}" for table, rule in shares.index])
-    axes.set_xlabel("run · cells in % of the rows that reached the rule")
+    axes.set_xlabel("run · cells in % of the rows that reached the rule · a frame marks a rise of ten points or more")
     bare(axes, values.shape)
-    _part_tables(axes, [table for table, _ in shares.index])
+    _separate_tables(axes, [table for table, _ in shares.index])
+
+
+def _mark_jumps(axes: Axes, shares: pd.DataFrame) -> None:
+    """A frame around each cell whose share rose by ten points since the run before."""
+    rise = shares.diff(axis=1).to_numpy(dtype=float)
+    for row, column in np.argwhere(rise >= JUMP):
+        frame = Rectangle((column - 0.47, row - 0.44), 0.94, 0.88, fill=False, edgecolor=ORANGE, linewidth=2)
+        axes.add_patch(frame)
+
+
+def _mark_events(axes: Axes, shares: pd.DataFrame, events: Mapping[Any, str]) -> None:
+    """What happened to a run, over its column."""
+    for column, at in enumerate(shares.columns):
+        if event := events.get(at):
+            axes.text(column, -0.62, event, ha="center", va="bottom", fontsize=8.5, color=ORANGE, fontweight="bold")
 
 
 def _labels(runs: pd.Index[Any]) -> list[str]:
@@ -74,7 +96,7 @@ def _labels(runs: pd.Index[Any]) -> list[str]:
     return [form.format(at, at) for at in runs]
 
 
-def _part_tables(axes: Axes, tables: list[str]) -> None:
+def _separate_tables(axes: Axes, tables: list[str]) -> None:
     for row in range(1, len(tables)):
         if tables[row] != tables[row - 1]:
             axes.axhline(row - 0.5, color=QUIET, linewidth=1)

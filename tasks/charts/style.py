@@ -82,7 +82,7 @@ def nothing(figure: Figure, message: str) -> Figure:
 
 
 def count_axis(axes: Axes, unit: str) -> None:
-    """Whole numbers with thousands parted, from zero, the unit as the axis' label."""
+    """Whole numbers with thousands separated, from zero, the unit as the axis' label."""
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.set_ylim(bottom=0)
@@ -118,7 +118,7 @@ def ink_on(share: float) -> str:
 
 
 def bare(axes: Axes, shape: tuple[int, ...]) -> None:
-    """Cells parted by thin lines of the card's colour, no frame, no ticks."""
+    """Cells separated by thin lines of the card's colour, no frame, no ticks."""
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image
 
 from tasks.charts import CHARTS, draw_charts
@@ -87,28 +88,60 @@ def _style() -> Any:
 
 def test_growth_names_the_totals_and_their_day() -> None:
     daily = _frame(DAILY_ACTIVITY)
-    text = _drawn(growth(daily))
+    text = _drawn(growth(daily, as_of=AS_OF))
     last = daily.iloc[-1]
     assert f"{last.total_users:,} users and {last.total_posts:,} posts by 31 January 2026" in text
     assert "users a day" in text
-    assert "No user and no post yet." in _drawn(growth(daily.iloc[:0]))
+    assert "No user and no post yet." in _drawn(growth(daily.iloc[:0], as_of=AS_OF))
 
 
 def test_growth_of_one_day_shows_it() -> None:
     daily = _frame(DAILY_ACTIVITY).head(1).assign(total_users=1, total_posts=1, new_users=1, posts=1)
-    text = _drawn(growth(daily))
+    text = _drawn(growth(daily, as_of=AS_OF))
     assert "1 user and 1 post by 1 June 2025" in text
     assert "+1 user and +1 post in the last 1 day (UTC)" in text
+
+
+def test_a_day_that_is_not_over_is_marked_and_not_in_the_mean() -> None:
+    days = pd.date_range("2026-01-01", periods=10)
+    daily = pd.DataFrame({"date": days, "new_users": 10, "posts": 10, "total_users": range(10), "total_posts": 5})
+    daily.loc[9, ["new_users", "posts"]] = 0
+    noon = datetime(2026, 1, 10, 12, tzinfo=UTC)
+    figure = growth(daily, as_of=noon)
+    assert "a day that is not over" in _drawn(figure)
+    per_day = [axes for axes in figure.axes if "mean of 7 days" in axes.get_title(loc="left")]
+    for axes in per_day:
+        assert [text.get_text() for text in axes.texts] == ["not over"]
+        assert set(np.asarray(axes.lines[0].get_ydata(), float)) == {10.0}, "the mean is of whole days"
+    whole = growth(daily, as_of=datetime(2026, 1, 11, tzinfo=UTC))
+    assert "not over" not in _drawn(whole)
+    assert np.asarray(whole.axes[1].lines[0].get_ydata(), float).min() < 10
+
+
+def test_the_last_ninety_days_have_an_axis_of_their_own() -> None:
+    daily = _frame(DAILY_ACTIVITY)
+    assert len(daily) > 90
+    figure = growth(daily, as_of=AS_OF)
+    assert "last 90 days" in _drawn(figure)
+    assert len(figure.axes[1].patches) == 90
+
+
+def test_stickiness_is_not_scaled_by_the_first_days() -> None:
+    days = pd.date_range("2025-01-01", periods=200)
+    daily = pd.DataFrame({"date": days, "posts": 5, "authors_7d": 50, "authors_28d": 100, "stickiness": 0.1})
+    daily.loc[:6, "stickiness"] = 1.0
+    figure = activity(daily, as_of=AS_OF)
+    assert figure.axes[1].get_ylim()[1] < 0.2
 
 
 def test_activity_names_weekly_and_monthly_authors() -> None:
     daily = _frame(DAILY_ACTIVITY)
     last = daily.iloc[-1]
-    text = _drawn(activity(daily))
+    text = _drawn(activity(daily, as_of=AS_OF))
     assert f"{last.authors_7d:,} weekly and {last.authors_28d:,} monthly active authors" in text
     assert "in four weeks" in text
-    assert "in four weeks" not in _drawn(activity(daily.head(20)))
-    assert "No post yet." in _drawn(activity(daily.assign(posts=0)))
+    assert "in four weeks" not in _drawn(activity(daily.head(20), as_of=AS_OF))
+    assert "No post yet." in _drawn(activity(daily.assign(posts=0), as_of=AS_OF))
 
 
 def _cohorts(*rows: tuple[date, int, int, int]) -> pd.DataFrame:
@@ -128,10 +161,10 @@ COHORTS = _cohorts(
 def test_retention_is_told_of_complete_months() -> None:
     whole = _drawn(retention(COHORTS, as_of=datetime(2026, 2, 1, tzinfo=UTC)))
     assert "40 % of new users post in their first month, 10 % two months later" in whole
-    assert "still runs" not in whole
+    assert "is not complete" not in whole
     running = _drawn(retention(COHORTS, as_of=datetime(2026, 1, 15, tzinfo=UTC)))
     assert "45 % of new users post in their first month, 40 % a month later" in running
-    assert "still runs" in running
+    assert "is not complete" in running
     assert "Nov 2025  ·  100" in running
 
 
@@ -155,17 +188,31 @@ def test_posting_hours_name_the_fullest_hour() -> None:
     crowded = hours.assign(posts=np.where((hours.weekday == 7) & (hours.hour == 23), 23_456, hours.posts))
     text = _drawn(posting_hours(crowded))
     assert "Most posts come on Sundays between 23:00 and 24:00" in text
-    assert "23k" in text
+    share = 100 * 23_456 / crowded.posts.sum()
+    assert f"{share:.1f}" in text
+    assert "Share of the week's posts in each hour, in % (UTC)" in text
     assert "hour of the day (UTC)" in text
     assert "No post yet." in _drawn(posting_hours(hours.iloc[:0]))
 
 
 def test_quality_shows_the_last_runs_in_their_order() -> None:
     text = _drawn(data_quality([*HISTORY[::-1], {"as_of": AS_OF, "rules": HISTORY[0]["rules"]}]))
-    assert "Data quality: clean_text met most rows, 2.0 % of users" in text
+    assert "Data quality: clean_text affected most rows, 2.0 % of users" in text
     assert "of the last 12 runs" in text
     assert "1 Feb" in text
     assert "19 Jan" not in text
+
+
+def test_quality_marks_events_and_jumps() -> None:
+    rules = [{"table": "posts", "rule": "orphan", "share": share} for share in (0.01, 0.31)]
+    runs = [
+        {"as_of": AS_OF - timedelta(days=1), "rules": rules[:1]},
+        {"as_of": AS_OF, "rules": rules[1:], "event": "accepted"},
+    ]
+    figure = data_quality(runs)
+    assert "accepted" in _drawn(figure)
+    framed = [p for p in figure.axes[0].patches if isinstance(p, Rectangle) and not p.get_fill()]
+    assert [round(patch.get_x() + 0.47) for patch in framed] == [1]
 
 
 def test_quality_copes_with_new_rules_and_runs_at_any_hour() -> None:
@@ -173,7 +220,7 @@ def test_quality_copes_with_new_rules_and_runs_at_any_hour() -> None:
     text = _drawn(
         data_quality([*HISTORY[:2], new, {**new, "rules": [{"table": "posts", "rule": "orphan", "share": 0.0}]}])
     )
-    assert "no rule met a row" in text
+    assert "no rule affected a row" in text
     assert "05:00" in text
     assert "–" in text
     assert "No row was checked yet." in _drawn(data_quality([new]))
@@ -203,5 +250,5 @@ def test_numbers_are_short() -> None:
 def test_drawing_leaves_the_process_as_it_was() -> None:
     before = dict(mpl.rcParams)
     with drawing():
-        save(growth(_frame(DAILY_ACTIVITY)), Path("/dev/null"))
+        save(growth(_frame(DAILY_ACTIVITY), as_of=AS_OF), Path("/dev/null"))
     assert dict(mpl.rcParams) == before
