@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -12,8 +11,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from flows.engine.declare import etl_flow, etl_task
 from flows.engine.run_page import size, table
 from flows.forms import ExportForm, report_named
-from tasks.platform.bucket import Bucket
-from tasks.publish.export import encode, export_path, select
+from tasks.publish.export import encode, select, upload_export
 from tasks.read import read_report
 from tasks.settings import Settings, load_settings
 
@@ -49,10 +47,7 @@ def make_file(settings: Settings, options: ExportForm) -> tuple[bytes, int, list
 @etl_task("upload")
 def upload(settings: Settings, body: bytes, options: ExportForm) -> tuple[str, str]:
     """Path in the bucket, and the signed link to it."""
-    path = export_path(options.report, options.format, at=datetime.now(UTC), unique=uuid.uuid4().hex[:8])
-    with Bucket(settings) as bucket:
-        bucket.store(path, body)
-        return path, bucket.sign([path], options.link_days * 86_400)[path]
+    return upload_export(settings, body, options.report, options.format, link_seconds=options.link_days * 86_400)
 
 
 def dry_page(name: str, told: str, chosen: Sequence[str]) -> str:

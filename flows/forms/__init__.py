@@ -2,6 +2,7 @@
 
 from flows.forms.backfill import MAX_BACKFILL_DAYS, BackfillForm
 from flows.forms.base import Form
+from flows.forms.compare import CompareForm
 from flows.forms.doctor import DoctorForm
 from flows.forms.export import ExportForm, report_named
 from flows.forms.nightly import MAX_RESTARTS, NightlyForm
@@ -13,6 +14,7 @@ __all__ = [
     "MAX_RESTARTS",
     "PREVIOUS",
     "BackfillForm",
+    "CompareForm",
     "DoctorForm",
     "ExportForm",
     "Form",

@@ -45,7 +45,8 @@ def _contents() -> str:
 
 
 def _report(report: Report) -> str:
-    facts = [f"`reports/{report.name}.parquet`", _sorted_by(report.keys), f"version {report.version}"]
+    order = _sorted_by(report.keys) if report.sorted_by_keys else f"keys {_named(report.keys)}, in no declared order"
+    facts = [f"`reports/{report.name}.parquet`", order, f"version {report.version}"]
     if report.in_postgres:
         facts.append(f"also the table `{report.name}` in Postgres")
     return _section(report.name, report.description, facts, report.columns)
@@ -61,7 +62,11 @@ def _table(table: Table) -> str:
 
 
 def _sorted_by(keys: Iterable[str]) -> str:
-    return "sorted by " + ", ".join(f"`{key}`" for key in keys)
+    return f"sorted by {_named(keys)}"
+
+
+def _named(keys: Iterable[str]) -> str:
+    return ", ".join(f"`{key}`" for key in keys)
 
 
 def _section(title: str, description: str, facts: list[str], columns: Iterable[Column]) -> str:

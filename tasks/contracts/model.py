@@ -136,7 +136,7 @@ def _in_file(column: Column) -> Column:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A Parquet file of aggregates. `keys` identify a row and give the order of the rows."""
+    """A Parquet file of aggregates. `keys` identify a row and, where `sorted_by_keys`, give the order of the rows."""
 
     name: str
     description: str
@@ -145,6 +145,7 @@ class Report:
     names_users: bool = False
     in_postgres: bool = False
     version: int = 1
+    sorted_by_keys: bool = True
 
     @property
     def schema(self) -> pa.Schema:

@@ -125,6 +125,7 @@ DATA_QUALITY = Report(
     name="data_quality",
     description="What each cleaning rule saw and did, one row per table and rule, in the order of the rules.",
     keys=("table", "rule"),
+    sorted_by_keys=False,  # in the order in which the rules are applied
     columns=(
         Column("table", "text", "`users` or `posts`.", nullable=False),
         Column("rule", "text", "Name of the rule.", nullable=False),

@@ -95,6 +95,11 @@ class Manifest(Record):
         return day_of(self.as_of)
 
     @property
+    def order(self) -> tuple[datetime, datetime]:
+        """By this runs follow one another: as_of, then when their reading started."""
+        return self.as_of, self.started_at
+
+    @property
     def rank(self) -> tuple[bool, datetime, datetime]:
         """The greatest of several runs is the one to read: a night that really ran, then the later one."""
         return not self.historical, self.as_of, self.started_at

@@ -44,7 +44,7 @@ def write_report(report: Report, rows: pa.Table, path: Path, *, as_of: datetime,
     facts: Metadata = {"as_of": instant(as_of).isoformat(), **({"historical": HISTORICAL_NOTE} if historical else {})}
     schema = report_schema(report, facts)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open_writer(path, schema, report.columns, report.keys) as writer:
+    with open_writer(path, schema, report.columns, report.keys if report.sorted_by_keys else ()) as writer:
         for group in regroup(rows.to_batches(), REPORT_GROUP_ROWS):
             writer.write_batch(pa.RecordBatch.from_arrays(group.columns, schema=schema), row_group_size=group.num_rows)
 

@@ -72,7 +72,7 @@ class Bucket:
             raise
         except RequestRefused as error:
             raise PublishError(
-                f"The bucket {self._name} cannot be used: {error.message} Nothing was uploaded.",
+                f"The bucket {self._name} cannot be used: {error.message}. Nothing was uploaded.",
                 remedy="Run `make migrate`, which makes the bucket `reports`; ETL_BUCKET names another one, if set.",
             ) from None
         if bucket.public:

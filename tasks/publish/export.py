@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import uuid
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
@@ -13,6 +14,10 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from tasks.contracts import Column, Report
+from tasks.errors import PublishError
+from tasks.files.layout import EXPORTS
+from tasks.platform.bucket import Bucket
+from tasks.settings import Settings
 
 Format = Literal["parquet", "csv"]
 
@@ -52,6 +57,23 @@ def encode(table: pa.Table, form: Format) -> bytes:
     return sink.getvalue()
 
 
+def upload_export(settings: Settings, body: bytes, report: str, form: Format, *, link_seconds: int) -> tuple[str, str]:
+    """Store an exported file under a new path; returns the path, and a link to it that works for `link_seconds`.
+
+    PublishError when the bucket is public or the file cannot be stored or gets no link.
+    """
+    path = export_path(report, form, at=datetime.now(UTC), unique=uuid.uuid4().hex[:8])
+    with Bucket(settings) as bucket:
+        bucket.require_private()
+        bucket.store(path, body)
+        link = bucket.sign([path], link_seconds).get(path)
+    if link is None:
+        raise PublishError(
+            f"{path} was stored, but Storage gives out no link to it.", remedy="Start the export again; see `doctor`."
+        )
+    return path, link
+
+
 def export_path(report: str, form: Format, *, at: datetime, unique: str) -> str:
     """A new path in the bucket, by the day of the export, so that retention can find old ones."""
-    return f"exports/{at.astimezone(UTC):%Y-%m-%d}/{report}-{at.astimezone(UTC):%H%M%S}-{unique}.{form}"
+    return f"{EXPORTS}/{at.astimezone(UTC):%Y-%m-%d}/{report}-{at.astimezone(UTC):%H%M%S}-{unique}.{form}"

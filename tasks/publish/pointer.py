@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Protocol
 
 from tasks.errors import PublishError
@@ -47,7 +46,7 @@ def move_pointer(settings: Settings, run_path: str, manifest_sha256: str) -> boo
     with Bucket(settings) as bucket:
         manifest = _committed(bucket, ManifestRef(path=manifest_path(run_path), sha256=manifest_sha256))
         current = current_pointer(bucket)
-        if manifest.historical or (current is not None and _order(current) >= _order(manifest)):
+        if manifest.historical or (current is not None and (current.as_of, current.started_at) >= manifest.order):
             return False
         bucket.replace(LATEST, manifest.pointer(manifest_sha256).to_json())
         return True
@@ -91,7 +90,3 @@ def _committed(bucket: Bucket, ref: ManifestRef) -> Manifest:
         raise PublishError(
             f"{ref.path} {state}; latest.json stays as it is.", remedy="Start a run: it publishes its own files."
         ) from None
-
-
-def _order(of: Manifest | Pointer) -> tuple[datetime, datetime]:
-    return of.as_of, of.started_at

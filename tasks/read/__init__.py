@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 import pandas as pd
 import pyarrow as pa
 
+from tasks.errors import ReadError
 from tasks.files.layout import parse_run_path
 from tasks.files.manifest import Manifest
 from tasks.read.catalog import open_catalog
@@ -35,6 +36,7 @@ from tasks.read.options import (
     check_engine,
     check_options,
     checked_months,
+    is_as_of,
     report_named,
     table_named,
 )
@@ -58,6 +60,7 @@ __all__ = [
     "read_history",
     "read_report",
     "read_table",
+    "run_before",
 ]
 _COLUMNS = ["date", "run_id", "as_of", "started_at", "historical", "pruned", "latest", "run"]
 
@@ -143,6 +146,26 @@ def list_runs(*, days: int = 60, access_token: str | None = None, settings: Sett
         frame[column] = pd.to_datetime(frame[column], utc=True).astype("datetime64[us, UTC]")
     frame = frame.astype({"historical": bool, "pruned": bool, "latest": bool})
     return frame.sort_values(["as_of", "started_at"], ascending=False, ignore_index=True)
+
+
+def run_before(run: str | None = None, *, access_token: str | None = None, settings: Settings | None = None) -> str:
+    """The path of the run before another one (id, path, day or instant; None: the latest), of those that really ran.
+
+    ReadError when there is none.
+    """
+    choice = Choice(access_token=access_token, settings=settings)
+    if run is not None:
+        choice["as_of" if is_as_of(run) else "run"] = run
+    opened = find_run(choice)
+    with open_catalog(settings, access_token) as catalog:
+        days = [day for day in catalog.days() if day <= opened.manifest.day]
+        for some in (days[start : start + 7] for start in range(0, len(days), 7)):
+            earlier = [m for m in catalog.manifests(some) if not m.historical and m.order < opened.manifest.order]
+            if earlier:
+                return max(earlier, key=lambda manifest: manifest.order).run
+    raise ReadError(
+        f"No run was published before {opened.run_id}.", remedy="Choose a base by its id; list_runs() shows them."
+    )
 
 
 def _row(manifest: Manifest, latest: str | None) -> tuple[object, ...]:

@@ -102,12 +102,12 @@ def test_pandas_sees_the_documented_types(workspace: Workspace, entries: list[Fi
 
 def test_polars_sees_the_documented_types(workspace: Workspace, entries: list[FileEntry]) -> None:
     for path, of in _files(workspace, entries):
-        assert dict(pl.read_parquet(path, glob=False).schema) == {c.name: POLARS[c.kind] for c in _columns(of)}
+        assert dict(pl.read_parquet(path).schema) == {c.name: POLARS[c.kind] for c in _columns(of)}
 
 
 def test_duckdb_sees_the_documented_types(workspace: Workspace, entries: list[FileEntry]) -> None:
     for path, of in _files(workspace, entries):
-        relation = duckdb.read_parquet(str(path), hive_partitioning=False)
+        relation = duckdb.read_parquet(str(path))
         assert dict(zip(relation.columns, map(str, relation.types), strict=True)) == {
             c.name: DUCKDB[c.kind] for c in _columns(of)
         }
@@ -115,13 +115,11 @@ def test_duckdb_sees_the_documented_types(workspace: Workspace, entries: list[Fi
 
 def test_all_readers_see_the_same_rows(workspace: Workspace, entries: list[FileEntry]) -> None:
     for path, of in _files(workspace, entries):
-        expected = pq.read_table(path, partitioning=None).to_pylist()
-        assert pl.read_parquet(path, glob=False).to_dicts() == expected
-        relation = duckdb.read_parquet(str(path), hive_partitioning=False)
+        expected = pq.read_table(path).to_pylist()
+        assert pl.read_parquet(path).to_dicts() == expected
+        relation = duckdb.read_parquet(str(path))
         assert relation.to_arrow_table().num_rows == len(expected)
-        assert pd.read_parquet(path, partitioning=None)[of.columns[0].name].tolist() == [
-            row[of.columns[0].name] for row in expected
-        ]
+        assert pd.read_parquet(path)[of.columns[0].name].tolist() == [row[of.columns[0].name] for row in expected]
 
 
 def test_the_schema_documents_itself(workspace: Workspace, entries: list[FileEntry]) -> None:
@@ -175,7 +173,7 @@ def test_rows_are_sorted_in_parts_and_groups_of_fixed_size(workspace: Workspace,
             metadata = pq.read_metadata(workspace.files / entry.path)
             groups = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
             assert all(rows == 100 for rows in groups[:-1])
-            ids += pq.read_table(workspace.files / entry.path, columns=["id"], partitioning=None)["id"].to_pylist()
+            ids += pq.read_table(workspace.files / entry.path, columns=["id"])["id"].to_pylist()
         assert all(entry.rows == 200 for entry in in_order[:-1])
         assert ids == sorted(ids)
 
@@ -184,7 +182,7 @@ def test_each_month_has_its_rows_and_no_other(workspace: Workspace, entries: lis
     seen = 0
     for entry in entries:
         if entry.path.startswith("clean/posts/"):
-            created = pq.read_table(workspace.files / entry.path, partitioning=None)["created_at"].to_pandas()
+            created = pq.read_table(workspace.files / entry.path)["created_at"].to_pandas()
             assert set(created.dt.strftime("%Y-%m")) == {entry.path.split("/")[2].removeprefix("month=")}
             seen += len(created)
     assert seen == workspace.spool("clean", "posts", POSTS.clean_schema).rows()

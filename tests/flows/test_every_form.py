@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows.forms import BackfillForm, DoctorForm, ExportForm, Form, NightlyForm, RestoreForm, RetentionForm
+from flows.forms import BackfillForm, CompareForm, DoctorForm, ExportForm, Form, NightlyForm, RestoreForm, RetentionForm
 from tests.flows.conftest import Deployed
 
 pytestmark = [pytest.mark.xdist_group("forms"), pytest.mark.timeout(300)]
@@ -15,6 +15,7 @@ FORMS: dict[str, type[Form]] = {
     "nightly": NightlyForm,
     "backfill": BackfillForm,
     "export": ExportForm,
+    "compare": CompareForm,
     "restore": RestoreForm,
     "retention": RetentionForm,
     "doctor": DoctorForm,

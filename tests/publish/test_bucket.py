@@ -302,3 +302,23 @@ def test_many_files_are_removed_a_thousand_at_once() -> None:
         bucket.remove([f"runs/{number}.json" for number in range(2_500)])
         bucket.remove([])
     assert asked == [1_000, 1_000, 500]
+
+
+def test_a_public_bucket_is_refused_before_anything_is_uploaded(settings: Settings, clean_stack: Stack) -> None:
+    clean_stack.query("update storage.buckets set public = true where id = 'reports'")
+    try:
+        with Bucket(settings) as bucket, pytest.raises(PublishError, match="The bucket reports is public") as caught:
+            bucket.require_private()
+    finally:
+        clean_stack.query("update storage.buckets set public = false where id = 'reports'")
+    assert "Make it private" in caught.value.remedy
+    with Bucket(settings) as bucket:
+        bucket.require_private()
+
+
+def test_a_bucket_that_is_not_there_is_named() -> None:
+    with (
+        _hosted(lambda request: _error(404, "Bucket not found", "Bucket not found")) as bucket,
+        pytest.raises(PublishError, match=r"The bucket reports cannot be used: .*Nothing was uploaded"),
+    ):
+        bucket.require_private()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
+import re
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
+import httpx
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from local_stack import Stack
 from tasks.contracts import AUTHOR_ACTIVITY, DAILY_ACTIVITY, DATA_QUALITY, REPORTS, Report
-from tasks.publish.export import Format, date_column, encode, export_path, select
+from tasks.publish.export import Format, date_column, encode, export_path, select, upload_export
+from tests.publish.builders import reports, settings_of
 
 FIRST = date(2026, 1, 1)
 ZEROS = {"int": 0, "float": 0.0, "text": "x", "bool": False, "uuid": "u", "bigint": 1}
@@ -63,3 +69,20 @@ def test_an_export_has_a_path_by_its_day() -> None:
     assert export_path("daily_activity", "csv", at=at, unique="ab") == (
         "exports/2026-01-31/daily_activity-120005-ab.csv"
     )
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_an_export_comes_back_by_its_link_with_its_type(clean_stack: Stack, tmp_path: Path, form: Format) -> None:
+    settings = settings_of(clean_stack, tmp_path)
+    report = DAILY_ACTIVITY
+    rows = reports(np.random.default_rng(1), ["u"])[report]
+    body = encode(rows, form)
+    path, link = upload_export(settings, body, report.name, form, link_seconds=60)
+    assert re.fullmatch(rf"exports/\d{{4}}-\d\d-\d\d/daily_activity-\d{{6}}-[0-9a-f]{{8}}\.{form}", path)
+    answer = httpx.get(link)
+    assert answer.content == body
+    assert answer.headers["content-type"].startswith("text/csv" if form == "csv" else "application/vnd.apache.parquet")
+    if form == "csv":
+        frame = pd.read_csv(link, parse_dates=["date"])
+        assert frame["posts"].tolist() == rows["posts"].to_pylist()
+        assert frame["date"].dt.date.tolist() == rows["date"].to_pylist()

@@ -19,7 +19,9 @@ from local_stack import Stack, up
 from tasks.errors import PublishError, ServiceUnavailable
 from tasks.files.layout import run_path
 from tasks.files.manifest import FileEntry, ManifestRef
+from tasks.files.published import NotAsPublished, read_manifest
 from tasks.platform.bucket import Bucket
+from tasks.publish.export import upload_export
 from tasks.publish.pointer import move_pointer, repair_pointer
 from tasks.publish.upload import publish, signed_links
 from tasks.settings import Settings
@@ -230,3 +232,34 @@ def test_a_short_outage_is_sat_out(
     manifest = publish(patient, workspace, RUN, files, {}, progress=cut)
     assert move_pointer(settings, manifest.run_path, manifest.sha256)
     assert _assert_whole(settings) == PATH
+
+
+def test_nothing_goes_to_a_public_bucket(
+    settings: Settings, clean_stack: Stack, workspace: Workspace, files: list[FileEntry]
+) -> None:
+    clean_stack.query("update storage.buckets set public = true where id = 'reports'")
+    try:
+        with pytest.raises(
+            PublishError, match=r"is public: anyone could read the cleaned tables\. Nothing was uploaded"
+        ):
+            publish(settings, workspace, RUN, files, {})
+        with pytest.raises(PublishError, match="is public"):
+            upload_export(settings, b"a,b\n", "daily_activity", "csv", link_seconds=60)
+    finally:
+        clean_stack.query("update storage.buckets set public = false where id = 'reports'")
+    with Bucket(settings) as bucket:
+        assert not [file for top in ("runs", "exports") for file in bucket.walk(top)]
+
+
+def test_a_run_that_was_pruned_says_so_to_who_would_read_it_as_it_was(
+    settings: Settings, workspace: Workspace, files: list[FileEntry]
+) -> None:
+    ref = publish(settings, workspace, RUN, files, {})
+    with Bucket(settings) as bucket:
+        manifest = read_manifest(bucket, ref)
+        bucket.replace(ref.path, manifest.without([files[-1].path], at=AS_OF + timedelta(days=40)).to_json())
+        with pytest.raises(NotAsPublished) as caught:
+            read_manifest(bucket, ref)
+    assert caught.value.pruned
+    assert caught.value.pruned.removed
+    assert caught.value.pruned.removed.files == (files[-1].path,)
