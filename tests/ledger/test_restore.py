@@ -12,7 +12,9 @@ import pytest
 from local_stack import Stack
 from tasks.contracts import REPORTS
 from tasks.errors import ConfigurationError, PublishError
-from tasks.files.manifest import FileEntry, entry_of
+from tasks.files.layout import day_of
+from tasks.files.manifest import FileEntry, ManifestRef, entry_of
+from tasks.files.published import find_manifest
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
 from tasks.platform.bucket import Bucket
@@ -23,6 +25,7 @@ from tasks.publish.upload import publish
 from tasks.settings import Settings, Transport
 from tasks.sink import load, plan
 from tasks.workspace import Workspace
+from tests.publish.format_1 import move_to_format_1
 from tests.sink.kit import (
     AS_OF,
     TRANSPORTS,
@@ -152,3 +155,31 @@ def test_what_cannot_be_restored(clean_stack: Stack, tmp_path: Path) -> None:
         restore(settings, first.run_id)
     assert versions(clean_stack) == before
     assert restore(settings, second.run_id).pointer_moved is False
+
+
+def test_a_run_of_the_first_layout_can_be_restored(clean_stack: Stack, tmp_path: Path) -> None:
+    settings = settings_for(clean_stack, "rest", tmp_path)
+    first, _ = nights(settings)
+    row = rows_of(clean_stack, "etl_runs", "run_id, manifest_path, manifest_sha256", "started_at")[0]
+    old = move_to_format_1(settings, ManifestRef(path=row["manifest_path"], sha256=row["manifest_sha256"]))
+    facts = {"path": old.path, "sha256": old.sha256, "run": first.run_id}
+    clean_stack.query(
+        "update public.etl_runs set manifest_path = :'path', manifest_sha256 = :'sha256' where run_id = :'run'", facts
+    )
+    assert restore(settings, first.run_id).pointer_moved
+    assert pointer(settings) == old.run_path
+
+
+def test_a_pruned_run_is_refused_by_what_happened_to_it(clean_stack: Stack, tmp_path: Path) -> None:
+    settings = settings_for(clean_stack, "rest", tmp_path)
+    first, second = nights(settings)
+    with Bucket(settings) as bucket:
+        manifest = find_manifest(bucket, f"runs/{day_of(days_before(1))}/{first.run_id}")
+        assert manifest
+        gone = manifest.without(["clean/users/part-000.parquet"], at=AS_OF + timedelta(days=40))
+        bucket.replace(manifest.path, gone.to_json())
+    day = (AS_OF + timedelta(days=40)).date()
+    with pytest.raises(PublishError, match=rf"was pruned by retention on {day}.* Nothing was changed") as caught:
+        restore(settings, first.run_id)
+    assert "damaged" not in str(caught.value)
+    assert pointer(settings).endswith(second.run_id)
