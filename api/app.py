@@ -26,6 +26,9 @@ from api.prefect import Prefect
 from api.problems import ProblemBody
 from api.routes import auth, files, health, reports, runs, users
 from api.session import Sessions
+from api.site import pages
+from api.site.context import STATIC, environment, problem_page
+from api.static_files import Static
 from api.store import Store
 from api.throttle import Throttle
 from api.tokens import Verifier
@@ -56,6 +59,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     for area in (health, auth, reports, runs, users, files):
         app.include_router(area.router)
+    app.include_router(pages.router)
+    app.mount("/static", Static(directory=STATIC), name="static")
     _add_middleware(app, settings)
     _quieten()
     return app
@@ -91,6 +96,7 @@ def _hold(app: FastAPI, settings: Settings) -> None:
     state.store = Store(settings, state.upstream)
     state.throttle = Throttle(settings)
     state.bodies = Bodies(limit=BODIES_BYTES)
+    state.templates, state.problem_page = environment(), problem_page
     state.readiness = Memo(seconds=READY_SECONDS, size=1)
 
 

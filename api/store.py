@@ -14,17 +14,20 @@ from typing import Any
 
 import httpx
 import pandas as pd
+import pyarrow as pa
 
 from api.memo import Memo
 from api.tokens import Caller
 from api.upstream import Upstream
 from tasks.errors import ReadError, ServiceUnavailable
 from tasks.files.manifest import FileEntry, Manifest
-from tasks.read import OpenRun, list_runs
+from tasks.read import Diff, OpenRun, diff, list_runs, read_history
 from tasks.read.catalog import open_catalog
 from tasks.settings import Settings
 
 CHUNK = 2**18
+HISTORY_SECONDS = 120.0
+TABLES = 24  # whole reports in memory at most
 
 
 class Store:
@@ -36,6 +39,9 @@ class Store:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._manifests: Memo[Manifest] = Memo(seconds=settings.api_remember_seconds, size=2_000)
         self._lists: Memo[pd.DataFrame] = Memo(seconds=settings.api_remember_seconds, size=500)
+        self._days: Memo[list[str]] = Memo(seconds=settings.api_remember_seconds, size=500)
+        self._histories: Memo[pd.DataFrame] = Memo(seconds=HISTORY_SECONDS, size=100)
+        self._tables: Memo[pa.Table] = Memo(seconds=600, size=TABLES)
         self._allowed: Memo[bool] = Memo(seconds=settings.api_remember_seconds, size=10_000)
         self._files: Memo[Path] = Memo(seconds=3_600, size=10_000)
 
@@ -58,6 +64,40 @@ class Store:
         """The runs that can be read, newest first: see tasks.read.list_runs."""
         return self._lists.get(
             (_who(caller), days), lambda: list_runs(days=days, access_token=caller.token, settings=self.settings)
+        )
+
+    def days(self, caller: Caller) -> list[str]:
+        """The days that have runs, latest first."""
+        return self._days.get(_who(caller), lambda: self._look_for_days(caller))
+
+    def _look_for_days(self, caller: Caller) -> list[str]:
+        with open_catalog(self.settings, caller.token) as catalog:
+            return catalog.days()
+
+    def table(self, caller: Caller, manifest: Manifest, name: str) -> pa.Table:
+        """A whole report of a run as Arrow. Rows of one content are held once, whoever looks at them."""
+        path = f"reports/{name}.parquet"
+        run, entry = self.open(caller, manifest, path), manifest.file(path)
+        return self._tables.get(entry and entry.sha256, lambda: run.report(name, engine="arrow"))
+
+    def frame(self, caller: Caller, manifest: Manifest, name: str) -> pd.DataFrame:
+        """A whole report of a run as pandas."""
+        self.table(caller, manifest, name)  # asks whether this caller may have it
+        frame: pd.DataFrame = OpenRun(manifest, self.settings, caller.token).report(name)
+        return frame
+
+    def diff(self, caller: Caller, name: str, base: str, run: str) -> Diff[pa.Table]:
+        """How a report of one run differs from that of another: tasks.read.diff, under the caller's token."""
+        path = f"reports/{name}.parquet"
+        opened = [self.open(caller, self.manifest(caller, run=one), path) for one in (base, run)]
+        return diff(name, *opened, engine="arrow")
+
+    def history(self, caller: Caller, name: str, *, days: int = 60) -> pd.DataFrame:
+        """A report over the runs of many days: tasks.read.read_history, under the caller's token."""
+        latest = self.manifest(caller).run_id
+        return self._histories.get(
+            (_who(caller), name, days, latest),
+            lambda: read_history(name, days=days, access_token=caller.token, settings=self.settings),
         )
 
     def file(self, caller: Caller, manifest: Manifest, entry: FileEntry) -> Path:
