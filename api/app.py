@@ -62,7 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(pages.router)
     app.mount("/static", Static(directory=STATIC), name="static")
     _add_middleware(app, settings)
-    _quieten()
+    _set_up_log()
     return app
 
 
@@ -122,8 +122,14 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(Guarded, upload_bytes=settings.api_upload_bytes)
 
 
-def _quieten() -> None:
-    """Keep addresses, queries and tokens out of others' log lines: api.middleware writes the one line a request."""
+def _set_up_log() -> None:
+    """Our one line a request, and none of those of others, which hold addresses and queries."""
+    log = logging.getLogger("api")
+    log.setLevel(logging.INFO)
+    if not log.handlers and not logging.getLogger().handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+        log.addHandler(handler)
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("httpx").setLevel(logging.WARNING)
 

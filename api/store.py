@@ -23,6 +23,7 @@ from tasks.errors import ReadError, ServiceUnavailable
 from tasks.files.manifest import FileEntry, Manifest
 from tasks.read import Diff, OpenRun, diff, list_runs, read_history
 from tasks.read.catalog import open_catalog
+from tasks.read.options import is_as_of
 from tasks.settings import Settings
 
 CHUNK = 2**18
@@ -86,11 +87,17 @@ class Store:
         frame: pd.DataFrame = OpenRun(manifest, self.settings, caller.token).report(name)
         return frame
 
-    def diff(self, caller: Caller, name: str, base: str, run: str) -> Diff[pa.Table]:
+    def diff(self, caller: Caller, name: str, base: str, run: str | None) -> Diff[pa.Table]:
         """How a report of one run differs from that of another: tasks.read.diff, under the caller's token."""
         path = f"reports/{name}.parquet"
-        opened = [self.open(caller, self.manifest(caller, run=one), path) for one in (base, run)]
+        opened = [self.open(caller, self._chosen(caller, one), path) for one in (base, run)]
         return diff(name, *opened, engine="arrow")
+
+    def _chosen(self, caller: Caller, run: str | None) -> Manifest:
+        """A run by its id, path, day or instant; None is the current one."""
+        if run is not None and is_as_of(run):
+            return self.manifest(caller, as_of=run)
+        return self.manifest(caller, run=run)
 
     def history(self, caller: Caller, name: str, *, days: int = 60) -> pd.DataFrame:
         """A report over the runs of many days: tasks.read.read_history, under the caller's token."""

@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     _end_on_signals()
     try:
-        with _project(), _services(options, console) as (prefect, crew):
+        with local_project(), _services(options, console) as (prefect, crew):
             _end_on_signals()  # the database driver has put a handler of its own in place meanwhile
             print(WELCOME.format(url=prefect.url, password=prefect.password, file=prefect.home / "auth"), flush=True)
             crew.wait()
@@ -60,7 +60,7 @@ def _end_on_signals() -> None:
 
 
 @contextmanager
-def _project() -> Iterator[None]:
+def local_project() -> Iterator[None]:
     """The project to work on; a local stack that was not running before is stopped afterwards."""
     ran_before = project.is_set() or status(project.LOCAL_HOME).complete
     project.use()

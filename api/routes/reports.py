@@ -10,6 +10,7 @@ from fastapi.responses import FileResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
 from api.cursors import Cursor, Limit, Page, page_of
+from api.difference import Difference, difference_of
 from api.problems import Problem, documented
 from api.selection import MEDIA_TYPES, Format, Selection, columns_of
 from api.session import Reader
@@ -189,6 +190,21 @@ def headers_of(selection: Selection, manifest: Manifest, etag: str) -> dict[str,
 def _etags(request: Request) -> set[str]:
     given = request.headers.get("if-none-match", "")
     return {part.strip().removeprefix("W/") for part in given.split(",")}
+
+
+@router.get("/reports/{name}/diff", responses=documented(401, 403, 404, 422, 503))
+def diff_report(
+    request: Request,
+    caller: Reader,
+    name: str,
+    base: Annotated[str, Query(max_length=120, description="The run to compare with: an id, or a day.")],
+    run: Annotated[str | None, Query(max_length=120, description="The other run; the current one by default.")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+) -> Difference:
+    """Which rows a run added, removed or changed against another, by the report's keys."""
+    report = report_of(name)
+    return difference_of(request.app.state.store.diff(caller, name, base, run), report, cursor=cursor, limit=limit)
 
 
 @router.get("/dictionary", responses=documented(401, 403))

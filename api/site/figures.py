@@ -27,6 +27,7 @@ class Tile:
     """One figure with its change."""
 
     title: str
+    about: str
     value: str
     change: str
     direction: str
@@ -39,10 +40,10 @@ def tiles(stats: pd.DataFrame, daily: pd.DataFrame, quality: pd.DataFrame, as_of
     row = stats.iloc[0]
     days = _whole_days(daily, as_of).set_index("date")
     found = [
-        _running("Users", row["total_users"], days["total_users"]),
-        _weekly("New users, 7 days", row["new_users_7d"], days["new_users"]),
-        _running("Active authors, 28 days", _last(days["authors_28d"]), days["authors_28d"]),
-        _weekly("Posts, 7 days", row["posts_7d"], days["posts"]),
+        _running("Users", "in all", row["total_users"], days["total_users"]),
+        _weekly("New users", row["new_users_7d"], days["new_users"]),
+        _running("Active authors", "in 28 days", _last(days["authors_28d"]), days["authors_28d"]),
+        _weekly("Posts", row["posts_7d"], days["posts"]),
         _stickiness(days["stickiness"]),
         _rejected(quality),
     ]
@@ -55,25 +56,27 @@ def _whole_days(daily: pd.DataFrame, as_of: datetime) -> pd.DataFrame:
     return daily if is_whole or daily.empty else daily.iloc[:-1]
 
 
-def _running(title: str, value: float | None, line: pd.Series[Any]) -> Tile:
+def _running(title: str, about: str, value: float | None, line: pd.Series[Any]) -> Tile:
     """A level: against the level a week before."""
     text, direction = change(_at(line, WEEK), _last(line))
-    return Tile(title, whole(value), text, direction, "in 7 days", spark(line.tail(SPARK_DAYS), title))
+    return Tile(title, about, whole(value), text, direction, "in a week", spark(line.tail(SPARK_DAYS), title))
 
 
 def _weekly(title: str, value: float | None, per_day: pd.Series[Any]) -> Tile:
     """A sum of seven days: against the seven days before."""
     sums = per_day.rolling(WEEK).sum().dropna()
     text, direction = change(_at(sums, WEEK), _last(sums))
-    return Tile(title, whole(value), text, direction, "on the 7 days before", spark(sums.tail(SPARK_DAYS), title))
+    return Tile(
+        title, "in 7 days", whole(value), text, direction, "on the week before", spark(sums.tail(SPARK_DAYS), title)
+    )
 
 
 def _stickiness(per_day: pd.Series[Any]) -> Tile:
     means = per_day.rolling(WEEK, min_periods=1).mean().dropna()
     last = _last(means)
     text, direction = change(_at(means, WEEK), last, points=True)
-    title = "Stickiness, 7-day mean"
-    return Tile(title, percent(last), text, direction, "in 7 days", spark(means.tail(SPARK_DAYS), title))
+    title = "Stickiness"
+    return Tile(title, "7-day mean", percent(last), text, direction, "in a week", spark(means.tail(SPARK_DAYS), title))
 
 
 def _rejected(quality: pd.DataFrame) -> Tile:
@@ -81,7 +84,7 @@ def _rejected(quality: pd.DataFrame) -> Tile:
     read = quality.groupby("table")["rows_checked"].max().sum()
     rejected = quality.loc[quality["action"] == "rejected", "rows_affected"].sum()
     text = percent(rejected / read) if read else "–"
-    return Tile("Rows rejected", text, whole(rejected), "same", f"of {whole(read)} read", Spark("", ""))
+    return Tile("Rejected", "of the rows read", text, whole(rejected), "same", f"of {whole(read)} rows", Spark("", ""))
 
 
 def _last(line: pd.Series[Any]) -> float | None:

@@ -63,7 +63,7 @@ def daily(column: str, title: str, colour: str, *, form: str = ",.0f") -> Callab
             alt.Tooltip(f"{column}:Q", title=title, format=form),
             alt.Tooltip("mean:Q", title="7-day mean", format=form if "%" in form else ",.1f"),
         ]
-        axis = alt.Axis(format=".0%") if "%" in form else alt.Axis(format=",")
+        axis = alt.Axis(format=".0%" if "%" in form else ",d")
         base = alt.Chart(rows(some)).encode(x=days(), tooltip=tips)
         steps = base.mark_area(opacity=0.22, color=colour, interpolate="step-after", line=False)
         mean = base.mark_line(color=colour, strokeWidth=2.5).encode(y="mean:Q")
@@ -85,7 +85,7 @@ def lines(columns: dict[str, str], title: str) -> Callable[[pd.DataFrame], Chart
         drawn = [
             base.transform_calculate(figure=f"'{said}'")
             .mark_line(strokeWidth=2)
-            .encode(y=alt.Y(f"{column}:Q", title=title, axis=alt.Axis(format=",")), color=_figure(order))
+            .encode(y=alt.Y(f"{column}:Q", title=title, axis=alt.Axis(format=",d")), color=_figure(order))
             for column, said in columns.items()
         ]
         return _with_nearest(alt.layer(*drawn), base, f"{list(columns)[-1]}:Q")
@@ -113,7 +113,7 @@ def bars(frame: pd.DataFrame, name: str, value: str, title: str) -> Chart:
         .mark_bar(cornerRadiusEnd=3, color="$blue")
         .encode(
             y=alt.Y(f"{name}:N", title=None, sort=None),
-            x=alt.X(f"{value}:Q", title=title, axis=alt.Axis(format=",")),
+            x=alt.X(f"{value}:Q", title=title, axis=alt.Axis(format=",d")),
             tooltip=[alt.Tooltip(f"{name}:N", title=name), alt.Tooltip(f"{value}:Q", title=title, format=",")],
         )
         .properties(height=HEIGHT)

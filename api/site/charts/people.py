@@ -37,7 +37,7 @@ def windows(frame: pd.DataFrame) -> Chart:
         .encode(
             y=alt.Y("window:N", title=None, sort=None),
             yOffset=alt.YOffset("kind:N", sort=None),
-            x=alt.X("count:Q", title=None, axis=alt.Axis(format=",")),
+            x=alt.X("count:Q", title=None, axis=alt.Axis(format=",d")),
             color=alt.Color("kind:N", sort=None),
             tooltip=["window:N", "kind:N", alt.Tooltip("count:Q", format=",")],
         )
