@@ -17,12 +17,16 @@ from typing import TypeVar
 import httpx
 
 from tasks.errors import AccessError, RequestRefused, ServiceUnavailable, TransientError
+from tasks.platform.remedies import OUTAGE, remedy_for, words_for
 from tasks.settings import Settings
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
-TRANSIENT_STATUS = frozenset({408, 429, 502, 503, 504, 520, 521, 522, 524})
+# Of a gateway, an edge or a project that wakes up; 540 is a paused project, which may be restored meanwhile.
+TRANSIENT_STATUS = frozenset({408, 429, 502, 503, 504, *range(520, 531), 540, 544})
+_SERVER_ERROR = 500  # without a SQLSTATE it is not the database's; every call of ours may be sent twice
+_FROM_DATABASE = re.compile(r"[0-9A-Z]{5}|PGRST\w+|SUP")
 TRANSIENT_CODES = re.compile(r"40001|40P01|57P0\d|57014|53\w{3}|08\w{3}|PGRST00[0-3]")
 ACCESS_CODES = re.compile(r"42501|28\w{3}|PGRST30\d")
 # Which SQLSTATEs have messages that name objects only. Others may quote a value of the row.
@@ -40,16 +44,17 @@ def classify(
     message comes back masked.
     """
     came = ", ".join(filter(None, (f"HTTP {status}" if status else "", code))) or "no code"
-    text = f"{masked(code, message)} ({came})"
-    passing = transient or status in TRANSIENT_STATUS
+    text, remedy = f"{masked(code, words_for(status, message))} ({came})", remedy_for(status, code)
+    unsigned = status == _SERVER_ERROR and not _FROM_DATABASE.fullmatch(code or "")
+    passing = transient or unsigned or status in TRANSIENT_STATUS
     if TRANSIENT_CODES.fullmatch(code or "") or (passing and not _is_permanent(code)):
-        error = ServiceUnavailable(text)
+        error = ServiceUnavailable(text, remedy=remedy)
         error.retry_after, error.code, error.status = retry_after, code, status
         return error
     if status in (401, 403) or ACCESS_CODES.fullmatch(code or ""):
-        refused: RequestRefused = AccessError(text, remedy="`make doctor` says what each key may do.")
+        refused: RequestRefused = AccessError(text, remedy=remedy)
     else:
-        refused = RequestRefused(text)
+        refused = RequestRefused(text, remedy=remedy)
     refused.status, refused.code = status, code
     return refused
 
@@ -82,7 +87,8 @@ def parse_retry_after(value: str | None) -> float | None:
 
 def network_error(error: httpx.RequestError) -> ServiceUnavailable:
     """The error of ours for a connection that failed, timed out or broke off."""
-    return ServiceUnavailable(f"The connection failed ({type(error).__name__}).")
+    host = error.request.url.host if error._request else "the project"
+    return ServiceUnavailable(f"The connection to {host} failed ({type(error).__name__}).", remedy=OUTAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,4 +145,5 @@ def _named(error: E, what: str, tries: int) -> E:
     """The same error, saying what was asked for and how often."""
     error.message = f"{what}: {error.message}" + (f" Tried {tries} times." if tries > 1 else "")
     error.args = (error.message,)
+    error.remedy = error.remedy or remedy_for(getattr(error, "status", 0), getattr(error, "code", None))
     return error

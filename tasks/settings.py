@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import os
+import re
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
+from zoneinfo import available_timezones
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from dotenv import dotenv_values
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tasks.errors import ConfigurationError
@@ -18,6 +23,8 @@ from tasks.errors import ConfigurationError
 Transport = Literal["rest", "postgres"]
 SCHEDULED_WAIT = 3600
 LOCAL_PROJECT = Path("data/local/project.env")
+_EMAIL = r"^([^@\s]+@[^@\s]+)?$"
+_OTHER_NAMES = frozenset({"ETL_CODE_VERSION", "ETL_PROJECT_DIR"})  # read before there are settings
 
 
 class Settings(BaseSettings):
@@ -44,9 +51,13 @@ class Settings(BaseSettings):
     )
 
     transport: Literal["auto", "rest", "postgres"] = "auto"
-    db_role: str = Field(default="etl", description="Role taken after connecting; empty keeps the login role.")
+    db_role: str = Field(
+        default="etl",
+        pattern=r"^[^\x00]{0,63}$",
+        description="Role taken after connecting; empty keeps the login role.",
+    )
     data_dir: Path = Path("data/local")
-    bucket: str = "reports"
+    bucket: str = Field(default="reports", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
     schema_name: Literal["public"] = "public"
 
     # Reading
@@ -59,7 +70,9 @@ class Settings(BaseSettings):
 
     # Where the work is done
     workers: int = Field(default=0, ge=0, le=256, description="Local worker processes; 0 uses this process alone.")
-    dask_address: str = Field(default="", description="A Dask scheduler, like tcp://10.0.0.5:8786.")
+    dask_address: str = Field(
+        default="", pattern=r"^([a-z]+://.+)?$", description="A Dask scheduler, like tcp://10.0.0.5:8786."
+    )
 
     # Network
     connect_timeout: float = Field(default=10, gt=0)
@@ -135,9 +148,48 @@ class Settings(BaseSettings):
     cron: str = "0 3 * * *"
     timezone: str = "UTC"
     alert_slack_webhook: SecretStr = SecretStr("")
-    alert_email: str = Field(default="", description="Who gets alerts by e-mail, through SendGrid.")
-    alert_email_from: str = Field(default="", description="Their sender; empty takes alert_email.")
+    alert_email: str = Field(default="", pattern=_EMAIL, description="Who gets alerts by e-mail, through SendGrid.")
+    alert_email_from: str = Field(default="", pattern=_EMAIL, description="Their sender; empty takes alert_email.")
     alert_sendgrid_key: SecretStr = SecretStr("")
+
+    @field_validator("supabase_url", "prefect_api_url", "prefect_ui_url")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.hostname):
+            raise ValueError("must look like https://<ref>.supabase.co")
+        if re.search(r"/(rest|auth|storage)/v1", parts.path):
+            raise ValueError("must be the project's address alone, without /rest/v1 and the like")
+        return value
+
+    @field_validator("supabase_db_url")
+    @classmethod
+    def _is_database(cls, value: SecretStr) -> SecretStr:
+        given = value.get_secret_value()
+        if given and not re.match(r"postgres(ql)?://", given):
+            raise ValueError("must start with postgresql://")
+        return value
+
+    @field_validator("alert_slack_webhook")
+    @classmethod
+    def _is_webhook(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and not value.get_secret_value().startswith("https://"):
+            raise ValueError("must start with https://")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_timezone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError("is no time zone; they look like America/New_York")
+        return value
+
+    @field_validator("cron")
+    @classmethod
+    def _is_cron(cls, value: str) -> str:
+        if not re.fullmatch(r"(\S+ +){4}\S+", value.strip()) or re.search(r"[^\w*/,#? -]", value):
+            raise ValueError("is no cron expression; 0 3 * * * is every day at three")
+        return value
 
     @cached_property
     def resolved_transport(self) -> Transport:
@@ -160,15 +212,29 @@ class Settings(BaseSettings):
 
 def load_settings(**overrides: object) -> Settings:
     """The settings of this process; a wrong one is a ConfigurationError that names the variable, never its value."""
+    require_known_names()
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        problems = "; ".join(f"{_variable(e['loc'])}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(f"{_variable(e['loc'])}: {_plain(e['msg'])}" for e in error.errors())
         raise ConfigurationError(
             f"The settings are not usable: {problems}.", remedy="Correct them in the environment or in .env."
         ) from None
     _require_project(settings)
     return settings
+
+
+def require_known_names() -> None:
+    """ConfigurationError for an ETL_* name in the environment or .env that is no setting: most likely a typo."""
+    known = {f"ETL_{name.upper()}" for name in Settings.model_fields} | _OTHER_NAMES
+    given = {name.upper() for name in (*os.environ, *dotenv_values(".env")) if name.upper().startswith("ETL_")}
+    unknown = sorted(given - known)
+    if unknown:
+        nearest = [(name, get_close_matches(name, known, n=1)) for name in unknown]
+        said = "; ".join(f"{name}" + (f" (do you mean {near[0]}?)" if near else "") for name, near in nearest)
+        raise ConfigurationError(
+            f"There is no such setting: {said}.", remedy="Correct or remove it in the environment or in .env."
+        )
 
 
 def reader_settings() -> Settings:
@@ -180,6 +246,10 @@ def reader_settings() -> Settings:
     if settings.supabase_url or not LOCAL_PROJECT.exists():
         return settings
     return Settings(_env_file=(LOCAL_PROJECT, ".env"))
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ")
 
 
 def _variable(loc: tuple[int | str, ...]) -> str:

@@ -39,7 +39,9 @@ def failing(*errors: Exception) -> tuple[list[int], object]:
 
 @pytest.mark.parametrize(
     ("status", "code"),
-    [(429, None), (502, None), (503, "PGRST000"), (504, None), (520, None), (522, None), (500, "57014"), (500, "40001"),
+    [(429, None), (502, None), (503, "PGRST000"), (504, None), (520, None), (522, None), (525, None),
+     (530, None), (540, None), (544, "DatabaseTimeout"), (500, None),
+     (500, "internal_error"), (500, "57014"), (500, "40001"),
      (500, "40P01"), (503, "57P01"), (503, "53300"), (503, "08006"), (0, "08006"), (504, "PGRST003")],
 )  # fmt: skip
 def test_what_passes_is_transient(status: int, code: str | None) -> None:
@@ -51,7 +53,7 @@ def test_what_passes_is_transient(status: int, code: str | None) -> None:
 @pytest.mark.parametrize(
     ("status", "code"),
     [(500, "21000"), (400, "22P02"), (409, "23505"), (409, "23503"), (404, "PGRST205"), (404, "PGRST202"),
-     (416, "PGRST103"), (400, "P0001"), (500, "XX000"), (500, None), (503, "23514"), (400, "42703"), (304, None)],
+     (416, "PGRST103"), (400, "P0001"), (500, "XX000"), (402, None), (503, "23514"), (400, "42703"), (304, None)],
 )  # fmt: skip
 def test_what_stays_is_refused(status: int, code: str | None) -> None:
     error = classify(status, code, "no")
@@ -95,15 +97,19 @@ def test_a_wait_beyond_the_bound_on_the_whole_ends_at_once() -> None:
     clock, error = Clock(), ServiceUnavailable("busy")
     error.retry_after = 3_600.0
     _, request = failing(error)
-    with pytest.raises(ServiceUnavailable, match=r"^a page: busy$"):
+    with pytest.raises(ServiceUnavailable) as caught:
         Retry(total=300, sleep=clock.sleep).call(request, "a page")  # type: ignore[arg-type]
+    assert caught.value.message == "a page: busy"
     assert clock.pauses == []
 
 
 def test_a_failure_that_stays_names_what_was_asked_and_how_often() -> None:
     _, request = failing(*[httpx.ConnectError("secret.example.com refused") for _ in range(9)])
-    with pytest.raises(TransientError, match=r"^a page: The connection failed \(ConnectError\)\. Tried 3 times\.$"):
+    with pytest.raises(TransientError) as caught:
         Retry(attempts=2, sleep=Clock().sleep).call(request, "a page")  # type: ignore[arg-type]
+    assert caught.value.message == "a page: The connection to the project failed (ConnectError). Tried 3 times."
+    assert "secret.example.com" not in str(caught.value)
+    assert caught.value.remedy
 
 
 def test_a_refusal_is_not_tried_again() -> None:

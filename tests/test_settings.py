@@ -67,3 +67,71 @@ def test_the_example_names_every_setting_that_an_operator_sets() -> None:
     }
     assert named <= known
     assert {"SUPABASE_URL", "SUPABASE_SERVICE_KEY", "SUPABASE_DB_URL", "ETL_CRON"} <= named
+
+
+# Every setting of .env.example, set to what cannot be right. What only the project or the machine can tell is below.
+WRONG = {
+    "SUPABASE_URL": "demo.supabase.co",
+    "SUPABASE_SERVICE_KEY": "",
+    "SUPABASE_DB_URL": "https://demo.supabase.co",
+    "ETL_TRANSPORT": "http",
+    "ETL_BUCKET": "a bucket/with a slash",
+    "ETL_RANGES": "0",
+    "ETL_PAGE_ROWS": "many",
+    "ETL_WORKERS": "-1",
+    "ETL_DASK_ADDRESS": "10.0.0.5",
+    "ETL_WRITERS": "99",
+    "ETL_LEASE_SECONDS": "1",
+    "ETL_WAIT_FOR_LEASE": "-1",
+    "ETL_MAX_REFUSED_SHARE": "2",
+    "ETL_MAX_DROP_SHARE": "20%",
+    "ETL_MAX_DELETE_SHARE": "-0.1",
+    "ETL_MAX_RULE_POINTS": "101",
+    "ETL_DRIFT_FLOOR_ROWS": "-1",
+    "ETL_KEEP_DAYS": "0",
+    "ETL_SIGNED_LINK_SECONDS": "604801",
+    "ETL_PART_ROWS": "0",
+    "ETL_CRON": "every night",
+    "ETL_TIMEZONE": "Berlin",
+    "ETL_ALERT_SLACK_WEBHOOK": "hooks.slack.com/x",
+    "ETL_ALERT_EMAIL": "someone",
+    "ETL_ALERT_EMAIL_FROM": "some one@example.com",
+}
+# Any text may be right: a wrong one is told by what uses it, with the variable's name.
+ANY_TEXT = {
+    "SUPABASE_KEY", "ETL_DB_ROLE", "ETL_DATA_DIR", "ETL_CACHE_DIR", "ETL_ALERT_SENDGRID_KEY", "ETL_TRUSTED_FUNCTIONS",
+    "SUPABASE_JWT_SECRET",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG.items())
+def test_a_wrong_value_of_each_setting_is_told_by_its_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=name) as told:
+        load_settings()
+    assert told.value.remedy
+    assert not value or value not in told.value.message
+
+
+def test_no_setting_of_the_example_is_left_out() -> None:
+    example = (Path(__file__).parents[1] / ".env.example").read_text()
+    named = {line[2:].split("=")[0] for line in example.splitlines() if line[2:].split("=")[0].isupper()}
+    assert {name for name in named if name.startswith(("ETL_", "SUPABASE_"))} <= WRONG.keys() | ANY_TEXT | API
+
+
+# Of `api/`, whose tests set them; `tests/api` has what each does.
+API = {f"ETL_{name.upper()}" for name in Settings.model_fields if name.startswith("api_")}
+
+
+@pytest.mark.parametrize("where", ["environment", "file"])
+def test_a_name_that_is_no_setting_is_refused_with_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    if where == "file":
+        (tmp_path / ".env").write_text("ETL_PAGE_ROW=7\n")
+    else:
+        monkeypatch.setenv("ETL_PAGE_ROW", "7")
+    with pytest.raises(ConfigurationError, match=r"ETL_PAGE_ROW \(do you mean ETL_PAGE_ROWS\?\)"):
+        load_settings()

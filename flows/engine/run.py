@@ -20,6 +20,7 @@ from tasks.ledger.resume import can_be_resumed, contract_fingerprint, kept_began
 from tasks.platform.dask import open_workers
 from tasks.platform.functions import Database, open_database
 from tasks.platform.http import TRAFFIC
+from tasks.platform.project import require_project
 from tasks.platform.workers import Workers
 from tasks.publish.pointer import point_to_current
 from tasks.settings import Settings
@@ -118,6 +119,7 @@ def open_run(settings: Settings, request: RunRequest, start: Start) -> Iterator[
     Raises LeaseHeld while another run holds the lease. On any error the ledger records what happened; the run's folder
     stays only where a later run can continue the reading in it.
     """
+    require_project(settings)
     with open_database(settings) as database:
         ledger = (DryLedger if request.dry_run else Ledger)(database, settings)
         run = Run(settings, request, database, ledger, ledger.start(start))

@@ -15,7 +15,7 @@ from tasks.contracts import TABLES, USERS
 from tasks.doctor.findings import ONCE, Finding, advice, fail, ok, warn
 from tasks.errors import RequestRefused
 from tasks.platform.functions import open_database
-from tasks.platform.http import make_http
+from tasks.platform.http import make_http, not_json
 from tasks.settings import Settings
 from tasks.sink.schema import check_schema
 
@@ -32,7 +32,14 @@ def ask(settings: Settings, method: str, path: str, *, key: str, what: str, **op
         headers["Authorization"] = f"Bearer {key}"
     with make_http(settings) as http:
         url = f"{settings.supabase_url.rstrip('/')}{path}"
-        return ONCE.call(lambda: http.request(method, url, headers=headers, **options), what)
+        return ONCE.call(lambda: _data(http.request(method, url, headers=headers, **options)), what)
+
+
+def _data(response: httpx.Response) -> httpx.Response:
+    """The answer; ServiceUnavailable where it is somebody's page."""
+    if "html" in response.headers.get("content-type", ""):
+        raise not_json(response)
+    return response
 
 
 def claimed_role(key: str) -> str:
@@ -73,10 +80,10 @@ def service_key_is_the_service(settings: Settings) -> Iterator[Finding]:
 
 
 def _not_asked(error: RequestRefused) -> Iterator[Finding]:
-    if error.code in ("PGRST202", "42883") or error.status == 404:
+    if error.code in ("PGRST202", "42883"):  # a 404 without it is no API of a project: the address is wrong
         yield fail("migrations", "The database lacks our functions (etl_doctor).", MIGRATE)
     else:
-        yield fail("service key", error.message, advice(error))
+        yield fail("service key", error.message, error.remedy or advice(error))
 
 
 def _doctor(settings: Settings) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tasks.errors import (
     ServiceUnavailable,
     WriteError,
 )
-from tasks.platform.http import TRAFFIC, make_client
+from tasks.platform.http import TRAFFIC, make_client, not_json
 from tasks.platform.postgres import connect, refusals, release
 from tasks.retry import Retry
 from tasks.settings import Settings
@@ -72,7 +72,7 @@ class RestDatabase:
         try:
             return response.json() if response.content else None
         except ValueError:
-            raise ServiceUnavailable("The answer broke off.") from None
+            raise not_json(response) from None
 
     def close(self) -> None:
         self._http.close()
@@ -163,7 +163,7 @@ def _meaning(function: str, error: RequestRefused) -> Exception:
         return error
     if _ABOUT_A_ROW.match(error.code or ""):
         said = "a constraint, a type or a trigger refused a row"  # in its own words, which may hold data
-    refused = WriteError(f"{function} was refused: {said} ({error.code}).")
+    refused = WriteError(f"{function} was refused: {said} ({error.code}).", remedy=error.remedy)
     refused.code = error.code
     return refused
 

@@ -14,7 +14,8 @@ from functools import cache
 import httpx
 from supabase import Client, ClientOptions, create_client
 
-from tasks.errors import ConfigurationError
+from tasks.errors import ConfigurationError, ServiceUnavailable
+from tasks.platform.remedies import ADDRESS, OUTAGE
 from tasks.retry import classify, parse_retry_after
 from tasks.settings import Settings
 
@@ -102,6 +103,16 @@ def raise_for_answer(response: httpx.Response) -> None:
         retry_after=parse_retry_after(response.headers.get("retry-after")),
         transient=_STORAGE in response.url.path and (status >= 500 or status == LOCKED),
     )
+
+
+def not_json(response: httpx.Response) -> ServiceUnavailable:
+    """The error for a good answer without the JSON that it should hold: cut short, or somebody else's page."""
+    if "html" in response.headers.get("content-type", ""):
+        return ServiceUnavailable(
+            f"{response.url.host} answered with an HTML page instead of data.",
+            remedy=f"{ADDRESS} Or a proxy, a firewall or a sign-in page stands in between.",
+        )
+    return ServiceUnavailable("The answer was cut short or is not JSON.", remedy=OUTAGE)
 
 
 def _body(response: httpx.Response) -> dict[str, object]:

@@ -13,6 +13,7 @@ from adbc_driver_manager.dbapi import Connection as Connection
 from adbc_driver_postgresql import dbapi
 
 from tasks.errors import AccessError, ConfigurationError, RequestRefused, ServiceUnavailable
+from tasks.platform.remedies import OUTAGE
 from tasks.retry import classify, masked
 from tasks.settings import Settings
 from tasks.workspace import disk_is_full
@@ -24,6 +25,16 @@ _NOT_LET_IN = re.compile(
     r"|Tenant or user not found|no password",
     re.I,
 )
+
+_WRONG_LOGIN = re.compile(r"authentication failed|no password|Tenant or user not found", re.I)
+_ADDRESS = "Copy the session pooler's address from the dashboard (Connect → Session pooler) into SUPABASE_DB_URL."
+_CAUSES = (
+    (r"could not translate host name", "no name server knows the host of SUPABASE_DB_URL", _ADDRESS),
+    (r"Network is unreachable", "its host has an IPv6 address only", _ADDRESS),
+    (r"Connection refused", "nothing listens at the host and port of SUPABASE_DB_URL", f"{OUTAGE} {_ADDRESS}"),
+    (r"timeout expired|timed out", "it did not answer in time", f"{OUTAGE} Look at the network restrictions, too."),
+)
+STATEMENT_TIMEOUT = "57014"
 
 _SQLSTATE = re.compile(r"SQLSTATE:? (\w{5})")
 _SAID = re.compile(r"(?:ERROR|FATAL|PANIC):\s+([^\n]+)")
@@ -203,21 +214,30 @@ def _classified(error: Exception) -> Exception:
     if code and not code.startswith("00") and code != _IDLE_TOO_LONG:
         return classify(0, code, message)
     if _NOT_LET_IN.search(message):
-        return AccessError(
-            f"The database refused the connection: {masked(None, message.rpartition(' failed: ')[2])}.",
-            remedy="Look at the user, the password and sslmode in SUPABASE_DB_URL, and at ETL_DB_ROLE.",
-        )
+        return _not_let_in(message)
     return _broken_off(error, message)
+
+
+def _not_let_in(message: str) -> AccessError:
+    said = masked(None, message.rpartition(" failed: ")[2])
+    if _WRONG_LOGIN.search(message):
+        said = f"user or password ({said})"
+    return AccessError(
+        f"The database refused {said}.",
+        remedy="Look at the user, the password and sslmode in SUPABASE_DB_URL (in the dashboard under Connect), and at "
+        "ETL_DB_ROLE.",
+    )
 
 
 def _broken_off(error: Exception, message: str) -> ServiceUnavailable:
     """The connection failed, or a stream of rows ended early: those come without SQLSTATE, with the server's words."""
-    if not _SAID.search(str(error)):
-        gone = ServiceUnavailable(f"The connection to the database failed ({type(error).__name__}).")
+    if _SAID.search(str(error)):
+        gone = ServiceUnavailable(f"The database ended the answer early: {masked(None, message)}.")
+        gone.code = STATEMENT_TIMEOUT if "canceling statement" in message else "08006"
+    else:
+        why, remedy = next(((w, r) for p, w, r in _CAUSES if re.search(p, str(error))), (type(error).__name__, OUTAGE))
+        gone = ServiceUnavailable(f"The connection to the database failed ({why}).", remedy=remedy)
         gone.code = "08006"
-        return gone
-    gone = ServiceUnavailable(f"The database ended the answer early: {masked(None, message)}.")
-    gone.code = "57014" if "canceling statement" in message else "08006"
     return gone
 
 

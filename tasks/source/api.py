@@ -12,7 +12,7 @@ from supabase import Client
 
 from tasks.contracts import Table
 from tasks.errors import PipelineError, ServiceUnavailable
-from tasks.platform.http import TRAFFIC, make_client
+from tasks.platform.http import TRAFFIC, make_client, not_json
 from tasks.retry import Retry
 from tasks.settings import Settings
 from tasks.source.convert import quoted
@@ -105,7 +105,7 @@ class Api:
         finally:
             response.close()
             TRAFFIC.add(received=response.num_bytes_downloaded)
-        return Answer(_rows(body), len(body), _total(response.headers.get("content-range", "")))
+        return Answer(_rows(body, response), len(body), _total(response.headers.get("content-range", "")))
 
 
 def in_url(key: Key) -> str:
@@ -134,11 +134,11 @@ def _body(response: httpx.Response, most: int | None, seconds: float) -> bytes:
     return b"".join(chunks)
 
 
-def _rows(body: bytes) -> list[Any]:
+def _rows(body: bytes, response: httpx.Response) -> list[Any]:
     try:
         rows = orjson.loads(body)
     except ValueError:
-        raise ServiceUnavailable("The answer was cut short or is not JSON.") from None
+        raise not_json(response) from None
     if not isinstance(rows, list):
         raise ServiceUnavailable("The answer is no JSON array.")
     return rows

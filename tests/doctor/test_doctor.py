@@ -42,8 +42,8 @@ def test_the_probe_is_gone_again(settled: Stack) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "check", "says"),
     [
-        ("SUPABASE_URL", "http://127.0.0.1:1", "service key", "does not answer"),
-        ("SUPABASE_URL", "nonsense", "settings", "looks like https://"),
+        ("SUPABASE_URL", "http://127.0.0.1:1", "service key", "status.supabase.com"),
+        ("SUPABASE_URL", "nonsense", "settings", "Correct them"),
         ("SUPABASE_URL", "http://example.org", "settings", "https://"),
         ("SUPABASE_SERVICE_KEY", "sb_secret_wrong", "service key", "secret key"),
         ("SUPABASE_SERVICE_KEY", "sb_publishable_x", "service key", "secret key"),

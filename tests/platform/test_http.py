@@ -39,7 +39,7 @@ def test_a_good_answer_passes() -> None:
         (401, {"message": "Invalid API key"}, AccessError),
         (409, {"code": "23505", "message": "twice", "details": "Key (email)=(ada@example.com)"}, RequestRefused),
         (404, "", RequestRefused),
-        (500, ["odd"], RequestRefused),
+        (500, ["odd"], ServiceUnavailable),
     ],
 )
 def test_an_answer_of_four_or_five_hundred_is_an_error_of_ours(
@@ -112,7 +112,7 @@ def test_a_signed_in_user_is_sent_along() -> None:
 
 def test_a_url_that_is_none_is_a_configuration_error_without_the_key() -> None:
     with pytest.raises(ConfigurationError) as caught:
-        make_client(settings(supabase_url="nonsense"))
+        make_client(settings().model_copy(update={"supabase_url": "nonsense"}))
     assert "hidden" not in str(caught.value)
     assert caught.value.__cause__ is None
 

@@ -1,0 +1,54 @@
+"""Is the project there, and is the key its own? Asked first, so that a wrong address costs a second and not a night."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from tasks.errors import AccessError, ConfigurationError
+from tasks.platform.functions import RestDatabase
+from tasks.platform.postgres import require_sessions
+from tasks.platform.remedies import ADDRESS, KEY
+from tasks.retry import Retry
+from tasks.settings import Settings
+
+_NO_SUCH_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
+_DB_ADDRESS = "Copy the address from the dashboard (Connect → Session pooler) into SUPABASE_DB_URL."
+
+
+def require_project(settings: Settings) -> None:
+    """Hosts that exist, a pooler that keeps sessions, and a secret key. Reads no row.
+
+    Raises ConfigurationError for an unknown host or a transaction pooler, AccessError for a wrong key or password,
+    ServiceUnavailable when nothing answers. Over REST the first call of a run tells of the key by itself.
+    """
+    if not getproxies():  # a proxy knows hosts that this machine does not
+        require_host(settings.supabase_url, "SUPABASE_URL", ADDRESS)
+    if settings.resolved_transport == "rest":
+        return
+    require_host(settings.supabase_db_url.get_secret_value(), "SUPABASE_DB_URL", _DB_ADDRESS)
+    Retry.of(settings).call(lambda: require_sessions(settings), "connecting to the database")
+    require_secret_key(settings)  # files go over HTTP on this transport too
+
+
+def require_host(url: str, variable: str, remedy: str) -> None:
+    """ConfigurationError when no name server knows the host of an address. One that does not answer is an outage."""
+    host = urlsplit(url).hostname
+    try:
+        if host:
+            socket.getaddrinfo(host, None)
+    except socket.gaierror as error:
+        if error.errno in _NO_SUCH_HOST:
+            raise ConfigurationError(f"The host {host} of {variable} does not exist.", remedy=remedy) from None
+    except UnicodeError:
+        raise ConfigurationError(f"The host of {variable} is not a host's name.", remedy=remedy) from None
+
+
+def require_secret_key(settings: Settings) -> None:
+    """AccessError unless SUPABASE_SERVICE_KEY acts as service_role at SUPABASE_URL."""
+    with closing(RestDatabase(settings)) as database:
+        role = database.call("etl_doctor")["role"]
+    if role != "service_role":
+        raise AccessError(f"SUPABASE_SERVICE_KEY acts as {role}. Nothing was read.", remedy=KEY)
