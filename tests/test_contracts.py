@@ -52,9 +52,9 @@ def test_a_personal_column_cannot_be_declared_as_a_value_in_files() -> None:
 
 def test_files_say_whether_a_personal_text_was_there() -> None:
     names = [column.name for column in USERS.file_columns]
-    assert names == [
-        "id", "has_name", "has_email", "has_bio", "status", "duplicate_of", "created_at", "updated_at",
-    ]  # fmt: skip
+    assert [name for name in names if name.startswith("has_")] == ["has_name", "has_email", "has_bio"]
+    assert {"name", "email", "bio", "row_hash"}.isdisjoint(names)
+    assert {"id", "status", "duplicate_of", "created_at", "updated_at"} <= set(names)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda t: t.name)
@@ -78,13 +78,13 @@ def test_a_version_that_was_not_raised_is_named(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(versions, "TABLES", (wider,))
     with pytest.raises(ValueError, match="The columns of users changed: raise `version`"):
         versions.write_record()
-    monkeypatch.setattr(versions, "TABLES", (replace(wider, version=2),))
+    monkeypatch.setattr(versions, "TABLES", (replace(wider, version=USERS.version + 1),))
     versions.write_record()
-    assert versions.recorded()["users"]["version"] == 2
+    assert versions.recorded()["users"]["version"] == USERS.version + 1
 
 
 def test_what_becomes_of_a_null_is_declared() -> None:
-    ruled = {f"{t.name}.{c.name}" for t in TABLES for c in t.source_columns if c.on_null == "rule"}
+    ruled = {f"{t.name}.{c.name}" for t in (USERS, POSTS) for c in t.source_columns if c.on_null == "rule"}
     assert ruled == {
         "users.status", "users.created_at", "users.updated_at",
         "posts.user_id", "posts.created_at", "posts.updated_at",
