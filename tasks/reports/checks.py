@@ -76,7 +76,7 @@ def check_totals(reports: Mapping[str, pa.Table], counts: Mapping[str, Mapping[s
 def totals(
     reports: Mapping[str, pa.Table], counts: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[str, dict[str, int]]]:
-    """Each total with what each report, and the counts of cleaning, say of it. Long, as it is the list of all totals."""
+    """Each total with what the reports and the counts of cleaning say of it. Long, as it is the list of all totals."""
     head = reports["user_statistics"].to_pylist()[0]
     daily, authors = reports["daily_activity"], reports["author_activity"]
     cohorts, hours = reports["signup_cohorts"], reports["post_statistics"]
