@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time, timedelta
 
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
 from flows.engine.declare import etl_flow, etl_task
-from flows.engine.outcome import RunRequest
-from flows.engine.pipeline import run_pipeline
+from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.run_page import table
+from flows.engine.series import run_series
 from flows.forms import BackfillForm
 from tasks.files.manifest import HISTORICAL_NOTE
-from tasks.ledger.as_of import AsOf
 from tasks.ledger.ledger import Ledger
 from tasks.platform.functions import open_database
 from tasks.settings import Settings, load_settings
@@ -40,25 +39,32 @@ def backfill(options: BackfillForm = BackfillForm()) -> list[str]:  # noqa: B008
 
 
 def run_days(options: BackfillForm, days: list[date], *, skipped: Iterable[date]) -> list[str]:
-    """One run of the pipeline a day; the page lists each as soon as it has ended. Returns their paths in the bucket."""
+    """One reading, and one run a day; the page lists the outcome of each. Returns their paths in the bucket.
+
+    Between two days, and before the first, a run that waits for the lease goes first.
+    """
     state = dict.fromkeys(skipped, "done before") | dict.fromkeys(days, "not started")
     paths = []
+
+    def commit(instant: datetime, work: Callable[[], RunOutcome]) -> None:
+        day = day_before(instant)
+        state[day] = "failed"
+        path = run_day.with_options(name=f"{day}")(work)
+        state[day] = f"`{path}`"
+        paths.append(path)
+
+    request = RunRequest(transport=options.transport, historical=True, scheduled=True, yields=True)
     try:
-        for day in days:
-            state[day] = "failed"
-            path = run_day.with_options(name=f"{day}")(options, day)
-            state[day] = f"`{path}`"
-            paths.append(path)
+        run_series(request, [as_of_day(day) for day in days], commit)
     finally:
         show(options, state)
     return paths
 
 
 @etl_task("day")
-def run_day(options: BackfillForm, day: date) -> str:
+def run_day(work: Callable[[], RunOutcome]) -> str:
     """The reports of one day: as_of is the midnight with which it ended. Returns the run's path in the bucket."""
-    outcome = run_pipeline(RunRequest(as_of=AsOf.instant(as_of_day(day)), transport=options.transport, historical=True))
-    return str(outcome.run_path)
+    return str(work().run_path)
 
 
 def as_of_day(day: date) -> datetime:
@@ -66,12 +72,17 @@ def as_of_day(day: date) -> datetime:
     return datetime.combine(day + timedelta(days=1), time(), UTC)
 
 
+def day_before(instant: datetime) -> date:
+    """The last day before a midnight."""
+    return instant.date() - timedelta(days=1)
+
+
 def published_days(settings: Settings) -> set[date]:
-    """Days that with a committed run, by the ledger: those with an as_of at the midnight after them."""
+    """Days with a committed run, by the ledger: those with an as_of at the midnight after them."""
     with open_database(settings) as database:
         rows = Ledger(database, settings).runs(LEDGER_ROWS, status="committed", kind="run")
     instants = [datetime.fromisoformat(row["as_of"]).astimezone(UTC) for row in rows if row["as_of"]]
-    return {instant.date() - timedelta(days=1) for instant in instants if instant.time() == time()}
+    return {day_before(instant) for instant in instants if instant.time() == time()}
 
 
 def show(options: BackfillForm, state: dict[date, str]) -> None:

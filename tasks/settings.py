@@ -95,6 +95,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds to wait for another run; without it a scheduled run waits an hour, any other not at all.",
     )
+    clock_scale: float = Field(
+        default=1,
+        gt=0,
+        le=10,
+        description="Multiplies pauses between tries and the lease; for tests.",
+    )
     resume_within: int = Field(default=12 * 3600, ge=0, description="Seconds in which a dead run may be resumed.")
 
     # Guard
@@ -198,6 +204,13 @@ class Settings(BaseSettings):
             return self.transport
         return "postgres" if self.supabase_db_url.get_secret_value() else "rest"
 
+    def scaled(self) -> Settings:
+        """The same with every waiting time multiplied by `clock_scale`."""
+        scale = self.clock_scale
+        times = {name: getattr(self, name) * scale for name in ("retry_base", "retry_seconds", "run_retry_seconds")}
+        lease = max(2, round(self.lease_seconds * scale))
+        return self if scale == 1 else self.model_copy(update={**times, "lease_seconds": lease})
+
     def lease_wait(self, *, scheduled: bool) -> int:
         """Seconds to wait for another run: nobody sits before a scheduled run, so it waits."""
         if self.wait_for_lease is not None:
@@ -221,7 +234,7 @@ def load_settings(**overrides: object) -> Settings:
             f"The settings are not usable: {problems}.", remedy="Correct them in the environment or in .env."
         ) from None
     _require_project(settings)
-    return settings
+    return settings.scaled()
 
 
 def require_known_names() -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.events import emit_event
 from prefect.states import Cancelled
 
-from flows.engine.declare import HELD
+from flows.engine import run_page
+from flows.engine.declare import HELD, KEY
 from flows.engine.outcome import COMMITTED_EVENT, RunOutcome
 from flows.engine.report import show_outcome
 from tasks.errors import RunHeld
@@ -46,9 +48,16 @@ def _emit(outcome: RunOutcome) -> None:
 def held(error: RunHeld) -> State[Any]:
     """The state of a flow whose run waits for a person: it did not fail, and nobody starts it again by itself.
 
-    Whoever calls the flow gets the error, as for a failure.
+    Whoever calls the flow gets the error, as for a failure. Prefect runs no hook for a state of this type, so the
+    artifact `failure` is made here.
     """
+    _quietly(_explain, error)
     return Cancelled(name=HELD, message=error.message, data=error)
+
+
+def _explain(error: RunHeld) -> None:
+    page = run_page.failure_page(error, stage=error.stage, written=error.written, run_id=error.run_id)
+    create_markdown_artifact(page, key=KEY, description="What was out of bounds, and what to do next.")
 
 
 def _quietly(show: Any, what: Any) -> None:

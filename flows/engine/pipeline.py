@@ -10,6 +10,7 @@ from dataclasses import asdict
 from flows.engine import stages
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.run import Run, open_run
+from tasks.cleaning.passes import CleanCounts
 from tasks.cleaning.samples import load_samples
 from tasks.contracts import DATA_QUALITY, FURTHER_TABLES
 from tasks.errors import LeaseHeld, TransientError
@@ -67,6 +68,7 @@ def start_of(settings: Settings, request: RunRequest, earlier: tuple[Ticket, ...
         historical=request.historical,
         wait=max(wait, settings.lease_seconds) if earlier else wait,
         earlier=earlier,
+        yields=request.yields,
         resume_run=request.resume_run,
         started_by=request.started_by,
     )
@@ -74,26 +76,37 @@ def start_of(settings: Settings, request: RunRequest, earlier: tuple[Ticket, ...
 
 def _run_once(settings: Settings, request: RunRequest, start: Start) -> RunOutcome:
     with open_run(settings, request, start) as run:
-        sources = stages.check_sources(run)
-        read_posts = stages.read_posts(run, sources)
-        read_users = stages.read_users(run, read_posts)
-        if FURTHER_TABLES:
-            stages.read_further(run, read_users)
-        settled = stages.settle_orphans(run, read_posts, read_users)
-        users = stages.clean_the_users(run, settled)
-        posts = stages.clean_the_posts(run, users)
-        if FURTHER_TABLES:
-            stages.clean_the_further(run, posts)
-        counts = stages.build_the_reports(run, users, posts)
-        plans = stages.compare(run, counts)
-        approved = stages.guard(run, counts, plans)
-        if request.dry_run:
-            return _outcome(run, plans)
-        files = stages.write_the_files(run, approved)
-        manifest = stages.publish_the_files(run, files)
-        loaded = stages.load_and_commit(run, manifest, approved, plans)
-        pointer = stages.point_to_it(run, manifest, loaded)
-        return _outcome(run, loaded, manifest, files, pointer)
+        users, posts = read_and_clean(run)
+        return report_and_commit(run, users, posts)
+
+
+def read_and_clean(run: Run) -> tuple[CleanCounts, CleanCounts]:
+    """From the sources to cleaned rows in the run's folder."""
+    sources = stages.check_sources(run)
+    read_posts = stages.read_posts(run, sources)
+    read_users = stages.read_users(run, read_posts)
+    if FURTHER_TABLES:
+        stages.read_further(run, read_users)
+    settled = stages.settle_orphans(run, read_posts, read_users)
+    users = stages.clean_the_users(run, settled)
+    posts = stages.clean_the_posts(run, users)
+    if FURTHER_TABLES:
+        stages.clean_the_further(run, posts)
+    return users, posts
+
+
+def report_and_commit(run: Run, users: CleanCounts, posts: CleanCounts) -> RunOutcome:
+    """From cleaned rows to a committed run that readers see; a dry run ends before the first write."""
+    counts = stages.build_the_reports(run, users, posts)
+    plans = stages.compare(run, counts)
+    approved = stages.guard(run, counts, plans)
+    if run.request.dry_run:
+        return _outcome(run, plans)
+    files = stages.write_the_files(run, approved)
+    manifest = stages.publish_the_files(run, files)
+    loaded = stages.load_and_commit(run, manifest, approved, plans)
+    pointer = stages.point_to_it(run, manifest, loaded)
+    return _outcome(run, loaded, manifest, files, pointer)
 
 
 def _outcome(

@@ -141,6 +141,17 @@ def open_run(settings: Settings, request: RunRequest, start: Start) -> Iterator[
 
 
 @contextmanager
+def open_next(before: Run, request: RunRequest, start: Start) -> Iterator[Run]:
+    """Another run on the rows that `before`, which is committed, has read and cleaned: with a lease of its own."""
+    before.heartbeat.stop()
+    run = Run(before.settings, request, before.database, before.ledger, before.ledger.start(start))
+    with _end_recorded(run), run.ledger.holding(run.lease) as run.heartbeat:
+        run.workspace, run.source, run.workers = before.workspace, before.source, before.workers
+        run.lease = run.ledger.begin(run.lease, before.began)
+        yield run
+
+
+@contextmanager
 def _end_recorded(run: Run) -> Iterator[None]:
     """An error that ends the block is recorded in the ledger, and learns which run it ended."""
     try:
@@ -157,6 +168,8 @@ def _end_recorded(run: Run) -> Iterator[None]:
 
 
 def _describe(error: PipelineError, run: Run) -> None:
+    if error.run_id:
+        return  # it ended a later run of the same series
     error.run_id, error.stage = run.lease.run_id, run.stage
     error.written = written_before(run.stage, run.lease.transport)
     error.facts = {

@@ -120,6 +120,11 @@ def save_counts(
     return counts
 
 
+def add_counts(workspace: Workspace, table: Table, **more: Any) -> None:
+    """Put these counts in the place of those of the same names."""
+    _counts_path(workspace, table.name).write_text(json.dumps({**load_counts(workspace, table.name), **more}))
+
+
 def is_whole_table(rule: Rule) -> bool:
     """Whether a rule needs to have seen its table whole."""
     return isinstance(rule, Flag) and rule.whole_table

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from tasks.cleaning.batches import CleanCounts, Counted, RuleCount, load_counts, save_counts
+from tasks.cleaning.batches import CleanCounts, Counted, RuleCount, add_counts, load_counts, save_counts
 from tasks.cleaning.partials import PostPartials
 from tasks.cleaning.rules import POSTS_RULES, RULES, USERS_RULES
 from tasks.cleaning.rules.common import GRACE
@@ -26,6 +26,7 @@ from tasks.cleaning.units import (
     clean_users_alone,
     clean_users_together,
     raw_spool,
+    reduce_posts_of_range,
     staged_users,
 )
 from tasks.cleaning.user_index import UserIndex, index_schema
@@ -114,6 +115,25 @@ def clean_further(
     for of_unit in workers.map(clean_rows_of_range, _units(workspace, table, began), tick=_ticks(progress, total)):
         counted.add(of_unit)
     return save_counts(workspace, table, RULES[table.name], counted)
+
+
+def reduce_again(
+    workspace: Workspace,
+    *,
+    as_of: datetime,
+    progress: Progress = lambda done, total: None,
+    total: int | None = None,
+    workers: Workers = HERE,
+) -> None:
+    """The partial tables for another as_of, from the posts that `clean_posts` has left: nothing is cleaned again."""
+    users = UserIndex.load(workspace.partials / USER_INDEX)
+    partials = PostPartials(to_micros(as_of), users.created_at)
+    files = clean_spool(workspace, POSTS).files()
+    units = [CleaningUnit(workspace, int(path.stem), latest=0, as_of=to_micros(as_of)) for path in files]
+    for of_unit in workers.map(reduce_posts_of_range, units, tick=_ticks(progress, total)):
+        partials.merge(of_unit)
+    partials.save(workspace.partials)
+    add_counts(workspace, POSTS, **partials.counts())
 
 
 def to_micros(instant: datetime) -> int:

@@ -109,6 +109,16 @@ def clean_rows_of_range(unit: CleaningUnit, tick: Tick) -> Counted:
     return work.counted
 
 
+def reduce_posts_of_range(unit: CleaningUnit, tick: Tick) -> PostPartials:
+    """What the reports need of posts that are clean already, for another as_of."""
+    users = _user_index(unit.workspace.partials / USER_INDEX)
+    partials = PostPartials(unit.as_of, users.created_at)
+    for frame in regroup(read_batches(clean_spool(unit.workspace, POSTS).path(unit.index))):
+        reduce_posts(with_author(frame, users), partials)
+        tick(frame.num_rows)
+    return partials
+
+
 def _each_batch(unit: CleaningUnit, source: Spool, target: Spool, step: Callable[[Frame], Frame]) -> None:
     """Run every batch of the unit's file through `step`, into a file of the same number."""
     batches = regroup(read_batches(source.path(unit.index)))

@@ -122,6 +122,9 @@ class NoHeartbeat:
     def check(self) -> None:
         """Nothing can be lost."""
 
+    def stop(self) -> None:
+        """Nothing beats."""
+
 
 @contextmanager
 def beating(settings: Settings, lease: Lease) -> Iterator[Heartbeat]:

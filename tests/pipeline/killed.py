@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+REACHED, GO = "stage-reached", "stage-go"
 _PRELOADED = [
     "flows.engine.pipeline",
     "tasks.source.postgres",
@@ -39,7 +40,21 @@ class _KillAt(logging.Handler):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _main(env: dict[str, str], as_of: str, kill_after: str | None) -> None:
+class _PauseAt(logging.Handler):
+    """When the log says that a stage has ended: says so by a file, and waits for another."""
+
+    def __init__(self, stage: str, folder: Path) -> None:
+        super().__init__(logging.INFO)
+        self.words, self.folder = f"stage={stage!r}", folder
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.getMessage().startswith(self.words) and not (self.folder / REACHED).exists():
+            (self.folder / REACHED).touch()
+            while not (self.folder / GO).exists():
+                time.sleep(0.01)
+
+
+def _main(env: dict[str, str], as_of: str, kill_after: str | None, pause_after: str | None) -> None:
     from flows.engine.outcome import RunRequest
     from flows.engine.pipeline import run_pipeline
     from tasks.errors import PipelineError
@@ -49,10 +64,12 @@ def _main(env: dict[str, str], as_of: str, kill_after: str | None) -> None:
         del os.environ[name]
     os.environ.update(env)
     os.chdir(env["ETL_DATA_DIR"])
+    logger = logging.getLogger("flows.engine.run")
+    logger.setLevel(logging.INFO)
     if kill_after:
-        logger = logging.getLogger("flows.engine.run")
-        logger.setLevel(logging.INFO)
         logger.addHandler(_KillAt(kill_after))
+    if pause_after:
+        logger.addHandler(_PauseAt(pause_after, Path(env["ETL_DATA_DIR"])))
     try:
         run_pipeline(RunRequest(as_of=AsOf.parse(as_of)))
     except PipelineError as error:
@@ -76,16 +93,33 @@ def _forks() -> ForkServerContext:
 
 
 @contextmanager
-def child(env: dict[str, str], as_of: str, *, kill_after: str | None = None) -> Iterator[BaseProcess]:
+def child(
+    env: dict[str, str], as_of: str, *, kill_after: str | None = None, pause_after: str | None = None
+) -> Iterator[BaseProcess]:
     """The pipeline at work in another process; whatever is left of it is killed at the end."""
     os.makedirs(env["ETL_DATA_DIR"], exist_ok=True)
-    process = _forks().Process(target=_main, args=(env, as_of, kill_after), daemon=True)
+    process = _forks().Process(target=_main, args=(env, as_of, kill_after, pause_after), daemon=True)
     process.start()
     try:
         yield process
     finally:
         process.kill()
         process.join()
+
+
+@contextmanager
+def paused_child(env: dict[str, str], as_of: str, stage: str) -> Iterator[tuple[BaseProcess, Path]]:
+    """The pipeline in another process, at the end of a stage; it goes on when the file that is yielded is there."""
+    folder = Path(env["ETL_DATA_DIR"])
+    with child(env, as_of, pause_after=stage) as process:
+        deadline = time.monotonic() + 120
+        while not (folder / REACHED).exists():
+            assert process.is_alive(), "the run ended before the stage"
+            assert time.monotonic() < deadline, "the stage was not reached"
+            time.sleep(0.01)
+        yield process, folder / GO
+    for name in (REACHED, GO):
+        (folder / name).unlink(missing_ok=True)
 
 
 def run_in_child(env: dict[str, str], as_of: str, *, kill_after: str | None = None) -> int:
