@@ -14,6 +14,7 @@ was read once can be read again without a network, with an OfflineWarning.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
@@ -23,6 +24,7 @@ import pyarrow as pa
 from tasks.errors import ReadError
 from tasks.files.layout import parse_run_path
 from tasks.files.manifest import Manifest
+from tasks.read.access import nothing_there
 from tasks.read.catalog import open_catalog
 from tasks.read.diff import Diff, diff
 from tasks.read.history import read_history
@@ -141,6 +143,8 @@ def list_runs(*, days: int = 60, access_token: str | None = None, settings: Sett
         pointer = catalog.pointer()
         latest = pointer.run if pointer else None
         rows = [_row(manifest, latest) for manifest in catalog.manifests(catalog.days()[:days])]
+        if not rows and access_token:
+            warnings.warn(nothing_there(catalog.settings, access_token).message, stacklevel=2)
     frame = pd.DataFrame(rows, columns=_COLUMNS)
     for column in ("as_of", "started_at"):
         frame[column] = pd.to_datetime(frame[column], utc=True).astype("datetime64[us, UTC]")

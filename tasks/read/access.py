@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks.errors import ConfigurationError, ReadError
+from tasks.files.layout import LATEST
 from tasks.settings import Settings
 
 READERS = ("analyst", "operator")
@@ -53,6 +54,19 @@ def why_hidden(settings: Settings, access_token: str | None) -> ReadError | None
         f"The bucket {settings.bucket} shows no runs to this user, who is no analyst: the access token must say "
         "app_metadata.etl_role = 'analyst'.",
         remedy="Grant etl_role (README, Read the reports); it counts from the next sign-in or token refresh.",
+    )
+
+
+def nothing_there(settings: Settings, access_token: str | None) -> ReadError:
+    """The error for a bucket that shows nothing to a reader who may see it: a server hides files from a false token."""
+    where = f"The bucket {settings.bucket} of {settings.project} shows no {LATEST}"
+    if access_token:
+        return ReadError(
+            f"{where}: either no run was committed yet, or the access token is not one of this project.",
+            remedy=f"{_SIGN_IN} list_runs() with the service's key shows what there is.",
+        )
+    return ReadError(
+        f"{where}: no run was committed yet.", remedy="Start a run: `make run`, or the deployment `nightly`."
     )
 
 

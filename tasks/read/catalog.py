@@ -23,7 +23,7 @@ from tasks.files.layout import (
 from tasks.files.manifest import FileEntry, Manifest, ManifestRef, Pointer
 from tasks.files.published import NotAsPublished, find_manifest, read_manifest, read_pointer
 from tasks.platform.bucket import Bucket, each
-from tasks.read.access import reader_key, refused, why_hidden
+from tasks.read.access import nothing_there, reader_key, refused, why_hidden
 from tasks.read.cache import Cache
 from tasks.read.options import AsOf, parse_as_of
 from tasks.settings import Settings, reader_settings
@@ -47,8 +47,10 @@ class Catalog:
             pointer = read_pointer(self.bucket)
         except NotAsPublished as problem:
             raise ReadError(f"{problem}.", remedy=f"The next run writes it again; {_LIST}") from None
-        if pointer is None and (why := why_hidden(self.settings, self.access_token)):
-            raise why
+        if pointer is None:
+            if why := why_hidden(self.settings, self.access_token):
+                raise why
+            self.bucket.folders(RUNS)  # a false token: a download is only hidden from it, a listing is refused
         return pointer
 
     def find(self, *, as_of: AsOf | None = None, run: str | None = None) -> Manifest:
@@ -62,11 +64,7 @@ class Catalog:
     def _latest(self) -> Manifest:
         pointer = self.pointer()
         if pointer is None:
-            raise ReadError(
-                f"The bucket {self.settings.bucket} of {self.settings.project} shows no {LATEST}: no run was committed "
-                "yet.",
-                remedy="Start a run: `make run`, or the deployment `nightly`.",
-            )
+            raise nothing_there(self.settings, self.access_token)
         try:
             return read_manifest(self.bucket, ManifestRef(path=pointer.manifest, sha256=pointer.manifest_sha256))
         except NotAsPublished as problem:
