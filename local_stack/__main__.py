@@ -42,6 +42,8 @@ def _up(options: argparse.Namespace, say: Callable[[str], None]) -> int:
         api_port=options.api_port,
         db_port=options.db_port,
         max_rows=options.max_rows,
+        jwt_expiry=options.jwt_expiry,
+        access_token_hook=options.access_token_hook,
         say=say,
     )
     return _show(stack)
@@ -84,6 +86,10 @@ def _parser() -> argparse.ArgumentParser:
     starting.add_argument("--api-port", type=_port, help="port of REST, Auth and Storage; 0 picks a free one")
     starting.add_argument("--db-port", type=_port, help="port of PostgreSQL; 0 picks a free one")
     starting.add_argument("--max-rows", type=int, help="most rows that one REST answer holds (1000)")
+    starting.add_argument("--jwt-expiry", type=int, help="seconds that a signed-in user's token lives (3600)")
+    starting.add_argument(
+        "--access-token-hook", metavar="FUNCTION", help="custom access token hook: public.etl_access_token, '' for none"
+    )
     starting.add_argument("--empty", action="store_true", help="leave out the demo data")
     command("down", _down, "Stop the stack; its data stays.")
     command("status", _status, "Show what runs; exit 0 when all of it does.")

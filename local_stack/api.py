@@ -91,6 +91,8 @@ def _settings(home: Home, state: State) -> str:
         "secret_key": state.secret_key,
         "storage_dir": str(home.storage),
         "max_rows": state.max_rows,
+        "jwt_expiry": state.jwt_expiry,
+        "access_token_hook": state.access_token_hook,
         # A launcher that changed is started again.
         "version": hashlib.sha256(b"".join(file.read_bytes() for file in _sources())).hexdigest(),
     }

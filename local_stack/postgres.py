@@ -23,6 +23,7 @@ OWNER = "postgres"
 NAME = "postgres"
 _RECOVERY_SECONDS = 180  # after a crash under load, reading the log of changes again takes its time
 _ROLES = Path(__file__).with_name("roles.sql")
+_AUTH_ROLES = Path(__file__).with_name("auth_roles.sql")
 
 
 def program(name: str) -> Path:
@@ -154,10 +155,11 @@ def answers(state: State) -> bool:
 
 def _ensure_roles(home: Home, state: State) -> None:
     admin = state.url(ADMIN, state.admin_password)
-    if query(admin, "select 1 from pg_roles where rolname = 'lite'"):
-        return
-    passwords = {"owner_password": state.owner_password, "lite_password": state.lite_password}
-    query(admin, f"begin;\n{_ROLES.read_text()}\ncommit;", passwords)
+    if not query(admin, "select 1 from pg_roles where rolname = 'lite'"):
+        passwords = {"owner_password": state.owner_password, "lite_password": state.lite_password}
+        query(admin, f"begin;\n{_ROLES.read_text()}\ncommit;", passwords)
+    if not query(admin, "select 1 from pg_roles where rolname = 'supabase_auth_admin'"):  # nor in an older stack
+        query(admin, f"begin;\n{_AUTH_ROLES.read_text()}\ncommit;")
 
 
 def query(url: str, sql: str, variables: Mapping[str, str] | None = None) -> str:

@@ -26,6 +26,8 @@ class State:
     api_port: int
     db_port: int
     max_rows: int = 1000
+    jwt_expiry: int = 3600
+    access_token_hook: str = ""
     jwt_secret: str = field(default_factory=_secret, repr=False)
     publishable_key: str = field(default_factory=lambda: f"sb_publishable_{_secret()}", repr=False)
     secret_key: str = field(default_factory=lambda: f"sb_secret_{_secret()}", repr=False)
@@ -52,15 +54,18 @@ def load(home: Home) -> State | None:
         ) from error
 
 
-def settle(home: Home, *, api_port: int | None, db_port: int | None, max_rows: int | None) -> State:
-    """The state with what was asked for, written down. A port of 0 asks for a new free one; None keeps what is."""
+def settle(home: Home, *, api_port: int | None, db_port: int | None, **options: int | str | None) -> State:
+    """The state with what was asked for, written down. A port of 0 asks for a new free one; None keeps what is.
+
+    options: fields of State, by their names.
+    """
     known = load(home)
     state = known or State(api_port=api_port or free_port(), db_port=db_port or free_port())
     state = replace(
         state,
         api_port=_asked(api_port, state.api_port),
         db_port=_asked(db_port, state.db_port),
-        max_rows=state.max_rows if max_rows is None else max_rows,
+        **{name: value for name, value in options.items() if value is not None},  # type: ignore[arg-type]
     )
     _require_sound(state, known)
     if state != known:

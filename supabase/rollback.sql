@@ -13,6 +13,12 @@ begin
     exception when insufficient_privilege then
       raise notice 'the policies of the bucket on storage.objects are left: this role may not drop them';
     end;
+    begin
+      drop policy if exists "etl sees its bucket" on storage.buckets;
+      drop policy if exists "etl keeps the reports" on storage.objects;
+    exception when insufficient_privilege then
+      raise notice 'the policies of etl in storage are left: this role may not drop them';
+    end;
   end if;
   for item in
     select p.polname, p.polrelid::regclass as relation from pg_policy p join pg_class c on c.oid = p.polrelid
@@ -52,7 +58,8 @@ begin
         'etl_commit', 'etl_put_refused', 'etl_restore', 'etl_relations_behind', 'etl_row_filters', 'etl_key_state',
         'etl_estimated_rows', 'etl_preflight', 'etl_sample_keys', 'etl_doctor', 'etl_own_tables', 'etl_note_flow_run',
         'etl_open_to_readers', 'nightly_users', 'nightly_posts', 'nightly_user_counts', 'nightly_relation', 'nightly_columns',
-        'etl_replace', 'etl_held_by', 'etl_wait', 'etl_estimate')
+        'etl_replace', 'etl_held_by', 'etl_wait', 'etl_estimate',
+        'etl_access_token', 'etl_identity', 'etl_changes')
   loop
     execute format('drop function %s', f);
   end loop;

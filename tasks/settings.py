@@ -50,6 +50,11 @@ class Settings(BaseSettings):
         default=SecretStr(""), validation_alias=AliasChoices("SUPABASE_DB_URL", "supabase_db_url")
     )
 
+    # Without the service key: the pipeline's own user, or a token with the role etl
+    email: str = Field(default="", repr=False, description="User to sign in as; its token must carry the role etl.")
+    password: SecretStr = SecretStr("")
+    access_token: SecretStr = Field(default=SecretStr(""), description="A token with the role etl, minted by hand.")
+
     transport: Literal["auto", "rest", "postgres"] = "auto"
     db_role: str = Field(
         default="etl",
@@ -149,6 +154,16 @@ class Settings(BaseSettings):
         default="text/csv,application/json,application/vnd.apache.parquet",
         description="Content types that /files takes, comma-separated.",
     )
+
+    # Runs that changes start (flows/watch.py)
+    watch_changes: int = Field(default=100, ge=1, description="So many changes start a run.")
+    watch_minutes: float = Field(default=5, gt=0, description="A single change waits for so long at most.")
+    watch_every_minutes: float = Field(default=5, ge=0, description="From one start to the next at least.")
+    watch_poll_seconds: float = Field(default=30, gt=0, le=3600, description="How often the database is asked.")
+    watch_clear_minutes: float = Field(default=10, ge=0, description="No run so shortly before a scheduled night.")
+    watch_realtime: Literal["auto", "off"] = "auto"
+    watch_silence_minutes: float = Field(default=15, gt=0, description="Subscribe again after so long without a word.")
+    watch_health: Path | None = Field(default=None, description="Health file; watch.json in data_dir when not set.")
 
     # Schedule and alerts
     cron: str = "0 3 * * *"
@@ -271,14 +286,7 @@ def _variable(loc: tuple[int | str, ...]) -> str:
 
 
 def _require_project(settings: Settings) -> None:
-    missing = [
-        name
-        for name, value in (
-            ("SUPABASE_URL", settings.supabase_url),
-            ("SUPABASE_SERVICE_KEY", settings.supabase_service_key.get_secret_value()),
-        )
-        if not value
-    ]
+    missing = [name for name, value in _required(settings) if not value]
     if settings.resolved_transport == "postgres" and not settings.supabase_db_url.get_secret_value():
         missing.append("SUPABASE_DB_URL")
     if missing:
@@ -286,3 +294,18 @@ def _require_project(settings: Settings) -> None:
             f"{' and '.join(missing)} not set.",
             remedy="Set them in the environment or in .env, or use `make run`, which starts a local stack.",
         )
+
+
+def _required(settings: Settings) -> list[tuple[str, str]]:
+    """What has to be set, by the identity that the settings choose (tasks/platform/identity.py)."""
+    required = [("SUPABASE_URL", settings.supabase_url)]
+    if settings.access_token.get_secret_value():
+        return [*required, ("SUPABASE_KEY", settings.supabase_key.get_secret_value())]
+    if settings.email or settings.password.get_secret_value():
+        return [
+            *required,
+            ("SUPABASE_KEY", settings.supabase_key.get_secret_value()),
+            ("ETL_EMAIL", settings.email),
+            ("ETL_PASSWORD", settings.password.get_secret_value()),
+        ]
+    return [*required, ("SUPABASE_SERVICE_KEY", settings.supabase_service_key.get_secret_value())]

@@ -57,7 +57,7 @@ def temporary_home() -> Iterator[Path]:
 def temporary_stack(*, max_rows: int | None = None) -> Iterator[Stack]:
     """A stack without demo data in a folder and on ports of its own."""
     with temporary_home() as home:
-        yield up(home, empty=True, max_rows=max_rows)
+        yield up(home, empty=True, max_rows=max_rows, access_token_hook="public.etl_access_token")
 
 
 def _remove(home: Path) -> None:

@@ -19,6 +19,7 @@ STORAGE_POLICIES = (
     "analysts read reports",
     "analysts upload to reports",
     "operators delete exports of reports",
+    "etl keeps the reports",
 )
 _OWNER = "as a role that may (on Supabase: postgres, or in the dashboard)"
 
@@ -61,11 +62,17 @@ def _sources(run: Run) -> Iterator[tuple[str, str]]:
         full = identifier(table.source_schema, table.source)
         there, readable = run(_READABLE.format(literal(full)))[0]
         if there and not readable:
-            grant = f"grant usage on schema {identifier(table.source_schema)} to etl; grant select on {full} to etl;"
+            grant = (
+                f"grant usage on schema {identifier(table.source_schema)} to etl; grant select on {full} to etl; "
+                f"create policy etl_reads on {full} for select to etl using (true);"
+            )
             yield f"the role etl may not read {table.source_schema}.{table.source}", f"{grant} {_OWNER}"
 
 
 _READABLE = """\
 select relation is not null, coalesce(has_table_privilege('etl', relation, 'select')
-       and has_schema_privilege('etl', (select c.relnamespace from pg_class c where c.oid = relation), 'usage'), false)
+       and has_schema_privilege('etl', (select c.relnamespace from pg_class c where c.oid = relation), 'usage')
+       and (select not c.relrowsecurity or (select r.rolbypassrls from pg_roles r where r.rolname = 'etl')
+              or exists (select from pg_policy p where p.polrelid = c.oid and p.polname = 'etl_reads')
+            from pg_class c where c.oid = relation), false)
 from (select to_regclass({}) as relation) x"""

@@ -44,6 +44,7 @@ class RunOutcome:
     tables: name to counts (read, kept, rejected, inserted, updated, unchanged, deleted, refused).
     stages: title to seconds, rows, bytes sent and received. quality: the rows of data_quality.
     samples: by table and rule, masked. current: whether readers see this run now.
+    identity: sentences on who acted, and what it may do beyond what is needed.
     """
 
     status: Literal["committed", "dry_run"]
@@ -62,6 +63,7 @@ class RunOutcome:
     notes: Sequence[str] = field(default_factory=tuple)
     current: bool = False
     mode: str = "full"
+    identity: Sequence[str] = field(default_factory=tuple)
 
     @property
     def seconds(self) -> float:

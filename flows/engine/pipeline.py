@@ -18,6 +18,7 @@ from tasks.files.manifest import HISTORICAL_NOTE, ManifestRef
 from tasks.guard import require_known
 from tasks.ledger.lease import Ticket
 from tasks.ledger.ledger import Start
+from tasks.platform.identity import acting
 from tasks.reports.build import headline, read_report_spool, run_counts
 from tasks.settings import Settings, load_settings
 from tasks.sink import LoadCounts, TablePlan
@@ -34,6 +35,11 @@ def run_pipeline(request: RunRequest) -> RunOutcome:
     """
     settings = settings_for(request)
     require_known(request.accept)
+    with acting(settings):  # a signed-in user is signed out when the run has ended
+        return _run_until_it_ends(settings, request)
+
+
+def _run_until_it_ends(settings: Settings, request: RunRequest) -> RunOutcome:
     earlier: tuple[Ticket, ...] = ()
     for attempt in range(settings.run_retries + 1):
         start = start_of(settings, request, earlier)
@@ -134,6 +140,7 @@ def _outcome(
         last=run.lease.last,
         notes=[*notes, *(pointer.notes if pointer else ())],
         current=bool(pointer and pointer.current),
+        identity=run.identity,
     )
 
 

@@ -26,7 +26,7 @@ def show_outcome(outcome: RunOutcome) -> None:
         last=last.get("headline"),
         tables=outcome.tables,
         seconds=outcome.seconds,
-        notes=outcome.notes,
+        notes=[*outcome.notes, *outcome.identity],
     )
     run_page.statistics(outcome.headline, last.get("headline"))
     run_page.cleaning(outcome.quality, _shares(last))

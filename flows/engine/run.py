@@ -47,6 +47,7 @@ class Run:
         self.stages: dict[str, dict[str, float]] = {}
         self.figures: dict[str, Any] = {}
         self.rows: dict[str, int] = {}  # read, by table
+        self.identity: list[str] = []  # who acts, and what it may do beyond what a run needs
         self.committed = False
 
     @property

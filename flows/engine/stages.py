@@ -22,6 +22,7 @@ from tasks.files.manifest import FileEntry, ManifestRef
 from tasks.files.run_files import write_files
 from tasks.guard import check_run
 from tasks.ledger.room import require_room
+from tasks.platform.rights import rights
 from tasks.publish.pointer import point_to_current
 from tasks.publish.upload import publish
 from tasks.reports.build import build_reports, headline, run_counts
@@ -49,6 +50,8 @@ def check_sources(run: Run, progress: Meter) -> Preflight:
     require_room(run.database, run.workspace, found, transport=run.lease.transport)
     run.begin(run.source.began)
     run.record(role=found.role, as_of=run.as_of.isoformat(), began=run.began.isoformat())
+    run.identity = [str(mine) for mine in rights(run.settings)]
+    logger.info("Identity: %s", " ".join(run.identity))
     return found
 
 

@@ -23,14 +23,14 @@ function build(connection) {
       enabled: true,
       enable_signup: true,
       jwt_secret: settings.jwt_secret,
-      jwt_expiry: 3600,
+      jwt_expiry: settings.jwt_expiry,
       publishable_key: settings.publishable_key,
       secret_key: settings.secret_key,
       email: { enable_confirmations: false },
     },
     storage: { enabled: true, file_size_limit: `${settings.file_size_limit_mib}MiB` },
     studio: { enabled: false },
-    options: { server: { admin: false, disableStudio: true, middlewares: [carryMetadata(settings.jwt_secret)] } },
+    options: { server: { admin: false, disableStudio: true, middlewares: [carryMetadata(settings, connection)] } },
   });
   app._storageAdapter = new FileStore(settings.storage_dir, { limitBytes: settings.file_size_limit_mib * 2 ** 20 });
   return app;

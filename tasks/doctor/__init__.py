@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from tasks.doctor import bucket, machine, postgres, project
 from tasks.doctor.findings import MARKS, Check, Finding, guarded
 from tasks.errors import ConfigurationError
-from tasks.settings import load_settings
+from tasks.platform.identity import acting
+from tasks.settings import Settings, load_settings
 
 UPLOAD = "upload"
 # What a run needs first; when one of these fails, the checks of the project would only say so again.
@@ -16,7 +17,7 @@ FIRST: tuple[tuple[str, Check], ...] = (
     ("versions", machine.versions_are_pinned),
     ("disk", machine.disk_has_room),
     ("postgres", postgres.address_is_right),
-    ("service key", project.service_key_is_the_service),
+    ("identity", project.identity_is_enough),
 )
 THEN: tuple[tuple[str, Check], ...] = (
     ("public key", project.public_key_sees_nothing),
@@ -27,7 +28,7 @@ THEN: tuple[tuple[str, Check], ...] = (
     (UPLOAD, bucket.upload_works),
     ("last run", project.last_run_is_fresh),
 )
-GATES = frozenset({"settings", "service key"})
+GATES = frozenset({"settings", "identity"})
 QUICK = {"retries": 0, "connect_timeout": 5.0, "read_timeout": 20.0}
 
 
@@ -39,6 +40,11 @@ def examine(*, transport: str = "auto", try_upload: bool = True) -> Iterator[Fin
     except ConfigurationError as error:
         yield Finding("settings", "fail", error.message, error.remedy)
         return
+    with acting(settings):
+        yield from _examine(settings, try_upload=try_upload)
+
+
+def _examine(settings: Settings, *, try_upload: bool) -> Iterator[Finding]:
     shut = False
     for name, check in FIRST:
         for finding in guarded(name, check, settings):

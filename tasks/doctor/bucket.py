@@ -16,10 +16,9 @@ PROBE = b"supabase-nightly doctor\n"
 
 def bucket_is_private(settings: Settings) -> Iterator[Finding]:
     """The bucket is there, is private, and its size limit lets a part of a cleaned table through."""
-    key = settings.supabase_service_key.get_secret_value()
     try:
         path = f"/storage/v1/bucket/{settings.bucket}"
-        bucket = ask(settings, "GET", path, key=key, what=f"Looking for the bucket {settings.bucket}").json()
+        bucket = ask(settings, "GET", path, what=f"Looking for the bucket {settings.bucket}").json()
     except RequestRefused as error:
         missing = f"{MIGRATE} It makes the bucket `reports`; ETL_BUCKET names another one, if set."
         mend = missing if error.status == 404 else advice(error)
@@ -38,15 +37,14 @@ def bucket_is_private(settings: Settings) -> Iterator[Finding]:
 
 def upload_works(settings: Settings) -> Iterator[Finding]:
     """A few bytes up, back and away again, under a name that nobody reads."""
-    key = settings.supabase_service_key.get_secret_value()
     name = f"doctor/{secrets.token_hex(8)}.txt"
     folder = f"/storage/v1/object/{settings.bucket}"
     path = f"{folder}/{name}"
     try:
         headers = {"Content-Type": "text/plain", "x-upsert": "false"}
-        ask(settings, "POST", path, key=key, what="Uploading a probe", content=PROBE, headers=headers)
-        back = ask(settings, "GET", path, key=key, what="Reading the probe back").content
-        ask(settings, "DELETE", folder, key=key, what="Deleting the probe", json={"prefixes": [name]})
+        ask(settings, "POST", path, what="Uploading a probe", content=PROBE, headers=headers)
+        back = ask(settings, "GET", path, what="Reading the probe back").content
+        ask(settings, "DELETE", folder, what="Deleting the probe", json={"prefixes": [name]})
     except PipelineError as error:
         yield fail("upload", error.message, _upload_advice(error))
         return

@@ -59,7 +59,7 @@ def advice(error: PipelineError) -> str:
     if isinstance(error, AccessError):
         return (
             "The key or role may not do this. Take the secret key (sb_secret_…) from Project settings → API keys as "
-            "SUPABASE_SERVICE_KEY, and run `make migrate` for the grants."
+            "SUPABASE_SERVICE_KEY, and run `make migrate` for the grants. Without that key: docs/keys.md."
         )
     if isinstance(error, TransientError):
         return (

@@ -9,6 +9,7 @@ from tasks.doctor.findings import Finding, fail, ok, warn
 from tasks.doctor.machine import LOCAL_HOSTS
 from tasks.errors import PipelineError
 from tasks.platform.postgres import connect, refusals, release
+from tasks.platform.rights import login_rights
 from tasks.settings import Settings
 
 
@@ -39,3 +40,5 @@ def _connects(settings: Settings) -> Iterator[Finding]:
     finally:
         release(connection)
     yield ok("postgres", f"Connected to PostgreSQL {version} as {user}.")
+    if settings.resolved_transport == "postgres":
+        yield ok("postgres", str(login_rights(settings)))

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 
 from tasks.contracts import TABLES, USERS
 from tasks.doctor.findings import ONCE, Finding, advice, fail, ok, warn
-from tasks.errors import RequestRefused
+from tasks.errors import ConfigurationError, PipelineError, RequestRefused
 from tasks.platform.functions import open_database
 from tasks.platform.http import make_http, not_json
+from tasks.platform.identity import claims_of, expiry_of, identity_of
+from tasks.platform.rights import api_rights
 from tasks.settings import Settings
 from tasks.sink.schema import check_schema
 
@@ -23,14 +24,17 @@ MIGRATE = "Run `make migrate` (it needs SUPABASE_DB_URL)."
 CLOCK_WARN_SECONDS = 5.0
 CLOCK_FAIL_SECONDS = 120.0
 TIMEOUT_WARN_MS = 8_000
+TOKEN_WARNING = timedelta(days=14)
 
 
-def ask(settings: Settings, method: str, path: str, *, key: str, what: str, **options: Any) -> httpx.Response:
-    """One request as the holder of `key`, tried once. Raises the errors of ours."""
+def ask(settings: Settings, method: str, path: str, *, what: str, key: str = "", **options: Any) -> httpx.Response:
+    """One request, tried once, as the holder of `key`, or else as the runs do. Raises the errors of ours."""
+    identity = None if key else identity_of(settings)
+    key = key or identity_of(settings).apikey
     headers = {"apikey": key, **options.pop("headers", {})}
     if key.count(".") == 2:  # only a JWT is a bearer token; the newer keys are not
         headers["Authorization"] = f"Bearer {key}"
-    with make_http(settings) as http:
+    with make_http(settings, identity=identity) as http:
         url = f"{settings.supabase_url.rstrip('/')}{path}"
         return ONCE.call(lambda: _data(http.request(method, url, headers=headers, **options)), what)
 
@@ -48,48 +52,65 @@ def claimed_role(key: str) -> str:
         return "service_role"
     if key.startswith("sb_publishable_"):
         return "anon"
-    try:
-        body = key.split(".")[1]
-        return str(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["role"])
-    except (IndexError, ValueError, KeyError):
-        return "unknown"
+    return str(claims_of(key).get("role", "unknown"))
 
 
-def service_key_is_the_service(settings: Settings) -> Iterator[Finding]:
-    """Reach, and which role SUPABASE_SERVICE_KEY really has: the database is asked, not the key."""
-    key = settings.supabase_service_key.get_secret_value()
-    claimed = claimed_role(key)
-    if claimed != "service_role":
+def identity_is_enough(settings: Settings) -> Iterator[Finding]:
+    """Reach, and as which role runs really act: the database is asked, not the key. And what more that role may do."""
+    identity = identity_of(settings)
+    if identity.kind == "service key" and claimed_role(identity.apikey) != "service_role":
         yield fail(
-            "service key",
-            f"SUPABASE_SERVICE_KEY looks like a key of the role {claimed}.",
+            "identity",
+            f"SUPABASE_SERVICE_KEY looks like a key of the role {claimed_role(identity.apikey)}.",
             "Take the secret key (sb_secret_… or service_role) from Project settings → API keys.",
         )
         return
     try:
         told = _doctor(settings)
-    except RequestRefused as error:
+        yield from _rights(settings)
+    except (RequestRefused, ConfigurationError) as error:
         yield from _not_asked(error)
         return
-    if told["role"] == "service_role" and told["bypasses_rls"]:
-        yield ok("service key", "It acts as service_role, past row-level security.")
-    else:
-        yield fail("service key", f"It acts as {told['role']}, under row-level security.", "Use the secret key.")
+    yield from _lifetime(settings)
     yield from _clock(told, settings)
     yield from _timeout(told)
 
 
-def _not_asked(error: RequestRefused) -> Iterator[Finding]:
-    if error.code in ("PGRST202", "42883"):  # a 404 without it is no API of a project: the address is wrong
+def _rights(settings: Settings) -> Iterator[Finding]:
+    mine = api_rights(settings)
+    if mine.role in ("service_role", "etl"):
+        yield ok("identity", str(mine))
+    else:
+        yield fail("identity", str(mine), "Runs act as etl, or with the secret key as service_role.")
+    narrow = identity_of(settings).kind != "service key"
+    if narrow and settings.supabase_service_key.get_secret_value():
+        text = "SUPABASE_SERVICE_KEY is set too, and not used."
+        yield warn("identity", text, "Take it out of the environment and .env: who reads it may do everything.")
+
+
+def _lifetime(settings: Settings) -> Iterator[Finding]:
+    """A token made by hand ends some day, and the night after it fails."""
+    if identity_of(settings).kind != "access token":
+        return
+    expires = expiry_of(claims_of(settings.access_token.get_secret_value()))
+    if expires is None:
+        yield warn("identity", "ETL_ACCESS_TOKEN never expires.", "Mint one with an end: docs/keys.md.")
+    elif expires < datetime.now(UTC) + TOKEN_WARNING:
+        yield warn("identity", f"ETL_ACCESS_TOKEN expires on {expires:%Y-%m-%d}.", "Mint the next one: docs/keys.md.")
+    else:
+        yield ok("identity", f"ETL_ACCESS_TOKEN is valid until {expires:%Y-%m-%d}.")
+
+
+def _not_asked(error: PipelineError) -> Iterator[Finding]:
+    if getattr(error, "code", None) in ("PGRST202", "42883"):  # a 404 without it is no API of a project
         yield fail("migrations", "The database lacks our functions (etl_doctor).", MIGRATE)
     else:
-        yield fail("service key", error.message, error.remedy or advice(error))
+        yield fail("identity", error.message, error.remedy or advice(error))
 
 
 def _doctor(settings: Settings) -> dict[str, Any]:
-    key = settings.supabase_service_key.get_secret_value()
     began = time.time()
-    answer = ask(settings, "POST", "/rest/v1/rpc/etl_doctor", key=key, what="Asking the database", json={})
+    answer = ask(settings, "POST", "/rest/v1/rpc/etl_doctor", what="Asking the database", json={})
     body = answer.json()
     told: dict[str, Any] = json.loads(body) if isinstance(body, str) else body
     return {**told, "asked": (began + time.time()) / 2}
@@ -163,9 +184,8 @@ def row_cap(settings: Settings) -> Iterator[Finding]:
     """How many rows an answer holds at most: pages larger than that are cut in silence."""
     asked = settings.page_rows
     path = f"/rest/v1/{USERS.source}?select={USERS.key.source_name}&limit={asked}"
-    key = settings.supabase_service_key.get_secret_value()
     headers = {"Prefer": "count=estimated", "Accept-Profile": USERS.source_schema}
-    answer = ask(settings, "GET", path, key=key, what=f"Reading a page of {USERS.source}", headers=headers)
+    answer = ask(settings, "GET", path, what=f"Reading a page of {USERS.source}", headers=headers)
     given, total = len(answer.json()), _total(answer)
     if given == asked or total <= given:
         yield ok("row cap", f"A page of {given:,} keys came whole; no cap below {given:,} rows.")
@@ -181,8 +201,7 @@ def _total(answer: httpx.Response) -> int:
 def last_run_is_fresh(settings: Settings) -> Iterator[Finding]:
     """How the last runs ended, by the ledger."""
     path = "/rest/v1/etl_runs?select=status,as_of,began&order=began.desc.nullslast&limit=20"
-    key = settings.supabase_service_key.get_secret_value()
-    runs = ask(settings, "GET", path, key=key, what="Reading the ledger").json()
+    runs = ask(settings, "GET", path, what="Reading the ledger").json()
     committed = next((run for run in runs if run["status"] == "committed"), None)
     if committed is None:
         yield ok("last run", "No run has committed yet: `make run`, or start `nightly` in the UI.")

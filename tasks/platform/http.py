@@ -6,15 +6,19 @@ httpx's HTTP/2 is unsafe across threads, so each worker makes its own client.
 from __future__ import annotations
 
 import logging
+import re
 import ssl
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import httpx
 from supabase import Client, ClientOptions, create_client
 
-from tasks.errors import ConfigurationError, ServiceUnavailable
+from tasks.errors import AccessError, ConfigurationError, ServiceUnavailable
+from tasks.platform.identity import Identity, identity_of
 from tasks.platform.remedies import ADDRESS, OUTAGE
 from tasks.retry import classify, parse_retry_after
 from tasks.settings import Settings
@@ -40,16 +44,54 @@ class Traffic:
 TRAFFIC = Traffic()
 
 
-def make_http(settings: Settings, *, transport: httpx.BaseTransport | None = None) -> httpx.Client:
-    """An httpx client whose every answer of 4xx or 5xx is raised as an error of ours, with status and code."""
+def make_http(
+    settings: Settings, *, transport: httpx.BaseTransport | None = None, identity: Identity | None = None
+) -> httpx.Client:
+    """An httpx client whose every answer of 4xx or 5xx is raised as an error of ours, with status and code.
+
+    identity: requests carry its token, which may be another one each time; one that the server calls expired is
+    replaced, and the request is worth another try.
+    """
+    hooks: dict[str, list[Callable[..., Any]]] = {"request": [_count_sent], "response": [raise_for_answer]}
+    if identity is not None:
+        hooks = {"request": [_bearing(identity), _count_sent], "response": [_noticing_expiry(identity)]}
     timeout = httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout)
     return httpx.Client(
         http2=False,
         verify=_trusted(),
         timeout=timeout,
         transport=transport,
-        event_hooks={"request": [_count_sent], "response": [raise_for_answer]},
+        event_hooks=hooks,
     )
+
+
+def _bearing(identity: Identity) -> Callable[[httpx.Request], None]:
+    def bear(request: httpx.Request) -> None:
+        token = identity.bearer()
+        if token is not None:
+            request.headers["Authorization"] = f"Bearer {token}"
+
+    return bear
+
+
+def _noticing_expiry(identity: Identity) -> Callable[[httpx.Response], None]:
+    """A token that expired, or whose session ended, on its way is a passing trouble where the identity has more."""
+
+    def notice(response: httpx.Response) -> None:
+        try:
+            raise_for_answer(response)
+        except AccessError as error:
+            token = response.request.headers.get("Authorization", "").removeprefix("Bearer ")
+            if not _about_the_token(error) or not identity.reject(token):
+                raise
+            raise ServiceUnavailable("The session's token has expired; it is refreshed.") from None
+
+    return notice
+
+
+def _about_the_token(error: AccessError) -> bool:
+    """PostgREST says PGRST301 or PGRST303; Storage says `jwt expired` behind a 400, by its own status 401 or 403."""
+    return error.status == 401 or bool(re.search(r"PGRST30[13]", error.code or "")) or "jwt" in error.message.lower()
 
 
 @cache
@@ -65,16 +107,21 @@ def make_client(
     access_token: str | None = None,
     transport: httpx.BaseTransport | None = None,
 ) -> Client:
-    """A supabase-py client. `key` defaults to the service key; `access_token` acts as a signed-in user."""
+    """A supabase-py client that acts as the settings' identity.
+
+    key: acts as that key instead. access_token: acts as the user of that token; `key` passes the gateway.
+    """
+    identity = None if key or access_token else identity_of(settings)
     options = ClientOptions(
         headers={"Authorization": f"Bearer {access_token}"} if access_token else {},
-        httpx_client=make_http(settings, transport=transport),
+        httpx_client=make_http(settings, transport=transport, identity=identity),
         postgrest_client_retry=False,
         auto_refresh_token=False,
         persist_session=False,
     )
     try:
-        return create_client(settings.supabase_url, key or settings.supabase_service_key.get_secret_value(), options)
+        fallback = identity.apikey if identity else settings.supabase_service_key.get_secret_value()
+        return create_client(settings.supabase_url, key or fallback, options)
     except Exception as error:  # noqa: BLE001 - the SDK raises its own type, ValueError and httpx's for one cause
         raise ConfigurationError(
             f"SUPABASE_URL and its key make no client ({type(error).__name__}).",

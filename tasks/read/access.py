@@ -14,8 +14,13 @@ from tasks.settings import Settings
 READERS = ("analyst", "operator")
 
 
-def reader_key(settings: Settings, access_token: str | None) -> str:
-    """The key to read with: the service's, or with a token the public one. ConfigurationError when it is not set."""
+def reader_key(settings: Settings, access_token: str | None) -> str | None:
+    """The key to read with: the service's, or with a token the public one. ConfigurationError when it is not set.
+
+    None reads as the pipeline's own user or token, where one is set.
+    """
+    if not access_token and has_own_identity(settings):
+        return None
     public, service = (key.get_secret_value() for key in (settings.supabase_key, settings.supabase_service_key))
     key = public if access_token else service or public
     if not settings.supabase_url or not key:
@@ -27,6 +32,11 @@ def reader_key(settings: Settings, access_token: str | None) -> str:
     return key
 
 
+def has_own_identity(settings: Settings) -> bool:
+    """Whether the settings name a user or a token with the role etl, which may read the bucket."""
+    return bool(settings.email or settings.access_token.get_secret_value())
+
+
 def why_hidden(settings: Settings, access_token: str | None) -> ReadError | None:
     """Why this reader cannot see any run, as an error to raise; None when the reader may see them all.
 
@@ -34,7 +44,7 @@ def why_hidden(settings: Settings, access_token: str | None) -> ReadError | None
     claims. Nothing of the token is repeated.
     """
     if access_token is None:
-        if settings.supabase_service_key.get_secret_value():
+        if settings.supabase_service_key.get_secret_value() or has_own_identity(settings):
             return None
         return ReadError(
             f"SUPABASE_KEY alone does not show the bucket {settings.bucket}: nobody is signed in.",

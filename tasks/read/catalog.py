@@ -38,7 +38,7 @@ class Catalog:
 
     settings: Settings
     bucket: Bucket
-    key: str = field(repr=False)
+    key: str | None = field(repr=False)  # None: as the identity of the settings
     access_token: str | None = field(default=None, repr=False)
 
     def pointer(self) -> Pointer | None:

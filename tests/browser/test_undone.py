@@ -20,7 +20,7 @@ def project(product: Product) -> Iterator[Project]:
     """The project after a second night: there is an earlier run to go back to."""
     product.finished("nightly", seconds=300)
     product.ended(product.start("nightly", as_of="now")["id"])
-    project = Project(product.stack, product.prefect.home)
+    project = Project(product.stack, product.prefect.home, {"SUPABASE_SERVICE_KEY": product.stack.service_key})
     with project.bucket:
         yield project
 

@@ -31,7 +31,7 @@ def findings(*, transport: str = "auto") -> dict[str, Finding]:
 def test_a_sound_project_is_found_sound(settled: Stack, transport: str) -> None:
     found = list(examine(transport=transport))
     assert sound(found), [line(f) for f in found if f.level != "ok"]
-    assert {"settings", "service key", "clock", "sources", "bucket", "upload", "row cap"} <= {f.check for f in found}
+    assert {"settings", "identity", "clock", "sources", "bucket", "upload", "row cap"} <= {f.check for f in found}
 
 
 def test_the_probe_is_gone_again(settled: Stack) -> None:
@@ -42,11 +42,11 @@ def test_the_probe_is_gone_again(settled: Stack) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "check", "says"),
     [
-        ("SUPABASE_URL", "http://127.0.0.1:1", "service key", "status.supabase.com"),
+        ("SUPABASE_URL", "http://127.0.0.1:1", "identity", "status.supabase.com"),
         ("SUPABASE_URL", "nonsense", "settings", "Correct them"),
         ("SUPABASE_URL", "http://example.org", "settings", "https://"),
-        ("SUPABASE_SERVICE_KEY", "sb_secret_wrong", "service key", "secret key"),
-        ("SUPABASE_SERVICE_KEY", "sb_publishable_x", "service key", "secret key"),
+        ("SUPABASE_SERVICE_KEY", "sb_secret_wrong", "identity", "secret key"),
+        ("SUPABASE_SERVICE_KEY", "sb_publishable_x", "identity", "secret key"),
         ("SUPABASE_SERVICE_KEY", "", "settings", "Set them"),
         ("SUPABASE_DB_URL", "postgresql://postgres:wrong@127.0.0.1:1/postgres", "postgres", "SUPABASE_DB_URL"),
         ("ETL_DB_ROLE", "nobody_of_that_name", "postgres", "make migrate"),

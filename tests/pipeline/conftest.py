@@ -14,15 +14,30 @@ from flows.engine.pipeline import run_pipeline
 from local_stack import Stack
 from tasks.ledger.as_of import AsOf
 from tasks.settings import Transport
+from tests.pipeline.identities import identity_env
 from tests.pipeline.kit import AS_OF, UNTIL, Project
 
 Runner = Callable[..., RunOutcome]
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every test of a whole run once more as a user with the role etl: if marked `as_etl` in `make test`, all others
+    in `make soak`."""
+    if "identity" in metafunc.fixturenames:
+        marks = () if metafunc.definition.get_closest_marker("as_etl") else pytest.mark.soak
+        metafunc.parametrize("identity", ["service key", pytest.param("signed-in user", marks=marks)], indirect=True)
+
+
 @pytest.fixture
-def project(clean_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+def identity(request: pytest.FixtureRequest) -> str:
+    """As whom the pipeline acts over REST, Storage and functions."""
+    return str(request.param)
+
+
+@pytest.fixture
+def project(clean_stack: Stack, identity: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     monkeypatch.chdir(tmp_path)  # no .env
-    project = Project(clean_stack, tmp_path)
+    project = Project(clean_stack, tmp_path, identity_env(clean_stack, identity))
     with project.bucket:
         yield project
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,15 +30,18 @@ _TABLES = {
 
 @dataclass(frozen=True)
 class Project:
-    """A stack, and a folder for the runs' own folders."""
+    """A stack, a folder for the runs' own folders, and the variables that say as whom runs act."""
 
     stack: Stack
     folder: Path
+    identity: Mapping[str, str]
 
     def env(self, transport: Transport, **more: str) -> dict[str, str]:
         """The environment of a process that runs the pipeline here, with pauses fit for a test."""
         return {
-            **self.stack.env(),
+            "SUPABASE_URL": self.stack.url,
+            "SUPABASE_DB_URL": self.stack.db_url,
+            **self.identity,
             "ETL_TRANSPORT": transport,
             "ETL_DATA_DIR": str(self.folder / "data"),
             "ETL_LEASE_SECONDS": "2",

@@ -18,6 +18,7 @@ from tests.pipeline.kit import AS_OF, Project
 TRANSPORTS: tuple[Transport, ...] = ("postgres", "rest")
 
 
+@pytest.mark.as_etl
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_run_counts_what_the_demo_planted(
     transport: Transport, project: Project, demo: DemoCounts, run: Runner
@@ -56,6 +57,7 @@ def test_what_is_published_opens_with_the_printed_key(project: Project, demo: De
         assert in_files == manifest["counts"]["tables"][name]["kept"] == demo[name].kept
 
 
+@pytest.mark.as_etl
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_again_is_the_same_and_writes_no_row(
     transport: Transport, project: Project, demo: DemoCounts, run: Runner

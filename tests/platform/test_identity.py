@@ -1,0 +1,154 @@
+"""Without the service key: a user of the pipeline's own, or a token; refreshed, signed out, explained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from local_stack import Stack, up
+from tasks.doctor import Finding, examine, line, sound
+from tasks.errors import AccessError, ConfigurationError
+from tasks.platform.functions import RestDatabase
+from tasks.platform.identity import acting, claims_of, identity_of
+from tasks.settings import Settings
+from tests.pipeline.identities import HOOK, identity_env, pipeline_user, token
+
+SESSIONS = "select count(*) from auth.sessions s join auth.users u on u.id = s.user_id where u.email = :'email'"
+
+
+def settings_of(stack: Stack, **more: Any) -> Settings:
+    values = {"supabase_url": stack.url, "supabase_key": stack.key, "transport": "rest", "retry_base": 0.02}
+    return Settings(_env_file=None, **{**values, **more})
+
+
+@pytest.fixture
+def user(stack: Stack) -> tuple[str, str]:
+    return pipeline_user(stack)
+
+
+@pytest.fixture
+def settings(stack: Stack, user: tuple[str, str]) -> Settings:
+    return settings_of(stack, email=user[0], password=user[1])
+
+
+def role_of(settings: Settings) -> str:
+    """Who the database sees."""
+    with closing(RestDatabase(settings)) as database:
+        return str(database.call("etl_identity", p_over="rest", p_sources=[])["role"])
+
+
+def sessions(stack: Stack, email: str) -> int:
+    return int(stack.query(SESSIONS, {"email": email}))
+
+
+def test_a_signed_in_user_is_etl_and_is_signed_out_at_the_end(stack: Stack, settings: Settings) -> None:
+    before = sessions(stack, settings.email)
+    with acting(settings):
+        assert role_of(settings) == "etl"
+        assert sessions(stack, settings.email) == before + 1
+        with acting(settings):
+            assert role_of(settings) == "etl"
+        assert sessions(stack, settings.email) == before + 1, "an inner block ends nothing"
+    assert sessions(stack, settings.email) == before
+
+
+def test_a_token_of_the_owner_is_etl(stack: Stack) -> None:
+    assert role_of(settings_of(stack, access_token=token(stack))) == "etl"
+
+
+def test_the_narrowest_identity_wins(stack: Stack, settings: Settings) -> None:
+    both = settings.model_copy(update={"supabase_service_key": settings.supabase_key})
+    assert identity_of(both).kind == "signed-in user"
+    assert identity_of(settings_of(stack, access_token=token(stack), email="x", password="y")).kind == "access token"
+
+
+@pytest.mark.parametrize(
+    ("claims", "says"),
+    [
+        ({"seconds": -60}, "expired on"),
+        ({"role": "service_role"}, "service_role, not etl"),
+        ({"role": "authenticated"}, "authenticated, not etl"),
+    ],
+)
+def test_a_token_that_will_not_do_is_explained(stack: Stack, claims: dict[str, Any], says: str) -> None:
+    settings = settings_of(stack, access_token=token(stack, **claims))
+    with pytest.raises((AccessError, ConfigurationError), match=says) as told:
+        role_of(settings)
+    assert "docs/keys.md" in str(told.value)
+    assert settings.access_token.get_secret_value() not in str(told.value)
+
+
+def test_no_token_at_all_is_told(stack: Stack) -> None:
+    with pytest.raises(ConfigurationError, match="not a JWT"):
+        role_of(settings_of(stack, access_token="sb_secret_x"))
+
+
+def test_a_user_without_the_mark_is_told_about_hook_and_mark(stack: Stack, user: tuple[str, str]) -> None:
+    stack.query("update auth.users set raw_app_meta_data = '{}' where email = :'email'", {"email": user[0]})
+    with pytest.raises(ConfigurationError, match="authenticated, not etl") as told:
+        role_of(settings_of(stack, email=user[0], password=user[1]))
+    assert "public.etl_access_token" in told.value.remedy
+
+
+def test_a_wrong_password_is_told_without_the_address(stack: Stack, user: tuple[str, str]) -> None:
+    with pytest.raises(AccessError, match="Auth refused the user of ETL_EMAIL") as told:
+        role_of(settings_of(stack, email=user[0], password="wrong"))
+    assert user[0] not in str(told.value)
+
+
+def test_the_hook_is_off_until_chosen(stack: Stack, settings: Settings) -> None:
+    up(stack.home, empty=True, access_token_hook="")
+    try:
+        with pytest.raises(ConfigurationError, match="authenticated, not etl"):
+            role_of(settings)
+    finally:
+        up(stack.home, empty=True, access_token_hook=HOOK)
+    assert role_of(settings) == "etl"
+
+
+@pytest.fixture
+def short_lived(stack: Stack) -> Iterator[Stack]:
+    """Tokens of two seconds."""
+    yield up(stack.home, empty=True, jwt_expiry=2)
+    up(stack.home, empty=True, jwt_expiry=3600)
+
+
+def test_a_token_is_refreshed_before_it_expires(short_lived: Stack, user: tuple[str, str]) -> None:
+    settings = settings_of(short_lived, email=user[0], password=user[1])
+    with acting(settings) as identity:
+        seen = set()
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            assert role_of(settings) == "etl"
+            seen.add(str(identity.bearer()))
+            time.sleep(0.2)
+    assert len(seen) >= 3
+    assert len({claims_of(text)["session_id"] for text in seen}) == 1, "one session, refreshed"
+
+
+def test_a_session_that_was_ended_is_opened_again(stack: Stack, settings: Settings) -> None:
+    """Someone signs the user out everywhere, or the refresh token was used: the password opens a new session."""
+    with acting(settings) as identity:
+        first = str(identity.bearer())
+        stack.query("delete from auth.sessions")
+        identity.reject(first)
+        assert role_of(settings) == "etl"
+        assert claims_of(str(identity.bearer()))["session_id"] != claims_of(first)["session_id"]
+
+
+@pytest.mark.parametrize("kind", ["signed-in user", "access token"])
+def test_the_doctor_finds_a_project_without_the_service_key_sound(
+    clean_stack: Stack, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    env = {"SUPABASE_URL": clean_stack.url, "ETL_DATA_DIR": "data", **identity_env(clean_stack, kind)}
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    found: list[Finding] = list(examine())
+    assert sound(found), [line(f) for f in found if f.level != "ok"]
+    (identity, *_) = (f for f in found if f.check == "identity")
+    assert "role etl; no more than a run needs" in identity.what
