@@ -10,7 +10,7 @@ export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS = 120
 export DO_NOT_TRACK = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install install-dask run up down reset ui api test check bench soak doctor migration migrate screenshots dictionary lock
+.PHONY: help install install-dask run up down reset ui api watch test check bench soak doctor migration migrate screenshots dictionary lock
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -56,6 +56,9 @@ ifneq (bench,$(firstword $(MAKECMDGOALS)))
 api: install ## The reports site and API on this machine, with a demo analyst; Ctrl-C ends it
 	@$(PY) -m scripts.api $(ARGS)
 endif
+
+watch: install ## Start a run whenever enough has changed; Ctrl-C ends it
+	@$(PY) -m scripts.watch $(ARGS)
 
 doctor: install ## Check settings, keys, tables, rights, bucket, clock and disk
 	@$(PY) -m scripts.doctor $(ARGS)

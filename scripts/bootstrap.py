@@ -28,7 +28,7 @@ from tasks.settings import Settings
 POOL = "nightly-pool"
 BLOCK = "nightly-alerts"
 ROOT = Path(__file__).parents[1]
-DEPLOYMENTS = ("nightly", "backfill", "export", "compare", "restore", "retention", "doctor")
+DEPLOYMENTS = ("nightly", "backfill", "export", "compare", "restore", "retention", "watch", "doctor")
 Say = Callable[[str], None]
 
 

@@ -8,6 +8,7 @@ from flows.forms.export import ExportForm, report_named
 from flows.forms.nightly import MAX_RESTARTS, NightlyForm
 from flows.forms.restore import PREVIOUS, RestoreForm
 from flows.forms.retention import RetentionForm
+from flows.forms.watch import WatchForm
 
 __all__ = [
     "MAX_BACKFILL_DAYS",
@@ -21,5 +22,6 @@ __all__ = [
     "NightlyForm",
     "RestoreForm",
     "RetentionForm",
+    "WatchForm",
     "report_named",
 ]

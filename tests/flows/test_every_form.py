@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from flows.forms import BackfillForm, CompareForm, DoctorForm, ExportForm, Form, NightlyForm, RestoreForm, RetentionForm
+from flows.forms import (
+    BackfillForm,
+    CompareForm,
+    DoctorForm,
+    ExportForm,
+    Form,
+    NightlyForm,
+    RestoreForm,
+    RetentionForm,
+    WatchForm,
+)
 from tests.flows.conftest import Deployed
 
 pytestmark = [pytest.mark.xdist_group("forms"), pytest.mark.timeout(300)]
@@ -18,6 +28,7 @@ FORMS: dict[str, type[Form]] = {
     "compare": CompareForm,
     "restore": RestoreForm,
     "retention": RetentionForm,
+    "watch": WatchForm,
     "doctor": DoctorForm,
 }
 
@@ -33,7 +44,8 @@ def cases() -> Iterator[Any]:
     for name, form in FORMS.items():
         yield pytest.param(name, None, id=f"{name}-as-opened")
         if "dry_run" in form.model_fields:
-            yield pytest.param(name, {"dry_run": False}, id=f"{name}-defaults")
+            if name != "watch":  # which runs until it is stopped: tests/live
+                yield pytest.param(name, {"dry_run": False}, id=f"{name}-defaults")
             yield pytest.param(name, {"dry_run": True}, id=f"{name}-dry")
         for field, value in choices(form):
             options = {field: value, **({"dry_run": False} if "dry_run" in form.model_fields else {})}

@@ -31,7 +31,7 @@ def known(model: type[BaseModel]) -> set[str]:
 
 
 def test_every_flow_is_deployed() -> None:
-    assert NAMES == ["nightly", "backfill", "export", "compare", "restore", "retention", "doctor"]
+    assert NAMES == ["nightly", "backfill", "export", "compare", "restore", "retention", "watch", "doctor"]
 
 
 def test_prefect_knows_every_key_at_the_top() -> None:

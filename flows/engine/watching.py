@@ -1,0 +1,251 @@
+"""The loop of `watch`: ask for the counts, decide by the book, start a run, keep the health file."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import psutil
+
+from flows.engine.child import END_SECONDS, ChildOutcome, ChildRun
+from tasks.contracts import TABLES
+from tasks.errors import PipelineError
+from tasks.live.book import Book, Rhythm
+from tasks.live.counts import LATE_SECONDS, Counts, fetch_counts
+from tasks.live.health import health_path, keep_base, kept_base, tell_systemd, write_private
+from tasks.live.night import Night
+from tasks.live.realtime import Listener
+from tasks.platform.functions import Database
+from tasks.platform.identity import Identity
+from tasks.settings import Settings
+
+logger = logging.getLogger(__name__)
+HOUR = 3_600.0
+SPACING_SECONDS = 1.0  # between two polls, however many hints come
+DEAF_POLLS = 2  # polls in a row that found changes of which Realtime said nothing
+HELD_SECONDS = 3_600.0  # a held run waits for a person
+
+Say = Callable[[str], None]
+
+
+class Running(Protocol):
+    """A run that was started."""
+
+    def wait(self) -> ChildOutcome: ...
+    def end(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+class Watch:
+    """One watch: what it knows and does. `stop` ends it cleanly, from a signal handler or another task."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        identity: Identity,
+        *,
+        start_run: Callable[[], Running] = ChildRun,
+        say: Say = logger.debug,
+    ) -> None:
+        self.settings, self._database, self._start_run, self._say = settings, database, start_run, say
+        rhythm = Rhythm(settings.watch_changes, settings.watch_minutes * 60, settings.watch_every_minutes * 60)
+        self.book = Book(rhythm, kept_base(settings))
+        self.night = Night.of(settings)
+        silence = settings.watch_silence_minutes * 60
+        self.listener = Listener(settings.supabase_url, identity, TABLES, self._hint, silence=silence)
+        self._listening: asyncio.Task[None] | None = None
+        self._run: Running | None = None
+        self._run_task: asyncio.Task[ChildOutcome] | None = None
+        self._wake, self._stopping = asyncio.Event(), False
+        self._eager_until, self._eager = 0.0, SPACING_SECONDS
+        self._deaf, self._heard = 0, 0
+        self._poll_error, self._blocked = "", ""
+        self._started = datetime.now(UTC)
+        self._runs = {"started": 0, "committed": 0, "failed": 0, "without_changes": 0}
+        self._last, self._last_seconds = "", 0.0
+        self._hour_at, self._hour = time.monotonic() + HOUR, dict(self._runs) | {"changes": 0}
+
+    def stop(self) -> None:
+        """End after what is being done now; a run that is running is asked to end."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Watch until `stop`."""
+        try:
+            while not self._stopping:
+                if counts := await self._poll():
+                    self._listen(counts)
+                    self._decide(counts)
+                self._write_health("running" if self._run else "watching")
+                self._tell_the_hour()
+                await self._sleep()
+        finally:
+            await self._end()
+
+    async def _poll(self) -> Counts | None:
+        self._wake.clear()
+        try:
+            counts = await asyncio.to_thread(fetch_counts, self._database)
+        except PipelineError as error:
+            if not self._poll_error:
+                logger.warning("watch: %s It is asked again every %g s.", error, self.settings.watch_poll_seconds)
+            self._poll_error = error.message
+            return None
+        if self._poll_error:
+            logger.warning("watch: the database answers again.")
+        self._poll_error = ""
+        return counts
+
+    def _listen(self, counts: Counts) -> None:
+        """Realtime where it is enabled for a source; it may be enabled at any time."""
+        wanted = self.settings.watch_realtime == "auto" and bool(counts.published)
+        if wanted and self._listening is None:
+            self._listening = asyncio.create_task(self.listener.run())
+        elif not wanted and self._listening is None:
+            off = self.settings.watch_realtime == "off"
+            self.listener.figures.why = "ETL_WATCH_REALTIME is off" if off else "not enabled for the sources"
+
+    def _hint(self) -> None:
+        """Something changed, says Realtime; the counts may know a little later."""
+        self._eager_until, self._eager = time.monotonic() + LATE_SECONDS, SPACING_SECONDS
+        self._wake.set()
+
+    def _decide(self, counts: Counts) -> None:
+        now, wall = time.monotonic(), datetime.now(UTC)
+        new = self.book.observe(counts, now)
+        self._hour["changes"] += new
+        self._notice_deafness(new, counts)
+        if self._run is not None:
+            if self.night.yields(wall):
+                self._run.end()
+            return
+        due = self.book.due_at()
+        if due is None or due > now:
+            self._blocked = ""
+            return
+        closed = self.night.closed_until(wall, last_started=counts.started_at, run_seconds=self._last_seconds)
+        if counts.running or closed:
+            self._blocked = f"run {counts.running} is running" if counts.running else f"the night, until {closed:%H:%M}"
+            return
+        self._start(counts, now)
+
+    def _notice_deafness(self, new: int, counts: Counts) -> None:
+        """Changes that the poll finds and of which nothing was heard: Realtime's connection is alive, and deaf."""
+        heard, self._heard = self.listener.figures.messages - self._heard, self.listener.figures.messages
+        if not self.listener.listening or heard or not new:
+            self._deaf = 0 if heard else self._deaf
+            return
+        self._deaf += 1
+        if self._deaf >= DEAF_POLLS:
+            self._deaf = 0
+            self.listener.restart("deaf: the counts changed and no message came")
+
+    def _start(self, counts: Counts, now: float) -> None:
+        self._say(f"{self.book.pending:,} changes: a run starts")
+        self._blocked = ""
+        self.book.start(counts, now)
+        self._runs["started"] += 1
+        self._run = run = self._start_run()
+        self._run_task = asyncio.create_task(asyncio.to_thread(run.wait))
+        self._run_task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[ChildOutcome]) -> None:
+        self._run = self._run_task = None
+        self._wake.set()
+        if not task.cancelled():
+            self._account(task.result())
+
+    def _account(self, outcome: ChildOutcome) -> None:
+        now = time.monotonic()
+        self._last = f"{outcome.status} {outcome.run_id}".strip()
+        if outcome.status == "committed":
+            self._last_seconds = outcome.seconds
+            self.book.commit()
+            keep_base(self.settings, self.book.base)
+            self._runs["committed"] += 1
+            self._runs["without_changes"] += outcome.changed == 0
+            self._say(f"committed {outcome.run_id} in {outcome.seconds:.1f} s: {outcome.changed:,} rows changed")
+        elif outcome.status in ("lease held", "ended"):
+            self.book.give_way(now, max(LATE_SECONDS, self.settings.watch_poll_seconds))
+        else:
+            self._runs["failed"] += 1
+            self.book.fail(now, least=HELD_SECONDS if outcome.status == "held" else 0.0)
+            pause = self.book.not_before - now
+            logger.warning("watch: the run %s: %s It is tried again in %.0f s.", outcome.status, outcome.message, pause)
+
+    async def _sleep(self) -> None:
+        """Until the next poll: the usual pause, or sooner for a hint, a run that ended, or one that is due."""
+        now = time.monotonic()
+        pause = self.settings.watch_poll_seconds
+        if now < self._eager_until and not self.book.pending:
+            pause, self._eager = min(pause, self._eager), self._eager * 2
+        due = self.book.due_at()
+        if due is not None and not self._blocked:
+            pause = min(pause, max(due - now, SPACING_SECONDS))
+        began = now
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), pause)
+        if not self._stopping and (rest := SPACING_SECONDS - (time.monotonic() - began)) > 0:
+            await asyncio.sleep(rest)
+
+    async def _end(self) -> None:
+        tell_systemd("STOPPING=1")
+        if self._listening is not None:
+            self._listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._listening
+        if self._run is not None and self._run_task is not None:
+            run, task = self._run, self._run_task
+            run.end()
+            done, _ = await asyncio.wait({task}, timeout=END_SECONDS)
+            if not done:
+                run.kill()
+                await asyncio.wait({task}, timeout=END_SECONDS)
+        self.listener.figures.state = "off"
+        self._write_health("stopped")
+
+    def _write_health(self, state: str) -> None:
+        tell_systemd("READY=1\nWATCHDOG=1")
+        heard = self.listener.figures
+        health: dict[str, Any] = {
+            "state": state,
+            "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "started_at": self._started.isoformat(timespec="seconds"),
+            "pending": self.book.pending,
+            "blocked_by": self._blocked,
+            "poll": {"every_seconds": self.settings.watch_poll_seconds, "error": self._poll_error},
+            "realtime": {
+                "state": heard.state,
+                "why": heard.why,
+                "connects": heard.connects,
+                "messages": heard.messages,
+            },
+            "runs": {**self._runs, "failing": self.book.failures, "last": self._last},
+            "memory_mib": round(psutil.Process().memory_info().rss / 2**20),
+        }
+        try:
+            write_private(health_path(self.settings), health)
+        except PipelineError as error:
+            logger.warning("watch: %s", error)
+
+    def _tell_the_hour(self) -> None:
+        if time.monotonic() < self._hour_at:
+            return
+        runs = {name: self._runs[name] - self._hour[name] for name in self._runs}
+        logger.info(
+            "watch: in the last hour %d changes, %d runs committed, %d failed; Realtime %s, %d messages in all; %d MiB",
+            self._hour["changes"],
+            runs["committed"],
+            runs["failed"],
+            self.listener.figures.state,
+            self.listener.figures.messages,
+            psutil.Process().memory_info().rss // 2**20,
+        )
+        self._hour_at, self._hour = time.monotonic() + HOUR, dict(self._runs) | {"changes": 0}

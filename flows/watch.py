@@ -1,0 +1,108 @@
+"""`watch`: changes start a run. A flow that runs until it is stopped; `make watch` is the same without Prefect.
+
+python -m flows.watch          watches until Ctrl-C or SIGTERM
+python -m flows.watch --health exit 0 when the watch of this folder is well, 1 when not, with a sentence
+python -m flows.watch --serve  as a Prefect flow that this process serves, started from its form
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+
+from prefect.artifacts import create_markdown_artifact
+
+from flows.engine.child import warm
+from flows.engine.declare import etl_flow
+from flows.engine.run_page import table
+from flows.engine.watching import Say, Watch
+from flows.forms import WatchForm
+from tasks.errors import PipelineError
+from tasks.live.counts import fetch_counts
+from tasks.live.health import kept_base, verdict
+from tasks.platform.functions import open_database
+from tasks.platform.identity import acting
+from tasks.settings import Settings, load_settings
+
+logger = logging.getLogger(__name__)
+
+
+@etl_flow(name="watch", run_name="watch")
+def watch(options: WatchForm = WatchForm()) -> None:  # noqa: B008 - the form is frozen
+    """Start an incremental nightly as of now when enough has changed; runs until it is cancelled.
+
+    Each run has a page of its own. One line an hour says what was seen; `watch.json` in ETL_DATA_DIR says how it is.
+
+    Args:
+        options: How many changes start a run, and how long a single one waits.
+    """
+    settings = load_settings(**overrides(options))
+    if options.dry_run:
+        create_markdown_artifact(look(settings), key="watch", description="What a watch would see now.")
+    else:
+        watch_changes(settings)
+
+
+def look(settings: Settings) -> str:
+    """What the database says now, as Markdown; starts nothing."""
+    with acting(settings), open_database(settings) as database:
+        counts = fetch_counts(database)
+    base = kept_base(settings)
+    rows = [(name, f"{of.changes:,}", "yes" if of.published else "no") for name, of in counts.sources.items()]
+    pending = f"{counts.since(base):,} since the last run that a watch started" if base else "no watch has run yet"
+    head = f"# Dry run: nothing was started\n\nRows changed: {pending}.\n\n"
+    return head + table("lrl", ["source", "rows ever changed", "Realtime"], rows)
+
+
+def overrides(options: WatchForm) -> dict[str, object]:
+    """What the form says in place of the settings."""
+    given = options.model_dump(exclude_none=True, exclude={"dry_run"})
+    return {f"watch_{name}": value for name, value in given.items()}
+
+
+def watch_changes(settings: Settings, *, say: Say | None = None) -> None:
+    """Watch until SIGTERM or SIGINT. Raises ConfigurationError, AccessError when it cannot even begin."""
+    warm()
+    with acting(settings) as identity, open_database(settings) as database:
+        identity.bearer()  # a wrong password is told now, not in a log an hour later
+        asyncio.run(_until_signal(Watch(settings, database, identity, say=say or logger.debug)))
+
+
+async def _until_signal(watching: Watch) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, watching.stop)
+    await watching.run()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 ended cleanly or well, 1 failed or unwell."""
+    parser = argparse.ArgumentParser(prog="python -m flows.watch", description="Start a run when something changed.")
+    parser.add_argument("--health", action="store_true", help="say how the watch of ETL_DATA_DIR is, and exit")
+    parser.add_argument("--serve", action="store_true", help="serve the flow `watch` to Prefect from this process")
+    options = parser.parse_args(arguments)
+    try:
+        if options.health:
+            well, sentence = verdict(load_settings())
+            sys.stdout.write(f"{sentence}\n")
+            return 0 if well else 1
+        if options.serve:
+            watch.serve(name="watch", limit=1)
+        else:
+            watch_changes(load_settings(), say=_say)
+    except PipelineError as error:
+        sys.stderr.write(f"✗ {error.message}\n  {error.remedy}\n")
+        return 1
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"· {text}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

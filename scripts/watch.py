@@ -1,0 +1,32 @@
+"""`make watch`: changes start a run, on the project that is set or else on the local stack."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from deploy import project
+from local_stack import StackError
+from scripts.ui import running
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Watch until Ctrl-C; 0 ended cleanly, 1 failed. Runs get a page where `make ui` or PREFECT_API_URL is there."""
+    project.set_up_prefect()
+    if "PREFECT_API_URL" not in os.environ and (url := running(Path(os.environ["PREFECT_HOME"]))):
+        os.environ["PREFECT_API_URL"] = f"{url}/api"
+    try:
+        name = project.use()
+    except StackError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    project.tell(f"Watching {name}; Ctrl-C ends it")
+    from flows.watch import main as watch
+
+    return watch(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""How much changed in the sources, by the database's own counters: cheap, and blind to nothing that commits.
+
+PostgreSQL counts rows inserted, updated and deleted per table. The counters are a few seconds late at most, count what
+was rolled back too, and start at zero after a reset or a crash; TRUNCATE is not in them, but in the marker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tasks.contracts import TABLES
+from tasks.platform.functions import Database
+
+LATE_SECONDS = 15.0  # an idle connection tells its counts after ten seconds at the latest
+
+
+@dataclass(frozen=True, slots=True)
+class SourceCount:
+    """One source. changes: rows ever changed. marker: differs after TRUNCATE or a new shape. published: by Realtime."""
+
+    changes: int
+    marker: str
+    counted: bool = True
+    published: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The counters at one instant. clock: the database's. epoch: differs where counters cannot be compared.
+
+    running: the run that holds the lease now. committed_at: when the reading of the last committed run began, and
+    started_at: when that run started; both by the database's clock. realtime: whether there is a publication at all.
+    """
+
+    clock: datetime
+    epoch: str
+    sources: Mapping[str, SourceCount]
+    running: str | None = None
+    read_at: datetime | None = None
+    started_at: datetime | None = None
+    realtime: bool = False
+
+    def since(self, base: Counts | None) -> int:
+        """Rows changed since `base`; at least 1 where nobody can tell: no base, a reset, a counter that went back."""
+        if base is None:
+            return 1
+        total, unknown = 0, self.epoch != base.epoch
+        for name, now in self.sources.items():
+            then = base.sources.get(name)
+            unknown |= then is None or then.marker != now.marker or now.changes < then.changes
+            total += max(0, now.changes - then.changes) if then else 0
+        return max(total, 1) if unknown else total
+
+    @property
+    def published(self) -> list[str]:
+        """The sources that Realtime publishes."""
+        return [name for name, source in self.sources.items() if source.published]
+
+    @property
+    def uncounted(self) -> list[str]:
+        """Sources without counters: foreign tables, and what is not there."""
+        return [name for name, source in self.sources.items() if not source.counted]
+
+
+def fetch_counts(database: Database) -> Counts:
+    """Ask the database. Raises the errors of `Database.call`."""
+    asked = [{"name": t.name, "schema": t.source_schema, "table": t.source} for t in TABLES]
+    return parse_counts(database.call("etl_changes", p_sources=asked))
+
+
+def parse_counts(told: Mapping[str, Any]) -> Counts:
+    """Counts from the answer of `etl_changes`, or from a kept one."""
+    committed = told.get("committed") or {}
+    return Counts(
+        clock=datetime.fromisoformat(told["clock"]),
+        epoch=told["epoch"],
+        sources={
+            name: SourceCount(int(s["changes"]), s["marker"], bool(s["counted"]), bool(s.get("published")))
+            for name, s in told["sources"].items()
+        },
+        running=told.get("running"),
+        read_at=_instant(committed.get("began")),
+        started_at=_instant(committed.get("started_at")),
+        realtime=bool(told.get("realtime")),
+    )
+
+
+def to_json(counts: Counts) -> dict[str, Any]:
+    """What of the counts a later process needs to go on from them."""
+    sources = {n: {"changes": s.changes, "marker": s.marker, "counted": s.counted} for n, s in counts.sources.items()}
+    return {"clock": counts.clock.isoformat(), "epoch": counts.epoch, "sources": sources}
+
+
+def _instant(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

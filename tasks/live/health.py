@@ -1,0 +1,87 @@
+"""Whether a watch is alive and what it has done: a small file for people and probes, and systemd's own channel."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tasks.errors import ConfigurationError
+from tasks.live.counts import Counts, parse_counts, to_json
+from tasks.settings import Settings
+
+
+def health_path(settings: Settings) -> Path:
+    """Where the health file is."""
+    return settings.watch_health or settings.data_dir / "watch.json"
+
+
+def write_private(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace a small file as a whole; only its owner can read it. ConfigurationError when the folder is not usable."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            json.dump(content, file, indent=1)
+        part.replace(path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be written ({type(error).__name__}).",
+            remedy="Point ETL_DATA_DIR or ETL_WATCH_HEALTH elsewhere.",
+        ) from None
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """A file of ours; empty when there is none, or it is none."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def verdict(settings: Settings, now: datetime | None = None) -> tuple[bool, str]:
+    """Whether the watch of the health file is well, and a sentence about it."""
+    path, told = health_path(settings), {}
+    told = read_file(path)
+    if not told:
+        return False, f"No watch has written {path} yet."
+    age = ((now or datetime.now(UTC)) - datetime.fromisoformat(told["updated_at"])).total_seconds()
+    if told["state"] == "stopped":
+        return False, f"The watch was stopped {age:.0f} s ago."
+    if age > 60 + 3 * settings.watch_poll_seconds:
+        return False, f"The watch has not written {path} for {age:.0f} s: it hangs, or was killed."
+    if told["poll"]["error"]:
+        return False, f"The database cannot be asked: {told['poll']['error']}"
+    if told["runs"]["failing"]:
+        return False, f"{told['runs']['failing']} runs in a row have failed: {told['runs']['last']}"
+    return True, f"{told['state']}; {told['pending']} changes pending; Realtime {told['realtime']['state']}."
+
+
+def keep_base(settings: Settings, base: Counts | None) -> None:
+    """Write down what is published, so that a new start of the watch starts no run for nothing."""
+    if base is not None:
+        content = {"project": settings.project, "base": to_json(base)}
+        write_private(settings.data_dir / "watch-base.json", content)
+
+
+def kept_base(settings: Settings) -> Counts | None:
+    """What an earlier watch of this project wrote down; None when nobody did."""
+    kept = read_file(settings.data_dir / "watch-base.json")
+    try:
+        return parse_counts(kept["base"]) if kept.get("project") == settings.project else None
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def tell_systemd(state: str) -> None:
+    """`READY=1`, `WATCHDOG=1`, `STOPPING=1` to systemd, where it started us (sd_notify(3)); elsewhere nothing."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        channel.sendto(state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)

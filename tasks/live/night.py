@@ -1,0 +1,50 @@
+"""The scheduled night goes first: when a run that changes start would be in its way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import cast
+from zoneinfo import ZoneInfo
+
+from croniter import croniter
+
+from tasks.settings import Settings
+
+YIELD_SECONDS = 45.0  # a run of ours ends so long before the night, with time to give the lease back
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """The schedule of the nightly. clear: how long before it nothing starts, and how long after it is waited for."""
+
+    cron: str
+    timezone: str
+    clear: timedelta
+
+    @classmethod
+    def of(cls, settings: Settings) -> Night:
+        return cls(settings.cron, settings.timezone, timedelta(minutes=settings.watch_clear_minutes))
+
+    def next(self, now: datetime) -> datetime:
+        """The next scheduled night after `now`."""
+        return cast(datetime, self._cron(now).get_next(datetime))
+
+    def closed_until(self, now: datetime, *, last_started: datetime | None, run_seconds: float) -> datetime | None:
+        """Until when nothing may start; None when a run may. run_seconds: how long a run is expected to take.
+
+        After its instant the night is waited for, until a run has started since (`last_started`) or its time is over.
+        """
+        coming, past = self.next(now), cast(datetime, self._cron(now).get_prev(datetime))
+        if now >= coming - max(self.clear, timedelta(seconds=1.5 * run_seconds + YIELD_SECONDS)):
+            return coming + self.clear
+        if now < past + self.clear and not (last_started and last_started >= past):
+            return past + self.clear
+        return None
+
+    def yields(self, now: datetime) -> bool:
+        """Whether a run of ours that is still running has to end now."""
+        return now >= self.next(now) - timedelta(seconds=YIELD_SECONDS)
+
+    def _cron(self, now: datetime) -> croniter:
+        return croniter(self.cron, now.astimezone(ZoneInfo(self.timezone)))
