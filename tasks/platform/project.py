@@ -9,6 +9,7 @@ from urllib.request import getproxies
 
 from tasks.errors import AccessError, ConfigurationError
 from tasks.platform.functions import RestDatabase
+from tasks.platform.identity import identity_of
 from tasks.platform.postgres import require_sessions
 from tasks.platform.remedies import ADDRESS, KEY
 from tasks.retry import Retry
@@ -19,7 +20,7 @@ _DB_ADDRESS = "Copy the address from the dashboard (Connect → Session pooler) 
 
 
 def require_project(settings: Settings) -> None:
-    """Hosts that exist, a pooler that keeps sessions, and a secret key. Reads no row.
+    """Hosts that exist, a pooler that keeps sessions, and a key or user that will do. Reads no row.
 
     Raises ConfigurationError for an unknown host or a transaction pooler, AccessError for a wrong key or password,
     ServiceUnavailable when nothing answers. Over REST the first call of a run tells of the key by itself.
@@ -30,7 +31,7 @@ def require_project(settings: Settings) -> None:
         return
     require_host(settings.supabase_db_url.get_secret_value(), "SUPABASE_DB_URL", _DB_ADDRESS)
     Retry.of(settings).call(lambda: require_sessions(settings), "connecting to the database")
-    require_secret_key(settings)  # files go over HTTP on this transport too
+    require_identity(settings)  # files go over HTTP on this transport too
 
 
 def require_host(url: str, variable: str, remedy: str) -> None:
@@ -46,9 +47,9 @@ def require_host(url: str, variable: str, remedy: str) -> None:
         raise ConfigurationError(f"The host of {variable} is not a host's name.", remedy=remedy) from None
 
 
-def require_secret_key(settings: Settings) -> None:
-    """AccessError unless SUPABASE_SERVICE_KEY acts as service_role at SUPABASE_URL."""
+def require_identity(settings: Settings) -> None:
+    """AccessError unless SUPABASE_SERVICE_KEY acts as service_role at SUPABASE_URL, or a user or token as etl."""
     with closing(RestDatabase(settings)) as database:
         role = database.call("etl_doctor")["role"]
-    if role != "service_role":
+    if identity_of(settings).kind == "service key" and role != "service_role":
         raise AccessError(f"SUPABASE_SERVICE_KEY acts as {role}. Nothing was read.", remedy=KEY)

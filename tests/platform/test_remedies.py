@@ -101,7 +101,7 @@ def test_the_doctor_tells_the_platforms_states_from_ours(
 ) -> None:
     """Neither `make migrate` nor a defect of the doctor, when a gateway answers in the project's place."""
     answers = httpx.MockTransport(lambda request: httpx.Response(status, html=PAGE))
-    monkeypatch.setattr(project, "make_http", lambda s: _client(answers))
+    monkeypatch.setattr(project, "make_http", lambda s, identity=None: _client(answers))
     found = list(guarded("service key", project.identity_is_enough, settings(tmp_path)))
     text = " ".join(f"{f.what} {f.mend}" for f in found)
     assert found[0].level == "fail"
