@@ -82,6 +82,11 @@ class TableView:
         return date_column(self.report) is not None and self.report.keys != ("as_of",)
 
     @property
+    def is_one_row(self) -> bool:
+        """A report of one row a run reads better as a list of figures."""
+        return self.report.keys == ("as_of",) and len(self.rows) == 1 and len(self.columns) == len(self.report.columns)
+
+    @property
     def is_filtered(self) -> bool:
         return bool(self.q or self.first or self.last)
 

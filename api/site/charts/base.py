@@ -120,7 +120,7 @@ def bars(frame: pd.DataFrame, name: str, value: str, title: str) -> Chart:
     )
 
 
-def shades(column: str, title: str, form: str = ",") -> alt.Color:
+def shades(column: str, title: str, form: str = ",d") -> alt.Color:
     """A scale from pale to strong, for tables of cells."""
     scale = alt.Scale(range=["$heat-0", "$heat-1"])
     return alt.Color(column, scale=scale, legend=alt.Legend(title=title, format=form, gradientLength=160))

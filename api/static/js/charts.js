@@ -53,14 +53,16 @@ class Chart {
     this.figure = figure;
     this.place = figure.querySelector('.view');
     this.note = figure.querySelector('.note');
-    this.days = 365;
+    this.days = 0; // all of them
     this.choose();
   }
 
   /** The buttons that show the last months only. */
   choose() {
     const buttons = [...this.figure.querySelectorAll('[data-days]')];
-    if (buttons.length) buttons[0].parentElement.hidden = false;
+    if (!buttons.length) return;
+    buttons[0].parentElement.hidden = false;
+    this.days = Number(buttons.find((one) => one.getAttribute('aria-pressed') === 'true').dataset.days);
     for (const button of buttons) {
       button.addEventListener('click', () => {
         buttons.forEach((one) => one.setAttribute('aria-pressed', String(one === button)));

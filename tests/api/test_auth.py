@@ -1,0 +1,255 @@
+"""Signing in and out: cookies for browsers, tokens for others, nothing for other sites, and nothing in the log."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Iterator
+
+import httpx
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from api.problems import Problem
+from api.session import ACCESS, REFRESH
+from api.tokens import Verifier
+from api.upstream import Upstream
+from tests.api.conftest import Person, Site, make_account, mint, serving
+
+pytestmark = pytest.mark.xdist_group("api")
+
+FORM = {"accept": "text/html"}
+
+
+def origin(site: Site) -> dict[str, str]:
+    return {"origin": str(site.http.base_url).rstrip("/"), **FORM}
+
+
+@pytest.fixture
+def browser(site: Site) -> Iterator[httpx.Client]:
+    """A client with a cookie jar, as a browser has one."""
+    with httpx.Client(base_url=site.http.base_url, timeout=30) as client:
+        yield client
+
+
+def sign_in(site: Site, client: httpx.Client, person: Person, **more: str) -> httpx.Response:
+    body = {"email": person.email, "password": person.password, **more}
+    return client.post("/auth/sign-in", data=body, headers=origin(site))
+
+
+def test_a_program_gets_tokens_and_uses_them(site: Site) -> None:
+    person = site.people["analyst"]
+    tokens = site.http.post("/auth/sign-in", json={"email": person.email, "password": person.password}).json()
+    assert tokens["token_type"] == "bearer"
+    assert not site.http.cookies
+    headers = {"authorization": f"Bearer {tokens['access_token']}"}
+    assert site.http.get("/auth/me", headers=headers).json()["role"] == "analyst"
+    again = site.http.post("/auth/refresh", json={"refresh_token": tokens["refresh_token"]}).json()
+    assert site.http.get("/auth/me", headers={"authorization": f"Bearer {again['access_token']}"}).status_code == 200
+
+
+def test_a_browser_gets_cookies_that_no_script_reads(site: Site, browser: httpx.Client) -> None:
+    answer = sign_in(site, browser, site.people["analyst"], next="/compare")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/compare")
+    cookies = answer.headers.get_list("set-cookie")
+    assert {cookie.partition("=")[0] for cookie in cookies} == {ACCESS, REFRESH}
+    assert all("HttpOnly" in cookie and "SameSite=Lax" in cookie for cookie in cookies)
+    assert browser.get("/auth/me").json()["email"] == site.people["analyst"].email
+    assert browser.get("/", headers=FORM).status_code == 200
+
+
+def test_behind_https_the_cookies_are_secure_and_bound_to_the_host(site: Site) -> None:
+    person = site.people["analyst"]
+    headers = {**origin(site), "x-forwarded-proto": "https"}
+    answer = site.http.post("/auth/sign-in", data={"email": person.email, "password": person.password}, headers=headers)
+    cookies = answer.headers.get_list("set-cookie")
+    assert all(cookie.startswith("__Host-") and "Secure" in cookie for cookie in cookies)
+    assert "strict-transport-security" in answer.headers
+    site.http.cookies.clear()
+
+
+@pytest.mark.parametrize("wrong", [("nobody@example.com", "x"), (None, "wrong password")])
+def test_a_wrong_sign_in_says_the_same_for_account_and_password(site: Site, wrong: tuple[str | None, str]) -> None:
+    email, password = wrong
+    body = {"email": email or site.people["other analyst"].email, "password": password}
+    answer = site.http.post("/auth/sign-in", json=body)
+    assert (answer.status_code, answer.json()["detail"]) == (401, "The e-mail or the password is not right.")
+
+
+def test_a_browser_sees_the_form_again(site: Site, browser: httpx.Client) -> None:
+    answer = browser.post("/auth/sign-in", data={"email": "nobody@example.com", "password": "x"}, headers=origin(site))
+    assert answer.status_code == 401
+    assert 'role="alert"' in answer.text
+    assert "The e-mail or the password is not right." in answer.text
+
+
+@pytest.mark.parametrize("path", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"])
+def test_nobody_is_sent_to_another_site(site: Site, browser: httpx.Client, path: str) -> None:
+    assert sign_in(site, browser, site.people["analyst"], next=path).headers["location"] == "/"
+
+
+ELSEWHERE = (
+    {"origin": "https://evil.example"},
+    {"origin": "null"},
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site"},
+    {},
+)
+
+
+@pytest.mark.parametrize("headers", ELSEWHERE, ids=str)
+def test_another_sites_page_cannot_use_the_cookie(site: Site, browser: httpx.Client, headers: dict[str, str]) -> None:
+    sign_in(site, browser, site.people["operator"])
+    for method, path in (("POST", "/runs"), ("DELETE", "/files/exports/x.csv"), ("POST", "/auth/sign-out")):
+        assert browser.request(method, path, headers=headers, json={}).status_code == 403
+    assert browser.get("/auth/me").status_code == 200
+
+
+def test_another_sites_page_cannot_sign_anybody_in(site: Site, browser: httpx.Client) -> None:
+    person = site.people["analyst"]
+    body = {"email": person.email, "password": person.password}
+    answer = browser.post("/auth/sign-in", data=body, headers={"origin": "https://evil.example"})
+    assert (answer.status_code, dict(browser.cookies)) == (403, {})
+
+
+def test_a_page_without_a_session_leads_to_sign_in_and_back(site: Site, browser: httpx.Client) -> None:
+    answer = browser.get("/explore/daily_activity?sort=-posts", headers=FORM)
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/sign-in?next=%2Fexplore%2Fdaily_activity%3Fsort%3D-posts"
+
+
+def test_an_expired_cookie_is_renewed_once_for_all_that_a_page_asks(site: Site, browser: httpx.Client) -> None:
+    person = make_account(site.stack, "analyst")
+    sign_in(site, browser, person)
+    old = mint(site.stack, etl_role="analyst", expires_in=-600).token
+    refresh = browser.cookies[REFRESH]
+    fresh = [
+        httpx.get(f"{site.http.base_url}auth/me", cookies={ACCESS: old, REFRESH: refresh}, timeout=30) for _ in range(3)
+    ]
+    assert [answer.status_code for answer in fresh] == [200] * 3
+    renewed = {answer.cookies[REFRESH] for answer in fresh}
+    assert len(renewed) == 1
+    assert renewed != {refresh}
+
+
+def test_signing_out_ends_the_session(site: Site, browser: httpx.Client) -> None:
+    sign_in(site, browser, make_account(site.stack, "analyst"))
+    refresh = browser.cookies[REFRESH]
+    answer = browser.post("/auth/sign-out", headers=origin(site))
+    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in")
+    assert not browser.cookies
+    assert site.http.post("/auth/refresh", json={"refresh_token": refresh}).status_code == 401
+
+
+def test_long_tokens_are_spread_over_cookies(site: Site, browser: httpx.Client) -> None:
+    long = mint(site.stack, etl_role="analyst", user_metadata={"about": "x" * 9_000})
+    parts = [long.token[at : at + 3_800] for at in range(0, len(long.token), 3_800)]
+    cookies = {f"{ACCESS}{f'.{n}' if n else ''}": part for n, part in enumerate(parts)}
+    assert len(parts) > 2
+    assert httpx.get(f"{site.http.base_url}auth/me", cookies=cookies).json()["id"] == long.id
+
+
+def test_tries_are_limited_by_account(site: Site) -> None:
+    limited = site.settings.model_copy(update={"api_sign_in_rate": "3/minute"})
+    with serving(limited) as http:
+        body = {"email": "somebody@example.com", "password": "wrong"}
+        answers = [http.post("/auth/sign-in", json=body) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [401, 401, 401, 429]
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 60
+        assert http.post("/auth/sign-in", json={**body, "email": "other@example.com"}).status_code == 401
+
+
+def test_clocks_may_differ_a_little(site: Site) -> None:
+    just_over = mint(site.stack, etl_role="analyst", expires_in=-30)
+    assert site.http.get("/auth/me", headers=just_over.headers).status_code == 200
+
+
+@pytest.mark.parametrize("token", ["x", "a.b.c", "Bearer", "e30.e30."])
+def test_junk_is_no_token(site: Site, token: str) -> None:
+    answer = site.http.get("/auth/me", headers={"authorization": f"Bearer {token}"})
+    assert answer.status_code == 401
+
+
+def test_an_unsigned_token_is_refused(site: Site) -> None:
+    claims = {"sub": "x", "aud": "authenticated", "role": "authenticated", "exp": int(time.time()) + 60}
+    token = jwt.encode(claims, None, "none")
+    assert site.http.get("/auth/me", headers={"authorization": f"Bearer {token}"}).status_code == 401
+
+
+def test_tokens_are_verified_by_the_projects_public_keys(site: Site) -> None:
+    """As on projects with signing keys: ES256, a key found by its id, another key refused; no secret is needed."""
+    keys = {kid: ec.generate_private_key(ec.SECP256R1()) for kid in ("known", "unknown")}
+    jwk = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(keys["known"].public_key()))
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        return httpx.Response(200, json={"keys": [{**jwk, "kid": "known", "alg": "ES256"}]})
+
+    upstream = Upstream(site.settings, transport=httpx.MockTransport(answer))
+    verifier = Verifier(
+        site.settings.model_copy(update={"supabase_jwt_secret": type(site.settings.supabase_key)("")}), upstream
+    )
+    claims = {"sub": "u", "aud": "authenticated", "role": "authenticated", "exp": int(time.time()) + 60}
+
+    def signed(kid: str, by: str) -> str:
+        return jwt.encode(claims, keys[by], "ES256", headers={"kid": kid})
+
+    assert [verifier.caller(signed("known", "known")).user_id for _ in range(3)] == ["u"] * 3
+    assert asked == ["/auth/v1/.well-known/jwks.json"]
+    for token in (signed("known", "unknown"), signed("unknown", "unknown")):
+        with pytest.raises(Problem, match="not one of this project's"):
+            verifier.caller(token)
+    public = keys["known"].public_key()
+    with pytest.raises((Problem, jwt.PyJWTError, TypeError)):  # a public key never serves as a secret
+        verifier.caller(jwt.encode(claims, str(public), "HS256"))
+
+
+def test_no_line_of_log_holds_a_person_or_a_token(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    person = site.people["operator"]
+    with caplog.at_level(logging.DEBUG, logger="api"), caplog.at_level(logging.INFO):
+        site.http.post("/auth/sign-in", json={"email": person.email, "password": person.password})
+        site.get(f"/users?search={person.email}", "operator", headers={"x-request-id": "my-own-request-id"})
+        site.get("/auth/me", "expired")
+        site.http.get(f"/nowhere/{person.email}")
+    assert "my-own-request-id" in caplog.text
+    assert person.email not in caplog.text
+    assert person.password not in caplog.text
+    assert not re.search(r"eyJ[A-Za-z0-9_-]{8,}", caplog.text)
+
+
+def test_other_sites_scripts_are_kept_out_unless_named(site: Site) -> None:
+    ask = {"origin": "https://dash.example", "access-control-request-method": "GET"}
+    assert "access-control-allow-origin" not in site.http.options("/reports", headers=ask).headers
+    named = site.settings.model_copy(update={"api_origins": "https://dash.example, https://other.example"})
+    with serving(named) as http:
+        answer = http.options("/reports", headers=ask)
+        assert answer.headers["access-control-allow-origin"] == "https://dash.example"
+        assert "access-control-allow-credentials" not in answer.headers
+        stranger = http.options("/reports", headers={**ask, "origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in stranger.headers
+
+
+def test_every_answer_has_the_security_headers(site: Site) -> None:
+    for path in ("/sign-in", "/reports", "/nowhere", "/static/site.css", "/health/live"):
+        headers = site.http.get(path).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["x-request-id"]
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(site: Site) -> None:
+    answer = site.http.post("/auth/sign-in", content=b"x" * 100_000, headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(200):
+            yield b"x" * 1_024
+
+    answer = site.http.post("/auth/sign-in", content=endless(), headers={"content-type": "application/json"})
+    assert answer.status_code == 413
