@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from api.memo import Memo
 from api.tokens import Caller
 from api.upstream import Upstream
 from tasks.errors import ReadError, ServiceUnavailable
+from tasks.files.layout import parse_run_path
 from tasks.files.manifest import FileEntry, Manifest
 from tasks.read import Diff, OpenRun, diff, list_runs, read_history
 from tasks.read.catalog import open_catalog
@@ -27,6 +29,7 @@ from tasks.read.options import is_as_of
 from tasks.settings import Settings
 
 CHUNK = 2**18
+RUN_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,99}")
 HISTORY_SECONDS = 120.0
 TABLES = 24  # whole reports in memory at most
 
@@ -51,6 +54,8 @@ class Store:
         return self._manifests.get((_who(caller), as_of, run), lambda: self._find(caller, as_of, run))
 
     def _find(self, caller: Caller, as_of: str | None, run: str | None) -> Manifest:
+        if run is not None and not (RUN_ID.fullmatch(run) or parse_run_path(run)):
+            raise ReadError(f"There is no run {run[:60]!r}.", remedy="GET /runs lists what there is.")
         # Not tasks.read.open_run: that one falls back on what anybody on this machine has read before.
         with open_catalog(self.settings, caller.token) as catalog:
             return catalog.find(as_of=as_of, run=run)

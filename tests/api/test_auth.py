@@ -91,7 +91,7 @@ def test_nobody_is_sent_to_another_site(site: Site, browser: httpx.Client, path:
     assert sign_in(site, browser, site.people["analyst"], next=path).headers["location"] == "/"
 
 
-ELSEWHERE = (
+ELSEWHERE: tuple[dict[str, str], ...] = (
     {"origin": "https://evil.example"},
     {"origin": "null"},
     {"sec-fetch-site": "cross-site"},
@@ -127,7 +127,8 @@ def test_an_expired_cookie_is_renewed_once_for_all_that_a_page_asks(site: Site, 
     old = mint(site.stack, etl_role="analyst", expires_in=-600).token
     refresh = browser.cookies[REFRESH]
     fresh = [
-        httpx.get(f"{site.http.base_url}auth/me", cookies={ACCESS: old, REFRESH: refresh}, timeout=30) for _ in range(3)
+        httpx.get(f"{site.http.base_url}/auth/me", cookies={ACCESS: old, REFRESH: refresh}, timeout=30)
+        for _ in range(3)
     ]
     assert [answer.status_code for answer in fresh] == [200] * 3
     renewed = {answer.cookies[REFRESH] for answer in fresh}
@@ -149,7 +150,7 @@ def test_long_tokens_are_spread_over_cookies(site: Site, browser: httpx.Client) 
     parts = [long.token[at : at + 3_800] for at in range(0, len(long.token), 3_800)]
     cookies = {f"{ACCESS}{f'.{n}' if n else ''}": part for n, part in enumerate(parts)}
     assert len(parts) > 2
-    assert httpx.get(f"{site.http.base_url}auth/me", cookies=cookies).json()["id"] == long.id
+    assert httpx.get(f"{site.http.base_url}/auth/me", cookies=cookies).json()["id"] == long.id
 
 
 def test_tries_are_limited_by_account(site: Site) -> None:
@@ -175,7 +176,7 @@ def test_junk_is_no_token(site: Site, token: str) -> None:
 
 def test_an_unsigned_token_is_refused(site: Site) -> None:
     claims = {"sub": "x", "aud": "authenticated", "role": "authenticated", "exp": int(time.time()) + 60}
-    token = jwt.encode(claims, None, "none")
+    token = jwt.encode(claims, "", "none")
     assert site.http.get("/auth/me", headers={"authorization": f"Bearer {token}"}).status_code == 401
 
 

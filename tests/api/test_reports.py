@@ -1,0 +1,190 @@
+"""Reports over the API: the same numbers as the reading kit, in every format, with ETags that follow the content."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from api.selection import Selection
+from tasks.contracts import REPORTS
+from tasks.read import read_report
+from tests.api.conftest import Site
+
+pytestmark = pytest.mark.xdist_group("api")
+
+NAMES = [report.name for report in REPORTS]
+
+
+def read(site: Site, name: str) -> pd.DataFrame:
+    return read_report(name, settings=site.settings)
+
+
+def of_arrow(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas(date_as_object=False)
+    return frame
+
+
+def same(found: pd.DataFrame, wanted: pd.DataFrame) -> None:
+    """Equal values; integers that may be null come as Int64 from the kit, as float from a plain reader."""
+    pd.testing.assert_frame_equal(found, wanted, check_dtype=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_format_holds_what_the_reading_kit_reads(site: Site, name: str) -> None:
+    wanted = read(site, name)
+    parquet = site.get(f"/reports/{name}?format=parquet").content
+    same(of_arrow(pq.read_table(io.BytesIO(parquet))), wanted)
+    stream = site.get(f"/reports/{name}?format=arrow").content
+    same(of_arrow(pa.ipc.open_stream(stream).read_all()), wanted)
+    csv = pl.read_csv(site.get(f"/reports/{name}?format=csv").content, try_parse_dates=True, infer_schema_length=None)
+    assert csv.columns == list(wanted.columns)
+    assert csv.height == len(wanted)
+    body = site.get(f"/reports/{name}").json()
+    assert [column["name"] for column in body["columns"]] == list(wanted.columns)
+    assert len(body["rows"]) == len(wanted)
+
+
+def test_the_csv_has_the_values(site: Site) -> None:
+    csv = site.get("/reports/daily_activity?format=csv").content
+    same(pd.read_csv(io.BytesIO(csv), parse_dates=["date"]), read(site, "daily_activity"))
+
+
+def test_columns_in_the_order_asked_for_and_days_with_both_ends(site: Site) -> None:
+    whole = read(site, "daily_activity")
+    first, last = whole["date"].iloc[-5], whole["date"].iloc[-2]
+    wanted = whole[whole["date"].between(first, last)][["posts", "date"]].reset_index(drop=True)
+    query = f"columns=posts,date&from={first:%Y-%m-%d}&to={last:%Y-%m-%d}"
+    for form in ("parquet", "arrow"):
+        content = site.get(f"/reports/daily_activity?format={form}&{query}").content
+        table = pq.read_table(io.BytesIO(content)) if form == "parquet" else pa.ipc.open_stream(content).read_all()
+        same(of_arrow(table), wanted)
+        assert table.schema.field("posts").metadata[b"unit"] == b"posts"
+    rows = site.get(f"/reports/daily_activity?{query}").json()["rows"]
+    assert [row["posts"] for row in rows] == list(wanted["posts"])
+
+
+def test_the_whole_parquet_file_is_the_published_one(site: Site) -> None:
+    answer = site.get("/reports/daily_activity?format=parquet")
+    kept = read(site, "daily_activity").attrs["sha256"]
+    assert hashlib.sha256(answer.content).hexdigest() == kept
+    part = site.get("/reports/daily_activity?format=parquet", headers={"range": "bytes=0-3"})
+    assert (part.status_code, part.content) == (206, b"PAR1")
+
+
+def test_an_earlier_day_and_a_run_by_its_id(site: Site) -> None:
+    earlier = site.get(f"/reports/user_statistics?run={site.runs[0]}").json()["rows"][0]
+    day = pd.Timestamp(earlier["as_of"]) - pd.Timedelta(days=1)
+    by_day = site.get(f"/reports/user_statistics?as_of={day:%Y-%m-%d}")
+    assert by_day.json()["rows"][0] == earlier
+    assert by_day.headers["etl-run"] == site.runs[0]
+    assert site.get("/reports/user_statistics").headers["etl-run"] == site.runs[1]
+
+
+@pytest.mark.parametrize("form", ["json", "csv", "parquet", "arrow"])
+def test_the_etag_follows_the_content(site: Site, form: str) -> None:
+    path = f"/reports/data_quality?format={form}"
+    first = site.get(path)
+    again = site.get(path, headers={"if-none-match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert site.get(path, headers={"if-none-match": '"another"'}).content == first.content
+    others = {site.get(f"{path}&columns=table,rule").headers["etag"], first.headers["etag"]}
+    assert len(others) == 2
+    assert "private" in first.headers["cache-control"]
+    assert "Authorization" in first.headers["vary"]
+
+
+def test_equal_content_in_two_runs_has_one_etag() -> None:
+    one, other = (Selection(REPORTS[1], "csv").etag("ab" * 32) for _ in range(2))
+    assert one == other
+
+
+WRONG = {
+    "/reports/daily": (404, "There is no report"),
+    "/reports/daily_activity?columns=post": (422, "has no column post"),
+    "/reports/daily_activity?format=xlsx": (422, "not usable"),
+    "/reports/daily_activity?from=yesterday": (422, "not usable"),
+    "/reports/daily_activity?from=2026-02-02&to=2026-02-01": (422, "comes after"),
+    "/reports/data_quality?from=2026-02-02": (422, "no column of days"),
+    "/reports/daily_activity?as_of=soon": (422, "soon"),
+    "/reports/daily_activity?as_of=2001-01-01": (404, "2001-01-01"),
+    "/reports/daily_activity?run=nope": (404, "nope"),
+    "/reports/daily_activity?run=..%2F..%2Fetc": (404, "no run"),
+    "/reports?cursor=e30": (422, "none of ours"),
+    "/reports/daily_activity/diff": (422, "not usable"),
+    "/runs/with%20space": (422, "not usable"),
+}
+
+
+@pytest.mark.parametrize("path", WRONG)
+def test_a_mistake_is_answered_in_a_sentence(site: Site, path: str) -> None:
+    status, words = WRONG[path]
+    answer = site.get(path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert words in answer.json()["detail"]
+
+
+def pages(site: Site, path: str, who: str = "analyst") -> list[list[dict[str, Any]]]:
+    """All pages of a list, by its cursors."""
+    found, cursor = [], ""
+    while True:
+        body = site.get(f"{path}{cursor}", who).json()
+        found.append(body["items"])
+        if not body["next"]:
+            return found
+        cursor = f"&cursor={body['next']}"
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [("/reports?", "name"), ("/dictionary?", "name"), ("/runs?", "run_id"), ("/files?prefix=runs", "path")],
+)
+def test_every_list_pages_by_cursor_in_a_stable_order(site: Site, path: str, key: str) -> None:
+    (whole,) = pages(site, path)
+    single = pages(site, f"{path}&limit=1")
+    assert [item for page in single for item in page] == whole
+    assert len({item[key] for item in whole}) == len(whole) > 1
+
+
+def test_the_dictionary_explains_every_column(site: Site) -> None:
+    (entries,) = pages(site, "/dictionary?")
+    assert {report.name for report in REPORTS} <= {entry["name"] for entry in entries}
+    assert all(column["description"] for entry in entries for column in entry["columns"])
+
+
+def test_a_difference_pages_through_all_rows(site: Site) -> None:
+    base, run = site.runs
+    body = site.get(f"/reports/daily_activity/diff?base={base}&run={run}").json()
+    assert (body["base"], body["run"], body["identical"]) == (base, run, False)
+    assert body["added"] == 1
+    back = site.get(f"/reports/daily_activity/diff?base={run}&run={base}").json()
+    assert (back["removed"], back["items"][0]["kind"]) == (1, "removed")
+    path = f"/reports/author_activity/diff?base={base}&run={run}&limit=7"
+    rows = [row for page in pages(site, path) for row in page]
+    body = site.get(path).json()
+    assert len(rows) == body["added"] + body["removed"] + body["changed"] > 7
+    changed = next(row for row in rows if row["kind"] == "changed")
+    assert changed["old"].keys() == changed["new"].keys()
+    assert all(changed["old"][name] != changed["new"][name] for name in changed["old"])
+
+
+def test_a_run_against_itself_is_identical(site: Site) -> None:
+    body = site.get(f"/reports/daily_activity/diff?base={site.runs[1]}").json()
+    assert (body["identical"], body["items"], body["next"]) == (True, [], None)
+
+
+def test_the_documentation_has_a_sentence_and_examples_for_every_route(site: Site) -> None:
+    document = site.http.get("/openapi.json").json()
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            assert operation.get("description"), (method, path)
+            assert operation["tags"], (method, path)
+    assert not [path for path in document["paths"] if path.startswith(("/explore", "/pulse", "/sign-in"))]
+    assert document["components"]["schemas"]["ReportInfo"]["properties"]["name"]["examples"]
