@@ -19,7 +19,7 @@ def write_files(
 ) -> list[FileEntry]:
     """Write all Parquet files of a run under `workspace.files`, from its spools of reports and cleaned rows.
 
-    A historical run (an earlier as_of told from today's rows) has reports only, and they say so.
+    A historical run (an earlier as_of, computed from current rows) has reports only, and they say so.
     """
     for folder in ("reports", "clean"):
         shutil.rmtree(workspace.files / folder, ignore_errors=True)

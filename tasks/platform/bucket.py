@@ -82,7 +82,7 @@ class Bucket:
             )
 
     def store(self, path: str, source: Path | bytes) -> None:
-        """Store a file under a path that is new, and prove by Storage's checksum that it arrived whole.
+        """Store a file under a path that is new, and verify by Storage's checksum that all of it arrived.
 
         A file that is there already, from a try whose answer was lost, counts when its content is the same.
         PublishError names the file; what arrived damaged is sent once more.
@@ -94,7 +94,7 @@ class Bucket:
             self.remove([path])
         raise PublishError(
             f"{path} did not arrive as it was sent, twice.",
-            remedy="Nothing points to this run; start the run again, and tell the Storage's operator.",
+            remedy="Nothing points to this run; start the run again; if it stays, ask who operates Storage.",
         )
 
     def copy(self, source: str, target: str, *, size: int, md5: str) -> None:
@@ -132,7 +132,7 @@ class Bucket:
             raise PublishError(error.message, remedy="No reader sees this run. See `doctor`.") from None
 
     def replace(self, path: str, body: bytes) -> None:
-        """Store a small file in place of another, never cached: readers see the old one or the new one, whole."""
+        """Store a small file in place of another, never cached: readers see the old or the new one, not a mixture."""
         self._upload(path, body, replace=True, cache=NEVER_CACHED)
 
     def _upload(self, path: str, source: Path | bytes, *, replace: bool, cache: str = CACHED) -> None:

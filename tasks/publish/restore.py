@@ -96,7 +96,7 @@ def _refusal(problem: NotAsPublished) -> PublishError:
     day = problem.pruned.removed.at.date()
     return PublishError(
         f"{problem.pruned.run_id} was pruned by retention on {day}: its files that name user ids are gone, so readers "
-        "cannot get it as a whole again. Nothing was changed.",
+        "cannot get it complete again. Nothing was changed.",
         remedy="Restore a run that is younger than ETL_KEEP_DAYS days.",
     )
 

@@ -32,7 +32,7 @@ Verb = Literal["keep", "prune", "remove"]
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A run's folder as it is in the bucket. newest: when its last file came; None where Storage does not say.
+    """A run's folder as it is in the bucket. newest: when its last file was stored; None where Storage does not say.
 
     unreadable: there is a manifest, but not as this program writes it.
     """
@@ -110,8 +110,8 @@ def _look_at(bucket: Bucket, path: str) -> Published:
         manifest, unreadable = None, True
     if manifest:
         return Published(path, manifest)
-    came = [instant(file.created_at) for file in bucket.walk(path) if file.created_at]
-    return Published(path, None, max(came, default=None), unreadable)
+    stored = [instant(file.created_at) for file in bucket.walk(path) if file.created_at]
+    return Published(path, None, max(stored, default=None), unreadable)
 
 
 def plan(
@@ -136,9 +136,9 @@ def plan(
 
 
 def _leftover(run: Published, status: str, now: datetime, keep_days: int) -> Action:
-    came = run.manifest.started_at if run.manifest else run.newest
+    stored = run.manifest.started_at if run.manifest else run.newest
     stays = timedelta(days=keep_days) if run.unreadable else LEFTOVER_AFTER
-    if came is not None and now - came <= stays:
+    if stored is not None and now - stored <= stays:
         return Action("keep", run.path, "has a manifest that cannot be read" if run.unreadable else "is not a day old")
     return Action("remove", run.path, f"its run was {status}" if run.manifest else "was left incomplete")
 

@@ -43,14 +43,14 @@ class Cache:
         return cache
 
     def forget(self, *, older_than: float) -> None:
-        """Delete files that came before a time (seconds since the epoch); other processes may do the same meanwhile."""
+        """Delete files stored before a time (seconds since the epoch); other processes may do the same meanwhile."""
         for file in list(self.folder.iterdir()):
             with suppress(FileNotFoundError):
                 if file.stat().st_mtime < older_than:
                     file.unlink()
 
     def find(self, sha256: str) -> Path | None:
-        """The file of that checksum, when it is here and whole."""
+        """The file of that checksum, when it is here and undamaged."""
         path = self.folder / f"{sha256}.parquet"
         with suppress(FileNotFoundError):
             if sha256_of(path.read_bytes()) == sha256:
@@ -58,13 +58,13 @@ class Cache:
         return None
 
     def get(self, sha256: str, download: Callable[[], bytes], what: str) -> Path:
-        """The file of that checksum, downloaded when it is not here whole; ReadError when something else came."""
+        """The file of that checksum, downloaded when it is not here; ReadError when another content arrives."""
         if found := self.find(sha256):
             return found
         body = download()
         if sha256_of(body) != sha256:
             raise ReadError(
-                f"{what} is not what its manifest says.", remedy="Read it again; tell the operator if it stays."
+                f"{what} is not what its manifest says.", remedy="Read it again; if it stays, ask the operator."
             )
         path = self.folder / f"{sha256}.parquet"
         self._keep(path, body)

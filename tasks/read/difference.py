@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -44,7 +45,7 @@ def compare(base: pa.Table, run: pa.Table, keys: Sequence[str]) -> Difference:
 
 
 def _row_numbers(rows: int) -> pa.Array:
-    return pa.array(range(rows), pa.int64())
+    return pa.array(np.arange(rows))
 
 
 def _matched(

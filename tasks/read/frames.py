@@ -55,8 +55,8 @@ def source_of(manifest: Manifest, entries: Sequence[FileEntry]) -> dict[str, Any
 def to_engine(table: pa.Table, engine: Engine, source: dict[str, Any]) -> Any:
     """The table as a frame of that engine: see `read_report`. source: what a DataFrame's `attrs` shall say."""
     if engine == "arrow":
-        told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in source.items()}
-        return table.replace_schema_metadata({**(table.schema.metadata or {}), **told})
+        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in source.items()}
+        return table.replace_schema_metadata({**(table.schema.metadata or {}), **texts})
     if engine == "polars":
         import polars  # optional: only who asks for it needs it
 

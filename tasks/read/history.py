@@ -42,8 +42,8 @@ def read_history(report: str, *, days: int = DAYS, engine: Engine = "pandas", **
     """A report of many runs as one frame, `as_of` in front: one run a day, oldest first.
 
     days: how many days that have runs, from the latest back. Of a day's runs the last is taken, a night that really
-    ran before a backfill. A column that came later is null before. Runs whose file retention removed are left out; a
-    DataFrame's `attrs["runs"]` lists the ids of those that are in it, by as_of.
+    ran before a backfill. A column that a later run added is null in earlier ones. Runs whose file retention removed
+    are left out; a DataFrame's `attrs["runs"]` lists the ids of those that are in it, by as_of.
     options: as for `read_report`. ReadError when no run has the report.
     """
     check_options("read_history", options, HistoryOptions, "days", "engine")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Unpack, overload
 
@@ -33,7 +32,7 @@ from tasks.read.options import (
 )
 from tasks.settings import Settings, reader_settings
 
-logger = logging.getLogger(__name__)
+OFFLINE_AFTER = 2  # retries
 
 
 class OfflineWarning(UserWarning):
@@ -42,11 +41,15 @@ class OfflineWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class OpenRun:
-    """A published run. Made by `open_run`; `manifest` is all that the run says about itself."""
+    """A published run. Made by `open_run`; `manifest` is all that the run says about itself.
+
+    offline: it was not looked for now, but found by the same question the last time; its frames say so in `attrs`.
+    """
 
     manifest: Manifest
     settings: Settings
-    access_token: str | None = None
+    access_token: str | None = field(default=None, repr=False)
+    offline: bool = False
 
     @property
     def run_id(self) -> str:
@@ -101,7 +104,7 @@ class OpenRun:
         wanted = checked_months(table, months)
         if wanted == []:
             empty = schema.empty_table().select(columns or schema.names)
-            return to_engine(empty, engine, source_of(self.manifest, []))
+            return to_engine(empty, engine, self._source([]))
         entries = self._entries_of_table(name, wanted)
         return self._read(name, entries, columns, part, engine)
 
@@ -115,7 +118,11 @@ class OpenRun:
             with open_catalog(self.settings, self.access_token) as catalog:
                 files = catalog.fetch([(self.manifest.run, entry) for entry in entries], cache)
         table = load(what, files, columns, part.get("filters"))
-        return to_engine(table, engine, source_of(self.manifest, entries))
+        return to_engine(table, engine, self._source(entries))
+
+    def _source(self, entries: Sequence[FileEntry]) -> dict[str, Any]:
+        """What a frame says about the run it is of."""
+        return {**source_of(self.manifest, entries), **({"offline": True} if self.offline else {})}
 
     def _entries_of_table(self, name: str, months: list[str] | None) -> list[FileEntry]:
         """The parts of a table, or of some months of it, in the order of their paths."""
@@ -185,7 +192,7 @@ def find_run(choice: Choice) -> OpenRun:
             manifest = _find(_impatient(settings), token, as_of, run)
         except ServiceUnavailable as error:
             warnings.warn(f"{error.message} Reading what was downloaded before.", OfflineWarning, stacklevel=3)
-            return OpenRun(Manifest.model_validate_json(known), settings, token)
+            return OpenRun(Manifest.model_validate_json(known), settings, token, offline=True)
     cache.remember(question, manifest.to_json())
     return OpenRun(manifest, settings, token)
 
@@ -196,6 +203,6 @@ def _find(settings: Settings, token: str | None, as_of: AsOf | None, run: str | 
 
 
 def _impatient(settings: Settings) -> Settings:
-    """One retry, and five seconds to connect: there is something to fall back on."""
-    update = {"retries": min(settings.retries, 1), "connect_timeout": min(settings.connect_timeout, 5.0)}
+    """Few retries, and five seconds to connect: there is something to fall back on."""
+    update = {"retries": min(settings.retries, OFFLINE_AFTER), "connect_timeout": min(settings.connect_timeout, 5.0)}
     return settings.model_copy(update=update)

@@ -180,7 +180,9 @@ def test_what_was_read_once_is_read_without_a_network(published: Bucketful) -> N
         # The same project by its name, with the network gone: every connection is refused.
         patch.setattr(httpx.HTTPTransport, "handle_request", _no_network)
         with pytest.warns(OfflineWarning, match="Reading what was downloaded before"):
-            assert read_report("daily_activity", settings=settings).equals(daily)
+            again = read_report("daily_activity", settings=settings)
+        assert again.equals(daily)
+        assert again.attrs == {**daily.attrs, "offline": True}
         with pytest.warns(OfflineWarning):
             assert read_report("daily_activity", as_of="2026-01-30", settings=settings).equals(earlier)
         with pytest.warns(OfflineWarning), pytest.raises(ServiceUnavailable, match=r"signup_cohorts\.parquet"):
