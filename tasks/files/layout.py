@@ -22,6 +22,7 @@ LATEST = "latest.json"
 MANIFEST = "manifest.json"
 RUNS = "runs"
 EXPORTS = "exports"
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _RUN_PATH = re.compile(rf"{RUNS}/(date=)?(\d{{4}}-\d{{2}}-\d{{2}})/(?(1)run=)([^/=]+)")
 
 
@@ -62,6 +63,6 @@ def run_id_of_folder(folder: str) -> str:
     return folder.removeprefix("run=")
 
 
-def day_folders(day: str) -> tuple[str, str]:
-    """The folders that hold what belongs to a day: that of this format, and that of format 1."""
-    return day, f"date={day}"
+def is_day(text: str) -> bool:
+    """Whether a text looks like `2026-01-31`."""
+    return _DAY.fullmatch(text) is not None

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from tasks.contracts import REPORTS
 from tasks.errors import PublishError
-from tasks.files.layout import EXPORTS, RUNS, day_of, day_of_folder, instant, manifest_path, run_id_of_folder
+from tasks.files.layout import EXPORTS, RUNS, day_of, day_of_folder, instant, is_day, manifest_path, run_id_of_folder
 from tasks.files.manifest import Manifest
 from tasks.files.published import NotAsPublished, find_manifest, read_pointer
 from tasks.platform.bucket import Bucket, each
@@ -168,7 +168,8 @@ def names_users(path: str) -> bool:
 def _old_exports(bucket: Bucket, *, now: datetime, keep_days: int) -> list[Action]:
     """Exports of a day that is long past: they may name user ids, and their links are dead."""
     oldest = (now - timedelta(days=keep_days)).date().isoformat()
-    days = [folder for folder in bucket.folders(EXPORTS) if day_of_folder(folder) < oldest]
+    folders = {folder: day_of_folder(folder) for folder in bucket.folders(EXPORTS)}
+    days = [folder for folder, day in folders.items() if is_day(day) and day < oldest]
     return [Action("remove", f"{EXPORTS}/{day}", f"exports older than {keep_days} days") for day in days]
 
 

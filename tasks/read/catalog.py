@@ -15,7 +15,6 @@ from tasks.files.layout import (
     LATEST,
     MANIFEST,
     RUNS,
-    day_folders,
     day_of,
     day_of_folder,
     parse_run_path,
@@ -116,7 +115,8 @@ class Catalog:
 
     def manifests(self, days: Sequence[str]) -> list[Manifest]:
         """The manifests of all runs of these days, in no order. A run without one is not complete yet."""
-        folders = [folder for day in days for folder in day_folders(day)]
+        wanted = set(days)
+        folders = [folder for folder in self._folders() if day_of_folder(folder) in wanted]
         runs = [run for found in self._each(_runs_of, folders) for run in found]
         return [manifest for manifest in self._each(self._manifest, runs) if manifest]
 

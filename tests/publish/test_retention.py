@@ -104,7 +104,7 @@ def test_a_night_that_really_ran_outranks_a_backfill_computed_later() -> None:
     assert {name: a.verb for name, a in _plan(backfill, night).items()} == {"night": "prune", "backfill": "remove"}
 
 
-def test_a_thinned_run_is_left_alone() -> None:
+def test_a_pruned_run_is_left_alone() -> None:
     assert _plan(_run(_day(1, 31), files=["reports/daily_activity.parquet"]))["013100"].verb == "keep"
 
 
@@ -180,8 +180,8 @@ def test_the_order_after_a_thinning_is_the_same() -> None:
     runs = [_run(_day(1, 30)), _run(_day(1, 31))]
     first = plan(runs, {}, latest=None, now=NOW, keep_days=30)
     assert [action.verb for action in first] == ["remove", "prune"]
-    thinned = Published(runs[1].path, _manifest(runs[1]).without(first[1].files, at=NOW))
-    assert [a.verb for a in plan([thinned], {}, latest=None, now=NOW, keep_days=30)] == ["keep"]
+    pruned = Published(runs[1].path, _manifest(runs[1]).without(first[1].files, at=NOW))
+    assert [a.verb for a in plan([pruned], {}, latest=None, now=NOW, keep_days=30)] == ["keep"]
 
 
 @pytest.fixture
@@ -201,6 +201,7 @@ def filled(settings: Settings, tmp_path: Path) -> Settings:
         bucket.store("runs/2026-01-09/half/reports/daily_activity.parquet", b"PAR1")
         bucket.store("exports/2026-01-09/author_activity-031500-0a1b2c3d.parquet", b"PAR1")
         bucket.store("exports/date=2026-01-08/author_activity-031500-0a1b2c3d.parquet", b"PAR1")
+        bucket.store("exports/2025/kept-by-hand.parquet", b"PAR1")
         bucket.store("exports/2026-03-14/author_activity-031500-0a1b2c3d.parquet", b"PAR1")
     return settings
 
@@ -260,9 +261,9 @@ def test_a_half_published_run_goes_when_no_run_is_at_work_on_it(filled: Settings
 
 
 def test_a_retention_cut_short_goes_on(filled: Settings) -> None:
-    thinned = next(action for action in retain(filled, [], now=NOW, dry_run=True) if action.verb == "prune")
+    pruned = next(action for action in retain(filled, [], now=NOW, dry_run=True) if action.verb == "prune")
     with Bucket(filled) as bucket:  # as if it had been killed before it wrote the manifest
-        bucket.remove([f"{thinned.path}/{file}" for file in thinned.files])
+        bucket.remove([f"{pruned.path}/{file}" for file in pruned.files])
     retain(filled, [], now=NOW)
     with pytest.raises(ReadError, match="removed by retention"):
         read_report("author_activity", as_of="2026-01-31", settings=filled)
