@@ -1,0 +1,115 @@
+"""The folders of runs: one a project, locked while in use, whole or an error, and gone when nobody can use them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import pytest
+
+from data.demo import DemoCounts
+from flows.engine import stages
+from flows.engine.run import Run
+from local_stack import Stack
+from tasks.contracts import POSTS
+from tasks.errors import PipelineError, TerminalError, WriteError
+from tasks.ledger.resume import project_folder
+from tasks.settings import Settings
+from tasks.sink.model import changes
+from tasks.workspace import LOCK, Workspace, remove_unheld
+from tests.pipeline.conftest import Runner, demo, project, run  # noqa: F401 - fixtures
+from tests.pipeline.killed import run_in_child
+from tests.pipeline.kit import AS_OF, Project
+from tests.sink.kit import Night, post, rows_of, settings_for, work
+
+
+def test_a_folder_that_is_missing_is_not_an_empty_table(tmp_path: Path) -> None:
+    spool = Workspace.create(tmp_path, "run").spool("clean", POSTS.name, POSTS.clean_schema)
+    with pytest.raises(TerminalError, match="clean/posts are missing"):
+        list(spool.batches())
+    spool.clear()
+    assert list(spool.batches()) == []
+
+
+@pytest.mark.parametrize("transport", ["rest", "postgres"])
+def test_rows_that_left_the_folder_before_the_load_are_an_error(
+    transport: str, stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(stack, transport, tmp_path)  # type: ignore[arg-type]
+    stack.query("truncate public.clean_posts, public.clean_users, public.etl_runs")
+    work(settings, Night(posts=[post(n) for n in range(9)]))
+
+    def plan_and_lose(*args: object, **more: object) -> object:
+        from tasks.sink import plan
+
+        plans = plan(*args, **more)  # type: ignore[arg-type]
+        for file in changes(args[1], POSTS).files():  # type: ignore[arg-type]
+            file.unlink()
+        return plans
+
+    monkeypatch.setattr("tests.sink.kit.plan", plan_and_lose)
+    with pytest.raises(WriteError, match="posts: the run's folder holds 0 rows to write"):
+        work(settings, Night(posts=[post(n, title="new") for n in range(9)]))
+    assert {row["title"] for row in rows_of(stack, "clean_posts")} == {f"Title {n}" for n in range(9)}
+
+
+def _hold(root: str, ready: object, done: object) -> None:
+    with Workspace(Path(root)).held():
+        ready.set()  # type: ignore[attr-defined]
+        done.wait(60)  # type: ignore[attr-defined]
+
+
+def test_what_a_process_uses_stays_and_what_a_dead_one_left_goes(tmp_path: Path) -> None:
+    used, left = (Workspace.create(tmp_path, name) for name in ("used", "left"))
+    (left.root / LOCK).touch()
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(str(used.root), ready, done), daemon=True)
+    process.start()
+    assert ready.wait(60)
+    remove_unheld(tmp_path / "runs")
+    assert used.root.exists()
+    assert not left.root.exists()
+    process.kill()
+    process.join()
+    remove_unheld(tmp_path / "runs")
+    assert not used.root.exists()
+
+
+def test_projects_have_folders_of_their_own() -> None:
+    urls = ("https://abc.supabase.co", "https://abd.supabase.co", "http://127.0.0.1:5001", "http://127.0.0.1:5002")
+    names = [project_folder(Settings(_env_file=None, supabase_url=url)) for url in urls]
+    assert len(set(names)) == len(urls)
+    assert all("/" not in name and ":" not in name for name in names)
+    assert project_folder(Settings(_env_file=None, supabase_url=f"{urls[0]}/")) == names[0]
+
+
+@pytest.mark.parametrize("transport", ["postgres", "rest"])
+def test_a_failed_run_s_folder_stays_only_where_its_reading_can_go_on(
+    transport: str,
+    project: Project,  # noqa: F811
+    demo: DemoCounts,  # noqa: F811
+    run: Runner,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(of: Run, *_: object) -> None:
+        raise WriteError("no luck")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "build_the_reports", fail)
+        with pytest.raises(PipelineError):
+            run(transport)
+    assert bool(project.remove_local_runs()) == (transport == "rest")
+    run(transport)
+    assert not project.remove_local_runs()
+
+
+def test_a_killed_dry_run_s_folder_goes_with_the_next_run(project: Project, demo: DemoCounts) -> None:  # noqa: F811
+    env = project.env("postgres")
+    assert run_in_child(env, AS_OF, kill_after="Clean posts") == -9
+    (folder,) = (project.folder / "data" / "runs").glob("*/*")
+    dry = folder.with_name("dry-0a1b2c3d")
+    shutil.move(folder, dry)
+    assert run_in_child(env, AS_OF) == 0
+    assert not project.remove_local_runs()
