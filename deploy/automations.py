@@ -14,6 +14,8 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, ChangeFlowRunState, DoNothing, RunDeployment, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
+from flows.engine.outcome import COMMITTED_EVENT
+
 TAG = "supabase-nightly"
 ANY_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
 ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut", "Held")}
@@ -69,7 +71,10 @@ def planned(places: Places) -> Iterator[Automation]:
         places,
         "nightly: tell when none has completed for 26 hours",
         _absent(nightly),
-        ("nightly has not completed for 26 hours", "Is a worker running, and the schedule active? Start `doctor`."),
+        (
+            "no nightly was committed for 26 hours",
+            "Readers still see an older run. Is a worker running, and the schedule active? Start `doctor`.",
+        ),
     )
 
 
@@ -124,9 +129,10 @@ def _when(events: set[str], *deployments: UUID) -> EventTrigger:
 
 
 def _absent(nightly: UUID) -> EventTrigger:
+    """No run has become the one that readers see: dry and historical runs complete too, and do not count."""
     return EventTrigger(
-        expect={"prefect.flow-run.Completed"},
-        match=ANY_RUN,
+        expect={COMMITTED_EVENT},
+        match={"prefect.resource.id": "supabase-nightly.run.*"},
         match_related=_of(nightly),
         posture=Posture.Proactive,
         threshold=1,

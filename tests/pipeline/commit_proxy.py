@@ -1,0 +1,67 @@
+"""Between the pipeline and Postgres: passes all on, but loses the answer to the run's commit, and is away after it."""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from urllib.parse import urlsplit
+
+_COMMIT, _RUN = b"COMMIT", b"etl_commit"
+
+
+class CommitProxy:
+    """Listens on a port of its own. lost: how many answers to a commit were dropped; away: seconds that follow each."""
+
+    def __init__(self, url: str, *, away: float, times: int = 1) -> None:
+        parts = urlsplit(url)
+        self._target, self._away, self._times = (parts.hostname or "127.0.0.1", parts.port or 5432), away, times
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = url.replace(f":{parts.port}/", f":{self._listener.getsockname()[1]}/")
+        self.lost = 0
+        self._back_at = 0.0
+
+    def serve(self) -> None:
+        """Until the listener is closed."""
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                if time.monotonic() < self._back_at:
+                    client.close()
+                    continue
+                threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
+
+    def _pass_on(self, client: socket.socket) -> None:
+        seen = False
+        with suppress(OSError), client, socket.create_connection(self._target) as server:
+            while True:
+                for source in select.select([client, server], [], [])[0]:
+                    data = source.recv(2**16)
+                    if not data:
+                        return
+                    (server if source is client else client).sendall(data)
+                    seen = seen or (source is client and _RUN in data)
+                    if source is client and seen and _COMMIT in data and self.lost < self._times:
+                        self._lose(server)
+                        return
+
+    def _lose(self, server: socket.socket) -> None:
+        server.recv(2**16)  # the database has committed; nobody hears of it
+        self.lost += 1
+        self._back_at = time.monotonic() + self._away
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@contextmanager
+def losing_the_commit(url: str, *, away: float) -> Iterator[CommitProxy]:
+    proxy = CommitProxy(url, away=away)
+    threading.Thread(target=proxy.serve, daemon=True).start()
+    try:
+        yield proxy
+    finally:
+        proxy.close()
