@@ -39,6 +39,8 @@ class Drift:
 def metric_names() -> list[str]:
     """Every name that can hold a run, and so be accepted."""
     names = [f"{table.name}_{what}" for table in TABLES for what in ("drop", "deletes")]
+    columns = [f"{table.name}.{column.name}" for table in TABLES for column in table.source_columns]
+    names += [f"{what}:{column}" for what in ("column_gone", "column_filled") for column in columns]
     return names + [f"rule_share:{table}.{rule.name}" for table, rules in RULES.items() for rule in rules]
 
 
@@ -101,7 +103,30 @@ def find_drift(
     if last:
         drifts += _drops(counts["tables"], last["tables"], settings)
         drifts += _rules(counts["rules"], last["rules"], settings)
+        drifts += _columns(counts, last, settings)
     return drifts
+
+
+def _columns(now: Mapping[str, Any], before: Mapping[str, Any], settings: Settings) -> Iterator[Drift]:
+    """Columns that vanished from the source, or are filled in far fewer rows: what is read as null would be written."""
+    for table, shares in before.get("columns", {}).items():
+        found, rows = now.get("columns", {}).get(table), now["tables"].get(table, {}).get("read", 0)
+        for column, was in shares.items() if found is not None and rows else ():
+            share = found.get(column)
+            if share is None:
+                yield Drift(
+                    f"column_gone:{table}.{column}", was, f"the source of {table} has no column {column} any more"
+                )
+                continue
+            lost = was - share
+            many = lost * rows > settings.drift_floor_rows and lost > settings.max_drop_share * was
+            if many or share == 0 < was:
+                yield Drift(
+                    f"column_filled:{table}.{column}",
+                    lost,
+                    f"filled in {share:.1%} of the rows, after {was:.1%} in the last run "
+                    f"(bound {settings.max_drop_share:.0%} fewer)",
+                )
 
 
 def _drops(now: Mapping[str, Any], before: Mapping[str, Any], settings: Settings) -> Iterator[Drift]:

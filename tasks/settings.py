@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     batch_rows: int = Field(default=50_000, ge=1, le=1_000_000)
     batch_bytes: int = Field(default=64 * 2**20, ge=2**16)
     statement_timeout: int = Field(default=600, ge=1, description="Seconds, on Postgres connections.")
+    trusted_functions: str = Field(default="", description="Functions that source views may call, as schema.name.")
     count_timeout: float = Field(default=20, gt=0)
 
     # Where the work is done

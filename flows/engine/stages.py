@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 from flows.engine.progress import Meter
 from flows.engine.run import Run
@@ -71,6 +71,7 @@ def _read(run: Run, progress: Meter, name: str) -> TableRead:
     table = next(t for t in TABLES if t.name == name)
     read = run.source.read(table, run.workspace.spool("raw", table.name, table.raw_schema), progress=progress)
     run.rows[name] = read.rows
+    run.workspace.note(columns={**cast(dict[str, Any], run.workspace.facts().get("columns", {})), name: read.shares})
     run.record(rows=read.rows, ranges=read.ranges, resumed=read.resumed_ranges, how=read.how)
     return read
 

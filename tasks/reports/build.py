@@ -64,12 +64,14 @@ def run_counts(workspace: Workspace) -> dict[str, Any]:
     """The figures of a run for the ledger, as JSON; the next run's guard compares with them.
 
     tables: read, kept, rejected of each. rules: checked, affected and share of each. headline: see `headline`.
+    columns: of each table that was read whole, the non-null share of each column that the source has.
     """
     counts = {table.name: load_counts(workspace, table.name) for table in TABLES}
     return {
         "tables": {name: {key: of[key] for key in ("read", "kept", "rejected")} for name, of in counts.items()},
         "rules": [_rule_figures(name, rule) for name, of in counts.items() for rule in of["rules"]],
         "headline": headline(workspace),
+        "columns": workspace.facts().get("columns", {}),
     }
 
 

@@ -26,7 +26,7 @@ from tasks.sink.model import (
     silent,
 )
 from tasks.sink.rejects import sorted_rejects
-from tasks.sink.target import Target, open_target
+from tasks.sink.target import TargetReader, open_target
 from tasks.workspace import Place, Spool, Workspace
 
 
@@ -49,7 +49,7 @@ def plan(
     return plans
 
 
-def _plan_rows(target: Target, workspace: Workspace, table: Table, tally: _Progress) -> TablePlan:
+def _plan_rows(target: TargetReader, workspace: Workspace, table: Table, tally: _Progress) -> TablePlan:
     ours, changed, gone = cleaned(workspace, table), changes(workspace, table), deletes(workspace, table)
     changed.clear()
     gone.clear()
@@ -66,7 +66,7 @@ def _plan_rows(target: Target, workspace: Workspace, table: Table, tally: _Progr
     return counts
 
 
-def _plan_rejects(target: Target, workspace: Workspace, table: Table) -> None:
+def _plan_rejects(target: TargetReader, workspace: Workspace, table: Table) -> None:
     changed, gone = reject_changes(workspace, table), reject_deletes(workspace, table)
     changed.clear()
     gone.clear()

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from adbc_driver_postgresql import dbapi
 
 from tasks.contracts import ARROW_TYPES, Table
+from tasks.errors import ServiceUnavailable
 from tasks.platform.functions import Database, Transaction, open_database
-from tasks.platform.postgres import connect, refusals, release
+from tasks.platform.postgres import STATEMENT_TIMEOUT, connect, refusals, release
 from tasks.settings import Settings
 from tasks.source.binary import uuid_texts
 
 _SORTS = {"work_mem": "64MB", "jit": "off"}  # keys and hashes of some 500,000 rows, in memory
+_LEAST_ROWS = 100
 Stream = Generator[pa.RecordBatch, None, None]
 
 
-class Target:
+class TargetReader:
     """The project's own tables, read by one client or connection. Close a stream before the next one is begun."""
 
     def __init__(self, database: Database, page_rows: int, connection: dbapi.Connection | None = None) -> None:
@@ -33,11 +36,28 @@ class Target:
         """The rejects of the rules, as `id` (key, U+001F, rule) and a hash of the rest, by id."""
         after = ""
         while True:
-            page = self._database.call("etl_rejects_page", p_table=table.name, p_after=after, p_limit=self._page_rows)
+            page = self._page("etl_rejects_page", table, after)
             if not page["ids"]:
                 return
             after = page["ids"][-1]
             yield _batch(pa.array(page["ids"], pa.string()), pa.array(page["hashes"], pa.string()))
+
+    def _page(self, function: str, table: Table, after: str) -> Any:
+        """A page of at most `_page_rows` rows, which are halved for good where the statement timeout ends it."""
+        while True:
+            last = self._page_rows <= _LEAST_ROWS
+            try:
+                return self._database.call(
+                    function,
+                    give_up=None if last else _timed_out,
+                    p_table=table.name,
+                    p_after=after,
+                    p_limit=self._page_rows,
+                )
+            except ServiceUnavailable as error:
+                if last or not _timed_out(error):
+                    raise
+                self._page_rows = max(_LEAST_ROWS, self._page_rows // 2)
 
     def _by_cursor(self, connection: dbapi.Connection, table: Table) -> Stream:
         key = '"' + table.key.name.replace('"', '""') + '"'
@@ -50,7 +70,7 @@ class Target:
     def _by_pages(self, table: Table) -> Stream:
         after = ""
         while True:
-            page = self._database.call("etl_target_page", p_table=table.name, p_after=after, p_limit=self._page_rows)
+            page = self._page("etl_target_page", table, after)
             if not page["rows"]:
                 return
             ids = _split(page["ids"])
@@ -59,15 +79,15 @@ class Target:
 
 
 @contextmanager
-def open_target(settings: Settings) -> Iterator[Target]:
+def open_target(settings: Settings) -> Iterator[TargetReader]:
     """What the database holds, over the transport of the settings."""
     if settings.resolved_transport == "rest":
         with open_database(settings) as database:
-            yield Target(database, settings.batch_rows)
+            yield TargetReader(database, settings.batch_rows)
         return
     connection = connect(settings, session=_SORTS)
     try:
-        yield Target(Transaction(connection), settings.batch_rows, connection)
+        yield TargetReader(Transaction(connection), settings.batch_rows, connection)
     finally:
         release(connection)
 
@@ -82,3 +102,7 @@ def _split(joined: str) -> pa.Array:
 
 def _batch(ids: pa.Array, hashes: pa.Array) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([ids, hashes], names=["id", "row_hash"])
+
+
+def _timed_out(error: Exception) -> bool:
+    return getattr(error, "code", None) == STATEMENT_TIMEOUT

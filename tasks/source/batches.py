@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.errors import ReadError
+from tasks.source.model import TableInfo
 from tasks.source.ranges import KeyRange
 
 
@@ -59,3 +61,8 @@ def require_rising(keys: pa.Array, within: KeyRange, what: str) -> None:
             f"{what}: the rows are not in the order of their keys, or a key came twice.",
             remedy="The key must be unique, and sorted by the database as uuid or bigint.",
         )
+
+
+def filled_of(batch: pa.RecordBatch, info: TableInfo) -> Counter[str]:
+    """Non-null values of each column that the source has; a value that its column cannot hold is none."""
+    return Counter({c.name: batch.num_rows - batch.column(c.name).null_count for c in info.columns})

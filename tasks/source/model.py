@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -46,7 +46,10 @@ class Preflight:
 
 @dataclass(frozen=True, slots=True)
 class TableRead:
-    """One table, read whole. bytes: of the Arrow batches. seconds: of this run's reading. how: in words, for people."""
+    """One table, read whole. bytes: of the Arrow batches. seconds: of this run's reading. how: in words, for people.
+
+    filled: non-null values of each source column that the table has.
+    """
 
     table: str
     rows: int
@@ -55,6 +58,12 @@ class TableRead:
     ranges: int
     resumed_ranges: int
     how: str
+    filled: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Non-null share of each column that the table has, between 0 and 1; 0 for a table without rows."""
+        return {name: round(count / self.rows, 6) if self.rows else 0.0 for name, count in self.filled.items()}
 
     @property
     def rows_per_second(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -15,7 +16,7 @@ from tasks.platform.functions import PostgresDatabase
 from tasks.retry import Retry
 from tasks.settings import Settings, Transport
 from tasks.source import preflight
-from tasks.source.batches import bounded, require_rising
+from tasks.source.batches import bounded, filled_of, require_rising
 from tasks.source.binary import from_driver
 from tasks.source.connection import batches, connect
 from tasks.source.mend import Bounds
@@ -66,7 +67,7 @@ class PostgresSource:
     def preflight(self, tables: Sequence[Table]) -> Preflight:
         database = PostgresDatabase(self._settings)
         try:
-            found = preflight.ask(database, tables, remedy=_ROLE_HELP)
+            found = preflight.ask(database, tables, trusted=self._settings.trusted_functions, remedy=_ROLE_HELP)
         finally:
             database.close()  # nothing is held between the preflight and the reading
         self._infos.update(found.tables)
@@ -79,15 +80,16 @@ class PostgresSource:
             spool.clear()
             try:
                 with self._snapshot_for(info) as snapshot:
-                    slices, ranges, tally = self._read_all(snapshot, info, spool, progress)
+                    slices, filled, tally = self._read_all(snapshot, info, spool, progress)
             except SnapshotLost:
                 self.end_reading()
                 continue
             progress(tally.rows, tally.rows)
+            ranges = len(spool.files())
             how = f"Postgres, one snapshot, {slices} slices of the table's pages, sorted into {ranges} key ranges"
             if attempt:
                 how += f"; read again from the start {attempt} times, because the snapshot was lost"
-            return TableRead(table.name, tally.rows, tally.nbytes, elapsed(start), ranges, 0, how)
+            return TableRead(table.name, tally.rows, tally.nbytes, elapsed(start), ranges, 0, how, filled)
         raise ReadError(
             f"{table.source_schema}.{table.source}: the snapshot was lost {_READS} times. Nothing was published.",
             remedy="See why the database ends this role's sessions: restarts, or a limit on long transactions.",
@@ -129,8 +131,8 @@ class PostgresSource:
 
     def _read_all(
         self, snapshot: Snapshot, info: TableInfo, spool: Spool, progress: Progress
-    ) -> tuple[int, int, Tally]:
-        """Slices, key ranges, and what was read."""
+    ) -> tuple[int, Counter[str], Tally]:
+        """Slices, non-null values by column, and what was read."""
         extent, tally = snapshot.extent(info), Tally()
         batch_bytes = self._settings.batch_bytes
         slices = slices_of(extent, pages=max(_LEAST_PAGES, batch_bytes // 2 // _PAGE_BYTES))
@@ -141,13 +143,18 @@ class PostgresSource:
             self._read_slices(slices, readers, info, sorter, tally, progress)
         buckets = sorter.buckets()
 
-        def convert(bucket: Bucket) -> None:
-            spool.write(bucket.index, self._converted(sorter.read(bucket), info, bucket.index))
+        def convert(bucket: Bucket) -> Counter[str]:
+            raw = self._converted(sorter.read(bucket), info, bucket.index)
+            spool.write(bucket.index, bounded([raw], rows=self._bounds.rows, nbytes=self._bounds.nbytes))
+            return filled_of(raw, info)
 
-        run(buckets, convert, Tally(), workers=self._settings.ranges, progress=no_progress, expected=None)
+        filled = run(buckets, convert, Tally(), workers=self._settings.ranges, progress=no_progress, expected=None)
         sorter.clear()
         pa.default_memory_pool().release_unused()
-        return len(slices), len(buckets), tally
+        total = Counter[str]()
+        for counts in filled:
+            total.update(counts)  # `+` would leave out columns without a value
+        return len(slices), total, tally
 
     def _read_slices(
         self,
@@ -174,14 +181,14 @@ class PostgresSource:
 
         run(slices, work, tally, workers=settings.ranges, progress=progress, expected=info.rows)
 
-    def _converted(self, rows: pa.RecordBatch | None, info: TableInfo, index: int) -> Iterator[pa.RecordBatch]:
-        """A sorted bucket as batches of the raw schema, whose keys are proved to rise."""
+    def _converted(self, rows: pa.RecordBatch | None, info: TableInfo, index: int) -> pa.RecordBatch:
+        """A sorted bucket as a batch of the raw schema, whose keys are verified to rise."""
         if rows is None:
-            return
+            return pa.RecordBatch.from_pylist([], schema=info.table.raw_schema)
         raw = from_driver(rows, info)
         where = f"{info.table.source_schema}.{info.table.source}"
         require_rising(raw.column(info.table.key.name), KeyRange(index, None, None), where)
-        yield from bounded([raw], rows=self._bounds.rows, nbytes=self._bounds.nbytes)
+        return raw
 
     def _ask(self, table: Table, keys: pa.Array) -> pa.Table:
         """Rows by key, as they are now."""

@@ -38,10 +38,10 @@ def request_of(tables: Sequence[Table]) -> list[dict[str, Any]]:
     ]
 
 
-def ask(database: Database, tables: Sequence[Table], *, remedy: str) -> Preflight:
+def ask(database: Database, tables: Sequence[Table], *, trusted: str, remedy: str) -> Preflight:
     """Ask the database, and turn its answer into what is known or into the first reason not to read.
 
-    remedy: what to do when the role may not ask.
+    trusted: functions that views may call, comma-separated. remedy: what to do when the role may not ask.
     """
     try:
         answer = database.call(FUNCTION, p_tables=request_of(tables))
@@ -49,7 +49,7 @@ def ask(database: Database, tables: Sequence[Table], *, remedy: str) -> Prefligh
         if error.status or error.code:  # the database or the API said so; a login that failed knows its own remedy
             error.remedy = remedy
         raise
-    return judge(answer, tables)
+    return parse_answer(answer, tables, frozenset(name.strip() for name in trusted.split(",")))
 
 
 def sample_of(table: Table, parts: int) -> dict[str, Any]:
@@ -62,15 +62,15 @@ def sample_of(table: Table, parts: int) -> dict[str, Any]:
     }
 
 
-def judge(answer: dict[str, Any], tables: Sequence[Table]) -> Preflight:
+def parse_answer(answer: dict[str, Any], tables: Sequence[Table], trusted: frozenset[str] = frozenset()) -> Preflight:
     """Turn the answer of `etl_preflight` into what is known, or into the first reason not to read."""
     role = str(answer["role"])
-    infos = {t.name: _judge_table(t, found, role) for t, found in zip(tables, answer["tables"], strict=True)}
+    infos = {t.name: _parse_table(t, found, role, trusted) for t, found in zip(tables, answer["tables"], strict=True)}
     clock = datetime.fromisoformat(answer["clock"]).astimezone(UTC)
     return Preflight(clock, role, infos)
 
 
-def _judge_table(table: Table, found: dict[str, Any], role: str) -> TableInfo:
+def _parse_table(table: Table, found: dict[str, Any], role: str, trusted: frozenset[str]) -> TableInfo:
     where = f"{table.source_schema}.{table.source}"
     if not found["exists"]:
         raise ConfigurationError(
@@ -79,13 +79,14 @@ def _judge_table(table: Table, found: dict[str, Any], role: str) -> TableInfo:
         )
     types = {name: kind.rpartition(".")[2] for name, kind in (found.get("columns") or {}).items()}
     for column in table.source_columns:
-        _judge_column(column, types, where)
-    _judge_access(found, where, role)
-    _judge_key(found["key"], table.key, where)
+        _require_column(column, types, where)
+    _require_access(found, where, role)
+    _require_trusted(frozenset(found.get("functions", ())) - trusted, where)
+    _require_key(found["key"], table.key, where)
     return TableInfo(table, types, max(0, int(found["rows"])))
 
 
-def _judge_column(column: Column, types: dict[str, str], where: str) -> None:
+def _require_column(column: Column, types: dict[str, str], where: str) -> None:
     kind = types.get(column.source_name)
     if kind is None and not column.optional:
         raise ConfigurationError(
@@ -99,7 +100,7 @@ def _judge_column(column: Column, types: dict[str, str], where: str) -> None:
         )
 
 
-def _judge_access(found: dict[str, Any], where: str, role: str) -> None:
+def _require_access(found: dict[str, Any], where: str, role: str) -> None:
     if not found["schema_usable"] or found["unreadable"]:
         columns = ", ".join(found["unreadable"])
         raise AccessError(
@@ -114,7 +115,17 @@ def _judge_access(found: dict[str, Any], where: str, role: str) -> None:
         )
 
 
-def _judge_key(state: dict[str, Any], key: Column, where: str) -> None:
+def _require_trusted(functions: frozenset[str], where: str) -> None:
+    if functions:
+        names = ", ".join(sorted(functions))
+        raise PreflightError(
+            f"The view {where} calls {names}, which may hide rows by who asks. Nothing was read.",
+            remedy=f"If every row is shown whoever asks, set ETL_TRUSTED_FUNCTIONS={names.replace(' ', '')}; or name a "
+            "table as the source.",
+        )
+
+
+def _require_key(state: dict[str, Any], key: Column, where: str) -> None:
     problems = [
         text for text, holds in (("unique", state["unique"]), ("free of nulls", state["not_null"])) if not holds
     ]

@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
@@ -22,7 +23,7 @@ from tasks.settings import Settings, Transport
 from tasks.source import preflight
 from tasks.source.alarm import TooManyMissing, fetch_by_keys, prove
 from tasks.source.api import Api
-from tasks.source.batches import bounded
+from tasks.source.batches import bounded, filled_of
 from tasks.source.convert import select_list, to_arrow
 from tasks.source.mend import Bounds
 from tasks.source.model import Preflight, Progress, Reconciled, TableInfo, TableRead, no_progress
@@ -58,7 +59,7 @@ class RestSource:
 
     def preflight(self, tables: Sequence[Table]) -> Preflight:
         with self._database() as database:
-            found = preflight.ask(database, tables, remedy=_KEY_HELP)
+            found = preflight.ask(database, tables, trusted=self._settings.trusted_functions, remedy=_KEY_HELP)
         self._infos.update(found.tables)
         self._began = self._began or found.clock
         return found
@@ -74,13 +75,28 @@ class RestSource:
         progress(tally.rows, info.rows)
         outcomes = self._read_ranges(info, todo, spool, tally, progress)
         how = _in_words(len(plan.ranges), self._settings.ranges, len(kept), Counter(outcomes))
-        rows, nbytes = _sizes(spool)
+        rows, nbytes, filled = 0, 0, Counter[str]()
+        for batch in spool.batches():
+            rows, nbytes = rows + batch.num_rows, nbytes + batch.nbytes
+            filled.update(filled_of(batch, info))
         progress(rows, rows)
-        return TableRead(table.name, rows, nbytes, elapsed(start), len(plan.ranges), len(kept), how)
+        return TableRead(table.name, rows, nbytes, elapsed(start), len(plan.ranges), len(kept), how, filled)
 
     def reconcile(self, workspace: Workspace) -> Reconciled:
-        with self._api() as api:
-            return reconcile(workspace, lambda t, keys: fetch_by_keys(api, self._info(t), keys), self._bounds)
+        """Would-be orphans are asked for again, several requests at once."""
+        return reconcile(workspace, self._ask, self._bounds)
+
+    def _ask(self, table: Table, keys: pa.Array) -> pa.Table:
+        """Rows by key, as they are now: a part of the keys on each of the clients."""
+        info, share = self._info(table), -(-len(keys) // self._settings.ranges) or 1
+
+        def ask(part: pa.Array) -> pa.Table:
+            with self._api() as api:
+                return fetch_by_keys(api, info, part)
+
+        parts = [keys.slice(start, share) for start in range(0, len(keys), share)]
+        with ThreadPoolExecutor(self._settings.ranges, thread_name_prefix="ask") as pool:
+            return pa.concat_tables([table.raw_schema.empty_table(), *pool.map(ask, parts)])
 
     def _database(self) -> closing[RestDatabase]:
         return closing(RestDatabase(self._settings, transport=self._transport))

@@ -168,6 +168,35 @@ def test_a_view_that_looks_at_who_asks_is_refused(stack: Stack, transport: Trans
 
 
 @TRANSPORTS
+@pytest.mark.parametrize("by", ["function", "operator"])
+def test_a_view_that_calls_a_function_needs_consent(
+    stack: Stack, transport: Transport, by: str, tmp_path: Path
+) -> None:
+    """`where public.visible(id)`: it reads the token of who asks, passes every policy, and shows no row to a run."""
+    claims = "current_setting('request.jwt.claims', true)::jsonb ->> 'sub' = $1::text"
+    with source_table(stack, rows=10) as name:
+        where = f"{name}_visible(id)" if by == "function" else "id === id"
+        stack.query(
+            f"create function public.{name}_visible(uuid) returns boolean language sql stable as "
+            f"$f$ select {claims} $f$;"
+            f"create function public.{name}_same(uuid, uuid) returns boolean language sql stable as 'select false';"
+            f"create operator public.=== (function = public.{name}_same, leftarg = uuid, rightarg = uuid);"
+            f"create view public.{name}_shown as select * from public.{name} where {where};"
+            f"grant select on public.{name}_shown to service_role, etl"
+        )
+        reload_schema(stack)
+        called = f"public.{name}_{'visible' if by == 'function' else 'same'}"
+        try:
+            with pytest.raises(PreflightError, match=called) as caught:
+                check(settings_for(stack, transport, tmp_path), posts_at(f"{name}_shown"))
+            assert f"ETL_TRUSTED_FUNCTIONS={called}" in caught.value.remedy
+            trusting = settings_for(stack, transport, tmp_path, trusted_functions=f"public.other, {called}")
+            assert check(trusting, posts_at(f"{name}_shown"))
+        finally:
+            stack.query(f"drop function public.{name}_visible, public.{name}_same cascade")
+
+
+@TRANSPORTS
 def test_what_is_missing_is_named(stack: Stack, transport: Transport, tmp_path: Path) -> None:
     settings = settings_for(stack, transport, tmp_path)
     with pytest.raises(ConfigurationError, match=r"no table public\.posts_of_nobody"):
