@@ -35,7 +35,7 @@ def test_a_column_that_is_lost_holds_the_run(
 
 def _repair(project: Project) -> None:
     project.stack.query(
-        "do $$ begin if exists (select from pg_attribute where attrelid = 'public.users'::regclass and attname = 'mail')"
+        "do $$ begin if exists (select from pg_attribute where attname = 'mail')"
         " then alter table public.users rename column mail to email; end if; end $$;"
         "alter table public.posts add column if not exists title text"
     )
