@@ -39,8 +39,8 @@ from tasks.contracts import POSTS, Table
 from tasks.settings import Settings, Transport
 from tasks.source import open_source
 from tasks.source.api import Api
-from tasks.source.convert import select_list, to_arrow
-from tasks.source.pages import pages
+from tasks.source.convert import to_arrow
+from tasks.source.pages import pages, rows_of
 from tasks.source.ranges import KeyRange
 from tasks.workspace import Workspace
 
@@ -128,7 +128,8 @@ def tenths(stack: Stack, rows: int) -> dict[str, float]:
         info = source.preflight([table_of(rows)]).tables["posts"]
         api.count(info.table, KeyRange(0, None, None))  # the connection stands before the clock runs
         marks = [(0, time.perf_counter())]
-        read = pages(api, info, KeyRange(0, None, None), select_list(info), lambda r: to_arrow(r, info), 2**23)
+        whole = KeyRange(0, None, None)
+        read = pages(api, info, whole, rows_of(api, info, whole), lambda r: to_arrow(r, info), 2**23)
         for batch in read:
             marks.append((marks[-1][0] + batch.num_rows, time.perf_counter()))
     first = [m for m in marks if m[0] <= rows / 10]

@@ -12,6 +12,7 @@ from prefect.artifacts import create_markdown_artifact
 from flows.engine.declare import etl_flow, etl_task
 from flows.engine.run_page import table
 from flows.forms import RetentionForm
+from tasks.incremental.base import base_run
 from tasks.ledger.ledger import Ledger
 from tasks.platform.functions import open_database
 from tasks.publish.retention import Action, retain
@@ -27,7 +28,8 @@ def retention(options: RetentionForm = RetentionForm()) -> dict[str, int]:  # no
 
     - Every run of the last **30 days** (`ETL_KEEP_DAYS`) stays whole.
     - Of older runs the **last of each month** stays, without the files that name user ids; its manifest says so.
-    - What `latest.json` names stays as it is, and a running run is not touched.
+    - What `latest.json` names and the run that the next night starts from stay as they are; a running run is not
+      touched.
     - What a run left half published goes after a day, and exports go with the runs.
 
     A dry run lists all of this and removes nothing.
@@ -47,7 +49,9 @@ def clean_up(settings: Settings, options: RetentionForm) -> list[Action]:
     """What was done, or in a dry run would be, with each run in the bucket."""
     with open_database(settings) as database:
         ledger = Ledger(database, settings).runs(LEDGER_ROWS)
-    return retain(settings, ledger, now=datetime.now(UTC), keep_days=options.keep_days, dry_run=options.dry_run)
+        base = base_run(database)
+    now = datetime.now(UTC)
+    return retain(settings, ledger, now=now, keep_days=options.keep_days, dry_run=options.dry_run, base=base)
 
 
 def told(counts: dict[str, int], *, dry_run: bool) -> str:

@@ -59,14 +59,18 @@ begin
         'etl_estimated_rows', 'etl_preflight', 'etl_view_functions', 'etl_sample_keys', 'etl_doctor', 'etl_own_tables', 'etl_note_flow_run',
         'etl_open_to_readers', 'nightly_users', 'nightly_posts', 'nightly_user_counts', 'nightly_relation', 'nightly_columns',
         'etl_replace', 'etl_held_by', 'etl_wait', 'etl_estimate',
-        'etl_access_token', 'etl_identity', 'etl_changes')
+        'etl_access_token', 'etl_identity', 'etl_changes',
+        'etl_seed_value', 'etl_seed_id', 'etl_base_run', 'etl_distrust_base', 'etl_source_shape', 'etl_fingerprint_sql', 'etl_rows',
+        'etl_rows_by_key', 'etl_known_sql', 'etl_find_changes_sql', 'etl_find_changes', 'etl_sample_known', 'etl_known_sum', 'etl_known',
+        'etl_dependents', 'etl_orphans_of', 'etl_months_of')
   loop
     execute format('drop function %s', f);
   end loop;
 end
 $$;
 
-drop table if exists public.etl_batches, public.etl_reject_rows, public.etl_waiting, public.etl_runs;
+drop table if exists public.etl_batches, public.etl_reject_rows, public.etl_waiting, public.etl_runs, public.etl_base, public.etl_seed;
+drop function if exists public.etl_move_base();
 -- The books of the pipeline, and their predecessor. The history of the Supabase CLI is the product's, and stays.
 drop table if exists public.etl_migrations;
 drop table if exists supabase_migrations.etl_applied;

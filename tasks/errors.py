@@ -3,6 +3,7 @@
 PipelineError
 ├── TransientError          a retry or a new start can mend it
 │   ├── ServiceUnavailable  network, overload, a body cut short
+│   ├── ProofFailed         what was stored is not what was read
 │   └── LeaseHeld           another run is at work
 └── TerminalError           needs a person; nothing is retried
     ├── ConfigurationError  settings, contracts, a missing table or column
@@ -68,6 +69,10 @@ class ServiceUnavailable(TransientError):
 
 class LeaseHeld(TransientError):
     """Another run holds the lease."""
+
+
+class ProofFailed(TransientError):
+    """What was stored is not what was read; nothing of it was committed, and the next start reads everything."""
 
 
 class TerminalError(PipelineError):

@@ -109,6 +109,11 @@ class Settings(BaseSettings):
     )
     resume_within: int = Field(default=12 * 3600, ge=0, description="Seconds in which a dead run may be resumed.")
 
+    # Incremental nights
+    full_refresh_days: int = Field(default=7, ge=0, description="Days after which a night reads everything; 0 always.")
+    max_changed_share: float = Field(default=0.1, ge=0, le=1, description="Changed rows above it: a full read is due.")
+    keep_base: bool = Field(default=True, description="Keep the files that the next night starts from on this disk.")
+
     # Guard
     max_drop_share: float = Field(default=0.2, ge=0, le=1, description="Users or posts down by more hold the run.")
     max_delete_share: float = Field(default=0.1, ge=0, le=1, description="Deletes above it hold the run.")

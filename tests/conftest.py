@@ -37,7 +37,7 @@ do $$ declare tables text; begin
   select string_agg(format('public.%I', tablename), ', ') into tables from pg_tables
   where schemaname = 'public'
     and (tablename in ('users', 'posts', 'user_statistics', 'daily_activity') or tablename ~ '^(clean|etl)_')
-    and tablename <> 'etl_migrations';
+    and tablename not in ('etl_seed', 'etl_migrations');
   if tables is not null then execute 'truncate ' || tables || ' restart identity cascade'; end if;
 end $$"""
 

@@ -25,6 +25,7 @@ from deploy.migrations.statements import (
     table_comment,
     tolerate_nulls,
 )
+from tasks.contracts import STAMPS
 
 
 def statements(before: Shape, after: Shape) -> list[str]:
@@ -70,7 +71,8 @@ def _columns(before: TableShape, after: TableShape) -> Iterator[str]:
         yield drop_column(after, name) if derived else tolerate_nulls(after, name)
     for name, column in after.columns.items():
         yield from _column(after, name, before.columns.get(name), column)
-    if derived and any(_refilled(before.columns.get(name), column) for name, column in after.columns.items()):
+    filled = ((name, column) for name, column in after.columns.items() if name not in STAMPS)
+    if derived and any(_refilled(before.columns.get(name), column) for name, column in filled):
         yield reset_hashes(after)
 
 

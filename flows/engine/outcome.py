@@ -45,6 +45,9 @@ class RunOutcome:
     stages: title to seconds, rows, bytes sent and received. quality: the rows of data_quality.
     samples: by table and rule, masked. current: whether readers see this run now.
     identity: sentences on who acted, and what it may do beyond what is needed.
+    mode: whether every row was read, or those that changed since `base_run`; full_because: why every row, in words.
+    not_read: rows and bytes (about) that an incremental night did not read. drifted: what a full night found that
+    incremental ones had missed; None where there is nothing to compare with.
     """
 
     status: Literal["committed", "dry_run"]
@@ -62,8 +65,12 @@ class RunOutcome:
     last: Mapping[str, Any] | None = None
     notes: Sequence[str] = field(default_factory=tuple)
     current: bool = False
-    mode: str = "full"
     identity: Sequence[str] = field(default_factory=tuple)
+    mode: Literal["full", "incremental"] = "full"
+    base_run: str | None = None
+    full_because: str | None = None
+    not_read: Mapping[str, int] = field(default_factory=dict)
+    drifted: int | None = None
 
     @property
     def seconds(self) -> float:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from flows.engine import stages
+from flows.engine import incremental, stages
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.run import Run, open_run
 from tasks.cleaning.passes import CleanCounts
@@ -22,6 +22,7 @@ from tasks.platform.identity import acting
 from tasks.reports.build import headline, read_report_spool, run_counts
 from tasks.settings import Settings, load_settings
 from tasks.sink import LoadCounts, TablePlan
+from tasks.source import Preflight
 from tasks.version import code_version
 
 logger = logging.getLogger(__name__)
@@ -87,18 +88,15 @@ def _run_once(settings: Settings, request: RunRequest, start: Start) -> RunOutco
 
 
 def read_and_clean(run: Run) -> tuple[CleanCounts, CleanCounts]:
-    """From the sources to cleaned rows in the run's folder."""
+    """From the sources to cleaned rows in the run's folder: what changed since the last run, or everything."""
     sources = stages.check_sources(run)
-    read_posts = stages.read_posts(run, sources)
-    read_users = stages.read_users(run, read_posts)
-    if FURTHER_TABLES:
-        stages.read_further(run, read_users)
-    settled = stages.settle_orphans(run, read_posts, read_users)
-    users = stages.clean_the_users(run, settled)
-    posts = stages.clean_the_posts(run, users)
-    if FURTHER_TABLES:
-        stages.clean_the_further(run, posts)
-    return users, posts
+    found = incremental.find_changes(run, sources)
+    if found:
+        users = stages.clean_the_users(run, found)
+        posts = stages.clean_the_posts(run, users)
+        if incremental.merge_with_base(run, users, posts):
+            return users, posts
+    return _read_everything(run, sources)
 
 
 def report_and_commit(run: Run, users: CleanCounts, posts: CleanCounts) -> RunOutcome:
@@ -111,8 +109,22 @@ def report_and_commit(run: Run, users: CleanCounts, posts: CleanCounts) -> RunOu
     files = stages.write_the_files(run, approved)
     manifest = stages.publish_the_files(run, files)
     loaded = stages.load_and_commit(run, manifest, approved, plans)
+    incremental.keep_base(run, files.entries)
     pointer = stages.point_to_it(run, manifest, loaded)
     return _outcome(run, loaded, manifest, files, pointer)
+
+
+def _read_everything(run: Run, sources: Preflight) -> tuple[CleanCounts, CleanCounts]:
+    read_posts = stages.read_posts(run, sources)
+    read_users = stages.read_users(run, read_posts)
+    if FURTHER_TABLES:
+        stages.read_further(run, read_users)
+    settled = stages.settle_orphans(run, read_posts, read_users)
+    users = stages.clean_the_users(run, settled)
+    posts = stages.clean_the_posts(run, users)
+    if FURTHER_TABLES:
+        stages.clean_the_further(run, posts)
+    return users, posts
 
 
 def _outcome(
@@ -141,6 +153,11 @@ def _outcome(
         notes=[*notes, *(pointer.notes if pointer else ())],
         current=bool(pointer and pointer.current),
         identity=run.identity,
+        mode=run.mode.name,
+        base_run=run.mode.base.run_id if run.mode.base else None,
+        full_because=run.mode.because or None,
+        not_read=run.not_read,
+        drifted=run.drifted,
     )
 
 

@@ -13,6 +13,8 @@ from prefect.runtime import flow_run
 
 from flows.engine.outcome import RunRequest
 from tasks.errors import PipelineError, RunHeld
+from tasks.incremental.mode import Mode
+from tasks.incremental.night import IncrementalNight
 from tasks.ledger.dry import DryLedger
 from tasks.ledger.lease import Heartbeat, Lease, NoHeartbeat
 from tasks.ledger.ledger import Ledger, Start
@@ -24,7 +26,7 @@ from tasks.platform.project import require_project
 from tasks.platform.workers import Workers
 from tasks.publish.pointer import point_to_current
 from tasks.settings import Settings
-from tasks.source import Source, open_source
+from tasks.source import Preflight, Source, open_source
 from tasks.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,13 @@ class Run:
         self.figures: dict[str, Any] = {}
         self.rows: dict[str, int] = {}  # read, by table
         self.identity: list[str] = []  # who acts, and what it may do beyond what a run needs
+        self.row_bytes: dict[str, float] = {}  # of a full read, by table
+        self.mode = Mode(None)
+        self.night: IncrementalNight | None = None
+        self.sources: Preflight
+        self.seed = ""
+        self.not_read: dict[str, int] = {}
+        self.drifted: int | None = None
         self.committed = False
 
     @property

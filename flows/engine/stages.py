@@ -11,16 +11,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
+from flows.engine.incremental import distrust_base, mode_counts, mode_of_manifest
 from flows.engine.progress import Meter
 from flows.engine.run import Run
 from flows.engine.stage import stage
 from tasks.charts import draw_charts
 from tasks.cleaning.passes import CleanCounts, clean_further, clean_posts, clean_users, reduce_again
 from tasks.contracts import FURTHER_TABLES, POSTS, TABLES, USERS, Table
-from tasks.errors import PipelineError
+from tasks.errors import PipelineError, ProofFailed
 from tasks.files.manifest import FileEntry, ManifestRef
 from tasks.files.run_files import write_files
 from tasks.guard import check_run
+from tasks.incremental.proof import verify_known
+from tasks.incremental.write import plan_changes
 from tasks.ledger.room import require_room
 from tasks.platform.rights import rights
 from tasks.publish.pointer import point_to_current
@@ -36,10 +39,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What a run will publish."""
+    """What a run will publish. copied: paths of those that the base has already."""
 
     entries: list[FileEntry]
     counts: dict[str, Any]
+    copied: frozenset[str] = frozenset()
 
 
 @stage("Check sources")
@@ -72,6 +76,7 @@ def _read(run: Run, progress: Meter, name: str) -> TableRead:
     read = run.source.read(table, run.workspace.spool("raw", table.name, table.raw_schema), progress=progress)
     run.rows[name] = read.rows
     run.workspace.note(columns={**cast(dict[str, Any], run.workspace.facts().get("columns", {})), name: read.shares})
+    run.row_bytes[name] = round(read.bytes / max(1, read.rows), 1)
     run.record(rows=read.rows, ranges=read.ranges, resumed=read.resumed_ranges, how=read.how)
     return read
 
@@ -91,11 +96,13 @@ def settle_orphans(run: Run, progress: Meter, posts: TableRead, users: TableRead
 
 
 @stage("Clean users")
-def clean_the_users(run: Run, progress: Meter, settled: Reconciled) -> CleanCounts:
-    """Users before posts, whose rules need them."""
+def clean_the_users(run: Run, progress: Meter, read: Reconciled | bool) -> CleanCounts:
+    """Users before posts, whose rules need them. read: what was settled, or that an incremental night read it all."""
     counts = clean_users(
         run.workspace, began=run.began, progress=progress, total=run.rows[USERS.name], workers=run.workers
     )
+    if run.night:
+        run.night.merge_index()
     return _cleaned(run, USERS, counts)
 
 
@@ -159,7 +166,10 @@ def build_the_reports(run: Run, progress: Meter, users: CleanCounts, posts: Clea
 @stage("Compare with Postgres")
 def compare(run: Run, progress: Meter, counts: dict[str, Any]) -> Mapping[str, TablePlan]:
     """What differs from the cleaned tables: nothing else will be written."""
-    plans = plan(run.settings, run.workspace, run.lease, progress=progress)
+    if run.night:
+        plans: Mapping[str, TablePlan] = plan_changes(run.night)
+    else:
+        plans = plan(run.settings, run.workspace, run.lease, progress=progress)
     run.record(**by_table(plans))
     return plans
 
@@ -176,12 +186,18 @@ def guard(run: Run, progress: Meter, counts: dict[str, Any], plans: Mapping[str,
 @stage("Write files")
 def write_the_files(run: Run, progress: Meter, counts: dict[str, Any]) -> Files:
     """Parquet and charts, in the run's folder."""
+    night = run.night
     entries = write_files(
-        run.workspace, as_of=run.as_of, settings=run.settings, historical=run.lease.historical, workers=run.workers
+        run.workspace,
+        as_of=run.as_of,
+        settings=run.settings,
+        historical=run.lease.historical,
+        workers=run.workers,
+        tables=night.entries if night else None,
     )
     entries += draw_charts(run.workspace, as_of=run.as_of, history=run.history(), settings=run.settings)
     run.record(files=len(entries), bytes=sum(entry.bytes for entry in entries))
-    return Files(entries, counts)
+    return Files(entries, counts, frozenset(night.copied if night else ()))
 
 
 @stage("Publish")
@@ -194,8 +210,10 @@ def publish_the_files(run: Run, progress: Meter, files: Files) -> ManifestRef:
         files.entries,
         files.counts,
         code_version=code_version(),
+        copied={path: f"{run.night.base.run_path}/{path}" for path in files.copied} if run.night else {},
+        **mode_of_manifest(run),
     )
-    run.record(path=manifest.run_path, files=len(files.entries))
+    run.record(path=manifest.run_path, files=len(files.entries), copied=len(files.copied))
     return manifest
 
 
@@ -204,16 +222,21 @@ def load_and_commit(
     run: Run, progress: Meter, manifest: ManifestRef, counts: dict[str, Any], plans: Mapping[str, TablePlan]
 ) -> Mapping[str, LoadCounts]:
     """Changed rows, deletes, rejects, aggregates and the ledger's commit."""
-    loaded = load(
-        run.settings,
-        run.workspace,
-        run.lease,
-        plans,
-        manifest_path=manifest.path,
-        manifest_sha256=manifest.sha256,
-        counts=counts,
-        progress=progress,
-    )
+    try:
+        loaded = load(
+            run.settings,
+            run.workspace,
+            run.lease,
+            plans,
+            manifest_path=manifest.path,
+            manifest_sha256=manifest.sha256,
+            counts={**counts, **mode_counts(run)},
+            progress=progress,
+            verify=verify_known(run.night) if run.night else None,
+        )
+    except ProofFailed:
+        distrust_base(run)
+        raise
     run.committed = True
     run.record(**by_table(loaded))
     return loaded

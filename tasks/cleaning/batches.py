@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -115,7 +115,7 @@ def save_counts(
 ) -> CleanCounts:
     """Write the counts and the samples of a table, and return the counts."""
     counts = counted.of_table(table, rules)
-    _counts_path(workspace, table.name).write_text(json.dumps({**asdict(counts), **more}))
+    write_counts(workspace, table.name, {**asdict(counts), **more})
     save_samples(workspace, table.name, {rule.name: counted.samples.get(rule.name, []) for rule in rules})
     return counts
 
@@ -123,6 +123,11 @@ def save_counts(
 def add_counts(workspace: Workspace, table: Table, **more: Any) -> None:
     """Put these counts in the place of those of the same names."""
     _counts_path(workspace, table.name).write_text(json.dumps({**load_counts(workspace, table.name), **more}))
+
+
+def write_counts(workspace: Workspace, table: str, counts: Mapping[str, Any]) -> None:
+    """Write the counts of a table, as `load_counts` reads them."""
+    _counts_path(workspace, table).write_text(json.dumps(counts))
 
 
 def is_whole_table(rule: Rule) -> bool:

@@ -1,9 +1,10 @@
 """`row_hash`: 128 bits over a cleaned row that any database with md5 can recompute.
 
-md5, in lower-case hex, over the columns of the contract in its order but `row_hash` itself, each as text, joined by
-U+001F; null is U+001E. Ids and integers in decimal or canonical form, instants as whole µs since the epoch, dates as
-YYYY-MM-DD, booleans `true` and `false`, floats as the hex of their IEEE 754 bits (Postgres: `encode(float8send(x),
-'hex')`). In Postgres: md5(concat_ws(E'\\x1f', coalesce(id::text, E'\\x1e'), …)). Not for secrecy: for equality.
+md5, in lower-case hex, over the columns of the contract in its order but `row_hash` itself and the two columns behind
+it (STAMPS), each as text, joined by U+001F; null is U+001E. Ids and integers in decimal or canonical form, instants as
+whole µs since the epoch, dates as YYYY-MM-DD, booleans `true` and `false`, floats as the hex of their IEEE 754 bits
+(Postgres: `encode(float8send(x), 'hex')`). In Postgres: md5(concat_ws(E'\\x1f', coalesce(id::text, E'\\x1e'), …)). Not
+for secrecy: for equality.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.contracts import Column, Table
+from tasks.contracts import STAMPS, Column, Table
 
 _LOCAL = threading.local()
 
 
 def row_hashes(frame: pa.RecordBatch, table: Table) -> pa.Array:
     """The hash of each row, in the order of the rows: 32 characters each."""
-    columns = [c for c in table.columns if c.name != "row_hash"]
+    columns = [c for c in table.columns if c.name not in STAMPS]
     arrays = {f"c{i}": _hashable(frame[column.name], column) for i, column in enumerate(columns)}
     parts = ", ".join(f"coalesce({_text_of(f'c{i}', c)}, chr(30))" for i, c in enumerate(columns))
     connection = _connection()

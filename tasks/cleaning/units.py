@@ -19,7 +19,7 @@ from tasks.cleaning.batches import CleaningPass, Counted, as_schema, is_whole_ta
 from tasks.cleaning.partials import PostPartials
 from tasks.cleaning.row_hash import row_hashes
 from tasks.cleaning.rules import POSTS_RULES, RULES, USERS_RULES
-from tasks.cleaning.rules.base import Facts, Frame, with_column
+from tasks.cleaning.rules.base import MASK, Facts, Frame, bits_of, with_column
 from tasks.cleaning.rules.posts import with_author
 from tasks.cleaning.user_index import UserIndex, index_schema
 from tasks.cleaning.words import word_counts
@@ -44,7 +44,8 @@ class CleaningUnit:
 
 def staged_users(workspace: Workspace) -> Spool:
     """Users between the two passes: their own rules ran, duplicates are not known yet."""
-    return workspace.spool("staged", USERS.name, pa.schema([c.field for c in USERS.source_columns]))
+    working = [pa.field("_fingerprint", pa.int64()), pa.field(MASK, pa.int64())]
+    return workspace.spool("staged", USERS.name, pa.schema([*(c.field for c in USERS.source_columns), *working]))
 
 
 def raw_spool(workspace: Workspace, table: Table) -> Spool:
@@ -58,7 +59,7 @@ def clean_spool(workspace: Workspace, table: Table) -> Spool:
 def clean_users_alone(unit: CleaningUnit, tick: Tick) -> Counted:
     """First pass: the rules that look at one user. Raw file in, staged file and rejects out."""
     rules = tuple(rule for rule in USERS_RULES if not is_whole_table(rule))
-    work = CleaningPass(USERS, rules, Facts(USERS, unit.latest), tick, is_last=False)
+    work = CleaningPass(USERS, rules, Facts(USERS, unit.latest, bits=bits_of(USERS_RULES)), tick, is_last=False)
     _each_batch(unit, raw_spool(unit.workspace, USERS), staged_users(unit.workspace), work.run)
     work.write_rejects(unit.workspace, unit.index)
     return work.counted
@@ -67,7 +68,8 @@ def clean_users_alone(unit: CleaningUnit, tick: Tick) -> Counted:
 def clean_users_together(unit: CleaningUnit, tick: Tick) -> tuple[Counted, pa.Table]:
     """Second pass: the rules that look at the whole table. Also returns the rows of the user index."""
     rules = tuple(rule for rule in USERS_RULES if is_whole_table(rule))
-    facts = Facts(USERS, unit.latest, first_of=_first_of(unit.workspace.partials / FIRST_OF_EMAIL))
+    first_of = _first_of(unit.workspace.partials / FIRST_OF_EMAIL)
+    facts = Facts(USERS, unit.latest, first_of=first_of, bits=bits_of(USERS_RULES))
     work = CleaningPass(USERS, rules, facts, tick, is_first=False)
     index = [index_schema().empty_table()]
 
@@ -83,7 +85,8 @@ def clean_users_together(unit: CleaningUnit, tick: Tick) -> tuple[Counted, pa.Ta
 def clean_posts_of_range(unit: CleaningUnit, tick: Tick) -> tuple[Counted, PostPartials]:
     """All rules for posts. Raw file in, cleaned file and rejects out; returns what the reports need of the posts."""
     users = _user_index(unit.workspace.partials / USER_INDEX)
-    work = CleaningPass(POSTS, POSTS_RULES, Facts(POSTS, unit.latest, users=users), tick)
+    facts = Facts(POSTS, unit.latest, users=users, bits=bits_of(POSTS_RULES))
+    work = CleaningPass(POSTS, POSTS_RULES, facts, tick)
     partials = PostPartials(unit.as_of, users.created_at)
 
     def finish(frame: Frame) -> Frame:
@@ -99,7 +102,7 @@ def clean_posts_of_range(unit: CleaningUnit, tick: Tick) -> tuple[Counted, PostP
 def clean_rows_of_range(unit: CleaningUnit, tick: Tick) -> Counted:
     """All rules for a further table, which no report is made of. Raw file in, cleaned file and rejects out."""
     table = unit.table
-    work = CleaningPass(table, RULES[table.name], Facts(table, unit.latest), tick)
+    work = CleaningPass(table, RULES[table.name], Facts(table, unit.latest, bits=bits_of(RULES[table.name])), tick)
 
     def finish(frame: Frame) -> Frame:
         return finished(work.run(frame), table)
@@ -144,8 +147,9 @@ def reduce_posts(frame: Frame, partials: PostPartials) -> None:
 
 
 def finished(frame: Frame, table: Table) -> Frame:
-    """The frame with its row hash: everything that the cleaned table has."""
-    return with_column(frame, "row_hash", row_hashes(frame, table))
+    """The frame with its row hash and stamps: everything that the cleaned table has."""
+    frame = with_column(frame, "row_hash", row_hashes(frame, table))
+    return with_column(with_column(frame, "fingerprint", frame["_fingerprint"]), "rule_mask", frame[MASK])
 
 
 def _index_rows(frame: Frame) -> pa.Table:

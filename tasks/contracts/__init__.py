@@ -11,7 +11,9 @@ from __future__ import annotations
 from tasks.contracts.keys import POSTS_KEY, USERS_KEY
 from tasks.contracts.model import (
     ARROW_TYPES,
+    FINGERPRINT,
     POSTGRES_TYPES,
+    RULE_MASK,
     Cleaning,
     Column,
     InFile,
@@ -31,7 +33,7 @@ from tasks.contracts.reports import (
     SIGNUP_COHORTS,
     USER_STATISTICS,
 )
-from tasks.contracts.row_hash import ROW_HASH
+from tasks.contracts.row_hash import ROW_HASH, STAMPS
 from tasks.contracts.users import USERS
 
 # The first two carry the reports. A further table needs no more than its declaration and its place here.
@@ -43,6 +45,7 @@ __all__ = [
     "AUTHOR_ACTIVITY",
     "DAILY_ACTIVITY",
     "DATA_QUALITY",
+    "FINGERPRINT",
     "FURTHER_TABLES",
     "POSTGRES_TYPES",
     "POSTS",
@@ -52,7 +55,9 @@ __all__ = [
     "REJECT_SCHEMA",
     "REPORTS",
     "ROW_HASH",
+    "RULE_MASK",
     "SIGNUP_COHORTS",
+    "STAMPS",
     "TABLES",
     "USERS",
     "USERS_KEY",

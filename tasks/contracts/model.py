@@ -81,11 +81,28 @@ class Column:
         return pa.field(self.name, ARROW_TYPES[self.kind], nullable=self.nullable)
 
 
+FINGERPRINT = Column(
+    "fingerprint",
+    "bigint",
+    "64 bits over the source row as it was read, made by the database; null before the first run that had them.",
+    derived=True,
+    in_file="absent",
+)
+RULE_MASK = Column(
+    "rule_mask",
+    "bigint",
+    "The cleaning rules that changed or flagged the row: bit n is the n-th rule of the table, counted from 0.",
+    derived=True,
+    in_file="absent",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A source table, and the cleaned table that is made of it. The first column is the key.
 
     by_month: the instant by whose month (UTC) the cleaned files are split into folders; None does not split.
+    A table with a `row_hash` gets the columns FINGERPRINT and RULE_MASK behind its own.
     """
 
     name: str
@@ -97,6 +114,11 @@ class Table:
     by_month: str | None = None
     version: int = 1
 
+    def __post_init__(self) -> None:
+        if "row_hash" in self:
+            stamps = tuple(column for column in (FINGERPRINT, RULE_MASK) if column.name not in self)
+            object.__setattr__(self, "columns", (*self.columns, *stamps))
+
     @property
     def key(self) -> Column:
         return self.columns[0]
@@ -107,9 +129,9 @@ class Table:
 
     @property
     def raw_schema(self) -> pa.Schema:
-        """What a transport delivers: the source's columns, all nullable, and `_invalid`, why a row cannot be held."""
+        """What a transport delivers: the source's columns, all nullable; why a row cannot be held; its fingerprint."""
         fields = [pa.field(c.name, ARROW_TYPES[c.kind]) for c in self.source_columns]
-        return pa.schema([*fields, pa.field("_invalid", pa.string())])
+        return pa.schema([*fields, pa.field("_invalid", pa.string()), pa.field("_fingerprint", pa.int64())])
 
     @property
     def clean_schema(self) -> pa.Schema:

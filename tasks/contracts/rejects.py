@@ -13,5 +13,7 @@ REJECTS: tuple[Column, ...] = (
     Column("column", "text", "The column that the rule looked at."),
     Column("came", "text", "What was in it, masked."),
     Column("expected", "text", "What the rule asks for."),
+    Column("fingerprint", "bigint", "64 bits over the source row as it was read."),
+    Column("rule_mask", "bigint", "The rules before the rejecting one that changed the row, a bit each."),
 )
 REJECT_SCHEMA = pa.schema([(column.name, ARROW_TYPES[column.kind]) for column in REJECTS])

@@ -1,8 +1,8 @@
-"""The last column of every cleaned table."""
+"""The hash of every cleaned row; `model` puts the two columns behind it that are not part of it."""
 
 from __future__ import annotations
 
-from tasks.contracts.model import Column
+from tasks.contracts.model import FINGERPRINT, RULE_MASK, Column
 
 ROW_HASH = Column(
     "row_hash",
@@ -12,3 +12,6 @@ ROW_HASH = Column(
     derived=True,
     in_file="absent",
 )
+
+# What row_hash is not computed over.
+STAMPS = frozenset({ROW_HASH.name, FINGERPRINT.name, RULE_MASK.name})

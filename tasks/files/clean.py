@@ -100,23 +100,30 @@ def _write_month(unit: MonthUnit, tick: Tick) -> list[FileEntry]:
 
 
 def write_parts(
-    table: Table, batches: Iterable[pa.RecordBatch], folder: Path, shape: FileShape, *, always: bool = False
+    table: Table,
+    batches: Iterable[pa.RecordBatch],
+    folder: Path,
+    shape: FileShape,
+    *,
+    always: bool = False,
+    first: int = 0,
 ) -> Iterator[Path]:
     """Parts of whole row groups, as many as fit into a part; one group is in memory at a time.
 
     batches: in the shape of the files (`to_file_shape`), in key order. always: write a part also without rows.
+    first: the number of the first part.
     """
     groups, per_part = regroup(batches, shape.group_rows), shape.part_rows // shape.group_rows
     schema = file_schema(table)
-    for number in count():
-        first = next(groups, None)
-        if first is None and not (always and number == 0):
+    for number in count(first):
+        group = next(groups, None)
+        if group is None and not (always and number == first):
             return
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"part-{number:03d}.parquet"
         with open_writer(path, schema, table.file_columns, (table.key.name,)) as writer:
-            for group in chain([first] if first else [], islice(groups, per_part - 1)):
-                rows = pa.RecordBatch.from_arrays(group.columns, schema=schema)
+            for part in chain([group] if group else [], islice(groups, per_part - 1)):
+                rows = pa.RecordBatch.from_arrays(part.columns, schema=schema)
                 writer.write_batch(rows, row_group_size=shape.group_rows)
         yield path
 

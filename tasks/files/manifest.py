@@ -21,7 +21,7 @@ HISTORICAL_NOTE = (
     "between cannot be told."
 )
 
-FileKind = Literal["report", "chart", "clean"]
+FileKind = Literal["report", "chart", "clean", "state"]
 Instant = Annotated[datetime, AfterValidator(instant), PlainSerializer(lambda value: instant(value).isoformat())]
 _STARTED_AT = AliasChoices("started_at", "began")  # format 1 had `began`
 
@@ -64,6 +64,7 @@ class Manifest(Record):
     """All that a run's manifest.json says. run: the run's path in the bucket; started_at: when reading started.
 
     mode: whether all rows were read or those that changed since `base_run`; full_because: why not incremental.
+    base: what the next incremental night compares itself with.
     removed: set once retention pruned the run. counts: the run's figures, as the ledger keeps them.
     """
 
@@ -79,6 +80,7 @@ class Manifest(Record):
     mode: Literal["full", "incremental"] = "full"
     base_run: str | None = None
     full_because: str | None = None
+    base: Mapping[str, Any] | None = None
     counts: Mapping[str, Any] = Field(default_factory=dict)
     files: tuple[FileEntry, ...]
     note: str | None = None
@@ -169,8 +171,9 @@ def make_manifest(
     started_at: datetime,
     transport: str,
     code_version: str,
+    **more: Any,
 ) -> Manifest:
-    """The manifest of a full run: the same run gives the same bytes."""
+    """The manifest of a run: the same run gives the same bytes. more: mode, base_run, full_because, base."""
     return Manifest(
         run=run_path(run.run_id, as_of),
         run_id=str(run.run_id),
@@ -183,6 +186,7 @@ def make_manifest(
         counts=counts,
         files=tuple(sorted(files, key=lambda entry: entry.path)),
         note=HISTORICAL_NOTE if run.historical else None,
+        **more,
     )
 
 

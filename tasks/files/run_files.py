@@ -3,31 +3,56 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from datetime import datetime
 
+from tasks.cleaning.partials import AUTHOR_DAYS, WORD_HISTOGRAM, load_partial
+from tasks.cleaning.units import USER_INDEX
+from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import REPORTS, TABLES, Report
 from tasks.files.clean import write_clean
 from tasks.files.manifest import FileEntry, entry_of
 from tasks.files.parquet import write_report
+from tasks.files.state import STATE, write_state
 from tasks.platform.workers import HERE, Workers
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
 
 def write_files(
-    workspace: Workspace, *, as_of: datetime, settings: Settings, historical: bool = False, workers: Workers = HERE
+    workspace: Workspace,
+    *,
+    as_of: datetime,
+    settings: Settings,
+    historical: bool = False,
+    workers: Workers = HERE,
+    tables: Sequence[FileEntry] | None = None,
 ) -> list[FileEntry]:
     """Write all Parquet files of a run under `workspace.files`, from its spools of reports and cleaned rows.
 
     A historical run (an earlier as_of, computed from current rows) has reports only, and they say so.
+    tables: the files of the cleaned tables and the partial tables, where an incremental night has made them already.
     """
-    for folder in ("reports", "clean"):
+    made = ("reports",) if tables is not None else ("reports", "clean", STATE)
+    for folder in made:
         shutil.rmtree(workspace.files / folder, ignore_errors=True)
     entries = [_write_report(workspace, report, as_of, historical=historical) for report in REPORTS]
+    if tables is not None:
+        return [*entries, *tables]
     if not historical:
         for table in TABLES:
             entries += write_clean(workspace, table, settings, workers=workers)
+        entries += _write_state(workspace)
     return entries
+
+
+def _write_state(workspace: Workspace) -> list[FileEntry]:
+    """The partial tables of each month, for the next night."""
+    if not (workspace.partials / USER_INDEX).exists():
+        return []  # a cache: who lacks it computes it from the months' files
+    index = UserIndex.load(workspace.partials / USER_INDEX)
+    author_days, histogram = (load_partial(workspace.partials, partial) for partial in (AUTHOR_DAYS, WORD_HISTOGRAM))
+    return write_state(workspace.files, index, author_days, histogram)
 
 
 def _write_report(workspace: Workspace, report: Report, as_of: datetime, *, historical: bool) -> FileEntry:

@@ -64,18 +64,20 @@ def retain(
     now: datetime,
     keep_days: int | None = None,
     dry_run: bool = False,
+    base: str | None = None,
 ) -> list[Action]:
     """Bring the bucket to what should stay; the actions, also those of a dry run, which changes nothing.
 
     ledger: rows with `run_id` and `status`; a run that the ledger does not know counts as committed once it has a
-    manifest. now: the clock. Killed at any point and started again it continues. PublishError when
+    manifest. now: the clock. base: the run that the next night starts from, which stays whole.
+    Killed at any point and started again it continues. PublishError when
     latest.json cannot be read: then nobody knows which run must stay.
     """
     days = keep_days or settings.keep_days
     statuses = {str(row["run_id"]): str(row["status"]) for row in ledger}
     with Bucket(settings) as bucket:
         runs = survey(settings, bucket)
-        actions = plan(runs, statuses, latest=_latest(bucket), now=now, keep_days=days)
+        actions = plan(runs, statuses, latest=_latest(bucket), now=now, keep_days=days, base=base)
         actions += _old_exports(bucket, now=now, keep_days=days)
         if not dry_run:
             manifests = {run.path: run.manifest for run in runs}
@@ -115,7 +117,13 @@ def _look_at(bucket: Bucket, path: str) -> Published:
 
 
 def plan(
-    runs: Sequence[Published], statuses: Mapping[str, str], *, latest: str | None, now: datetime, keep_days: int
+    runs: Sequence[Published],
+    statuses: Mapping[str, str],
+    *,
+    latest: str | None,
+    now: datetime,
+    keep_days: int,
+    base: str | None = None,
 ) -> list[Action]:
     """What to do with each run. A run's age counts from its beginning: a backfill of last year is young today."""
     actions: list[Action] = []
@@ -124,6 +132,8 @@ def plan(
         status = statuses.get(run.run_id, "committed")
         if status in RUNNING or run.path == latest:
             actions.append(Action("keep", run.path, "is running" if status in RUNNING else "is what readers get"))
+        elif base is not None and run.run_id == base:
+            actions.append(Action("keep", run.path, "is what the next night starts from"))
         elif run.manifest is None or status in UNFINISHED:
             actions.append(_leftover(run, status, now, keep_days))
         elif now - run.manifest.started_at <= timedelta(days=keep_days):

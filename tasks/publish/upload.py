@@ -31,12 +31,15 @@ def publish(
     counts: Mapping[str, Any],
     *,
     code_version: str = "",
+    copied: Mapping[str, str] | None = None,
     progress: Progress = _silent,
+    **more: Any,
 ) -> ManifestRef:
     """Upload and verify every file of a run, then its manifest. No reader sees it yet.
 
     counts: JSON-able figures of the run. progress: bytes stored, and bytes in all. Called again for the same run, it
     finds what is there already. PublishError, or a transient error, names the file; the pointer is untouched.
+    copied: where in the bucket a file is already, by its path: it is copied there. more: see `make_manifest`.
     PublishError also when the bucket is public: then nothing is uploaded.
     """
     as_of, started_at = _instants(workspace, run)
@@ -48,12 +51,17 @@ def publish(
         started_at=started_at,
         transport=settings.resolved_transport,
         code_version=code_version,
+        **more,
     )
     with Bucket(settings) as bucket:
         bucket.require_private()
 
     def store(bucket: Bucket, entry: FileEntry) -> int:
-        bucket.store(f"{manifest.run}/{entry.path}", workspace.files / entry.path)
+        target, source = f"{manifest.run}/{entry.path}", (copied or {}).get(entry.path)
+        if source:
+            bucket.copy(source, target, size=entry.bytes, md5=entry.md5)
+        else:
+            bucket.store(target, workspace.files / entry.path)
         return entry.bytes
 
     done, total = 0, sum(entry.bytes for entry in files)

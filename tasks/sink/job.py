@@ -14,6 +14,7 @@ from tasks.ledger.lease import Lease
 from tasks.platform.functions import Database, Json, too_many_refused
 from tasks.settings import Settings
 from tasks.sink.model import LoadCounts, Progress, TablePlan, changes, cleaned, reject_changes, reject_deletes
+from tasks.sink.refused import contributions
 from tasks.sink.rows import as_array, cut, to_json
 from tasks.workspace import Spool, Workspace
 
@@ -95,7 +96,7 @@ class Job:
     def passed(self, rows: int) -> None:
         """Tell the progress that so many more rows are through."""
         self.done += rows
-        self.progress(self.done, sum(p.inserts + p.updates + p.deletes for p in self.plans.values()))
+        self.progress(self.done, sum(p.inserts + p.updates + p.restamped + p.deletes for p in self.plans.values()))
 
 
 def write_rejects(database: Database, job: Job) -> None:
@@ -126,7 +127,7 @@ def commit(database: Database, job: Job, written: Mapping[str, Written]) -> dict
     """Aggregates, refused rows and the ledger's commit, in one transaction. Returns the counts per table."""
     counts = {t.name: _counts(job.kept(t), written[t.name]) for t in job.tables}
     figures = {**job.facts["counts"], "written": {name: asdict(c) for name, c in counts.items()}}
-    refused = [_reject(table, row) for table in job.tables for row in written[table.name].refused]
+    refused = [row for table in job.tables for row in _rejects(job, table, written[table.name])]
     aggregates = Json(b"{}") if job.run.historical else aggregates_of(job.workspace)
     database.call(
         "etl_commit",
@@ -141,6 +142,11 @@ def _counts(kept: int, written: Written) -> LoadCounts:
     refused = len(written.refused)
     unchanged = kept - written.inserted - written.updated - refused
     return LoadCounts(written.inserted, written.updated, unchanged, written.deleted, refused)
+
+
+def _rejects(job: Job, table: Table, written: Written) -> list[dict[str, Any]]:
+    of_files = contributions(job.rows_to_write(table), table, [str(row["key"]) for row in written.refused])
+    return [{**_reject(table, row), **of_files.get(str(row["key"]), {})} for row in written.refused]
 
 
 def _reject(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:

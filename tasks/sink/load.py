@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from adbc_driver_postgresql import dbapi
 
-from tasks.errors import WriteError
+from tasks.errors import ProofFailed, WriteError
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
 from tasks.platform.functions import Database, Transaction, open_database
@@ -20,6 +20,9 @@ from tasks.sink.postgres import write_in_transaction
 from tasks.sink.rest import write_over_rest
 from tasks.workspace import Workspace
 
+# Takes the transaction, and by table the keys that the database refused.
+Verify = Callable[[Database, Mapping[str, list[str]]], None]
+
 
 def load(
     settings: Settings,
@@ -31,6 +34,7 @@ def load(
     manifest_sha256: str,
     counts: Mapping[str, Any],
     progress: Progress = silent,
+    verify: Verify | None = None,
 ) -> dict[str, LoadCounts]:
     """Write what `plan` spooled, and commit the run. Can be called again after any failure that left it its lease.
 
@@ -40,12 +44,14 @@ def load(
     counts that this returns, is added to them. A historical run only commits. progress: rows written, and how many
     there are to write.
     Raises LeaseLost, WriteError (more rows refused than `max_refused_share` allows), or what the database said.
+    verify: what must hold after the writing, asked before the commit where all of it is one transaction; it raises.
     """
     facts = {"manifest_path": manifest_path, "manifest_sha256": manifest_sha256, "counts": dict(counts)}
     job = Job(settings, workspace, run, {} if run.historical else plans, facts, progress)
     _require_whole_spools(job)
     if settings.resolved_transport == "postgres":
-        return Retry.of(settings).call(lambda: _load_at_once(job), "The load")
+        again = lambda error: isinstance(error, ProofFailed)  # noqa: E731
+        return Retry.of(settings).call(lambda: _load_at_once(job, verify), "The load", give_up=again)
     with open_database(settings) as database:
         _begin(database, job)
         return commit(database, job, write_over_rest(database, job))
@@ -56,7 +62,7 @@ def _require_whole_spools(job: Job) -> None:
     for table in job.tables:
         planned = job.plans[table.name]
         rows = (count_rows(job.rows_to_write(table)), count_rows(deletes(job.workspace, table)))
-        wanted = (planned.inserts + planned.updates, planned.deletes)
+        wanted = (planned.inserts + planned.updates + planned.restamped, planned.deletes)
         if rows != wanted:
             raise WriteError(
                 f"{table.name}: the run's folder holds {rows[0]:,} rows to write and {rows[1]:,} keys to delete, and "
@@ -69,7 +75,7 @@ def _begin(database: Database, job: Job) -> None:
     database.call("etl_stage", **job.lease, p_stage="load", p_figures={})
 
 
-def _load_at_once(job: Job) -> dict[str, LoadCounts]:
+def _load_at_once(job: Job, verify: Verify | None) -> dict[str, LoadCounts]:
     """The load in one transaction. The ledger is asked first: an earlier try may have committed unheard."""
     if (counts := _committed(job)) is not None:
         return counts
@@ -79,7 +85,10 @@ def _load_at_once(job: Job) -> dict[str, LoadCounts]:
         transaction = Transaction(connection)
         _begin(transaction, job)
         _commit(connection)
-        counts = commit(transaction, job, write_in_transaction(transaction, job))
+        written = write_in_transaction(transaction, job)
+        counts = commit(transaction, job, written)
+        if verify:
+            verify(transaction, {name: [str(row["key"]) for row in of.refused] for name, of in written.items()})
         _commit(connection)
         return counts
     finally:

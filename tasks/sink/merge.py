@@ -9,11 +9,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 STREAM = ("id", "row_hash")
+STAMPED = (*STREAM, "fingerprint", "rule_mask")
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What one batch comes to. `changed`: a mask over the batch; `gone`: keys of the target that are not in the run."""
+    """What one batch comes to. `changed`: a mask over the batch; `gone`: keys of the target that are not in the run.
+
+    Rows whose hash is equal and whose fingerprint or rule mask is not are `changed` too, and count as unchanged.
+    """
 
     batch: pa.RecordBatch | None
     changed: pa.Array
@@ -23,12 +27,17 @@ class Difference:
     unchanged: int
     target_rows: int
 
+    @property
+    def restamped(self) -> int:
+        """Rows to write that are equal but for their stamps."""
+        return (pc.sum(self.changed).as_py() or 0) - self.inserts - self.updates
+
 
 def merge(ours: Iterator[pa.RecordBatch], theirs: Iterator[pa.RecordBatch]) -> Iterator[Difference]:
     """Differences, batch by batch of `ours`, and at the end what the target has beyond them.
 
-    Both streams have `id` and `row_hash` and are in key order; `theirs` has nothing else. At any time one batch of each
-    is held.
+    Both streams have `id` and `row_hash` and are in key order; `theirs` has nothing else but columns that are compared
+    too. At any time one batch of each is held.
     """
     target = _Target(theirs)
     for batch in ours:
@@ -46,9 +55,10 @@ def _compare(batch: pa.RecordBatch, there: pa.Table) -> Difference:
         return _same_keys(batch, there)
     place = pc.index_in(batch["id"], value_set=_whole(there["id"]))
     is_new = pc.is_null(place)
-    differs = pc.fill_null(pc.not_equal(batch["row_hash"], pc.take(_whole(there["row_hash"]), place)), True)
+    updated = pc.fill_null(pc.not_equal(batch["row_hash"], pc.take(_whole(there["row_hash"]), place)), True)
+    differs = pc.or_(updated, _other_stamps(batch, pc.take(there, place)))
     gone = pc.invert(pc.is_in(there["id"], value_set=batch["id"]))
-    inserts, changed = pc.sum(is_new).as_py() or 0, pc.sum(differs).as_py() or 0
+    inserts, changed = pc.sum(is_new).as_py() or 0, pc.sum(updated).as_py() or 0
     return Difference(
         batch=batch,
         changed=differs,
@@ -61,9 +71,25 @@ def _compare(batch: pa.RecordBatch, there: pa.Table) -> Difference:
 
 
 def _same_keys(batch: pa.RecordBatch, there: pa.Table) -> Difference:
-    differs = pc.fill_null(pc.not_equal(batch["row_hash"], _whole(there["row_hash"])), True)
-    updates = pc.sum(differs).as_py() or 0
+    updated = pc.fill_null(pc.not_equal(batch["row_hash"], _whole(there["row_hash"])), True)
+    updates = pc.sum(updated).as_py() or 0
+    differs = pc.or_(updated, _other_stamps(batch, there))
     return Difference(batch, differs, batch["id"][:0], 0, updates, batch.num_rows - updates, there.num_rows)
+
+
+def _other_stamps(batch: pa.RecordBatch, there: pa.Table) -> pa.Array:
+    """Rows whose columns beside `id` and `row_hash` differ; null equals null."""
+    differs = pa.repeat(False, batch.num_rows)
+    for name in there.schema.names:
+        if name not in STREAM:
+            differs = pc.or_(differs, distinct(batch[name], _whole(there[name])))
+    return differs
+
+
+def distinct(ours: pa.Array, theirs: pa.Array) -> pa.Array:
+    """Where two arrays differ; null equals null only."""
+    unequal = pc.fill_null(pc.not_equal(ours, theirs), False)
+    return pc.or_(unequal, pc.xor(ours.is_null(), theirs.is_null()))
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -24,7 +24,8 @@ def silent(done: int, total: int | None) -> None:
 class TablePlan:
     """What a table needs: rows that are not there, that differ, that left the source, that are equal.
 
-    target_rows: rows of the cleaned table before the run.
+    target_rows: rows of the cleaned table before the run. restamped: of the equal rows, those whose fingerprint or rule
+    mask is another one: they are written, and count as unchanged.
     """
 
     inserts: int
@@ -32,6 +33,7 @@ class TablePlan:
     deletes: int
     unchanged: int
     target_rows: int
+    restamped: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tasks.contracts import TABLES, Table
 from tasks.ledger.lease import Lease
 from tasks.settings import Settings
-from tasks.sink.merge import STREAM, Difference, merge
+from tasks.sink.merge import STAMPED, Difference, merge
 from tasks.sink.model import (
     ID_SCHEMA,
     Progress,
@@ -81,20 +82,20 @@ def _with_whole_rows(ours: Spool, theirs: Iterator[pa.RecordBatch]) -> Iterator[
 
     def keys_and_hashes() -> Iterator[pa.RecordBatch]:
         for place in ours.places():
-            batch = place.read(STREAM)
+            batch = place.read(STAMPED)
             places[:] = [place]  # of the batch that is compared next
             yield batch
 
     for difference in merge(keys_and_hashes(), theirs):
-        goes = difference.batch is not None and difference.inserts + difference.updates
+        goes = difference.batch is not None and pc.any(difference.changed).as_py()
         yield replace(difference, batch=places[0].read()) if goes else difference
 
 
 def _spooled(differences: Iterator[Difference], changed: Spool, gone: Spool) -> Iterator[Difference]:
     """The differences as they pass, each left in the spools."""
     for index, difference in enumerate(differences):
-        if difference.batch is not None and difference.inserts + difference.updates:
-            rows = difference.batch if not difference.unchanged else difference.batch.filter(difference.changed)
+        if difference.batch is not None and pc.any(difference.changed).as_py():
+            rows = difference.batch.filter(difference.changed)
             changed.write(index, [rows.select(changed.schema.names).cast(changed.schema)])
         if len(difference.gone):
             ids = difference.gone.cast(pa.string())
@@ -109,6 +110,7 @@ def _add(counts: TablePlan, difference: Difference) -> TablePlan:
         deletes=counts.deletes + len(difference.gone),
         unchanged=counts.unchanged + difference.unchanged,
         target_rows=counts.target_rows + difference.target_rows,
+        restamped=counts.restamped + difference.restamped,
     )
 
 

@@ -15,6 +15,7 @@ from tasks.errors import ServiceUnavailable
 from tasks.platform.functions import Database, Transaction, open_database
 from tasks.platform.postgres import STATEMENT_TIMEOUT, connect, refusals, release
 from tasks.settings import Settings
+from tasks.sink.merge import STAMPED
 from tasks.source.binary import uuid_texts
 
 _SORTS = {"work_mem": "64MB", "jit": "off"}  # keys and hashes of some 500,000 rows, in memory
@@ -29,7 +30,7 @@ class TargetReader:
         self._database, self._page_rows, self._connection = database, page_rows, connection
 
     def rows(self, table: Table) -> Stream:
-        """The cleaned table's `id` and `row_hash` in key order, a batch at a time."""
+        """The cleaned table's `id`, `row_hash`, `fingerprint` and `rule_mask` in key order, a batch at a time."""
         return self._by_pages(table) if self._connection is None else self._by_cursor(self._connection, table)
 
     def rejects(self, table: Table) -> Stream:
@@ -61,11 +62,12 @@ class TargetReader:
 
     def _by_cursor(self, connection: dbapi.Connection, table: Table) -> Stream:
         key = '"' + table.key.name.replace('"', '""') + '"'
-        query = f'select {key} as id, row_hash from public."{table.clean}" order by {key}'  # noqa: S608 - contracts
+        columns = ", ".join(STAMPED[1:])
+        query = f'select {key} as id, {columns} from public."{table.clean}" order by {key}'  # noqa: S608 - contracts
         with refusals(), connection.cursor() as cursor:
             cursor.execute(query)
             with cursor.fetch_record_batch() as reader:
-                yield from (_batch(_key(batch["id"]), batch["row_hash"]) for batch in reader)
+                yield from (_stamped(_key(batch["id"]), *(batch[name] for name in STAMPED[1:])) for batch in reader)
 
     def _by_pages(self, table: Table) -> Stream:
         after = ""
@@ -75,7 +77,8 @@ class TargetReader:
                 return
             ids = _split(page["ids"])
             after = ids[-1].as_py()
-            yield _batch(ids.cast(ARROW_TYPES[table.key.kind]), _split(page["hashes"]))
+            stamps = (_integers(page["fingerprints"]), _integers(page["masks"]))
+            yield _stamped(ids.cast(ARROW_TYPES[table.key.kind]), _split(page["hashes"]), *stamps)
 
 
 @contextmanager
@@ -98,6 +101,16 @@ def _key(ids: pa.Array) -> pa.Array:
 
 def _split(joined: str) -> pa.Array:
     return pc.split_pattern(pa.array([joined]), ",").flatten()
+
+
+def _integers(joined: str) -> pa.Array:
+    """Whole numbers joined by commas; an empty one is null."""
+    texts = _split(joined)
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts).cast(pa.int64())
+
+
+def _stamped(ids: pa.Array, hashes: pa.Array, fingerprints: pa.Array, masks: pa.Array) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([ids, hashes, fingerprints, masks], names=list(STAMPED))
 
 
 def _batch(ids: pa.Array, hashes: pa.Array) -> pa.RecordBatch:

@@ -13,16 +13,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.contracts import ARROW_TYPES
-from tasks.errors import ReadError
-from tasks.source.api import KEYS_PER_REQUEST, Api
-from tasks.source.convert import quoted, select_list, to_arrow
+from tasks.errors import ReadError, ServiceUnavailable
+from tasks.source.api import KEYS_PER_REQUEST, STATEMENT_TIMEOUT, Api, PageTooLarge
+from tasks.source.convert import quoted, to_arrow
 from tasks.source.mend import Bounds, keys_of, mend
 from tasks.source.model import TableInfo
-from tasks.source.pages import pages
-from tasks.source.ranges import KeyRange
+from tasks.source.pages import keys_of_source, pages
+from tasks.source.ranges import Key, KeyRange
 from tasks.workspace import Spool
 
 _LISTED_BYTES = 8 * 2**20
+ROWS_PER_REQUEST = 1_000  # by key; they travel in the body
+MOST_BYTES = 8 * 2**20
 _ASKED = 3  # times that a listed key is asked for: a row may be deleted and inserted again in between
 MOST_MISSING = 20_000  # more than this is no gap: the range is to be read again
 
@@ -49,10 +51,24 @@ def prove(api: Api, info: TableInfo, within: KeyRange, spool: Spool, rows: int, 
 
 def fetch_by_keys(api: Api, info: TableInfo, keys: pa.Array) -> pa.Table:
     """The rows of these keys that exist now, in the raw schema."""
-    batches = [
-        to_arrow(rows, info) for rows in _answers(api, info, keys, select_list(info), "rows asked for by key") if rows
-    ]
+    name = f"{info.table.source_schema}.{info.table.source}, rows asked for by key"
+    parts = (keys[start : start + ROWS_PER_REQUEST].to_pylist() for start in range(0, len(keys), ROWS_PER_REQUEST))
+    batches = [to_arrow(rows, info) for part in parts if (rows := _rows(api, info, sorted(part), name))]
     return pa.Table.from_batches(batches, schema=info.table.raw_schema)
+
+
+def _rows(api: Api, info: TableInfo, keys: list[Key], name: str) -> list[Any]:
+    """The rows of these keys; in halves where they are too many for one answer in time."""
+    try:
+        alone = len(keys) == 1
+        return api.send(
+            api.rows_among(info.table, keys), name, most=None if alone else MOST_BYTES, halve=not alone
+        ).rows
+    except (PageTooLarge, ServiceUnavailable) as error:
+        if len(keys) == 1 or getattr(error, "code", STATEMENT_TIMEOUT) != STATEMENT_TIMEOUT:
+            raise
+        middle = len(keys) // 2
+        return _rows(api, info, keys[:middle], name) + _rows(api, info, keys[middle:], name)
 
 
 def _answers(api: Api, info: TableInfo, keys: pa.Array, columns: str, what: str) -> Iterator[list[Any]]:
@@ -95,7 +111,8 @@ def _listed(api: Api, info: TableInfo, within: KeyRange) -> Iterator[pa.Array]:
     def make(rows: list[Any]) -> pa.RecordBatch:
         return pa.RecordBatch.from_struct_array(pa.array(rows, pa.struct([(key.name, ARROW_TYPES[key.kind])])))
 
-    for batch in pages(api, info, within, _key_alone(info), make, _LISTED_BYTES):
+    ask = keys_of_source(api, info, within, _key_alone(info))
+    for batch in pages(api, info, within, ask, make, _LISTED_BYTES):
         yield batch.column(0)
 
 

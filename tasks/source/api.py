@@ -16,6 +16,7 @@ from tasks.platform.http import TRAFFIC, make_client, not_json
 from tasks.retry import Retry
 from tasks.settings import Settings
 from tasks.source.convert import quoted
+from tasks.source.fingerprint import ROWS_BY_KEY_FUNCTION, ROWS_FUNCTION, source_request
 from tasks.source.ranges import Key, KeyRange
 
 STATEMENT_TIMEOUT = "57014"
@@ -71,6 +72,16 @@ class Api:
         name = table.key.source_name
         return query.filter(name, "in", f"({','.join(map(in_url, keys))})").order(quoted(name))
 
+    def rows(self, table: Table, after: Key | None, until: Key | None, limit: int) -> Any:
+        """A query on rows after a key, up to and with `until`, in key order, each with its fingerprint."""
+        bounds = {"p_after": _text(after), "p_until": _text(until), "p_limit": limit}
+        return self.client.rpc(ROWS_FUNCTION, {"p_source": source_request(table), **bounds})
+
+    def rows_among(self, table: Table, keys: list[Key]) -> Any:
+        """A query on these keys' rows, likewise."""
+        arguments = {"p_source": source_request(table), "p_keys": [str(key) for key in keys]}
+        return self.client.rpc(ROWS_BY_KEY_FUNCTION, arguments)
+
     def send(self, query: Any, what: str, *, most: int | None = None, halve: bool = False) -> Answer:
         """The rows of a query. Transient failures are tried again; any left over names `what`.
 
@@ -97,6 +108,7 @@ class Api:
             str(config.path),
             params=config.params,
             headers=config.headers,
+            json=config.json,
             timeout=timeout or session.timeout,
         )
         response = session.send(request, stream=True)
@@ -106,6 +118,10 @@ class Api:
             response.close()
             TRAFFIC.add(received=response.num_bytes_downloaded)
         return Answer(_rows(body, response), len(body), _total(response.headers.get("content-range", "")))
+
+
+def _text(key: Key | None) -> str:
+    return "" if key is None else str(key)
 
 
 def in_url(key: Key) -> str:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from tasks.contracts import ARROW_TYPES, Column
 from tasks.source.convert import EARLIEST, LATEST, conform, finite, named
+from tasks.source.fingerprint import COLUMN
 from tasks.source.model import TableInfo
 
 _HEX = np.frombuffer(b"".join(b"%02x" % n for n in range(256)), np.uint16)  # two letters a byte
@@ -57,10 +58,12 @@ def from_driver(batch: pa.RecordBatch, info: TableInfo) -> pa.RecordBatch:
     """
     columns: dict[str, pa.Array] = {}
     problems: list[pa.Array] = []
-    for column, cell in zip(info.columns, batch.columns, strict=True):
-        columns[column.name], found = _held(cell, column)
+    for column in info.columns:
+        columns[column.name], found = _held(batch.column(column.name), column)
         if found is not None:
             problems.append(found)
+    if COLUMN in batch.schema.names:
+        columns[COLUMN] = batch.column(COLUMN)
     return conform(columns, pc.coalesce(*problems) if problems else None, info)
 
 

@@ -26,6 +26,9 @@ _SESSION = {
     "tcp_keepalives_count": "4",
     "max_parallel_workers_per_gather": "0",
     "jit": "off",
+    # What fingerprints depend on beside the time zone.
+    "datestyle": "ISO",
+    "extra_float_digits": "1",
 }
 CANCELLED = "57014"
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from tasks.contracts import ARROW_TYPES, Column, Kind
 from tasks.errors import ReadError
+from tasks.source.fingerprint import COLUMN
 from tasks.source.model import TableInfo
 
 EARLIEST = 0  # 1970-01-01, in microseconds since the epoch
@@ -40,11 +41,16 @@ def quoted(name: str) -> str:
     return name if plain else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+# Of our function for rows, whole numbers and the fingerprint come as text.
+_AS_TEXT = frozenset({"bigint", "int"})
+
+
 def to_arrow(rows: list[Any], info: TableInfo) -> pa.RecordBatch:
     """A page of rows as a batch of the table's raw schema. ReadError when the server sent other types than it said."""
-    wire = pa.struct([(c.name, _WIRE.get(c.kind, ARROW_TYPES[c.kind])) for c in info.columns])
+    stamped = bool(rows) and isinstance(rows[0], dict) and COLUMN in rows[0]
+    fields = [(c.name, pa.string() if stamped and c.kind in _AS_TEXT else _wire(c)) for c in info.columns]
     try:
-        cells = pa.array(rows, type=wire)
+        cells = pa.array(rows, type=pa.struct([*fields, (COLUMN, pa.string())]))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise ReadError(
             f"{info.table.source_schema}.{info.table.source}: a page holds values of other types than the preflight "
@@ -52,11 +58,17 @@ def to_arrow(rows: list[Any], info: TableInfo) -> pa.RecordBatch:
         ) from None
     columns: dict[str, pa.Array] = {}
     problems: list[pa.Array] = []
-    for column, cell in zip(info.columns, cells.flatten(), strict=True):
+    *values, fingerprints = cells.flatten()
+    for column, cell in zip(info.columns, values, strict=True):
         columns[column.name], found = _held(cell, column)
         if found is not None:
             problems.append(found)
+    columns[COLUMN] = fingerprints.cast(pa.int64())
     return conform(columns, pc.coalesce(*problems) if problems else None, info)
+
+
+def _wire(column: Column) -> pa.DataType:
+    return _WIRE.get(column.kind, ARROW_TYPES[column.kind])
 
 
 def conform(columns: dict[str, pa.Array], invalid: pa.Array | None, info: TableInfo) -> pa.RecordBatch:
@@ -76,7 +88,7 @@ def _held(cell: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
         return _dates(cell, column)
     if column.kind == "float":
         return finite(pc.cast(cell, pa.float64()), column)
-    return cell, None
+    return cell.cast(ARROW_TYPES[column.kind]), None
 
 
 def _instants(cell: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from tasks.contracts import Column, Table
 from tasks.settings import Transport
+from tasks.source.changes import ChangeFinder
 from tasks.workspace import Spool, Workspace
 
 Progress = Callable[[int, int | None], None]
@@ -20,11 +21,15 @@ def no_progress(rows_done: int, rows_total: int | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class TableInfo:
-    """What the preflight found of one table: its columns' types by source name, and the planner's estimate of rows."""
+    """What the preflight found of one table: its columns' types by source name, and the planner's estimate of rows.
+
+    fingerprint: SQL over the source as `s`, of exactly what the read selects; empty where rows are read without it.
+    """
 
     table: Table
     types: dict[str, str]
     rows: int
+    fingerprint: str = ""
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -94,6 +99,9 @@ class Source(Protocol):
 
     def read(self, table: Table, spool: Spool, *, progress: Progress = no_progress) -> TableRead:
         """Read a whole table into its spool, in key order. ReadError when that cannot be proved complete."""
+
+    def changes(self) -> ChangeFinder:
+        """What finds the rows that differ from those known, and fetches them."""
 
     def reconcile(self, workspace: Workspace) -> Reconciled:
         """Ask again for would-be orphans and their authors, and mend the two raw spools."""

@@ -15,6 +15,7 @@ from tasks.source.model import TableInfo
 from tasks.source.ranges import Key, KeyRange
 
 FIRST_ROWS = 1_000  # what a hosted project gives in one answer, unless it is set otherwise
+Ask = Callable[[Key | None, int], Any]
 _CALM = 8  # good pages after a halving before a page may grow again
 
 
@@ -46,20 +47,21 @@ class PageSize:
 
 
 def pages(
-    api: Api, info: TableInfo, within: KeyRange, columns: str, make: Callable[[list[Any]], pa.RecordBatch], most: int
+    api: Api, info: TableInfo, within: KeyRange, ask: Ask, make: Callable[[list[Any]], pa.RecordBatch], most: int
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a range in key order, a batch a page.
 
-    columns: the select list. make: turns the rows of a page into a batch with the table's key in it.
+    ask: the request for so many rows after a key, in key order.
+    make: turns the rows of a page into a batch with the table's key in it.
     most: bytes of one body, unless a single row is larger.
     """
-    table, name = info.table, quoted(info.table.key.source_name)
+    table = info.table
     size, after, number = PageSize(api.settings.page_rows, most), within.after, 0
     while True:
         what = f"{table.source_schema}.{table.source}, page {number + 1} of range {within.index + 1}"
 
         def query(rows: int, after: Key | None = after) -> Any:
-            return api.within(api.select(table, columns), table, after, within.until).order(name).limit(rows)
+            return ask(after, rows)
 
         answer = fetch(api, query, size, what, most)
         if not answer.rows:
@@ -69,6 +71,21 @@ def pages(
         require_rising(keys, KeyRange(within.index, after, within.until), what)
         yield batch
         after, number = keys[-1].as_py(), number + 1
+
+
+def rows_of(api: Api, info: TableInfo, within: KeyRange) -> Ask:
+    """Asks for whole rows, each with its fingerprint."""
+    return lambda after, rows: api.rows(info.table, after, within.until, rows)
+
+
+def keys_of_source(api: Api, info: TableInfo, within: KeyRange, columns: str) -> Ask:
+    """Asks for the keys alone. columns: the select list."""
+    table, name = info.table, quoted(info.table.key.source_name)
+
+    def ask(after: Key | None, rows: int) -> Any:
+        return api.within(api.select(table, columns), table, after, within.until).order(name).limit(rows)
+
+    return ask
 
 
 def fetch(api: Api, query: Callable[[int], Any], size: PageSize, what: str, most: int) -> Answer:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 
 import pyarrow as pa
@@ -18,7 +19,10 @@ from tasks.settings import Settings, Transport
 from tasks.source import preflight
 from tasks.source.batches import bounded, filled_of, require_rising
 from tasks.source.binary import from_driver
+from tasks.source.changes import ChangeFinder
+from tasks.source.changes_postgres import PostgresChanges
 from tasks.source.connection import batches, connect
+from tasks.source.fingerprint import FINGERPRINT_FUNCTION, source_request
 from tasks.source.mend import Bounds
 from tasks.source.model import Preflight, Progress, Reconciled, TableInfo, TableRead, no_progress
 from tasks.source.parallel import Tally, elapsed, run
@@ -68,11 +72,12 @@ class PostgresSource:
         database = PostgresDatabase(self._settings)
         try:
             found = preflight.ask(database, tables, trusted=self._settings.trusted_functions, remedy=_ROLE_HELP)
+            stamped = {name: _with_fingerprint(database, info) for name, info in found.tables.items()}
         finally:
             database.close()  # nothing is held between the preflight and the reading
-        self._infos.update(found.tables)
+        self._infos.update(stamped)
         self._began = self._began or found.clock
-        return found
+        return replace(found, tables=stamped)
 
     def read(self, table: Table, spool: Spool, *, progress: Progress = no_progress) -> TableRead:
         start, info = time.perf_counter(), self._info(table)
@@ -107,6 +112,9 @@ class PostgresSource:
         if self._snapshot:
             self._snapshot.close()
         self._snapshot = None
+
+    def changes(self) -> ChangeFinder:
+        return PostgresChanges(self._settings, self._snapshot_for, self._info, self.end_reading)
 
     @contextmanager
     def _snapshot_for(self, info: TableInfo) -> Iterator[Snapshot]:
@@ -200,3 +208,8 @@ class PostgresSource:
                 rows = [from_driver(batch, info) for batch in read if batch.num_rows]
                 found.append(pa.Table.from_batches(rows, schema=table.raw_schema))
         return pa.concat_tables(found)
+
+
+def _with_fingerprint(database: PostgresDatabase, info: TableInfo) -> TableInfo:
+    """The table with the expression of its fingerprint, of exactly the columns that are read."""
+    return replace(info, fingerprint=str(database.call(FINGERPRINT_FUNCTION, p_source=source_request(info.table))))

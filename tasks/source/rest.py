@@ -24,10 +24,12 @@ from tasks.source import preflight
 from tasks.source.alarm import TooManyMissing, fetch_by_keys, prove
 from tasks.source.api import Api
 from tasks.source.batches import bounded, filled_of
-from tasks.source.convert import select_list, to_arrow
+from tasks.source.changes import ChangeFinder
+from tasks.source.changes_rest import RestChanges
+from tasks.source.convert import to_arrow
 from tasks.source.mend import Bounds
 from tasks.source.model import Preflight, Progress, Reconciled, TableInfo, TableRead, no_progress
-from tasks.source.pages import pages
+from tasks.source.pages import pages, rows_of
 from tasks.source.parallel import Tally, elapsed, run
 from tasks.source.ranges import KeyRange, Plan, cuts_from, parts_for, source_of
 from tasks.source.reconcile import reconcile
@@ -101,6 +103,9 @@ class RestSource:
     def _database(self) -> closing[RestDatabase]:
         return closing(RestDatabase(self._settings, transport=self._transport))
 
+    def changes(self) -> ChangeFinder:
+        return RestChanges(self._settings, self._api, self._database, self._info)
+
     def _api(self) -> Api:
         return Api(self._settings, transport=self._transport)
 
@@ -171,7 +176,7 @@ class RestSource:
         )
 
     def _batches(self, api: Api, info: TableInfo, within: KeyRange, tally: Tally) -> Iterator[pa.RecordBatch]:
-        read = pages(api, info, within, select_list(info), lambda rows: to_arrow(rows, info), self._page_bytes)
+        read = pages(api, info, within, rows_of(api, info, within), lambda rows: to_arrow(rows, info), self._page_bytes)
         return bounded(tally.counted(read), rows=self._bounds.rows, nbytes=self._bounds.nbytes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tasks.contracts import POSTGRES_TYPES, Column
+from tasks.source.fingerprint import COLUMN
 from tasks.source.model import TableInfo
 from tasks.source.ranges import Key, KeyRange
 from tasks.source.slices import Slice
@@ -61,7 +62,8 @@ def _query(info: TableInfo, condition: str) -> str:
 
 
 def _columns(info: TableInfo) -> str:
-    return ", ".join(f"{_value(c, info.type_of(c))} as {quoted(c.name)}" for c in info.columns)
+    columns = [f"{_value(c, info.type_of(c))} as {quoted(c.name)}" for c in info.columns]
+    return ", ".join([*columns, f"{info.fingerprint or 'null::bigint'} as {quoted(COLUMN)}"])
 
 
 def _source(info: TableInfo) -> str:

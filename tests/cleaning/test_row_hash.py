@@ -10,14 +10,14 @@ import pytest
 
 from local_stack import Stack
 from tasks.cleaning.row_hash import row_hashes
-from tasks.contracts import POSTGRES_TYPES, TABLES, Column, Table
+from tasks.contracts import POSTGRES_TYPES, STAMPS, TABLES, Column, Table
 from tests.cleaning.spools import cleaned, make_run
 from tests.reports.test_recomputed import HOSTILE_POSTS, HOSTILE_USERS
 
 
 def sql_hash(table: Table) -> str:
     """The documented expression, in Postgres."""
-    parts = (f"coalesce({_text(c)}, E'\\x1e')" for c in table.columns if c.name != "row_hash")
+    parts = (f"coalesce({_text(c)}, E'\\x1e')" for c in table.columns if c.name not in STAMPS)
     return f"md5(concat_ws(E'\\x1f', {', '.join(parts)}))"
 
 

@@ -173,7 +173,8 @@ def _statistics(users: int, posts: int) -> dict[str, list[object]]:
 
 
 def _table(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
-    return pa.table(dict(columns), schema=schema)
+    stamps = {name: [None] * len(columns["id"]) for name in ("fingerprint", "rule_mask") if name in schema.names}
+    return pa.table({**columns, **stamps}, schema=schema)
 
 
 def _rolling(values: NDArray[np.int64], window: int) -> NDArray[np.int64]:

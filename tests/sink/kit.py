@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from local_stack import Stack
 from tasks.cleaning.row_hash import row_hashes
-from tasks.contracts import DAILY_ACTIVITY, POSTS, REJECT_SCHEMA, TABLES, USER_STATISTICS, USERS, Report, Table
+from tasks.contracts import DAILY_ACTIVITY, POSTS, REJECT_SCHEMA, STAMPS, TABLES, USER_STATISTICS, USERS, Report, Table
 from tasks.ledger.as_of import AsOf
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger, Start
@@ -145,7 +145,8 @@ def clean_rows(table: Table, rows: Sequence[Row]) -> pa.Table:
     ordered = sorted(rows, key=lambda row: row["id"])
     schema = pa.schema([f for f in table.clean_schema if f.name != "row_hash"])
     batch = pa.RecordBatch.from_pylist(ordered, schema=schema)
-    return pa.Table.from_batches([batch.append_column("row_hash", row_hashes(batch, table))]).cast(table.clean_schema)
+    hashed = pa.Table.from_batches([batch.append_column("row_hash", row_hashes(batch, table))])
+    return hashed.select(table.clean_schema.names).cast(table.clean_schema)
 
 
 def _report(workspace: Workspace, report: Report, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -162,7 +163,7 @@ def rows_of(stack: Stack, table: str, columns: str = "*", order: str = "1, 2, 3"
 
 def hashes(stack: Stack, table: Table) -> dict[str, str]:
     """Key and hash of a cleaned table's rows, the hash computed by Postgres from what it holds."""
-    texts = [_canonical(c.name, c.kind) for c in table.columns if c.name != "row_hash"]
+    texts = [_canonical(c.name, c.kind) for c in table.columns if c.name not in STAMPS]
     computed = f"md5(concat_ws(E'\\x1f', {', '.join(texts)}))"
     rows = rows_of(stack, table.clean, f"id, row_hash, {computed} as computed", "id")
     assert [row["row_hash"] for row in rows] == [row["computed"] for row in rows]

@@ -23,6 +23,25 @@ def no_trouble(_: httpx.Request) -> httpx.Response | None:
     return None
 
 
+ROWS = "/rpc/etl_rows"
+
+
+def as_select(request: httpx.Request) -> httpx.Request:
+    """A call of our functions for rows as the filters that mean the same; every other request as it is."""
+    if ROWS not in request.url.path:
+        return request
+    given = json.loads(request.content)
+    params = [("select", ",".join(column["source"] for column in given["p_source"]["columns"])), ("order", "id")]
+    if "p_keys" in given:
+        params.append(("id", f"in.({','.join(given['p_keys'])})"))
+    for name, operator in (("p_after", "gt"), ("p_until", "lte")):
+        if given.get(name):
+            params.append(("id", f"{operator}.{given[name]}"))
+    if "p_limit" in given:
+        params.append(("limit", str(given["p_limit"])))
+    return httpx.Request("GET", request.url.copy_with(params=params), headers=request.headers)
+
+
 @dataclass
 class FakePostgrest(httpx.BaseTransport):
     """keys: of the one table, uuids as lower-case texts or whole numbers. cap: rows in one answer at most."""
@@ -40,6 +59,7 @@ class FakePostgrest(httpx.BaseTransport):
         self.rows = sorted(self.keys)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request = as_select(request)
         with self._lock:
             self.requests.append(request)
             answer = self.trouble(request) or self._answer(request)
@@ -64,7 +84,9 @@ class FakePostgrest(httpx.BaseTransport):
                 found = self._filtered(found, value)
         if "count=exact" in request.headers.get("prefer", ""):
             total = str(len(found))
-        body = json.dumps([{"id": key, "content": f"text of {key}"} for key in found[:limit]])
+        stamp = {"_fingerprint": "1"} if ROWS in request.url.path else {}
+        rows = [{"id": str(key) if stamp else key, "content": f"text of {key}", **stamp} for key in found[:limit]]
+        body = json.dumps(rows)
         return httpx.Response(200, text=body, headers={"content-range": f"0-{limit}/{total or '*'}"})
 
     def _filtered(self, rows: Sequence[Any], condition: str) -> Sequence[Any]:

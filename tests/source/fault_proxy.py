@@ -41,7 +41,9 @@ class FaultProxy:
     def choose(self, path: str) -> str:
         """The fault for a request, or `passed`. The preflight passes, so that what is read is what is tested."""
         with self._lock:
-            spoiled = self.faults and "/rpc/" not in path and self._random.random() < self.rate
+            spoiled = (
+                self.faults and ("/rpc/" not in path or "/rpc/etl_rows" in path) and self._random.random() < self.rate
+            )
             fault = self._random.choice(self.faults) if spoiled else "passed"
             self.counts[fault] += 1
         return fault

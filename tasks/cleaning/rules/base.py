@@ -6,7 +6,7 @@ are plain functions of a frame and the facts of the run; they never change what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -21,6 +21,7 @@ from tasks.contracts import Table
 
 Frame: TypeAlias = pa.RecordBatch
 Describe: TypeAlias = Callable[[Frame], tuple[pa.Array, pa.Array, pa.Array]]
+MASK = "_mask"
 Action = Literal["rejected", "changed", "flagged"]
 
 
@@ -30,12 +31,14 @@ class Facts:
 
     latest: µs since the epoch; what was created later has a wrong clock.
     users: the kept users, for the rules of posts. first_of: id of a duplicate → id of the first, once all are known.
+    bits: of each rule by name, in the mask of a row: its place among the rules of the table. Empty: no masks are kept.
     """
 
     table: Table
     latest: int
     users: UserIndex | None = None
     first_of: pa.Table | None = None
+    bits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +99,27 @@ def run_rules(
     """
     rejects: list[pa.Table] = []
     frame = with_column(frame, "_row", pa.array(np.arange(frame.num_rows)))
+    if MASK not in frame.schema.names:
+        frame = with_column(frame, MASK, pa.array(np.zeros(frame.num_rows, np.int64)))
     for rule in rules:
         step = run_rule(rule, frame, facts)
         witness(step)
-        frame = step.after
+        frame = _masked(step, facts)
         if isinstance(rule, Reject) and step.affected.any():
             frame = frame.filter(pa.array(~step.affected))
             rejects.append(rejected_rows(rule, step, facts.table))
     if not rejects:
         return frame, None
     return frame, pa.concat_tables(rejects).sort_by("_row").drop_columns("_row")
+
+
+def _masked(step: Step, facts: Facts) -> Frame:
+    """The rows after a step, with the rule's bit in the mask of those that it changed or flagged."""
+    if isinstance(step.rule, Reject) or not facts.bits or not step.affected.any():
+        return step.after
+    bit = np.int64(1 << facts.bits[step.rule.name])
+    mask = step.after[MASK].to_numpy() | np.where(step.affected, bit, 0)
+    return with_column(step.after, MASK, pa.array(mask))
 
 
 def run_rule(rule: Rule, frame: Frame, facts: Facts) -> Step:
@@ -134,8 +148,14 @@ def rejected_rows(rule: Reject, step: Step, table: Table) -> pa.Table:
     frame = step.before.filter(pa.array(step.affected))
     column, came, expected = rule.describe(frame)
     key = pc.fill_null(frame[table.key.name].cast(pa.string()), "null")
-    arrays = [constant(frame, table.name), key, constant(frame, rule.name), column, came, expected, frame["_row"]]
-    return pa.Table.from_arrays(arrays, names=["table", "key", "rule", "column", "came", "expected", "_row"])
+    texts = [constant(frame, table.name), key, constant(frame, rule.name), column, came, expected]
+    names = ["table", "key", "rule", "column", "came", "expected", "fingerprint", "rule_mask", "_row"]
+    return pa.Table.from_arrays([*texts, frame["_fingerprint"], frame[MASK], frame["_row"]], names=names)
+
+
+def bits_of(rules: Sequence[Rule]) -> dict[str, int]:
+    """The bit of each rule in the mask of a row."""
+    return {rule.name: place for place, rule in enumerate(rules)}
 
 
 def with_column(frame: Frame, name: str, values: pa.Array) -> Frame:

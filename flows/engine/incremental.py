@@ -1,0 +1,160 @@
+"""The stages of an incremental night that a full one does not have, and the choice between the two."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from flows.engine.progress import Meter
+from flows.engine.run import Run
+from flows.engine.stage import stage
+from tasks.cleaning.passes import CleanCounts, to_micros
+from tasks.cleaning.rules.common import GRACE
+from tasks.cleaning.units import raw_spool
+from tasks.contracts import TABLES
+from tasks.files.manifest import FileEntry
+from tasks.incremental.base import Base, load_base, missing_files
+from tasks.incremental.gather import gather
+from tasks.incremental.mode import GoFull, Mode, Night, base_facts, choose_mode
+from tasks.incremental.night import IncrementalNight
+from tasks.incremental.saved import saved
+from tasks.incremental.store import keep_files
+from tasks.platform.functions import open_database
+from tasks.source import Preflight
+from tasks.source.snapshot import SnapshotLost
+
+logger = logging.getLogger(__name__)
+_SNAPSHOTS = 3  # tries, when the one that holds the instant is lost
+
+
+@stage("Find changes")
+def find_changes(run: Run, progress: Meter, sources: Preflight) -> bool:
+    """Decide whether this night is incremental, and if so read what changed. False: the night reads everything."""
+    with open_database(run.settings) as database:
+        base = load_base(database, run.settings)
+        run.seed = str(database.call("etl_seed_id"))
+    run.mode = choose_mode(
+        Night(run.request.full_refresh, run.lease.historical, sources, sources.clock),
+        base,
+        run.settings,
+        intact=lambda found: missing_files(found, run.settings),
+    )
+    run.sources = sources
+    if run.mode.base:
+        _try(run, lambda: _read(run, run.mode.base, progress))
+    if run.night is None:
+        _require_own_reading(run)
+    run.workspace.note(mode=run.mode.name, seed=run.seed)
+    run.record(mode=run.mode.name, **({"because": run.mode.because} if run.mode.because else {}))
+    return run.night is not None
+
+
+@stage("Merge with the last run")
+def merge_with_base(run: Run, progress: Meter, users: CleanCounts, posts: CleanCounts) -> bool:
+    """Files, partial tables and counts from the base's and the changes. False: the night has to read everything."""
+    _try(run, lambda: _merge(run))
+    if run.night is not None:
+        run.record(files=len(run.night.entries), copied=len(run.night.copied))
+    return run.night is not None
+
+
+def _try(run: Run, work: Any) -> None:
+    """Work of an incremental night; where the changes alone do not tell, the night is full, and says why."""
+    try:
+        work()
+    except GoFull as reason:
+        logger.info("This night reads everything, because %s.", reason)
+        run.mode, run.night = Mode(None, str(reason)), None
+        for table in TABLES:
+            raw_spool(run.workspace, table).clear()
+
+
+def _read(run: Run, base: Base | None, progress: Meter) -> None:
+    assert base is not None
+    night = IncrementalNight(run.settings, run.workspace, base, to_micros(run.as_of))
+    index, finder = night.base_index(), run.source.changes()
+    base_rows = {name: int(of["read"]) for name, of in base.counts["tables"].items()}
+    for attempt in range(_SNAPSHOTS):
+        try:
+            gathered = gather(
+                finder,
+                index,
+                latest=to_micros(run.began) + GRACE,
+                most_share=run.settings.max_changed_share,
+                base_rows=base_rows,
+            )
+            break
+        except SnapshotLost:
+            finder.end()
+            if attempt == _SNAPSHOTS - 1:
+                raise GoFull("the snapshot in which changes are found was lost again and again") from None
+    finder.end()
+    night.keep_raw(gathered)
+    night.index = index
+    with open_database(run.settings) as database:
+        night.load_known(database.call)
+    run.night = night
+    for touched in (gathered.users, gathered.posts):
+        run.rows[touched.table.name] = touched.rows.num_rows
+    # How far the columns are filled is known of a whole read only; a column that comes or goes makes the night full.
+    run.workspace.note(columns=base.counts.get("columns", {}))
+    run.not_read = saved(gathered, base)
+    rows = sum(run.rows.values())
+    progress(rows, rows)
+    run.record(rows=rows, rounds=gathered.rounds, rows_not_read=run.not_read["rows"])
+
+
+def _merge(run: Run) -> None:
+    assert run.night is not None
+    with open_database(run.settings) as database:
+        run.night.merge(database.call)
+
+
+def _require_own_reading(run: Run) -> None:
+    """A reading that an earlier start left belongs to its seed: other fingerprints would mark all as changed."""
+    if run.workspace.facts().get("seed") not in (None, run.seed):
+        for table in TABLES:
+            raw_spool(run.workspace, table).clear()
+
+
+def distrust_base(run: Run) -> None:
+    """The next start reads everything: what was stored is not what was read."""
+    with open_database(run.settings) as database:
+        database.call("etl_distrust_base", p_run=run.lease.run_id, p_token=run.lease.token)
+
+
+def mode_counts(run: Run) -> dict[str, Any]:
+    """What the ledger keeps of how the run read."""
+    counts: dict[str, Any] = {"mode": run.mode.name}
+    if run.mode.base:
+        counts |= {"base_run": run.mode.base.run_id, "not_read": run.not_read}
+    else:
+        counts |= {"full_because": run.mode.because}
+    return counts
+
+
+def mode_of_manifest(run: Run) -> dict[str, Any]:
+    """What the manifest says of it, and what the next night compares itself with."""
+    base = run.mode.base
+    facts: dict[str, Any] = {"mode": run.mode.name, "full_because": run.mode.because or None}
+    if base:
+        facts["base_run"] = base.run_id
+    if not run.lease.historical:
+        last: datetime | str = base.facts["last_full"] if base else run.began
+        read_bytes = dict(base.facts.get("row_bytes", {})) if base else run.row_bytes
+        facts["base"] = {
+            **base_facts(run.settings, run.sources, seed=run.seed, last_full=last),
+            "row_bytes": read_bytes,
+        }
+    return facts
+
+
+def keep_base(run: Run, entries: list[FileEntry]) -> None:
+    """Keep the files that the next night starts from. A disk that does not take them costs a download, not the run."""
+    if run.lease.historical:
+        return
+    try:
+        keep_files(run.settings, entries, run.workspace.files, run.workspace.root / "base")
+    except OSError as error:
+        logger.warning("The files for the next night are not kept here: %s", type(error).__name__)

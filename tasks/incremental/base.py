@@ -1,0 +1,104 @@
+"""The base: the run whose files, counts and stored fingerprints an incremental night starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tasks.files.manifest import FileEntry, Manifest, ManifestRef
+from tasks.files.published import NotAsPublished, read_manifest
+from tasks.platform.bucket import Bucket
+from tasks.platform.functions import Database
+from tasks.platform.stored import StoredInfo
+from tasks.settings import Settings
+
+# What an incremental night needs of the base's files; reports and charts are made each night.
+NEEDED = ("clean", "state")
+
+
+@dataclass(frozen=True)
+class Base:
+    """run_id: of the last committed run that was not historical. dirty: rows were written since that no commit covers.
+
+    problem: why its manifest cannot be used; then manifest is None. seed: the id of the database's seed now.
+    """
+
+    run_id: str
+    dirty: bool
+    seed: str
+    manifest: Manifest | None
+    problem: str = ""
+
+    @property
+    def published(self) -> Manifest:
+        """The manifest, where the base can be used."""
+        if self.manifest is None:
+            raise ValueError("the base has no manifest")
+        return self.manifest
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the run left for the next night; empty when it was made before there was such."""
+        return dict((self.manifest.base if self.manifest else None) or {})
+
+    @property
+    def run_path(self) -> str:
+        return self.published.run
+
+    @property
+    def as_of(self) -> datetime:
+        return self.published.as_of
+
+    @property
+    def started_at(self) -> datetime:
+        return self.published.started_at
+
+    @property
+    def counts(self) -> Mapping[str, Any]:
+        return dict(self.published.counts)
+
+    def entries(self, *kinds: str) -> dict[str, FileEntry]:
+        """The run's files of these kinds, by path."""
+        return {entry.path: entry for entry in self.published.files if entry.kind in (kinds or NEEDED)}
+
+
+def load_base(database: Database, settings: Settings) -> Base | None:
+    """The base as the ledger names it; None when there is none yet."""
+    row = database.call("etl_base_run")
+    if not row or (row["run_id"] is None and not row["dirty"]):
+        return None
+    run, seed, dirty = row["run"], str(row["seed"]), bool(row["dirty"])
+    if not run or not run["manifest_path"]:
+        return Base(str(row["run_id"] or ""), dirty, seed, None, "the last run is not in the ledger any more")
+    ref = ManifestRef(path=run["manifest_path"], sha256=run["manifest_sha256"])
+    try:
+        with Bucket(settings) as bucket:
+            return Base(row["run_id"], dirty, seed, read_manifest(bucket, ref))
+    except NotAsPublished as problem:
+        return Base(row["run_id"], dirty, seed, None, f"of the last run, {problem}")
+
+
+def base_run(database: Database) -> str | None:
+    """The run that the next night starts from; None when there is none."""
+    row = database.call("etl_base_run")
+    return row["run_id"] if row else None
+
+
+def missing_files(base: Base, settings: Settings) -> str:
+    """Why the base's files cannot be used; '' when each is there with its size and checksum."""
+    with Bucket(settings) as bucket:
+        there = {f.path.removeprefix(f"{base.run_path}/"): f.info for f in bucket.walk(base.run_path)}
+    for path, entry in base.entries().items():
+        info = there.get(path)
+        if info is None:
+            return f"{path} of the last run is gone from the bucket"
+        if not _is_same(info, entry):
+            return f"{path} of the last run is not what its manifest says"
+    return ""
+
+
+def _is_same(info: StoredInfo, entry: FileEntry) -> bool:
+    """Size and md5 as stated; where the eTag is no md5 the size alone: the copy is verified by its content then."""
+    return info.size in (None, entry.bytes) and info.md5 in (None, entry.md5)

@@ -1,0 +1,51 @@
+"""`data_quality` from the base's counts, less the touched rows as they were, plus as they are now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tasks.cleaning.rules.base import Reject, Rule, bits_of
+from tasks.incremental.known import masks, rejected_by
+
+
+def table_counts(
+    table: str, rules: Sequence[Rule], base: Mapping[str, Any], known: pa.Table, now: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The counts of a table, as cleaning all of it would give them.
+
+    base: `run_counts` of the base. known: the touched rows as the base stored them. now: the counts of the touched rows
+    that were read this night, as cleaning left them.
+    """
+    before = {rule["rule"]: int(rule["affected"]) for rule in base["rules"] if rule["table"] == table}
+    after = {rule["rule"]: int(rule["affected"]) for rule in now["rules"]}
+    gone = _contributions(rules, known)
+    affected = {r.name: before[r.name] - gone[r.name] + after[r.name] for r in rules}
+    read = int(base["tables"][table]["read"]) - known.num_rows + int(now["read"])
+    rejected = sum(affected[r.name] for r in rules if isinstance(r, Reject))
+    counts = {"table": table, "read": read, "kept": read - rejected, "rejected": rejected}
+    return {**counts, "rules": _rule_counts(rules, affected, read)}
+
+
+def _contributions(rules: Sequence[Rule], known: pa.Table) -> dict[str, int]:
+    """Per rule, how many of the rows the base counted as affected."""
+    bits, mask = bits_of(rules), masks(known).to_numpy(zero_copy_only=False).astype(np.int64)
+    rejecting = rejected_by(known).to_pylist()
+    return {
+        rule.name: rejecting.count(rule.name)
+        if isinstance(rule, Reject)
+        else int(np.count_nonzero(mask & (1 << bits[rule.name])))
+        for rule in rules
+    }
+
+
+def _rule_counts(rules: Sequence[Rule], affected: Mapping[str, int], read: int) -> list[dict[str, Any]]:
+    """The rules in their order; each checks what the rules before it left."""
+    counts, left = [], read
+    for rule in rules:
+        counts.append({"rule": rule.name, "action": rule.action, "checked": left, "affected": affected[rule.name]})
+        left -= affected[rule.name] if isinstance(rule, Reject) else 0
+    return counts

@@ -1,0 +1,83 @@
+"""Cleaned files from the base's and the changes: the bytes that a full night would write, part by part.
+
+Unchanged rows come from the base's files, never from the cleaned tables: a row that the database refused is in the
+files and not, or differently, in the table. An insert shifts the bounds of all parts behind it, so a table or month is
+written again from the first part that a change is in; all else stays the base's, and is copied inside Storage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks.contracts import Table
+from tasks.files.clean import FileShape, write_parts
+from tasks.files.manifest import FileEntry, entry_of
+from tasks.files.parquet import file_schema
+from tasks.incremental.store import BaseFiles
+
+_BATCH_ROWS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What changes in one folder of files. put: rows in the files' shape, sorted by key; drop: keys, sorted.
+
+    Keys of `put` are among `drop`.
+    """
+
+    put: pa.Table
+    drop: pa.Array
+
+
+def merge_folder(
+    table: Table, base: Sequence[FileEntry], edit: Edit, files: BaseFiles, root: Path, folder: str, shape: FileShape,
+    *, always: bool = False,
+) -> list[FileEntry]:  # fmt: skip
+    """The files of a folder after the edit, in their order; those that are not under `root` are the base's.
+
+    base: its files in this folder, in their order. always: keep a file also without rows.
+    """
+    start = _first_changed(table, base, edit, files)
+    batches = _merged(table, files.paths(base[start:]), edit)
+    written = write_parts(table, batches, root / folder, shape, always=always and start == 0, first=start)
+    return [*base[:start], *(_entry(table, file, root) for file in written)]
+
+
+def _first_changed(table: Table, base: Sequence[FileEntry], edit: Edit, files: BaseFiles) -> int:
+    """The first part that the edit is in. The last part takes what comes behind all, as it may not be full."""
+    for number, entry in enumerate(base[:-1]):
+        if pc.less_equal(edit.drop[0], _last_key(table, files.path(entry))).as_py():
+            return number
+    return max(0, len(base) - 1)
+
+
+def _last_key(table: Table, file: Path) -> pa.Scalar:
+    with pq.ParquetFile(file) as parquet:
+        keys = parquet.read_row_group(parquet.num_row_groups - 1, columns=[table.key.name])
+    return keys.column(0)[-1]
+
+
+def _merged(table: Table, parts: Iterable[Path], edit: Edit) -> Iterator[pa.RecordBatch]:
+    """The rows of the parts without those dropped, and with those put in their places."""
+    key, schema, put = table.key.name, file_schema(table), edit.put
+    for part in parts:
+        with pq.ParquetFile(part) as parquet:
+            for batch in parquet.iter_batches(_BATCH_ROWS):
+                before = put.filter(pc.less_equal(put[key], batch[key][-1]))
+                put = put.slice(before.num_rows)
+                kept = batch.filter(pc.invert(pc.is_in(batch[key], value_set=edit.drop)))
+                rows = pa.Table.from_arrays(kept.columns, schema=schema)
+                if before.num_rows:
+                    rows = pa.concat_tables([rows, before]).sort_by(key)
+                yield from rows.combine_chunks().to_batches()
+    yield from put.combine_chunks().to_batches()
+
+
+def _entry(table: Table, file: Path, root: Path) -> FileEntry:
+    return entry_of(file, root, rows=pq.read_metadata(file).num_rows, version=table.version, kind="clean")

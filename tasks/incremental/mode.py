@@ -1,0 +1,123 @@
+"""Whether a night may start from the changes alone, and if not, why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from tasks.contracts import FURTHER_TABLES, POSTS, USERS
+from tasks.incremental.base import Base
+from tasks.incremental.output import output_fingerprint
+from tasks.settings import Settings
+from tasks.source.model import Preflight
+
+
+def _unable() -> str:
+    """Why the contracts never allow an incremental night; '' when they do. Known at import."""
+    if FURTHER_TABLES:
+        return f"{', '.join(table.name for table in FURTHER_TABLES)} can only be read whole"
+    in_files = {column.name for column in POSTS.file_columns}
+    needed = {"user_id", "created_at", "word_count", *(["has_title"] if "title" in POSTS else [])}
+    if POSTS.by_month != "created_at" or not needed <= in_files:
+        return "the contract of posts keeps out of its files what partial tables are made of"
+    needed = {"created_at", "duplicate_of", *(["status"] if "status" in USERS else [])}
+    needed |= {"has_email"} if "email" in USERS else set()
+    lacks = not needed <= {column.name for column in USERS.file_columns}
+    return "the contract of users keeps out of its files what the index of users is made of" if lacks else ""
+
+
+UNABLE = _unable()
+
+
+class GoFull(Exception):
+    """The night reads everything; `args[0]` says why, in words that follow `because`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How a run reads. base: what an incremental one starts from; because: why a full one is full, in words."""
+
+    base: Base | None
+    because: str = ""
+
+    @property
+    def name(self) -> Literal["full", "incremental"]:
+        return "incremental" if self.base else "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """What decides the mode, beside the base: the request, and the source as the preflight found it."""
+
+    full_refresh: bool
+    historical: bool
+    sources: Preflight
+    clock: datetime
+
+
+def choose_mode(night: Night, base: Base | None, settings: Settings, *, intact: Callable[[Base], str]) -> Mode:
+    """The mode of a run. intact: says what is missing of the base's files, '' when nothing is; asked last."""
+    for reason in (_of_request(night), _of_base(base), *_of_changes(night, base, settings)):
+        if reason:
+            return Mode(None, reason)
+    assert base is not None
+    missing = intact(base)
+    return Mode(None, missing) if missing else Mode(base)
+
+
+def _of_request(night: Night) -> str:
+    if night.full_refresh:
+        return "it was asked for (--full-refresh)"
+    if UNABLE:
+        return UNABLE
+    return "a run for a past instant reads everything" if night.historical else ""
+
+
+def _of_base(base: Base | None) -> str:
+    if base is None:
+        return "there is no earlier run to start from"
+    return "an earlier run broke off while it wrote rows" if base.dirty else base.problem
+
+
+def _of_changes(night: Night, base: Base | None, settings: Settings) -> list[str]:
+    if base is None or base.manifest is None:
+        return []
+    facts = base.facts
+    checks = [
+        (not facts, "the last run was made by an earlier version"),
+        (
+            facts.get("output") != output_fingerprint(settings),
+            "the contracts, rules, libraries or file settings changed",
+        ),
+        (facts.get("sources") != source_types(night.sources), "columns of a source came, went or changed their type"),
+        (facts.get("seed") != base.seed, "the seed of the fingerprints is new"),
+        (night.clock < base.started_at, "the database's clock is before the last run's"),
+        (
+            _is_due(facts, night.clock, settings),
+            f"the last full read is {settings.full_refresh_days} days old or older",
+        ),
+    ]
+    return [reason for holds, reason in checks if holds]
+
+
+def _is_due(facts: Mapping[str, Any], clock: datetime, settings: Settings) -> bool:
+    read = facts.get("last_full")
+    # A nightly starts some minutes earlier or later from day to day.
+    due = timedelta(days=settings.full_refresh_days) - timedelta(hours=1)
+    return read is None or clock - datetime.fromisoformat(read) >= due
+
+
+def source_types(sources: Preflight) -> dict[str, dict[str, str]]:
+    """The columns that are read, with their types, by table: what a fingerprint is made over."""
+    return {
+        name: {column.source_name: info.type_of(column) for column in info.columns}
+        for name, info in sorted(sources.tables.items())
+    }
+
+
+def base_facts(settings: Settings, sources: Preflight, *, seed: str, last_full: datetime | str) -> dict[str, Any]:
+    """What a run leaves in its manifest for the next night."""
+    read = last_full if isinstance(last_full, str) else last_full.isoformat()
+    return {"output": output_fingerprint(settings), "sources": source_types(sources), "seed": seed, "last_full": read}

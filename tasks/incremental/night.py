@@ -1,0 +1,219 @@
+"""An incremental night from the rows it read to the tables, files and counts that a full night would have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks.cleaning.batches import load_counts, write_counts
+from tasks.cleaning.partials import AUTHOR_DAYS, WORD_HISTOGRAM, save_partial
+from tasks.cleaning.rules import POSTS_RULES, USERS_RULES
+from tasks.cleaning.units import USER_INDEX, clean_spool, raw_spool
+from tasks.cleaning.user_index import UserIndex, index_schema
+from tasks.contracts import POSTS, USERS, Table
+from tasks.files.clean import FileShape
+from tasks.files.manifest import FileEntry
+from tasks.files.parquet import file_schema, to_file_shape
+from tasks.files.state import month_of_path
+from tasks.incremental.base import Base
+from tasks.incremental.counts import table_counts
+from tasks.incremental.gather import Gathered, Touched
+from tasks.incremental.known import LookUp, load_known, month_names, months
+from tasks.incremental.merge import Edit, merge_folder
+from tasks.incremental.mode import GoFull
+from tasks.incremental.partials import MonthPartials
+from tasks.incremental.proof import require_proof
+from tasks.incremental.store import BaseFiles
+from tasks.settings import Settings
+from tasks.workspace import Workspace
+
+RULES = {USERS.name: USERS_RULES, POSTS.name: POSTS_RULES}
+_USERS = f"clean/{USERS.name}"
+_POSTS = f"clean/{POSTS.name}"
+
+
+@dataclass
+class IncrementalNight:
+    """What an incremental night knows, from its base to its files. as_of: µs.
+
+    index: of the base's kept users. entries: the files of the cleaned tables and the partial tables; those in `copied`
+    are the base's.
+    """
+
+    settings: Settings
+    workspace: Workspace
+    base: Base
+    as_of: int
+    index: UserIndex | None = None
+    gathered: Gathered | None = None
+    known: dict[str, pa.Table] = field(default_factory=dict)
+    entries: list[FileEntry] = field(default_factory=list)
+    copied: set[str] = field(default_factory=set)
+
+    @property
+    def files(self) -> BaseFiles:
+        return BaseFiles(self.settings, self.base.run_path, self.workspace.root / "base")
+
+    @property
+    def root(self) -> Path:
+        return self.workspace.files
+
+    def touched(self, table: Table) -> Touched:
+        if self.gathered is None:
+            raise ValueError("nothing was read yet")
+        return self.gathered.users if table is USERS else self.gathered.posts
+
+    def base_index(self) -> UserIndex:
+        """The base's kept users, from its files."""
+        parts = self.files.paths(_in_folder(self.base, _USERS))
+        rows = [index_schema().empty_table(), *(_index_of(pq.read_table(part)) for part in parts)]
+        return UserIndex(pa.concat_tables(rows).combine_chunks())
+
+    def keep_raw(self, gathered: Gathered) -> None:
+        """The rows that were read, as the raw spools of both tables: cleaning finds them there."""
+        self.gathered = gathered
+        for touched in (gathered.users, gathered.posts):
+            spool = raw_spool(self.workspace, touched.table)
+            spool.clear()
+            spool.write(0, touched.sorted_rows().to_batches(max_chunksize=self.settings.batch_rows))
+
+    def merge_index(self) -> None:
+        """The index of all kept users in place of that of the users who were read and cleaned."""
+        base = self.index or self.base_index()
+        path = self.workspace.partials / USER_INDEX
+        read = UserIndex.load(path).table
+        kept = base.table.filter(pc.invert(pc.is_in(base.table["id"], value_set=self.touched(USERS).keys())))
+        UserIndex(pa.concat_tables([kept, read]).sort_by("id").combine_chunks()).save(path)
+
+    def load_known(self, look_up: LookUp) -> None:
+        """What the base stored of the touched rows, and the proof that nothing else differs. GoFull without it."""
+        for table in (USERS, POSTS):
+            touched = self.touched(table)
+            self.known[table.name] = load_known(look_up, table.name, sorted(touched.asked))
+            require_proof(touched, self.known[table.name])
+
+    def merge(self, look_up: LookUp) -> None:
+        """Files, partial tables and counts, as a full night would make them."""
+        users, posts = self._merge_users(), self._merge_posts()
+        index = UserIndex.load(self.workspace.partials / USER_INDEX)
+        partials = MonthPartials(self, index, posts)
+        state = partials.make(self._months_touched(), look_up)
+        self.entries = [*users, *posts, *state]
+        self.copied = {entry.path for entry in self.entries if not (self.root / entry.path).exists()}
+        self._drop_equal()
+        self._save_counts(partials)
+        self._verify(index, users, posts)
+
+    def _merge_users(self) -> list[FileEntry]:
+        base, edit = _in_folder(self.base, _USERS), self._edit(USERS, self.touched(USERS).keys())
+        if not len(edit.drop):
+            return base
+        return merge_folder(USERS, base, edit, self.files, self.root, _USERS, self._shape, always=True)
+
+    def _merge_posts(self) -> list[FileEntry]:
+        """Month by month: those without a touched row stay the base's."""
+        entries, before = [], self._months_before()
+        put, keys = self._put(POSTS), self.touched(POSTS).keys()
+        of_put = month_names(put["created_at"].combine_chunks())
+        base = {entry.path: entry for entry in _in_folder(self.base, _POSTS)}
+        for month in sorted({*map(month_of_path, base), *pc.unique(of_put).to_pylist()}):
+            folder = f"{_POSTS}/month={month}"
+            parts = [entry for path, entry in base.items() if path.startswith(f"{folder}/")]
+            rows = put.filter(pc.equal(of_put, month))
+            drop = keys.filter(pc.is_in(keys, value_set=_union(before.get(month), rows[POSTS.key.name])))
+            if not len(drop):
+                entries += parts
+                continue
+            edit = Edit(rows, drop)
+            entries += merge_folder(POSTS, parts, edit, self.files, self.root, folder, self._shape)
+        return entries
+
+    def _months_before(self) -> dict[str, pa.Array]:
+        """By month, the keys of the touched posts that the base's files have in it."""
+        known = self.known[POSTS.name]
+        of_known = months(known)
+        keys = known["key"].combine_chunks().cast(POSTS.raw_schema.field(POSTS.key.name).type)
+        found = [m for m in pc.unique(of_known).to_pylist() if m is not None]
+        return {month: keys.filter(pc.fill_null(pc.equal(of_known, month), False)) for month in found}
+
+    def _months_touched(self) -> set[str]:
+        after = month_names(self._put(POSTS)["created_at"].combine_chunks())
+        return {*self._months_before(), *pc.unique(after).to_pylist()}
+
+    def _put(self, table: Table) -> pa.Table:
+        """The rows that were read and kept, in the shape of the files, sorted by key."""
+        batches = [to_file_shape(table, batch) for batch in clean_spool(self.workspace, table).batches()]
+        return pa.Table.from_batches(batches, schema=file_schema(table)).combine_chunks()
+
+    def _edit(self, table: Table, keys: pa.Array) -> Edit:
+        return Edit(self._put(table), keys)
+
+    @property
+    def _shape(self) -> FileShape:
+        return FileShape.of(self.settings)
+
+    def _drop_equal(self) -> None:
+        """Files that were written again and are what they were: copied, like all that nothing touched."""
+        base = self.base.entries()
+        for entry in self.entries:
+            before = base.get(entry.path)
+            if entry.path not in self.copied and before is not None and before.sha256 == entry.sha256:
+                self.copied.add(entry.path)
+
+    def _save_counts(self, partials: MonthPartials) -> None:
+        """The counts of whole tables in place of those of the rows that were read."""
+        for table in (USERS, POSTS):
+            now = load_counts(self.workspace, table.name)
+            counts = table_counts(table.name, RULES[table.name], self.base.counts, self.known[table.name], now)
+            more = partials.counts(counts["kept"]) if table is POSTS else {}
+            write_counts(self.workspace, table.name, {**counts, **more})
+        save_partial(self.workspace.partials, AUTHOR_DAYS, pa.table(partials.author_days, schema=AUTHOR_DAYS.schema))
+        save_partial(
+            self.workspace.partials, WORD_HISTOGRAM, pa.table(partials.histogram, schema=WORD_HISTOGRAM.schema)
+        )
+
+    def _verify(self, index: UserIndex, users: list[FileEntry], posts: list[FileEntry]) -> None:
+        """GoFull when rows of files, index, counts and source do not agree: better a full night than a wrong one."""
+        for table, entries in ((USERS, users), (POSTS, posts)):
+            counts, touched = load_counts(self.workspace, table.name), self.touched(table)
+            rows = sum(entry.rows for entry in entries)
+            read = touched.changes.source_rows - len(_there(touched, self.known[table.name])) + touched.rows.num_rows
+            if rows != counts["kept"] or counts["read"] != read:
+                raise GoFull(
+                    f"the figures of {table.name} do not agree: {counts['kept']:,} kept and {rows:,} in files, "
+                    f"{counts['read']:,} read and {read:,} at the source"
+                )
+        if index.size != load_counts(self.workspace, USERS.name)["kept"]:
+            raise GoFull("the index of kept users and their count do not agree")
+
+
+def _there(touched: Touched, known: pa.Table) -> set[str]:
+    """Touched keys that were at the source when it was searched: listed as there, or not listed and known."""
+    found = touched.changes.fingerprints
+    return {k for k, fingerprint in found.items() if fingerprint is not None} | {
+        k for k in known["key"].to_pylist() if k not in found
+    }
+
+
+def _in_folder(base: Base, folder: str) -> list[FileEntry]:
+    return [entry for path, entry in sorted(base.entries("clean").items()) if path.startswith(f"{folder}/")]
+
+
+def _union(keys: pa.Array | None, others: pa.ChunkedArray) -> pa.Array:
+    rest = others.combine_chunks()
+    return rest if keys is None else pa.concat_arrays([keys, rest])
+
+
+def _index_of(users: pa.Table) -> pa.Table:
+    """The rows of the index from those of a cleaned file."""
+    rows = users.num_rows
+    names = users.schema.names
+    status = users["status"] if "status" in names else pa.array(["other"] * rows, pa.string())
+    has_email = users["has_email"] if "has_email" in names else pa.array([False] * rows, pa.bool_())
+    columns = [users[USERS.key.name], users["created_at"], status, users["duplicate_of"].is_valid(), has_email]
+    schema = index_schema()
+    return pa.Table.from_arrays([c.cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)

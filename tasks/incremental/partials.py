@@ -1,0 +1,143 @@
+"""The partial tables of all months: carried where nothing of a month changed, else computed from the month's file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks.cleaning.partials import AUTHOR_DAYS, DAY, WINDOWS, WORD_HISTOGRAM, Columns, Ints, PostPartials, add_up
+from tasks.cleaning.user_index import UserIndex
+from tasks.contracts import POSTS
+from tasks.files.manifest import FileEntry
+from tasks.files.state import (
+    author_days_path,
+    empty,
+    histogram_path,
+    month_of_path,
+    read_author_days,
+    read_histogram,
+    write_state,
+)
+from tasks.incremental.gather import VALUES_IN_ONE_CALL
+from tasks.incremental.known import LookUp
+from tasks.incremental.mode import GoFull
+
+if TYPE_CHECKING:
+    from tasks.incremental.night import IncrementalNight
+
+_BATCH_ROWS = 65_536
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class MonthPartials:
+    """Author days and word histogram of all posts in scope. posts: the cleaned files of this night, of all months."""
+
+    def __init__(self, night: IncrementalNight, index: UserIndex, posts: list[FileEntry]) -> None:
+        self._night, self._index = night, index
+        self._of_month: dict[str, list[FileEntry]] = {}
+        for entry in posts:
+            self._of_month.setdefault(month_of_path(entry.path), []).append(entry)
+        self.author_days, self.histogram = empty(AUTHOR_DAYS), empty(WORD_HISTOGRAM)
+
+    def make(self, touched: set[str], look_up: LookUp) -> list[FileEntry]:
+        """Compute what changed, carry the rest. Returns the files of all months; new ones are in the run's folder."""
+        again = (touched | self._months_of_scope(look_up) | self._months_without()) & set(self._of_month)
+        days, histogram = self._compute(sorted(again))
+        entries = write_state(self._night.root, self._index, days, histogram)
+        carried = [e for e in self._night.base.entries("state").values() if self._is_carried(e, again)]
+        files = self._night.files.paths(carried)
+        all_days, all_slots = [days], [histogram]
+        for entry, file in zip(carried, files, strict=True):
+            of_authors = entry.path == author_days_path(month_of_path(entry.path))
+            (all_days if of_authors else all_slots).append(
+                self._author_days(file) if of_authors else read_histogram(file)
+            )
+        self.author_days, self.histogram = add_up(AUTHOR_DAYS, all_days), add_up(WORD_HISTOGRAM, all_slots)
+        return sorted([*entries, *carried], key=lambda entry: entry.path)
+
+    def _months_without(self) -> set[str]:
+        """Months that the base has no partial tables of: none of their rows was in scope, or nobody kept them."""
+        there = self._night.base.entries("state")
+        return {m for m in self._of_month if author_days_path(m) not in there or histogram_path(m) not in there}
+
+    def _is_carried(self, entry: FileEntry, again: set[str]) -> bool:
+        """Whether the base's partial table still holds: its month has files, and none of its rows is another."""
+        month = month_of_path(entry.path)
+        return month in self._of_month and month not in again
+
+    def _author_days(self, file: Path) -> Columns:
+        try:
+            return read_author_days(file, self._index)
+        except ValueError as problem:
+            raise GoFull(f"a partial table does not fit the users: {problem}") from None
+
+    def counts(self, kept: int) -> dict[str, Any]:
+        """What cleaning all posts would count beside the rules."""
+        in_scope = int(self.author_days["posts"].sum())
+        windows = {str(days): self._posts_since(self._night.as_of - days * DAY) for days in WINDOWS}
+        return {"as_of": self._night.as_of, "after_as_of": kept - in_scope, "windows": windows}
+
+    def _posts_since(self, edge: int) -> int:
+        """Posts in scope from an instant on: by whole days, and of the day that it cuts from that month's file."""
+        days, rest = -(-edge // DAY), edge % DAY
+        whole = int(self.author_days["posts"][self.author_days["day"] >= days].sum())
+        return whole if not rest else whole + self._posts_between(edge, days * DAY)
+
+    def _posts_between(self, start: int, end: int) -> int:
+        month = f"{_EPOCH + timedelta(microseconds=start):%Y-%m}"
+        total = 0
+        for author, created, _, _ in self._rows(month):
+            inside = (created >= start) & (created < end) & self._in_scope(author, created)
+            total += int(inside.sum())
+        return total
+
+    def _in_scope(self, author: Ints, created: Ints) -> Any:
+        return (created < self._night.as_of) & (self._index.created_at[author] < self._night.as_of)
+
+    def _months_of_scope(self, look_up: LookUp) -> set[str]:
+        """Months in which the scope of a row changes, as as_of moves, in either direction."""
+        before = (self._night.base.as_of - _EPOCH) // timedelta(microseconds=1)
+        low, high = sorted((before, self._night.as_of))
+        if low == high:
+            return set()
+        first, last = (f"{_EPOCH + timedelta(microseconds=at):%Y-%m}" for at in (low, high))
+        passed = {month for month in self._of_month if first <= month <= last}
+        created = self._index.created_at
+        between = (created >= low) & (created < high)
+        ids = self._index.table["id"].combine_chunks().filter(pa.array(between)).cast(pa.string()).to_pylist()
+        for at in range(0, len(ids), VALUES_IN_ONE_CALL):
+            values = ids[at : at + VALUES_IN_ONE_CALL]
+            passed |= set(look_up("etl_months_of", p_table=POSTS.name, p_column="created_at", p_values=values))
+        return passed
+
+    def _compute(self, months: list[str]) -> tuple[Columns, Columns]:
+        partials = PostPartials(self._night.as_of, self._index.created_at)
+        for month in months:
+            for author, created, words, untitled in self._rows(month):
+                partials.add(author=author, created=created, words=words, untitled=untitled)
+        return partials.author_days.columns(), partials.histogram.columns()
+
+    def _rows(self, month: str) -> Iterator[tuple[Ints, Ints, Ints, Ints]]:
+        """Author position, created_at, word_count and 1 for untitled, of a month's posts."""
+        titled = "has_title" in {column.name for column in POSTS.file_columns}
+        names = ["user_id", "created_at", "word_count", *(["has_title"] if titled else [])]
+        for entry in self._of_month.get(month, []):
+            new = self._night.root / entry.path
+            with pq.ParquetFile(new if new.exists() else self._night.files.path(entry)) as parquet:
+                for batch in parquet.iter_batches(_BATCH_ROWS, columns=names):
+                    yield self._reduced(batch, titled=titled)
+
+    def _reduced(self, batch: pa.RecordBatch, *, titled: bool) -> tuple[Ints, Ints, Ints, Ints]:
+        author = self._index.positions(batch["user_id"])
+        if len(author) and author.min() < 0:
+            raise GoFull("a kept post has an author who is not kept")
+        created = batch["created_at"].cast(pa.int64()).to_numpy()
+        untitled = pc.invert(batch["has_title"]) if titled else pa.array(np.ones(batch.num_rows, np.bool_))
+        return author, created, batch["word_count"].to_numpy(), untitled.cast(pa.int64()).to_numpy()

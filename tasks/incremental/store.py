@@ -1,0 +1,82 @@
+"""The base's files on this machine: kept from the last run where they are, else downloaded, always verified."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.errors import PublishError
+from tasks.files.manifest import FileEntry
+from tasks.ledger.resume import project_folder
+from tasks.platform.bucket import Bucket, each
+from tasks.platform.http import TRAFFIC
+from tasks.settings import Settings
+
+_FOLDER = "base"
+
+
+@dataclass(frozen=True)
+class BaseFiles:
+    """Files by the checksum of their content: a month that stays the same from night to night is kept once.
+
+    run_path: where the base's files are in the bucket. scratch: for files that are not to stay on this disk.
+    """
+
+    settings: Settings
+    run_path: str
+    scratch: Path
+
+    def path(self, entry: FileEntry) -> Path:
+        """The file on this disk. PublishError when the bucket's is not what the manifest says."""
+        return self.paths([entry])[0]
+
+    def paths(self, entries: Iterable[FileEntry]) -> list[Path]:
+        """Several files; those that are not here are downloaded at once."""
+        wanted = list(entries)
+        missing = {e.sha256: e for e in wanted if not self._is_here(e)}
+        for _ in each(self.settings, self._download, list(missing.values())):
+            pass
+        return [self._place(e) for e in wanted]
+
+    def _place(self, entry: FileEntry) -> Path:
+        kept = cache_folder(self.settings) / entry.sha256
+        return kept if kept.exists() else self.scratch / entry.sha256
+
+    def _is_here(self, entry: FileEntry) -> bool:
+        place = self._place(entry)
+        return place.exists() and hashlib.sha256(place.read_bytes()).hexdigest() == entry.sha256
+
+    def _download(self, bucket: Bucket, entry: FileEntry) -> None:
+        body = bucket.download(f"{self.run_path}/{entry.path}")
+        TRAFFIC.add(received=len(body))
+        if hashlib.sha256(body).hexdigest() != entry.sha256:
+            raise PublishError(f"{self.run_path}/{entry.path} is not what its manifest says. Nothing was written.")
+        (cache_folder(self.settings) / entry.sha256).unlink(missing_ok=True)
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        (self.scratch / entry.sha256).write_bytes(body)
+
+
+def cache_folder(settings: Settings) -> Path:
+    """Where the files of the next base stay: no text of a person, but ids of users."""
+    return settings.data_dir / _FOLDER / project_folder(settings)
+
+
+def keep_files(settings: Settings, entries: Iterable[FileEntry], *places: Path) -> None:
+    """Keep the committed run's files, and nothing else. places: folders that have them, by path or checksum."""
+    folder = cache_folder(settings)
+    if not settings.keep_base:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    wanted = {entry.sha256: entry for entry in entries if entry.kind in ("clean", "state")}
+    for sha256, entry in wanted.items():
+        found = next((p for at in places for p in (at / entry.path, at / sha256) if p.exists()), None)
+        if found is not None and not (folder / sha256).exists():
+            os.replace(found, folder / sha256)
+    for file in folder.iterdir():
+        if file.name not in wanted:
+            file.unlink()

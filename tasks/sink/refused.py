@@ -1,0 +1,42 @@
+"""What the files of a run have of the rows that the database refused: kept with the reject, for the next night."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.contracts import Table
+from tasks.workspace import Spool
+
+IN_FILE = ("created_at", "user_id")
+
+
+def contributions(spool: Spool, table: Table, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """By key: `rule_mask`, and `in_file` with created_at and user_id where the table has them.
+
+    spool: the rows that were to be written. keys: as text, few.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    wanted = pa.array(list(keys), pa.string())
+    if not len(wanted):
+        return found
+    for batch in spool.batches():
+        ids = batch.column(table.key.name).cast(pa.string())
+        rows = batch.filter(pc.is_in(ids, value_set=wanted))
+        if rows.num_rows:
+            found |= _by_key(rows, table)
+    return found
+
+
+def _by_key(rows: pa.RecordBatch, table: Table) -> dict[str, dict[str, Any]]:
+    names = [name for name in IN_FILE if name in table]
+    listed = rows.select([table.key.name, "rule_mask", *names]).to_pylist()
+    return {str(row[table.key.name]): _contribution(row, names) for row in listed}
+
+
+def _contribution(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    in_file = {name: row[name].isoformat() if name == "created_at" else str(row[name]) for name in names}
+    return {"rule_mask": row["rule_mask"], "in_file": in_file}

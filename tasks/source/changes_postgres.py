@@ -1,0 +1,105 @@
+"""Changes over Postgres: one statement in the snapshot, streamed; and the rows of keys, in the same snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.contracts import USERS, Table
+from tasks.platform.functions import Transaction
+from tasks.platform.postgres import Connection, execute
+from tasks.retry import Retry
+from tasks.settings import Settings
+from tasks.source.binary import from_driver
+from tasks.source.changes import WHOLE, Changes, TooManyChanges
+from tasks.source.connection import batches
+from tasks.source.fingerprint import source_request
+from tasks.source.model import TableInfo
+from tasks.source.select import keys_query
+from tasks.source.snapshot import Snapshot
+
+_KEYS_AT_ONCE = 2_000
+_BATCH_BYTES = 2**20
+# A hash of two million known keys takes 130 MB; past this it goes to temporary files, of keys and fingerprints alone.
+_FOR_DETECTION = "set local work_mem = '256MB'; set local max_parallel_workers_per_gather = 2"
+
+
+class PostgresChanges:
+    """Finds changes in the snapshot that `snapshot` gives for a table. end: ends it; the next is another."""
+
+    one_instant = True
+
+    def __init__(
+        self,
+        settings: Settings,
+        snapshot: Callable[[TableInfo], AbstractContextManager[Snapshot]],
+        info: Callable[[Table], TableInfo],
+        end: Callable[[], None],
+    ) -> None:
+        self._settings, self._snapshot, self._info, self.end = settings, snapshot, info, end
+        self._retry = Retry.of(settings)
+
+    def find(self, table: Table, most: int) -> Changes:
+        what = f"finding the changes of {table.source_schema}.{table.source}"
+        return self._retry.call(lambda: self._find(table, most), what)
+
+    def fetch(self, table: Table, keys: pa.Array) -> pa.Table:
+        what = f"{table.source_schema}.{table.source}, rows asked for by key"
+        return self._retry.call(lambda: self._fetch(table, keys), what)
+
+    def look_up(self, function: str, **arguments: Any) -> Any:
+        def call() -> Any:
+            with self._reader(None) as connection:
+                return Transaction(connection).call(function, **arguments)
+
+        return self._retry.call(call, function)
+
+    def _find(self, table: Table, most: int) -> Changes:
+        found = Changes(table)
+        arguments: dict[str, Any] = {
+            "p_table": table.name,
+            "p_source": source_request(table),
+            "p_after": "",
+            "p_until": "",
+        }
+        with self._reader(table) as connection:
+            query = str(Transaction(connection).call("etl_find_changes_sql", **arguments))
+            execute(connection, _FOR_DETECTION)
+            patience = self._settings.statement_timeout
+            for batch in batches(connection, query, nbytes=_BATCH_BYTES, patience=patience):
+                for row in batch.to_pylist():
+                    _add(found, row)
+                if len(found.fingerprints) > most:
+                    raise TooManyChanges
+        return found
+
+    def _fetch(self, table: Table, keys: pa.Array) -> pa.Table:
+        info, rows = self._info(table), [table.raw_schema.empty_table()]
+        with self._reader(table) as connection:
+            for start in range(0, len(keys), _KEYS_AT_ONCE):
+                query = keys_query(info, keys[start : start + _KEYS_AT_ONCE].to_pylist())
+                read = batches(connection, query, nbytes=_BATCH_BYTES, patience=self._settings.statement_timeout)
+                found = [from_driver(batch, info) for batch in read if batch.num_rows]
+                rows.append(pa.Table.from_batches(found, schema=table.raw_schema))
+        return pa.concat_tables(rows)
+
+    @contextmanager
+    def _reader(self, table: Table | None) -> Iterator[Connection]:
+        """A connection in the snapshot; SnapshotLost when that ended. table: whose rows are read, if any."""
+        with self._snapshot(self._info(table or USERS)) as snapshot, snapshot.reader() as connection:
+            yield connection
+
+
+def _add(found: Changes, row: dict[str, Any]) -> None:
+    """One row of the query: a key that differs, or without a key all others."""
+    if row["key"] is not None:
+        total = row["source_sum"]
+        found.fingerprints[row["key"]] = int(total) if row["source_rows"] and total is not None else None
+    found.source_rows += row["source_rows"]
+    found.known_rows += row["known_rows"]
+    found.target_rows += row["target_rows"]
+    found.source_sum = (found.source_sum + int(row["source_sum"] or 0)) % WHOLE
+    found.known_sum = (found.known_sum + int(row["known_sum"] or 0)) % WHOLE

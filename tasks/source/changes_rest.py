@@ -1,0 +1,142 @@
+"""Changes over REST: a call per key range, cut from the source and from what is known, halved where one times out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
+from typing import Any
+from uuid import UUID
+
+import pyarrow as pa
+
+from tasks.contracts import Table
+from tasks.errors import RequestRefused, ServiceUnavailable
+from tasks.platform.functions import RestDatabase
+from tasks.settings import Settings
+from tasks.source import preflight
+from tasks.source.alarm import fetch_by_keys
+from tasks.source.api import STATEMENT_TIMEOUT, Api
+from tasks.source.changes import CannotFindChanges, Changes
+from tasks.source.fingerprint import source_request
+from tasks.source.model import TableInfo
+from tasks.source.ranges import Key, KeyRange, Plan, cuts_from
+
+ROWS_PER_CALL = 250_000
+MOST_KEYS = 50_000  # in one answer
+MOST_TIMEOUTS = 24  # a view into which a key cannot be pushed costs a full scan each time
+
+
+class RestChanges:
+    """Finds changes by key ranges. open_api, open_database: clients, one a thread. info: from the preflight."""
+
+    one_instant = False
+
+    def __init__(
+        self,
+        settings: Settings,
+        open_api: Callable[[], Api],
+        open_database: Callable[[], AbstractContextManager[RestDatabase]],
+        info: Callable[[Table], TableInfo],
+    ) -> None:
+        self._settings, self._open, self._database, self._info = settings, open_api, open_database, info
+        self._timeouts = 0
+        self._lock = threading.Lock()
+
+    def find(self, table: Table, most: int) -> Changes:
+        found, workers = Changes(table), min(4, self._settings.ranges)
+        with ThreadPoolExecutor(workers, thread_name_prefix="changes") as pool:
+            waiting = {pool.submit(self._ask, table, within) for within in self._ranges(table)}
+            try:
+                while waiting:
+                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        waiting |= self._take(found, future, most, pool, table)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+        return found
+
+    def fetch(self, table: Table, keys: pa.Array) -> pa.Table:
+        with self._open() as api:
+            return fetch_by_keys(api, self._info(table), keys)
+
+    def look_up(self, function: str, **arguments: Any) -> Any:
+        with self._database() as database:
+            return database.call(function, **arguments)
+
+    def end(self) -> None:
+        """Nothing is held between two requests."""
+
+    def _take(
+        self, found: Changes, future: Future[Any], most: int, pool: ThreadPoolExecutor, table: Table
+    ) -> set[Future[Any]]:
+        """Add an answer; a range that gave none is asked for in halves."""
+        within, answer = future.result()
+        if answer is not None and not answer["more"]:
+            found.add(answer, most)
+            return set()
+        if answer is not None:
+            found_so_far = len(found.fingerprints) + len(answer["changed"])
+            if found_so_far > most:
+                found.add(answer, most)
+        return {pool.submit(self._ask, table, half) for half in halves(within, table)}
+
+    def _ask(self, table: Table, within: KeyRange) -> tuple[KeyRange, dict[str, Any] | None]:
+        """The answer for a range; None when it took too long."""
+        arguments: dict[str, Any] = {
+            "p_table": table.name,
+            "p_source": source_request(table),
+            "p_after": "" if within.after is None else str(within.after),
+            "p_until": "" if within.until is None else str(within.until),
+            "p_most": MOST_KEYS,
+        }
+        with self._database() as database:
+            try:
+                return within, dict(database.call("etl_find_changes", give_up=_timed_out, **arguments))
+            except (ServiceUnavailable, RequestRefused) as error:
+                if not _timed_out(error):
+                    raise
+                self._count_timeout(table)
+                return within, None
+
+    def _count_timeout(self, table: Table) -> None:
+        with self._lock:
+            self._timeouts += 1
+            if self._timeouts > MOST_TIMEOUTS:
+                raise CannotFindChanges(f"finding the changes of {table.source} timed out {self._timeouts} times")
+
+    def _ranges(self, table: Table) -> tuple[KeyRange, ...]:
+        """Ranges of about equal rows, by keys of the source and of what is known: an emptied source has known rows."""
+        parts = max(1, min(128, round(self._info(table).rows / ROWS_PER_CALL)))
+        with self._database() as database:
+            known = database.call("etl_sample_known", p_table=table.name, p_parts=8)
+            ours = database.call("etl_sample_keys", **preflight.sample_of(table, parts)) if parts > 1 else []
+        cuts = cuts_from([*ours, *(known if parts == 1 else [])], table.key.kind)
+        return Plan(_thinned(cuts, max(1, parts)), "").ranges
+
+
+def _thinned(cuts: tuple[Key, ...], parts: int) -> tuple[Key, ...]:
+    """At most twice as many ranges as the source's rows ask for."""
+    return cuts if len(cuts) < 2 * parts + 8 else cuts[:: max(1, len(cuts) // (2 * parts))]
+
+
+def _timed_out(error: Exception) -> bool:
+    return getattr(error, "code", None) == STATEMENT_TIMEOUT
+
+
+def halves(within: KeyRange, table: Table) -> tuple[KeyRange, KeyRange]:
+    """A range cut in the middle of its key space. CannotFindChanges when it has one key only."""
+    low, high = _number(within.after, table, -1), _number(within.until, table, 1)
+    middle = (low + high) // 2
+    if middle in (low, high):
+        raise CannotFindChanges(f"one key of {table.source} takes longer than the statement timeout")
+    cut: Key = str(UUID(int=middle)) if table.key.kind == "uuid" else middle
+    return KeyRange(within.index, within.after, cut), KeyRange(within.index, cut, within.until)
+
+
+def _number(key: Key | None, table: Table, end: int) -> int:
+    """A key as a number; the ends of the key space where there is none."""
+    if table.key.kind == "uuid":
+        return UUID(str(key)).int if key is not None else (-1 if end < 0 else 2**128 - 1)
+    return int(key) if key is not None else (-(2**63) - 1 if end < 0 else 2**63 - 1)

@@ -1,0 +1,241 @@
+"""Random histories of a product: what its users, its clients and its database do between two nights.
+
+Each step is a name and what it does to a project; keys come from a small space, so that they meet, go and come again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import psycopg
+
+from tests.pipeline.kit import Project
+
+USERS = 14
+POSTS = 60
+MONTHS = ("2025-10", "2025-11", "2025-12", "2026-01")
+EMAILS = ("ann@example.com", "Bob@Example.com", "c@example.com", "not an address", " ann@example.com ")
+CONTENTS = ("Some words here", "other   words\r\nand a line", "\u200bhidden", "", "é e\u0301 combined", "x" * 300)
+NAMES = ("Ann", "  Bob ", "C\tD", "")
+_NOW = "now()"
+
+
+def uid(number: int) -> str:
+    return f"00000000-0000-4000-8000-{number:012d}"
+
+
+@dataclass
+class World:
+    """A project whose history is made up. late: connections with a transaction that is not committed yet."""
+
+    project: Project
+    rng: random.Random
+    late: list[psycopg.Connection] = field(default_factory=list)
+    dumped: bool = False
+    triggered: bool = False
+
+    def sql(self, statement: str) -> None:
+        self.project.stack.query(statement)
+
+    def user(self) -> str:
+        return uid(self.rng.randrange(USERS))
+
+    def post(self) -> str:
+        return uid(1_000 + self.rng.randrange(POSTS))
+
+    def instant(self) -> str:
+        """A created_at as SQL: mostly ordinary, at bounds of months and days, or one that a rule rejects."""
+        day, rng = self.rng.randrange(1, 29), self.rng
+        month = rng.choice(MONTHS)
+        odd = rng.random()
+        if odd < 0.04:
+            return "null"
+        if odd < 0.07:
+            return f"{_NOW} + interval '24 hours 4 seconds'"  # in the future now, not any more in a while
+        if odd < 0.09:
+            return "'infinity'"
+        if odd < 0.15:
+            return f"'{month}-01 00:00:00+00'"
+        if odd < 0.2:
+            return f"timestamptz '{month}-01 00:00:00+00' - interval '1 microsecond'"
+        if odd < 0.25:
+            return _NOW
+        return f"'{month}-{day:02d} {rng.randrange(24):02d}:00:00+00'"
+
+    def text(self, options: tuple[str, ...]) -> str:
+        if self.rng.random() < 0.1:
+            return "null"
+        return "'" + self.rng.choice(options).replace("'", "''") + "'"
+
+
+def insert_users(w: World) -> None:
+    for _ in range(w.rng.randrange(1, 4)):
+        email = w.text(EMAILS) if w.rng.random() < 0.6 else f"'p{w.rng.randrange(99)}@example.com'"
+        w.sql(
+            "insert into users (id, name, email, bio, status, created_at, updated_at) values "
+            f"('{w.user()}', {w.text(NAMES)}, {email}, {w.text(CONTENTS)}, "
+            f"'{w.rng.choice(('active', 'INACTIVE', 'odd'))}', {w.instant()}, {w.instant()}) "
+            "on conflict (id) do update set email = excluded.email, created_at = excluded.created_at"
+        )
+
+
+def insert_posts(w: World) -> None:
+    for _ in range(w.rng.randrange(1, 9)):
+        author = "null" if w.rng.random() < 0.05 else f"'{w.user()}'"
+        w.sql(
+            "insert into posts (id, user_id, title, content, created_at, updated_at) values "
+            f"('{w.post()}', {author}, {w.text(NAMES)}, {w.text(CONTENTS)}, {w.instant()}, {w.instant()}) "
+            "on conflict (id) do update set content = excluded.content, user_id = excluded.user_id"
+        )
+
+
+def update_emails(w: World) -> None:
+    w.sql(f"update users set email = {w.text(EMAILS)} where id in ('{w.user()}', '{w.user()}')")
+
+
+def move_signups(w: World) -> None:
+    w.sql(f"update users set created_at = {w.instant()} where id = '{w.user()}'")
+
+
+def move_posts(w: World) -> None:
+    w.sql(f"update posts set created_at = {w.instant()} where id in ('{w.post()}', '{w.post()}')")
+
+
+def give_posts_away(w: World) -> None:
+    w.sql(f"update posts set user_id = '{w.user()}' where id in ('{w.post()}', '{w.post()}')")
+
+
+def rewrite_posts(w: World) -> None:
+    w.sql(f"update posts set content = {w.text(CONTENTS)}, title = {w.text(NAMES)} where id = '{w.post()}'")
+
+
+def delete_users(w: World) -> None:
+    w.sql(f"delete from users where id = '{w.user()}'")
+
+
+def delete_users_with_posts(w: World) -> None:
+    user = w.user()
+    w.sql(f"delete from posts where user_id = '{user}'; delete from users where id = '{user}'")
+
+
+def delete_posts(w: World) -> None:
+    w.sql(f"delete from posts where id in ('{w.post()}', '{w.post()}', '{w.post()}')")
+
+
+def delete_the_first_of_an_email(w: World) -> None:
+    w.sql("delete from users where id in (select duplicate_of from clean_users where duplicate_of is not null limit 1)")
+
+
+def empty_a_month(w: World) -> None:
+    month = w.rng.choice(MONTHS)
+    w.sql(f"delete from posts where to_char(created_at at time zone 'UTC', 'YYYY-MM') = '{month}'")
+
+
+def import_old_posts(w: World) -> None:
+    """Posts of long ago by users who signed up late, after some as_ofs."""
+    user = w.user()
+    w.sql(
+        f"update users set created_at = '2026-01-30 12:00+00' where id = '{user}';"
+        "insert into posts (id, user_id, content, created_at) values "
+        f"('{w.post()}', '{user}', 'old', '2025-10-03+00') on conflict (id) do nothing"
+    )
+
+
+def commit_late(w: World) -> None:
+    """A transaction that is open over the next night, and commits after it. Its key is its own: nobody waits for it."""
+    connection = psycopg.connect(w.project.stack.db_url)
+    connection.execute(
+        "insert into posts (id, user_id, content, created_at) values (%s, %s, 'late', '2025-12-05+00') "
+        "on conflict (id) do nothing",
+        [uid(5_000 + w.rng.randrange(9)), w.user()],
+    )
+    w.late.append(connection)
+
+
+def roll_back(w: World) -> None:
+    with psycopg.connect(w.project.stack.db_url) as connection:
+        connection.execute("update posts set content = 'never'")
+        connection.rollback()
+
+
+def dump(w: World) -> None:
+    w.sql(
+        "drop table if exists kept_users, kept_posts; create table kept_users as table users; "
+        "create table kept_posts as table posts"
+    )
+    w.dumped = True
+
+
+def restore_the_dump(w: World) -> None:
+    if w.dumped:
+        w.sql(
+            "delete from posts; delete from users; insert into users select * from kept_users; "
+            "insert into posts select * from kept_posts"
+        )
+
+
+def add_a_column(w: World) -> None:
+    w.sql("alter table posts add column if not exists likes integer not null default 3")
+
+
+def switch_the_triggers(w: World) -> None:
+    """Triggers of the product's own on our tables, that refuse some rows."""
+    if w.triggered:
+        w.sql("drop trigger poison on clean_users; drop trigger poison on clean_posts")
+    else:
+        w.sql(
+            "create or replace function poison() returns trigger language plpgsql as $$ begin "
+            "if right(new.id::text, 1) in ('3', '7') then raise exception 'no' using errcode = '23514'; end if; "
+            "return new; end $$; "
+            "create trigger poison before insert or update on clean_users for each row execute function poison(); "
+            "create trigger poison before insert or update on clean_posts for each row execute function poison()"
+        )
+    w.triggered = not w.triggered
+
+
+STEPS: tuple[Callable[[World], None], ...] = (
+    insert_users, insert_users, insert_posts, insert_posts, insert_posts, update_emails, update_emails, move_signups,
+    move_posts, give_posts_away, rewrite_posts, delete_users, delete_users_with_posts, delete_posts,
+    delete_the_first_of_an_email, empty_a_month, import_old_posts, commit_late, roll_back, dump, restore_the_dump,
+    add_a_column, switch_the_triggers,
+)  # fmt: skip
+
+
+def begin(w: World) -> None:
+    """A product with some of everything."""
+    w.sql("alter table posts drop constraint if exists posts_user_id_fkey")
+    for _ in range(6):
+        insert_users(w)
+    for _ in range(9):
+        insert_posts(w)
+
+
+def happen(w: World) -> list[str]:
+    """Some steps; what was late commits first. Returns their names."""
+    names = []
+    for connection in w.late:
+        connection.commit()
+        connection.close()
+    w.late.clear()
+    for _ in range(w.rng.randrange(1, 6)):
+        step = w.rng.choice(STEPS)
+        step(w)
+        names.append(step.__name__)
+        if w.late:
+            break  # others would wait for it
+    return names
+
+
+def end(w: World) -> None:
+    """Take away what other tests must not meet."""
+    for connection in w.late:
+        connection.close()
+    if w.triggered:
+        switch_the_triggers(w)
+    w.sql(
+        "drop table if exists kept_users, kept_posts; alter table posts drop column if exists likes; "
+        "drop function if exists poison(); truncate users, posts; "
+        "alter table posts add constraint posts_user_id_fkey foreign key (user_id) references users"
+    )

@@ -1,0 +1,54 @@
+"""A night that reads what changed leaves what a full night would: on both transports, byte for byte."""
+
+from __future__ import annotations
+
+import pytest
+
+from data.demo import DemoCounts
+from tasks.settings import Transport
+from tests.incremental.kit import assert_same_as_full, stored
+from tests.pipeline.conftest import Runner
+from tests.pipeline.kit import Project
+
+TRANSPORTS: tuple[Transport, ...] = ("postgres", "rest")
+CHANGES = """
+update users set bio = 'Another bio' where id in (select id from users order by id limit 3);
+update posts set content = 'Other words entirely' where id in (select id from posts order by id limit 7);
+delete from posts where id in (select id from posts order by id desc limit 5);
+insert into users (id, name, email, status, created_at, updated_at)
+values ('00000000-0000-4000-8000-00000000aaaa', 'New', 'new@example.com', 'active', '2026-01-20Z', '2026-01-20Z');
+insert into posts (id, user_id, title, content, created_at, updated_at)
+select gen_random_uuid(), '00000000-0000-4000-8000-00000000aaaa', title, content, at, at
+from (values ('Hello', 'My first post', timestamptz '2026-01-21Z'), (null, 'Before I came', '2019-03-01Z'))
+  as x (title, content, at);
+"""
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_quiet_night_reads_only_what_is_tried_every_night(
+    transport: Transport, project: Project, demo: DemoCounts, run: Runner
+) -> None:
+    first = run(transport)
+    assert first.full_because == "there is no earlier run to start from"
+    writes, tables = project.writes(), stored(project)
+    night = run(transport)
+    assert night.mode == "incremental", night.full_because
+    assert night.base_run == first.run_id
+    assert night.not_read["rows"] > 1_000
+    assert project.writes() == writes
+    assert stored(project) == tables
+    assert_same_as_full(project, night, lambda: run(transport, full_refresh=True))
+
+
+@pytest.mark.as_etl
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_changes_give_what_a_full_night_gives(
+    transport: Transport, project: Project, demo: DemoCounts, run: Runner
+) -> None:
+    run(transport)
+    project.stack.query(CHANGES)
+    night = run(transport)
+    assert night.tables["users"]["inserted"] == 1
+    assert night.tables["posts"]["deleted"] in (4, 5)
+    full = assert_same_as_full(project, night, lambda: run(transport, full_refresh=True))
+    assert full.full_because == "it was asked for (--full-refresh)"
