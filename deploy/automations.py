@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, ChangeFlowRunState, DoNothing, RunDeployment, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
-from flows.engine.outcome import COMMITTED_EVENT
+from flows.engine.events import COMMITTED, RESOURCE
 
 TAG = "supabase-nightly"
 ANY_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
@@ -26,10 +26,10 @@ RESTART_AFTER = timedelta(minutes=3)  # longer than the lease, so that the dead 
 NIGHT_AND_A_BIT = timedelta(hours=26)
 
 # The crashed run's own options, counted up, with the as_of that it had: the ledger knows it. The form bounds `restart`,
-# so the server refuses the third.
+# so the server refuses the third; `restart_of` lets a second restart of the same crash see that it is one too many.
 OPTIONS_AGAIN = (
     "{% set was = flow_run.parameters.get('options') or {} %}"
-    "{{ dict(was, restart=was.get('restart', 0) + 1, as_of='resume') | tojson }}"
+    "{{ dict(was, restart=was.get('restart', 0) + 1, restart_of=flow_run.id | string, as_of='resume') | tojson }}"
 )
 WHERE = "Flow: {{ flow.name }}\nRun: {{ flow_run.name }}, {{ flow_run.state.name }}\n{{ flow_run|ui_url }}\n\n"
 NEXT_STEPS = (
@@ -43,10 +43,10 @@ NEXT_STEPS = (
 
 @dataclass(frozen=True)
 class Places:
-    """What automations refer to: deployments by name, and the notification block, None when nobody is to be told."""
+    """What automations refer to: deployments by name, and the notification blocks, none when nobody is notified."""
 
     deployments: dict[str, UUID]
-    block: UUID | None
+    blocks: tuple[UUID, ...] = ()
 
 
 def planned(places: Places) -> Iterator[Automation]:
@@ -54,26 +54,27 @@ def planned(places: Places) -> Iterator[Automation]:
     nightly = places.deployments["nightly"]
     yield _restart(nightly)
     yield _zombies()
-    yield _tell(
+    yield _notify(
         places,
-        "nightly: tell of failed, held, crashed and late runs",
+        "nightly: notify of failed, held, crashed and late runs",
         _when({f"prefect.flow-run.{s}" for s in ("Failed", "Held", "Crashed", "TimedOut", "Late")}, nightly),
         ("{{ flow.name }} {{ flow_run.state.name }}", WHERE + NEXT_STEPS),
     )
     others = [id_ for name, id_ in places.deployments.items() if name != "nightly"]
-    yield _tell(
+    yield _notify(
         places,
-        "other flows: tell of failed and crashed runs",
+        "other flows: notify of failed and crashed runs",
         _when({f"prefect.flow-run.{s}" for s in ("Failed", "Crashed")}, *others),
         ("{{ flow.name }} {{ flow_run.state.name }}", WHERE + NEXT_STEPS),
     )
-    yield _tell(
+    yield _notify(
         places,
-        "nightly: tell when none has completed for 26 hours",
-        _absent(nightly),
+        "nightly: notify when no run was committed for 26 hours",
+        _absent(),
         (
-            "no nightly was committed for 26 hours",
-            "Readers still see an older run. Is a worker running, and the schedule active? Start `doctor`.",
+            "no run was committed for 26 hours",
+            "Readers see an old run; dry runs and backfills do not count. Is a worker running, and the schedule "
+            "active? Start `doctor`.",
         ),
     )
 
@@ -91,8 +92,8 @@ def _restart(nightly: UUID) -> Automation:
 
 def _zombies() -> Automation:
     return Automation(
-        name="any flow: a run that is silent has crashed",
-        description="Its process or machine died without a word: no heartbeat for 12 minutes.",
+        name="any flow: an unresponsive run has crashed",
+        description="Its process or machine died: no heartbeat for 12 minutes.",
         tags=[TAG],
         trigger=EventTrigger(
             after={HEARTBEAT},
@@ -107,18 +108,18 @@ def _zombies() -> Automation:
     )
 
 
-def _tell(places: Places, name: str, trigger: EventTrigger, words: tuple[str, str]) -> Automation:
-    subject, body = words
-    action: ActionTypes = DoNothing()
-    if places.block:
-        action = SendNotification(block_document_id=places.block, subject=f"supabase-nightly: {subject}", body=body)
-    without = "" if places.block else " Nobody is told yet: set ETL_ALERT_SLACK_WEBHOOK or ETL_ALERT_EMAIL."
+def _notify(places: Places, name: str, trigger: EventTrigger, words: tuple[str, str]) -> Automation:
+    subject = f"supabase-nightly: {words[0]}"
+    actions: list[ActionTypes] = [
+        SendNotification(block_document_id=block, subject=subject, body=words[1]) for block in places.blocks
+    ]
+    without = "" if actions else " Nobody is notified yet: set ETL_ALERT_SLACK_WEBHOOK or ETL_ALERT_EMAIL."
     return Automation(
         name=name,
-        description=f"Tells someone, with what to do.{without}",
+        description=f"Notifies someone, with what to do.{without}",
         tags=[TAG],
         trigger=trigger,
-        actions=[action],
+        actions=actions or [DoNothing()],
     )
 
 
@@ -128,12 +129,11 @@ def _when(events: set[str], *deployments: UUID) -> EventTrigger:
     )
 
 
-def _absent(nightly: UUID) -> EventTrigger:
-    """No run has become the one that readers see: dry and historical runs complete too, and do not count."""
+def _absent() -> EventTrigger:
+    """No event of a commit: what a dry, held or historical run would satisfy is no night."""
     return EventTrigger(
-        expect={COMMITTED_EVENT},
-        match={"prefect.resource.id": "supabase-nightly.run.*"},
-        match_related=_of(nightly),
+        expect={COMMITTED},
+        match={"prefect.resource.id": f"{RESOURCE}.*"},
         posture=Posture.Proactive,
         threshold=1,
         within=NIGHT_AND_A_BIT,

@@ -85,7 +85,7 @@ def _services(options: argparse.Namespace, console: Console) -> Iterator[tuple[P
 
 def bootstrap(prefect: Prefect) -> None:
     """Run scripts.bootstrap against that server, as a process: Prefect reads its settings once, at import."""
-    command = [sys.executable, "-m", "scripts.bootstrap"]
+    command = [sys.executable, "-m", "scripts.bootstrap", "--replace"]  # this server is ours alone
     done = subprocess.run(command, cwd=ROOT, env=prefect.env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ServiceError(f"The server could not be set up:\n{(done.stderr or done.stdout).strip()[-2000:]}")

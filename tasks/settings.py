@@ -175,9 +175,16 @@ class Settings(BaseSettings):
     cron: str = "0 3 * * *"
     timezone: str = "UTC"
     alert_slack_webhook: SecretStr = SecretStr("")
-    alert_email: str = Field(default="", pattern=_EMAIL, description="Who gets alerts by e-mail, through SendGrid.")
+    alert_email: str = Field(
+        default="", pattern=_EMAIL, description="Who gets alerts by e-mail, through SMTP or SendGrid."
+    )
     alert_email_from: str = Field(default="", pattern=_EMAIL, description="Their sender; empty takes alert_email.")
     alert_sendgrid_key: SecretStr = SecretStr("")
+    alert_smtp_host: str = Field(default="", description="Any mail server; no account with a vendor is needed.")
+    alert_smtp_port: int = Field(default=587, ge=1, le=65_535)
+    alert_smtp_user: str = ""
+    alert_smtp_password: SecretStr = SecretStr("")
+    alert_smtp_security: Literal["starttls", "tls", "none"] = "starttls"
 
     @field_validator("supabase_url", "prefect_api_url", "prefect_ui_url")
     @classmethod
@@ -200,7 +207,8 @@ class Settings(BaseSettings):
     @field_validator("alert_slack_webhook")
     @classmethod
     def _is_webhook(cls, value: SecretStr) -> SecretStr:
-        if value.get_secret_value() and not value.get_secret_value().startswith("https://"):
+        given = value.get_secret_value()
+        if given and (given.startswith("http://") or "://" not in given):  # other schemes are Apprise's
             raise ValueError("must start with https://")
         return value
 

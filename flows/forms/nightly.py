@@ -73,6 +73,12 @@ class NightlyForm(Form):
         **field(6, "Restart", "How often a crashed run has been started again; the automation counts.", hidden=True),
     )
 
+    restart_of: str = Field(
+        "",
+        max_length=64,
+        **field(7, "Restart of", "The crashed run that this one restarts; the automation says.", hidden=True),
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _an_instant_as_text(cls, values: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tasks.doctor import bucket, machine, postgres, project
+from tasks.doctor import alerts, bucket, machine, postgres, project
 from tasks.doctor.findings import MARKS, Check, Finding, guarded
 from tasks.errors import ConfigurationError
 from tasks.platform.identity import acting
@@ -27,6 +27,7 @@ THEN: tuple[tuple[str, Check], ...] = (
     ("bucket", bucket.bucket_is_private),
     (UPLOAD, bucket.upload_works),
     ("last run", project.last_run_is_fresh),
+    ("alerts", alerts.somebody_is_told),
 )
 GATES = frozenset({"settings", "identity"})
 QUICK = {"retries": 0, "connect_timeout": 5.0, "read_timeout": 20.0}

@@ -17,9 +17,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from data.demo import load
 from deploy.prefect_services import Prefect, api, server, worker
+from deploy.server_setup import POOL
 from local_stack import Stack
 from local_stack.state import free_port
-from scripts.bootstrap import POOL
 from scripts.ui import bootstrap
 from tests.conftest import temporary_stack
 

@@ -1,0 +1,161 @@
+"""A Prefect server set up for this project: pool, deployments, alerts, automations; safe to do again at any time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.variables import Variable
+
+from deploy import alerts
+from deploy.automations import Places, planned, save
+from tasks.alerts import problems
+from tasks.settings import Settings
+
+POOL = "nightly-pool"
+PROJECT = "supabase_nightly_project"
+ROOT = Path(__file__).parents[1]
+DEPLOYMENTS = ("nightly", "backfill", "export", "compare", "restore", "retention", "watch", "doctor")
+Say = Callable[[str], None]
+
+
+class SetupError(Exception):
+    """The server could not be set up; the message says what Prefect said."""
+
+
+def check(settings: Settings) -> list[str]:
+    """What is wrong with the settings that this needs, before anything is changed."""
+    found = problems(settings)
+    for values, sentence in (
+        ({"cron": settings.cron}, "ETL_CRON is no cron expression: five fields, like 0 3 * * *."),
+        (
+            {"cron": "0 3 * * *", "timezone": settings.timezone},
+            "ETL_TIMEZONE is no time zone: a name like Europe/Berlin.",
+        ),
+    ):
+        try:
+            CronSchedule.model_validate(values)
+        except ValueError:
+            found.append(sentence)
+    return found
+
+
+def set_up(settings: Settings, *, replace: bool = False, say: Say = print) -> None:
+    """Everything, in the order in which one part needs the other. SetupError says what went wrong."""
+    try:
+        _require_ours(settings, replace=replace)
+        ensure_pool()
+        say(f"Work pool {POOL}")
+        cron, timezone = deploy(settings)
+        say(f"Deployments: {', '.join(DEPLOYMENTS)}; nightly at {cron} ({timezone})")
+        blocks = alerts.ensure(settings)
+        changed = [save(automation) for automation in planned(Places(deployment_ids(), tuple(blocks.values())))]
+        say(f"Automations: {len(changed)}, {sum(changed)} of them new or changed")
+        say(f"Alerts: {', '.join(sorted(blocks)) or 'nobody is notified yet: set ETL_ALERT_* (see .env.example)'}")
+        if settings.project:
+            Variable.set(PROJECT, settings.project, overwrite=True)
+    except PrefectHTTPStatusError as error:
+        raise SetupError(_refused(error.response.status_code)) from None
+    except (httpx.TransportError, RuntimeError) as error:
+        raise SetupError(f"No Prefect server answers at {os.environ.get('PREFECT_API_URL')}: {error}") from None
+
+
+def _refused(status: int) -> str:
+    where = os.environ.get("PREFECT_API_URL")
+    if status in (401, 403):
+        return f"{where} asks for a password or key: set PREFECT_API_AUTH_STRING (or PREFECT_API_KEY of Prefect Cloud)."
+    return f"{where} answered with status {status}. What was set up until then stays; start again."
+
+
+def remove_alerts(say: Say) -> None:
+    """Remove every alert channel from the server; the automations stay and notify nobody."""
+    say(f"Removed: {', '.join(alerts.remove()) or 'nothing, there were no alerts'}")
+
+
+def test_alerts(say: Say) -> bool:
+    """Send a test message through every channel; True when each was taken."""
+    return alerts.send_test(say)
+
+
+def _require_ours(settings: Settings, *, replace: bool) -> None:
+    """Refuse a server that is set up for another project: its deployments would run with our folder and keys."""
+    known = Variable.get(PROJECT)
+    if known and settings.project and known != settings.project and not replace:
+        raise SetupError(
+            f"This Prefect server is set up for the project {known}, and these settings name {settings.project}. "
+            "Nothing was changed. Use a server of its own for each project, or --replace to move this one."
+        )
+
+
+def ensure_pool() -> None:
+    """The process work pool, made where it is missing."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_work_pool(POOL)
+        except ObjectNotFound:
+            client.create_work_pool(
+                WorkPoolCreate(name=POOL, type="process", description="Runs the flows as processes of the worker.")
+            )
+
+
+def deploy(settings: Settings) -> tuple[str, str]:
+    """All deployments of prefect.yaml; returns cron and time zone. SetupError with Prefect's own words."""
+    cron, timezone = _schedule(settings)
+    env = {**os.environ, "ETL_CRON": cron, "ETL_TIMEZONE": timezone, "NO_COLOR": "1"}
+    env.setdefault("ETL_PROJECT_DIR", str(ROOT))
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    paused = _paused()
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
+    missing = [name for name in DEPLOYMENTS if name not in deployment_ids()]
+    if done.returncode or missing:
+        said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-20:])
+        raise SetupError(f"`prefect deploy --all` did not deploy {', '.join(missing) or 'everything'}:\n{said}")
+    _pause_again(paused)
+    return cron, timezone
+
+
+def _schedule(settings: Settings) -> tuple[str, str]:
+    """Cron and time zone of the nightly: those that the settings name, else those of the server, else the defaults."""
+    cron, timezone = settings.cron, settings.timezone
+    for schedule in (found.schedule for found in _schedules("nightly")):
+        if isinstance(schedule, CronSchedule):
+            cron = settings.cron if "cron" in settings.model_fields_set else schedule.cron
+            timezone = settings.timezone if "timezone" in settings.model_fields_set else schedule.timezone or timezone
+    return cron, timezone
+
+
+def _schedules(name: str) -> list[Any]:
+    with get_client(sync_client=True) as client:
+        try:
+            return list(client.read_deployment_by_name(f"{name}/{name}").schedules)
+        except ObjectNotFound:
+            return []
+
+
+def _paused() -> list[str]:
+    """Deployments whose schedule somebody has switched off: `prefect deploy` would switch it on again."""
+    return [name for name in DEPLOYMENTS if any(not schedule.active for schedule in _schedules(name))]
+
+
+def _pause_again(names: list[str]) -> None:
+    with get_client(sync_client=True) as client:
+        for name in names:
+            id_ = deployment_ids()[name]
+            for schedule in _schedules(name):
+                client.update_deployment_schedule(id_, schedule.id, active=False)
+
+
+def deployment_ids() -> dict[str, UUID]:
+    """The deployments of this project on the server, by name."""
+    with get_client(sync_client=True) as client:
+        return {d.name: d.id for d in client.read_deployments() if d.name in DEPLOYMENTS}

@@ -1,0 +1,54 @@
+"""Checks of the alerts: whether somebody is told when a night fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import httpx
+
+from tasks.alerts import SENDGRID, SLACK, SMTP, channels, problems, try_smtp
+from tasks.doctor.findings import Finding, fail, ok, warn
+from tasks.settings import Settings
+
+BOOTSTRAP = "Run `python -m scripts.bootstrap --test-alerts`: it sets them up and sends a test message."
+
+
+def somebody_is_told(settings: Settings) -> Iterator[Finding]:
+    """The alert settings, whether the mail server takes them, and what the Prefect server has been set up with."""
+    wrong = problems(settings)
+    yield from (fail("alerts", sentence, "Correct it, then run `python -m scripts.bootstrap`.") for sentence in wrong)
+    if not wrong and settings.alert_email and settings.alert_smtp_host and (trouble := try_smtp(settings, seconds=5)):
+        yield fail("alerts", trouble, "Correct ETL_ALERT_SMTP_*, then run `python -m scripts.bootstrap --test-alerts`.")
+    if wrong:
+        return
+    wanted, known = set(channels(settings)), _on_the_server()
+    if known is None:
+        text = "Settings are in order" if wanted else "None are set (ETL_ALERT_*)"
+        yield ok("alerts", f"{text}; PREFECT_API_URL names no server to compare with.")
+    elif missing := wanted - known:
+        yield warn("alerts", f"The Prefect server does not have {', '.join(sorted(missing))} yet.", BOOTSTRAP)
+    elif known:
+        yield ok("alerts", f"The Prefect server notifies through {', '.join(sorted(known))}.")
+    else:
+        yield warn("alerts", "Nobody is told when a night fails.", f"Set ETL_ALERT_* (.env.example). {BOOTSTRAP}")
+
+
+def _on_the_server() -> set[str] | None:
+    """The notification blocks of ours on the server of PREFECT_API_URL; None when it is not set or does not answer."""
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        return None
+    user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
+    key = os.environ.get("PREFECT_API_KEY")
+    try:
+        answer = httpx.post(
+            f"{url.rstrip('/')}/block_documents/filter",
+            json={"block_documents": {"name": {"any_": [SLACK, SENDGRID, SMTP]}}},
+            auth=(user, password) if user else None,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=10,
+        )
+        return {document["name"] for document in answer.raise_for_status().json()}
+    except (httpx.HTTPError, ValueError):
+        return None

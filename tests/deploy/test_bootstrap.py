@@ -1,0 +1,156 @@
+"""`python -m scripts.bootstrap` on a real server: what it names it sets, what it does not name it leaves alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from deploy.prefect_services import Prefect, api, server
+from local_stack.state import free_port
+from tests.deploy.sinks import mail_server, webhook
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.xdist_group("bootstrap"), pytest.mark.timeout(400)]
+SCHEDULE = {"ETL_CRON": "15 4 * * *", "ETL_TIMEZONE": "Europe/Berlin"}
+MAIL = {"ETL_ALERT_EMAIL": "ops@example.org", "ETL_ALERT_SMTP_HOST": "127.0.0.1", "ETL_ALERT_SMTP_SECURITY": "none"}
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+    prefect = Prefect.at(tmp_path_factory.mktemp("bootstrap"), port=free_port())
+    with server(prefect):
+        yield prefect
+
+
+def bootstrap(prefect: Prefect, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "scripts.bootstrap", *arguments]
+    full = {**os.environ, **prefect.env, **env}
+    return subprocess.run(command, cwd=ROOT, env=full, capture_output=True, text=True, timeout=200, check=False)
+
+
+def state(prefect: Prefect) -> dict[str, Any]:
+    """What people would notice if it changed."""
+    nightly = api(prefect, "/deployments/name/nightly/nightly")
+    automations = api(prefect, "/automations/filter", {})
+    blocks = api(prefect, "/block_documents/filter", {})
+    return {
+        "schedule": [(s["schedule"]["cron"], s["schedule"]["timezone"], s["active"]) for s in nightly["schedules"]],
+        "automations": {a["name"]: [action["type"] for action in a["actions"]] for a in automations},
+        "ids": sorted(a["id"] for a in automations),
+        "blocks": sorted(b["name"] for b in blocks if b["name"] and b["name"].startswith("nightly-")),
+    }
+
+
+@pytest.fixture(scope="module")
+def named(prefect: Prefect) -> dict[str, Any]:
+    """A server that was set up once with a schedule, a mail server and a webhook, each of which got a test message."""
+    with mail_server() as (port, mails), webhook() as (address, posts):
+        settings = {**SCHEDULE, **MAIL, "ETL_ALERT_SMTP_PORT": str(port), "ETL_ALERT_SLACK_WEBHOOK": address}
+        done = bootstrap(prefect, "--test-alerts", **settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(mails) == 1
+    assert "ops@example.org" in mails[0]
+    assert "test message" in mails[0]
+    assert len(posts) == 1
+    assert "Alerts of supabase-nightly arrive here" in posts[0]
+    return state(prefect)
+
+
+def test_what_is_named_is_set(named: dict[str, Any]) -> None:
+    assert named["schedule"] == [("15 4 * * *", "Europe/Berlin", True)]
+    assert named["blocks"] == ["nightly-alerts", "nightly-alerts-smtp"]
+    notifying = [actions for name, actions in named["automations"].items() if "notify" in name]
+    assert notifying == [["send-notification"] * 2] * 3
+
+
+def test_again_without_settings_nothing_is_removed_or_changed(prefect: Prefect, named: dict[str, Any]) -> None:
+    done = bootstrap(prefect)
+    assert done.returncode == 0, done.stderr
+    assert state(prefect) == named
+    assert "0 of them new or changed" in done.stdout
+
+
+def test_empty_settings_name_nothing(prefect: Prefect, named: dict[str, Any]) -> None:
+    bootstrap(prefect, ETL_ALERT_SLACK_WEBHOOK="", ETL_ALERT_EMAIL="")
+    assert state(prefect) == named
+
+
+def test_a_schedule_that_somebody_switched_off_stays_off(prefect: Prefect, named: dict[str, Any]) -> None:
+    nightly = api(prefect, "/deployments/name/nightly/nightly")
+    (schedule,) = nightly["schedules"]
+    _patch(prefect, f"/deployments/{nightly['id']}/schedules/{schedule['id']}", {"active": False})
+    assert bootstrap(prefect).returncode == 0
+    assert state(prefect)["schedule"] == [("15 4 * * *", "Europe/Berlin", False)]
+    (schedule,) = api(prefect, "/deployments/name/nightly/nightly")["schedules"]
+    _patch(prefect, f"/deployments/{nightly['id']}/schedules/{schedule['id']}", {"active": True})
+
+
+def _patch(prefect: Prefect, path: str, body: dict[str, object]) -> None:
+    user, _, password = prefect.password.partition(":")
+    httpx.patch(f"{prefect.url}/api{path}", json=body, auth=(user, password)).raise_for_status()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"ETL_ALERT_SLACK_WEBHOOK": "https://example.org/hook"}, "ETL_ALERT_SLACK_WEBHOOK is no webhook"),
+        ({"ETL_ALERT_EMAIL": "ops@example.org"}, "has nothing to send through"),
+        ({**MAIL, "ETL_ALERT_EMAIL": "ops"}, "ETL_ALERT_EMAIL is no e-mail address"),
+        ({**MAIL, "ETL_ALERT_SMTP_USER": "ops"}, "belong together"),
+        ({"ETL_CRON": "every night"}, "ETL_CRON is no cron expression"),
+        ({"ETL_TIMEZONE": "Mars/Olympus"}, "ETL_TIMEZONE is no time zone"),
+        ({"ETL_ALERT_SMTP_PORT": "many"}, "ETL_ALERT_SMTP_PORT"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_anything_changes(
+    prefect: Prefect, named: dict[str, Any], wrong: dict[str, str], says: str
+) -> None:
+    done = bootstrap(prefect, **wrong)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert state(prefect) == named
+
+
+def test_a_mail_server_that_is_gone_fails_the_test_message(prefect: Prefect, named: dict[str, Any]) -> None:
+    done = bootstrap(prefect, "--test-alerts")  # both sinks are gone by now
+    assert done.returncode == 1
+    assert "nightly-alerts-smtp was not taken" in done.stdout
+    assert "nightly-alerts was not taken" in done.stdout
+
+
+def test_a_server_of_another_project_is_left_alone(prefect: Prefect, named: dict[str, Any]) -> None:
+    assert bootstrap(prefect, SUPABASE_URL="https://one.supabase.co").returncode == 0
+    done = bootstrap(prefect, SUPABASE_URL="https://two.supabase.co")
+    assert done.returncode == 1
+    assert "set up for the project one.supabase.co" in done.stderr
+    assert state(prefect) == named
+    assert bootstrap(prefect, "--replace", SUPABASE_URL="https://two.supabase.co").returncode == 0
+
+
+def test_a_server_that_is_not_there_or_wants_a_password_is_a_sentence(prefect: Prefect) -> None:
+    for env, says in (
+        ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "No Prefect server answers"),
+        ({"PREFECT_API_AUTH_STRING": "admin:wrong"}, "PREFECT_API_AUTH_STRING"),
+        ({"PREFECT_API_URL": ""}, "PREFECT_API_URL is not set"),
+    ):
+        done = bootstrap(prefect, **{"PREFECT_CLIENT_MAX_RETRIES": "0", **env})
+        assert done.returncode != 0
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_alerts_are_removed_only_when_that_is_asked_for(prefect: Prefect, named: dict[str, Any]) -> None:
+    done = bootstrap(prefect, "--remove-alerts")
+    assert done.returncode == 0, done.stderr
+    after = state(prefect)
+    assert after["blocks"] == []
+    assert after["ids"] == named["ids"]
+    assert "nobody is notified yet" in done.stdout
