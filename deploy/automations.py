@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, ChangeFlowRunState, DoNothing, RunDeployment, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
-from flows.engine.events import COMMITTED, RESOURCE
+from flows.engine.outcome import COMMITTED_EVENT
 
 TAG = "supabase-nightly"
 ANY_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
@@ -132,8 +132,8 @@ def _when(events: set[str], *deployments: UUID) -> EventTrigger:
 def _absent() -> EventTrigger:
     """No event of a commit: what a dry, held or historical run would satisfy is no night."""
     return EventTrigger(
-        expect={COMMITTED},
-        match={"prefect.resource.id": f"{RESOURCE}.*"},
+        expect={COMMITTED_EVENT},
+        match={"prefect.resource.id": "supabase-nightly.run.*"},
         posture=Posture.Proactive,
         threshold=1,
         within=NIGHT_AND_A_BIT,

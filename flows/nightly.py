@@ -10,13 +10,14 @@ from typing import cast
 
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
+from prefect.states import Cancelled
 
 from flows.engine import command
 from flows.engine.declare import etl_flow
 from flows.engine.ending import held, outcome_shown
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.pipeline import run_pipeline
-from flows.engine.schedule import crashed_run, due_instant, plain
+from flows.engine.schedule import crashed_run, due_instant, earlier_restart, plain
 from flows.forms import NightlyForm
 from tasks.errors import RunHeld
 from tasks.ledger.as_of import AsOf
@@ -35,6 +36,8 @@ def nightly(options: NightlyForm = NightlyForm()) -> RunOutcome:  # noqa: B008 -
     Args:
         options: What the run is as of, and how to get there.
     """
+    if twin := earlier_restart(options.restart_of):
+        return cast(RunOutcome, Cancelled(message=f"The run {twin} restarts the crashed run already."))
     try:
         outcome = run_pipeline(request_of(options))
     except RunHeld as error:
@@ -56,7 +59,7 @@ def request_of(options: NightlyForm) -> RunRequest:
         dry_run=options.dry_run,
         full_refresh=options.full_refresh,
         scheduled=bool(run and run.auto_scheduled) or options.restart > 0,
-        resume_run=crashed_run() if options.restart else "",
+        resume_run=(options.restart_of or crashed_run()) if options.restart else "",
         started_by=str(run.id) if run else "",
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import smtplib
 import ssl
+import warnings
 from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
@@ -60,9 +61,11 @@ def _webhook_problems(settings: Settings) -> list[str]:
 
 
 def _notifiable(address: str) -> bool:
-    from apprise import Apprise  # takes a moment, and few commands need it
+    with warnings.catch_warnings():  # it imports a module that Python 3.13 drops
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from apprise import Apprise  # takes a moment, and few commands need it
 
-    return bool(Apprise().add(address))
+        return bool(Apprise().add(address))
 
 
 def _mail_problems(settings: Settings) -> list[str]:

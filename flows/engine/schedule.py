@@ -81,6 +81,30 @@ def crashed_run() -> str:
     return str(found[0].id) if found else ""
 
 
+def earlier_restart(crashed: str) -> str:
+    """The name of an earlier run that restarts the same crashed run; empty when there is none, or none is named.
+
+    An automation can fire twice for one crash, when the server's database was locked while it did.
+    """
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    if not crashed or run is None or run.deployment_id is None or run.created is None:
+        return ""
+    try:
+        with get_client(sync_client=True) as client:
+            found = client.read_flow_runs(
+                deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[run.deployment_id])),
+                sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+                limit=100,
+            )
+    except Exception as error:  # noqa: BLE001 - the lease lets only one of them through anyway
+        logger.warning("Other restarts could not be looked for: %s.", type(error).__name__)
+        return ""
+    own = (run.created, run.id)
+    twins = [other for other in found if (other.parameters.get("options") or {}).get("restart_of") == crashed]
+    return next((other.name for other in twins if other.created and (other.created, other.id) < own), "")
+
+
 def _never_begun(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
     """Scheduled runs of a deployment whose time has come, and that never ran."""
     now = datetime.now(UTC)

@@ -17,10 +17,11 @@ BOOTSTRAP = "Run `python -m scripts.bootstrap --test-alerts`: it sets them up an
 def somebody_is_told(settings: Settings) -> Iterator[Finding]:
     """The alert settings, whether the mail server takes them, and what the Prefect server has been set up with."""
     wrong = problems(settings)
-    yield from (fail("alerts", sentence, "Correct it, then run `python -m scripts.bootstrap`.") for sentence in wrong)
-    if not wrong and settings.alert_email and settings.alert_smtp_host and (trouble := try_smtp(settings, seconds=5)):
-        yield fail("alerts", trouble, "Correct ETL_ALERT_SMTP_*, then run `python -m scripts.bootstrap --test-alerts`.")
+    if not wrong and settings.alert_email and settings.alert_smtp_host:
+        wrong += filter(None, [try_smtp(settings, seconds=5)])
     if wrong:
+        again = "Correct it, then run `python -m scripts.bootstrap --test-alerts`."
+        yield from (fail("alerts", sentence, again) for sentence in wrong)
         return
     wanted, known = set(channels(settings)), _on_the_server()
     if known is None:

@@ -28,7 +28,7 @@ class _Mail(socketserver.StreamRequestHandler):
                 body = []
                 self.wfile.write(b"354 go on\r\n")
                 continue
-            self.wfile.write(b"250 ok\r\n")
+            self.wfile.write(b"221 bye\r\n" if line.upper().startswith(b"QUIT") else b"250 ok\r\n")
 
 
 class _Mails(socketserver.ThreadingTCPServer):
