@@ -16,7 +16,8 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from tasks.settings import Settings
+from tasks.errors import ConfigurationError
+from tasks.settings import Settings, require_known_names
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from deploy.server_setup import SetupError, check, remove_alerts, set_up, test_alerts  # reads Prefect's settings
 
     try:
+        require_known_names()
         settings = Settings()
         if wrong := check(settings):
             print(*(f"error: {sentence}" for sentence in wrong), sep="\n", file=sys.stderr)
@@ -38,8 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         set_up(settings, replace=options.replace, say=print)
         return 0 if not options.test_alerts or test_alerts(print) else 1
     except ValidationError as error:
-        names = ", ".join(f"ETL_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
-        print(f"error: The settings are not usable: {names}. Nothing was changed.", file=sys.stderr)
+        for wrong_one in error.errors():
+            said = str(wrong_one["msg"]).removeprefix("Value error, ")
+            print(f"error: ETL_{str(wrong_one['loc'][0]).upper()} {said}.", file=sys.stderr)
+        print("Nothing was changed.", file=sys.stderr)
+        return 2
+    except ConfigurationError as error:
+        print(f"error: {error} Nothing was changed.", file=sys.stderr)
         return 2
     except SetupError as error:
         print(f"error: {error}", file=sys.stderr)
