@@ -99,6 +99,6 @@ dictionary: install ## Write data/DICTIONARY.md anew from the contracts
 	@$(PY) -m tasks.contracts.dictionary
 
 lock: $(VENV)/.installed-dev ## Pin requirements.in and requirements-dev.in anew, with hashes
-	@for f in requirements requirements-dask requirements-dev; do \
+	@for f in requirements requirements-worker requirements-dask requirements-dev; do \
 	  $(VENV)/bin/uv pip compile -q --universal --generate-hashes --no-strip-extras --no-emit-index-url --no-annotate \
 	    --python-version 3.11 $$f.in -o $$f.txt; done

@@ -22,6 +22,7 @@ from typing import Any
 import httpx
 import psutil
 
+from deploy.prefect_env import EVERYWHERE
 from local_stack.state import free_port, taken
 
 ROOT = Path(__file__).parents[1]
@@ -29,14 +30,6 @@ DEFAULT_PORT = 4200
 START_SECONDS = 180.0  # a fresh database on a busy machine; usually about 20
 STOP_SECONDS = 20.0
 TRIES = 10
-# For every process of Prefect's: no telemetry, no promotion, and our lines of log on the run's page.
-EVERYWHERE = {
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-    "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks",
-    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # threads of ours log too
-    "DO_NOT_TRACK": "1",
-}
 
 
 class ServiceError(Exception):

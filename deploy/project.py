@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dotenv import dotenv_values
 
-from deploy.prefect_services import EVERYWHERE
-from local_stack import Stack, find, up
+from deploy.prefect_env import EVERYWHERE
 from tasks.settings import LOCAL_PROJECT
+
+if TYPE_CHECKING:
+    from local_stack import Stack
 
 LOCAL_HOME = Path("data/local/stack")
 PREFECT = {
@@ -41,6 +44,8 @@ def use(*, start: bool = True) -> str:
     set_up_prefect()
     if is_set():
         return os.environ.get("SUPABASE_URL") or str(dotenv_values(".env")["SUPABASE_URL"])
+    from local_stack import find, up  # a worker's image has none
+
     stack = up(LOCAL_HOME, say=tell) if start else find(LOCAL_HOME)
     if stack is not None:
         os.environ.update(stack.env())
