@@ -39,7 +39,9 @@ class Prefect:
         self._pages = (settings.prefect_ui_url or self._url.removesuffix("/api")).rstrip("/")
         key = settings.prefect_api_key.get_secret_value()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(timeout=TIMEOUT, headers=headers, transport=transport)
+        user, _, password = settings.prefect_api_auth_string.get_secret_value().partition(":")
+        auth = (user, password) if user else None
+        self._http = httpx.Client(timeout=TIMEOUT, headers=headers, auth=auth, transport=transport)
 
     @property
     def is_set(self) -> bool:

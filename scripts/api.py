@@ -18,6 +18,7 @@ import uvicorn
 
 from api import vendor
 from deploy import project
+from deploy.prefect_services import auth_string
 from local_stack import Stack, StackError, find
 from local_stack.state import free_port, taken
 from scripts.ui import HOME as PREFECT_HOME
@@ -51,7 +52,7 @@ def _serve(options: argparse.Namespace) -> None:
     if not project.is_set() or "SUPABASE_JWT_SECRET" not in os.environ:
         _introduce(find(project.LOCAL_HOME))
     if "PREFECT_API_URL" not in os.environ and (url := running(PREFECT_HOME)):
-        os.environ["PREFECT_API_URL"] = f"{url}/api"
+        os.environ.update(PREFECT_API_URL=f"{url}/api", PREFECT_API_AUTH_STRING=auth_string(PREFECT_HOME))
     for name in MASTER:
         os.environ.pop(name, None)  # this process asks as its callers, and as nobody else
     uvicorn.run(

@@ -6,6 +6,7 @@ deployment, and writes docs/{form,run,summary,charts}.png. Needs a Chromium (`ap
 
 from __future__ import annotations
 
+import base64
 import shutil
 import sys
 import tempfile
@@ -83,7 +84,10 @@ def _run(prefect: Prefect, run_id: str) -> dict[str, Any]:
 def _pictures(prefect: Prefect, run_id: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_context(base_url=prefect.url, viewport={"width": 1280, "height": 1000}).new_page()
+        context = browser.new_context(base_url=prefect.url, viewport={"width": 1280, "height": 1000})
+        password = base64.b64encode(prefect.password.encode()).decode()
+        context.add_init_script(f"localStorage.setItem('prefect-password', '{password}')")
+        page = context.new_page()
         deployment = _run(prefect, run_id)["deployment_id"]
         _take(page, f"/deployments/deployment/{deployment}/run", "form.png", wait="Submit")
         _take(page, f"/runs/flow-run/{run_id}", "run.png", wait="Completed")

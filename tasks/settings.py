@@ -141,6 +141,9 @@ class Settings(BaseSettings):
     prefect_api_key: SecretStr = Field(
         default=SecretStr(""), validation_alias=AliasChoices("PREFECT_API_KEY", "prefect_api_key")
     )
+    prefect_api_auth_string: SecretStr = Field(
+        default=SecretStr(""), validation_alias=AliasChoices("PREFECT_API_AUTH_STRING", "prefect_api_auth_string")
+    )
     prefect_ui_url: str = Field(
         default="",
         validation_alias=AliasChoices("PREFECT_UI_URL", "prefect_ui_url"),

@@ -5,6 +5,7 @@ They work on a stack of their own: the worker uses it at moments that no other t
 
 from __future__ import annotations
 
+import base64
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -34,6 +35,11 @@ ARGUMENTS = [
     "--no-first-run",
 ]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def signed_in(prefect: Prefect) -> str:
+    """What both UIs keep once somebody has typed the password: a script for each new page."""
+    return f"localStorage.setItem('prefect-password', '{base64.b64encode(prefect.password.encode()).decode()}')"
 
 
 @dataclass
@@ -126,6 +132,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, product: Product) -> Iterator[Page]:
     """An empty tab. Addresses may be given without the server's."""
     with browser.new_context(base_url=product.prefect.url, viewport={"width": 1400, "height": 1300}) as context:
+        context.add_init_script(signed_in(product.prefect))
         tab = context.new_page()
         tab.set_default_timeout(30_000)
         yield tab

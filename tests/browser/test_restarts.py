@@ -36,7 +36,8 @@ def crashed(product: Product) -> Iterator[str]:
     crash(product, run)
     yield run
     for other in [run, *(again["id"] for again in restarts(product))]:
-        httpx.delete(f"{product.prefect.url}/api/flow_runs/{other}").raise_for_status()
+        user, _, password = product.prefect.password.partition(":")
+        httpx.delete(f"{product.prefect.url}/api/flow_runs/{other}", auth=(user, password)).raise_for_status()
 
 
 def restarts(product: Product) -> list[dict[str, Any]]:
@@ -54,7 +55,7 @@ def restarted(product: Product, times: int) -> dict[str, Any]:
 def test_a_crashed_nightly_is_started_again_twice_with_its_as_of(product: Product, crashed: str) -> None:
     for times in range(1, MAX_RESTARTS + 1):
         again = restarted(product, times)
-        assert again["parameters"]["options"] == {"as_of": "resume", "restart": times}
+        assert {"as_of": "resume", "restart": times}.items() <= again["parameters"]["options"].items()
         crash(product, again["id"])
     time.sleep(8)  # for a third that must not come
     assert len(restarts(product)) == MAX_RESTARTS

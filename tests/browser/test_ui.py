@@ -44,7 +44,7 @@ def test_the_doctor_is_started_from_its_form_and_followed_to_its_end(page: Page,
     follow(page, run)
     page.get_by_text("Artifacts", exact=True).first.click()
     page.get_by_text("What the doctor found").first.click()
-    expect(page.get_by_text("0 to mend").first).to_be_visible()
+    expect(page.get_by_text("0 to fix").first).to_be_visible()
     assert "sources" in product.artifacts(run)["doctor"]["data"]
 
 
@@ -68,6 +68,7 @@ def test_an_export_is_chosen_in_its_form_and_downloaded_by_its_link(page: Page, 
     page.locator(".p-select button").first.press("Space")
     page.get_by_text("user_statistics").click()
     expect(page.get_by_role("option").first).to_be_hidden()
+    page.get_by_role("switch").last.click()  # the dry run with which each form opens
     run = submit(page)
     follow(page, run)
     page.goto(f"/artifacts/artifact/{product.artifacts(run)['export']['id']}")
