@@ -83,6 +83,7 @@ WRONG = {
     "ETL_WRITERS": "99",
     "ETL_LEASE_SECONDS": "1",
     "ETL_WAIT_FOR_LEASE": "-1",
+    "ETL_CLOCK_SCALE": "-9.5",
     "ETL_MAX_REFUSED_SHARE": "2",
     "ETL_MAX_DROP_SHARE": "20%",
     "ETL_MAX_DELETE_SHARE": "-0.1",
