@@ -43,11 +43,12 @@ class RunOutcome:
 
     tables: name to counts (read, kept, rejected, inserted, updated, unchanged, deleted, refused).
     stages: title to seconds, rows, bytes sent and received. quality: the rows of data_quality.
-    samples: by table and rule, masked. current: whether readers see this run now.
     identity: sentences on who acted, and what it may do beyond what is needed.
     mode: whether every row was read, or those that changed since `base_run`; full_because: why every row, in words.
     not_read: rows and bytes (about) that an incremental night did not read. drifted: what a full night found that
     incremental ones had missed; None where there is nothing to compare with.
+    samples: by table and rule, masked. current: whether readers see this run now. historical: for a past instant, so
+    that it could not become current. history: as_of and headline of earlier committed runs, newest first.
     """
 
     status: Literal["committed", "dry_run"]
@@ -71,6 +72,8 @@ class RunOutcome:
     full_because: str | None = None
     not_read: Mapping[str, int] = field(default_factory=dict)
     drifted: int | None = None
+    historical: bool = False
+    history: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
     @property
     def seconds(self) -> float:

@@ -158,6 +158,8 @@ def _outcome(
         full_because=run.mode.because or None,
         not_read=run.not_read,
         drifted=run.drifted,
+        historical=run.lease.historical,
+        history=run.history(),
     )
 
 

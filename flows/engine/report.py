@@ -7,47 +7,84 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from flows.engine import run_page
+from flows.engine.artifacts import Page, show_in_order
+from flows.engine.csv_files import publish_csv
 from flows.engine.outcome import RunOutcome
+from flows.engine.report_page import report_page
 from tasks.publish.upload import signed_links
 from tasks.settings import Settings, load_settings
 
 _DAY = 86_400
+LATEST = "latest-report"  # the key whose page in Prefect always shows the newest run that readers see
 
 
 def show_outcome(outcome: RunOutcome) -> None:
-    """The artifacts of a run that ended well: summary, statistics, cleaning, traffic, and what was published."""
+    """The artifacts of a run that ended well, `report` first; the newest one is also under its own stable key."""
+    links, csv_links = _links(load_settings(), outcome) if outcome.run_path else ({}, {})
+    report = report_page(outcome, links=links, csv_links=csv_links)
+    pages = [Page("report", "markdown", "What this run did, its figures, charts and files.", report)]
+    pages += _details(outcome)
+    if outcome.run_path:
+        pages += _published(load_settings(), outcome, links)
+    if outcome.current:
+        pages.append(Page(LATEST, "markdown", "The newest run that readers see.", report))
+    show_in_order(pages)
+
+
+def _details(outcome: RunOutcome) -> list[Page]:
     last = outcome.last or {}
-    run_page.summary(
-        status=outcome.status,
+    statistics = run_page.statistics_rows(outcome.headline, last.get("headline"))
+    cleaning = run_page.cleaning_rows(outcome.quality, _shares(last))
+    return [
+        Page("summary", "markdown", "The run in short.", _summary(outcome)),
+        Page("statistics", "table", "The report `user_statistics`.", statistics),
+        Page("cleaning", "table", "What each cleaning rule did.", cleaning),
+        Page("cleaning-samples", "markdown", "Masked samples, rule by rule.", run_page.samples_page(outcome.samples)),
+        Page("traffic", "table", "Seconds, rows and bytes by stage.", run_page.traffic_rows(outcome.stages)),
+    ]
+
+
+def _summary(outcome: RunOutcome) -> str:
+    return run_page.summary_page(
+        status=outcome.status.replace("_", " "),
         as_of=outcome.as_of,
         run_id=outcome.run_id,
         transport=outcome.transport,
         headline=outcome.headline,
-        last=last.get("headline"),
+        last=(outcome.last or {}).get("headline"),
         tables=outcome.tables,
         seconds=outcome.seconds,
         notes=[*outcome.notes, *outcome.identity],
     )
-    run_page.statistics(outcome.headline, last.get("headline"))
-    run_page.cleaning(outcome.quality, _shares(last))
-    run_page.samples(outcome.samples)
-    run_page.traffic(outcome.stages)
-    if outcome.run_path:
-        _show_files(load_settings(), outcome)
 
 
 def _shares(last: Mapping[str, Any]) -> dict[tuple[str, str], float | None]:
     return {(rule["table"], rule["rule"]): rule["share"] for rule in last.get("rules", [])}
 
 
-def _show_files(settings: Settings, outcome: RunOutcome) -> None:
-    """Signed links to every file, and the charts as images; personal columns are in none of them."""
+def _links(settings: Settings, outcome: RunOutcome) -> tuple[dict[str, str], dict[str, str]]:
+    """Signed links by the path of a file of the run, and those of the reports as CSV by report."""
     paths = {entry.path: f"{outcome.run_path}/{entry.path}" for entry in outcome.files}
-    links = signed_links(settings, list(paths.values()))
+    csv_paths = publish_csv(settings, outcome)
+    signed = signed_links(settings, [*paths.values(), *csv_paths.values()])
+    links = {path: signed[full] for path, full in paths.items() if full in signed}
+    return links, {report: signed[full] for report, full in csv_paths.items() if full in signed}
+
+
+def _published(settings: Settings, outcome: RunOutcome, links: Mapping[str, str]) -> list[Page]:
+    """Signed links to every file, and each chart as an image; personal columns are in none of them."""
     entries = [
-        {"path": entry.path, "rows": entry.rows, "bytes": entry.bytes, "link": links.get(paths[entry.path])}
+        {"path": entry.path, "rows": entry.rows, "bytes": entry.bytes, "link": links.get(entry.path)}
         for entry in outcome.files
     ]
-    run_page.files(entries, path=str(outcome.run_path), days=settings.signed_link_seconds / _DAY)
-    charts = [entry.path for entry in outcome.files if entry.kind == "chart" and paths[entry.path] in links]
-    run_page.charts({PurePosixPath(path).stem: links[paths[path]] for path in charts})
+    page = run_page.files_page(entries, path=str(outcome.run_path), days=settings.signed_link_seconds / _DAY)
+    charts = [entry.path for entry in outcome.files if entry.kind == "chart" and entry.path in links]
+    return [
+        Page("files", "markdown", "Signed links to each file.", page),
+        *(_chart(path, links[path]) for path in charts),
+    ]
+
+
+def _chart(path: str, link: str) -> Page:
+    name = PurePosixPath(path).stem
+    return Page(f"chart-{name.replace('_', '-')}", "image", name.replace("_", " ").capitalize(), link)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -117,9 +117,21 @@ class Run:
         )
 
     def history(self) -> list[dict[str, Any]]:
-        """Earlier committed runs with the shares of their rules, for the charts."""
-        runs = self.ledger.runs(_HISTORY_RUNS, status="committed", kind="run", historical=False)
-        return [{"as_of": run["as_of"], "rules": run["counts"].get("rules", [])} for run in runs]
+        """Earlier runs, newest first: as_of, headline, the shares of their rules, and whether one was held."""
+        runs = self.ledger.runs(_HISTORY_RUNS, kind="run", historical=False)
+        return [_remembered(run) for run in runs if run["status"] in ("committed", "held")]
+
+
+def _remembered(run: Mapping[str, Any]) -> dict[str, Any]:
+    counts = run["counts"]
+    event = "held" if run["status"] == "held" else "accepted" if counts.get("accepted") else ""
+    return {
+        "run_id": run["run_id"],
+        "as_of": run["as_of"],
+        "headline": counts.get("headline", {}),
+        "rules": counts.get("rules", []),
+        "event": event,
+    }
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""What a run leaves on its page in Prefect: artifacts with stable keys, whose history is the history of the numbers.
+"""The pages and tables that a run leaves in Prefect, rendered: pure functions of its figures.
 
-Each artifact has a `…_page` function, pure, that renders it, and a function that creates it. Nothing here holds a row's
-contents: figures, names of rules and files, and signed links (at most seven days) are all there is.
+Nothing here holds a row's contents: figures, names of rules and files, and signed links (at most seven days) are all
+there is.
 """
 
 from __future__ import annotations
@@ -11,18 +11,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
-
 from tasks.contracts import USER_STATISTICS
 from tasks.errors import LeaseHeld, LeaseLost, PipelineError, RunHeld, TransientError
 
 Figure = int | float | None
-HEADLINE = ("total_users", "active_users", "new_users_7d", "posting_users", "total_posts", "posts_7d")
+LABELS = {
+    "total_users": "users",
+    "active_users": "active users",
+    "new_users_7d": "new users in 7 days",
+    "posting_users": "users who have posted",
+    "total_posts": "posts",
+    "posts_7d": "posts in 7 days",
+}
+HEADLINE = tuple(LABELS)
 COUNTS = ("read", "kept", "rejected", "inserted", "updated", "unchanged", "deleted", "refused")
 
 
 def number(value: object) -> str:
-    """A figure for people: thousands parted, two decimals at most, a dash for none."""
+    """A figure for people: thousands separated, two decimals at most, a dash for none."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, float):
@@ -37,9 +43,15 @@ def change(now: Figure, before: Figure) -> str:
     difference = now - before
     if difference == 0:
         return "±0"
-    share = f" ({difference / before:+.1%})".replace("-", "−") if before else ""
+    share = _share(difference, before)
     sign = "+" if difference > 0 else "−"
     return f"{sign}{number(abs(difference))}{share}"
+
+
+def _share(difference: float, before: float) -> str:
+    """` (+4.2 %)`; nothing where it would round to zero or there was nothing before."""
+    share = f"{difference / before:+.1%}" if before else "0.0%"
+    return "" if float(share[:-1]) == 0 else f" ({share[:-1]} %)".replace("-", "−")
 
 
 def size(count: int) -> str:
@@ -79,7 +91,7 @@ def summary_page(
     """Markdown: what the run did, the headline figures with their change since the last run, the rows by table.
 
     headline, last: columns of user_statistics to figures. tables: name to counts (read, kept, …). notes: sentences that
-    a reader must not miss, such as that a historical run is told from today's rows.
+    a reader must not miss, such as that a historical run is computed from current rows.
     """
     descriptions = {column.name: column.description for column in USER_STATISTICS.columns}
     before = last or {}
@@ -107,7 +119,7 @@ def statistics_rows(headline: Mapping[str, Figure], last: Mapping[str, Figure] |
     return [
         {
             "figure": column.name,
-            "now": plain(headline.get(column.name)),
+            "now": _rounded(headline.get(column.name)),
             "since the last run": change(headline.get(column.name), before.get(column.name)),
             "unit": column.unit or "",
             "meaning": column.description,
@@ -122,6 +134,11 @@ def plain(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _rounded(value: Figure) -> object:
+    """A figure as a table shows it: no more decimals than people read."""
+    return round(value, 4) if isinstance(value, float) and math.isfinite(value) else plain(value)
 
 
 def cleaning_rows(
@@ -191,7 +208,7 @@ def traffic_rows(stages: Mapping[str, Mapping[str, float]]) -> list[dict[str, An
         {
             "stage": name,
             "seconds": round(float(s.get("seconds", 0)), 1),
-            "rows": int(s.get("rows", 0)),
+            "rows": int(s["rows"]) if s.get("rows") else None,
             "sent": size(int(s.get("sent", 0))),
             "received": size(int(s.get("received", 0))),
         }
@@ -239,55 +256,3 @@ def _advice(error: BaseException) -> str:
     if isinstance(error, TransientError):
         return "Start `nightly` again with *As of* set to `resume`; start `doctor` if it fails again."
     return "Start `doctor`: it names what is wrong with settings, keys, tables or bucket. Then start this flow again."
-
-
-def summary(*, prefix: str = "", **facts: Any) -> None:
-    """Create `summary`: see `summary_page` for the facts."""
-    create_markdown_artifact(summary_page(**facts), key=f"{prefix}summary", description="What this run did.")
-
-
-def statistics(headline: Mapping[str, Figure], last: Mapping[str, Figure] | None = None, *, prefix: str = "") -> None:
-    """Create `statistics`: every figure of user_statistics."""
-    rows = statistics_rows(headline, last)
-    create_table_artifact(rows, key=f"{prefix}statistics", description="The report `user_statistics`.")
-
-
-def cleaning(
-    quality: Sequence[Mapping[str, Any]],
-    last: Mapping[tuple[str, str], float | None] | None = None,
-    *,
-    prefix: str = "",
-) -> None:
-    """Create `cleaning`: what each rule saw and did."""
-    rows = cleaning_rows(quality, last)
-    create_table_artifact(rows, key=f"{prefix}cleaning", description="The report `data_quality`, rule by rule.")
-
-
-def samples(found: Mapping[str, Mapping[str, Sequence[Mapping[str, str]]]], *, prefix: str = "") -> None:
-    """Create `cleaning-samples`: masked values before and after each rule."""
-    page = samples_page(found)
-    create_markdown_artifact(page, key=f"{prefix}cleaning-samples", description="Masked samples, rule by rule.")
-
-
-def files(entries: Sequence[Mapping[str, Any]], *, path: str, days: float, prefix: str = "") -> None:
-    """Create `files`: signed links."""
-    page = files_page(entries, path=path, days=days)
-    create_markdown_artifact(page, key=f"{prefix}files", description="Signed links to each file.")
-
-
-def charts(links: Mapping[str, str], *, prefix: str = "") -> None:
-    """Create one image for each chart. links: name of the chart to a signed URL."""
-    for name, link in links.items():
-        key = f"{prefix}chart-{name.lower().replace('_', '-')}"
-        create_image_artifact(link, key=key, description=name.replace("_", " ").capitalize())
-
-
-def traffic(stages: Mapping[str, Mapping[str, float]], *, prefix: str = "") -> None:
-    """Create `traffic`: seconds, rows and bytes by stage; a project's egress is metered."""
-    create_table_artifact(traffic_rows(stages), key=f"{prefix}traffic", description="Seconds and bytes by stage.")
-
-
-def failure(error: BaseException, *, stage: str, written: str, run_id: str | None = None, prefix: str = "") -> None:
-    """Create `failure`: what happened, what was written, what to do next."""
-    page = failure_page(error, stage=stage, written=written, run_id=run_id)
-    create_markdown_artifact(page, key=f"{prefix}failure", description="What happened, and what to do next.")

@@ -179,8 +179,9 @@ def guard(run: Run, progress: Meter, counts: dict[str, Any], plans: Mapping[str,
     """Hold the run when a metric is outside its bounds, before anybody can see it."""
     last = None if run.lease.historical else run.lease.last
     accepted = {name: value for name, value in run.ledger.held_values().items() if name in run.request.accept}
+    run.ledger.stage(run.lease, "guard", counts=counts)  # a held run is in the history of its metrics too
     check_run(run.workspace, plan=plans, last=last, settings=run.settings, accepted=accepted)
-    return counts
+    return {**counts, "accepted": sorted(accepted)} if accepted else counts
 
 
 @stage("Write files")

@@ -18,12 +18,13 @@ figures = st.none() | st.integers(-(10**12), 10**12) | st.floats()
 @pytest.mark.parametrize(
     ("now", "before", "text"),
     [
-        (120, 100, "+20 (+20.0%)"),
+        (120, 100, "+20 (+20.0 %)"),
         (100, 100, "±0"),
         (5, 0, "+5"),
         (7, None, "–"),
         (None, 7, "–"),
-        (90, 100, "−10 (−10.0%)"),
+        (90, 100, "−10 (−10.0 %)"),
+        (100_001, 100_005, "−4"),
     ],
 )
 def test_a_change_has_sign_and_share(now: int | None, before: int | None, text: str) -> None:
@@ -51,12 +52,12 @@ def test_the_summary_shows_headline_change_and_rows() -> None:
         last={"total_users": 1000},
         tables={"users": {"read": 1100, "kept": 1090, "rejected": 10}},
         seconds=12.0,
-        notes=["Told from today's rows."],
+        notes=["Computed from current rows."],
     )
     assert page.startswith("# Committed: as of 2026-01-31 00:00 UTC")
-    assert "+100 (+10.0%)" in page
+    assert "+100 (+10.0 %)" in page
     assert "| users | 1,100 | 1,090 | 10 |" in page
-    assert "> Told from today's rows." in page
+    assert "> Computed from current rows." in page
 
 
 def test_the_cleaning_ledger_shows_the_change_in_points() -> None:
@@ -89,4 +90,4 @@ def test_the_words_of_a_foreign_error_are_not_repeated() -> None:
 
 def test_bytes_are_summed_over_the_stages() -> None:
     rows = run_page.traffic_rows({"read": {"seconds": 1, "received": 2048}, "publish": {"seconds": 2, "sent": 10}})
-    assert rows[-1] == {"stage": "all", "seconds": 3.0, "rows": 0, "sent": "10 B", "received": "2.0 KiB"}
+    assert rows[-1] == {"stage": "all", "seconds": 3.0, "rows": None, "sent": "10 B", "received": "2.0 KiB"}
