@@ -85,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--health", action="store_true", help="say how the watch of ETL_DATA_DIR is, and exit")
     parser.add_argument("--serve", action="store_true", help="serve the flow `watch` to Prefect from this process")
     options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, level=logging.WARNING)
+    logging.getLogger("flows").setLevel(logging.INFO)
     try:
         if options.health:
             well, sentence = verdict(load_settings())

@@ -6,6 +6,6 @@ down(stack.home)
 """
 
 from local_stack.errors import StackError
-from local_stack.stack import Stack, Status, down, find, reset, status, up
+from local_stack.stack import Stack, Status, down, find, rekey, reset, status, up
 
-__all__ = ["Stack", "StackError", "Status", "down", "find", "reset", "status", "up"]
+__all__ = ["Stack", "StackError", "Status", "down", "find", "rekey", "reset", "status", "up"]

@@ -89,6 +89,8 @@ def _settings(home: Home, state: State) -> str:
         "jwt_secret": state.jwt_secret,
         "publishable_key": state.publishable_key,
         "secret_key": state.secret_key,
+        "more_secret_keys": state.more_secret_keys,
+        "signing_keys": state.signing_keys,
         "storage_dir": str(home.storage),
         "max_rows": state.max_rows,
         "jwt_expiry": state.jwt_expiry,

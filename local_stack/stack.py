@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from local_stack import api, postgres, processes
 from local_stack.home import Home
@@ -97,6 +98,30 @@ def up(
         postgres.start(place, state, say)
         api.start(place, state, say)
         _prepare(state, empty=empty, say=say)
+    return _describe(place, state)
+
+
+def rekey(
+    home: Path | str,
+    *,
+    secret_key: str | None = None,
+    more_secret_keys: Sequence[str] | None = None,
+    jwt_secret: str | None = None,
+    signing_keys: Sequence[Mapping[str, str]] | None = None,
+    say: Say = _silent,
+) -> Stack:
+    """Change the keys of a stack that runs, as a project's owner does in the dashboard; None leaves what is.
+
+    more_secret_keys: others that are valid beside `secret_key`. jwt_secret: signs tokens, and the older `anon` and
+    `service_role` keys. signing_keys: private JWKs (ES256); the first signs, all are trusted.
+    """
+    place = Home.at(home)
+    with place.locked(say):
+        given: dict[str, Any] = {"secret_key": secret_key, "jwt_secret": jwt_secret}
+        given["more_secret_keys"] = None if more_secret_keys is None else list(more_secret_keys)
+        given["signing_keys"] = None if signing_keys is None else [dict(key) for key in signing_keys]
+        state = settle(place, **given)
+        api.start(place, state, say)
     return _describe(place, state)
 
 

@@ -7,6 +7,7 @@ import random
 import secrets
 import socket
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from local_stack.errors import StackError
 from local_stack.home import Home
@@ -30,6 +31,8 @@ class State:
     access_token_hook: str = ""
     jwt_secret: str = field(default_factory=_secret, repr=False)
     publishable_key: str = field(default_factory=lambda: f"sb_publishable_{_secret()}", repr=False)
+    more_secret_keys: list[str] = field(default_factory=list, repr=False)
+    signing_keys: list[dict[str, str]] = field(default_factory=list, repr=False)
     secret_key: str = field(default_factory=lambda: f"sb_secret_{_secret()}", repr=False)
     admin_password: str = field(default_factory=_secret, repr=False)
     owner_password: str = field(default_factory=_secret, repr=False)
@@ -54,7 +57,7 @@ def load(home: Home) -> State | None:
         ) from error
 
 
-def settle(home: Home, *, api_port: int | None, db_port: int | None, **options: int | str | None) -> State:
+def settle(home: Home, *, api_port: int | None = None, db_port: int | None = None, **options: Any) -> State:
     """The state with what was asked for, written down. A port of 0 asks for a new free one; None keeps what is.
 
     options: fields of State, by their names.
@@ -65,7 +68,7 @@ def settle(home: Home, *, api_port: int | None, db_port: int | None, **options: 
         state,
         api_port=_asked(api_port, state.api_port),
         db_port=_asked(db_port, state.db_port),
-        **{name: value for name, value in options.items() if value is not None},  # type: ignore[arg-type]
+        **{name: value for name, value in options.items() if value is not None},
     )
     _require_sound(state, known)
     if state != known:

@@ -16,9 +16,10 @@ from zoneinfo import available_timezones
 
 from dotenv import dotenv_values
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from tasks.errors import ConfigurationError
+from tasks.live.settings import WatchSettings
 
 Transport = Literal["rest", "postgres"]
 SCHEDULED_WAIT = 3600
@@ -27,7 +28,7 @@ _EMAIL = r"^([^@\s]+@[^@\s]+)?$"
 _OTHER_NAMES = frozenset({"ETL_CODE_VERSION", "ETL_PROJECT_DIR"})  # read before there are settings
 
 
-class Settings(BaseSettings):
+class Settings(WatchSettings):
     """Every setting of a run. Sizes are bytes, times seconds, unless a name says otherwise."""
 
     model_config = SettingsConfigDict(
@@ -51,7 +52,7 @@ class Settings(BaseSettings):
     )
 
     # Without the service key: the pipeline's own user, or a token with the role etl
-    email: str = Field(default="", repr=False, description="User to sign in as; its token must carry the role etl.")
+    email: str = Field(default="", pattern=_EMAIL, repr=False, description="The user to sign in as; its role is etl.")
     password: SecretStr = SecretStr("")
     access_token: SecretStr = Field(default=SecretStr(""), description="A token with the role etl, minted by hand.")
 
@@ -163,16 +164,6 @@ class Settings(BaseSettings):
         default="text/csv,application/json,application/vnd.apache.parquet",
         description="Content types that /files takes, comma-separated.",
     )
-
-    # Runs that changes start (flows/watch.py)
-    watch_changes: int = Field(default=100, ge=1, description="So many changes start a run.")
-    watch_minutes: float = Field(default=5, gt=0, description="A single change waits for so long at most.")
-    watch_every_minutes: float = Field(default=5, ge=0, description="From one start to the next at least.")
-    watch_poll_seconds: float = Field(default=30, gt=0, le=3600, description="How often the database is asked.")
-    watch_clear_minutes: float = Field(default=10, ge=0, description="No run so shortly before a scheduled night.")
-    watch_realtime: Literal["auto", "off"] = "auto"
-    watch_silence_minutes: float = Field(default=15, gt=0, description="Subscribe again after so long without a word.")
-    watch_health: Path | None = Field(default=None, description="Health file; watch.json in data_dir when not set.")
 
     # Schedule and alerts
     cron: str = "0 3 * * *"
@@ -315,14 +306,11 @@ def _require_project(settings: Settings) -> None:
 
 def _required(settings: Settings) -> list[tuple[str, str]]:
     """What has to be set, by the identity that the settings choose (tasks/platform/identity.py)."""
-    required = [("SUPABASE_URL", settings.supabase_url)]
-    if settings.access_token.get_secret_value():
-        return [*required, ("SUPABASE_KEY", settings.supabase_key.get_secret_value())]
-    if settings.email or settings.password.get_secret_value():
+    password, token = settings.password.get_secret_value(), settings.access_token.get_secret_value()
+    if not (token or settings.email or password):
         return [
-            *required,
-            ("SUPABASE_KEY", settings.supabase_key.get_secret_value()),
-            ("ETL_EMAIL", settings.email),
-            ("ETL_PASSWORD", settings.password.get_secret_value()),
+            ("SUPABASE_URL", settings.supabase_url),
+            ("SUPABASE_SERVICE_KEY", settings.supabase_service_key.get_secret_value()),
         ]
-    return [*required, ("SUPABASE_SERVICE_KEY", settings.supabase_service_key.get_secret_value())]
+    needed = [("SUPABASE_URL", settings.supabase_url), ("SUPABASE_KEY", settings.supabase_key.get_secret_value())]
+    return needed if token else [*needed, ("ETL_EMAIL", settings.email), ("ETL_PASSWORD", password)]

@@ -92,6 +92,14 @@ WRONG = {
     "ETL_KEEP_DAYS": "0",
     "ETL_SIGNED_LINK_SECONDS": "604801",
     "ETL_PART_ROWS": "0",
+    "ETL_EMAIL": "someone",
+    "ETL_WATCH_CHANGES": "0",
+    "ETL_WATCH_MINUTES": "-2",
+    "ETL_WATCH_EVERY_MINUTES": "-1",
+    "ETL_WATCH_POLL_SECONDS": "601",
+    "ETL_WATCH_CLEAR_MINUTES": "-1",
+    "ETL_WATCH_REALTIME": "on",
+    "ETL_WATCH_SILENCE_MINUTES": "-2",
     "ETL_CRON": "every night",
     "ETL_TIMEZONE": "Berlin",
     "ETL_ALERT_SLACK_WEBHOOK": "hooks.slack.com/x",
@@ -101,7 +109,7 @@ WRONG = {
 # Any text may be right: a wrong one is told by what uses it, with the variable's name.
 ANY_TEXT = {
     "SUPABASE_KEY", "ETL_DB_ROLE", "ETL_DATA_DIR", "ETL_CACHE_DIR", "ETL_ALERT_SENDGRID_KEY", "ETL_TRUSTED_FUNCTIONS",
-    "SUPABASE_JWT_SECRET",
+    "SUPABASE_JWT_SECRET", "ETL_PASSWORD", "ETL_ACCESS_TOKEN", "ETL_WATCH_HEALTH",
 }  # fmt: skip
 
 

@@ -55,7 +55,8 @@ class Watch:
     ) -> None:
         self.settings, self._database, self._start_run, self._say = settings, database, start_run, say
         rhythm = Rhythm(settings.watch_changes, settings.watch_minutes * 60, settings.watch_every_minutes * 60)
-        self.book = Book(rhythm, kept_base(settings))
+        self._kept = kept_base(settings)
+        self.book = Book(rhythm, self._kept)
         self.night = Night.of(settings)
         silence = settings.watch_silence_minutes * 60
         self.listener = Listener(settings.supabase_url, identity, TABLES, self._hint, silence=silence)
@@ -120,6 +121,9 @@ class Watch:
     def _decide(self, counts: Counts) -> None:
         now, wall = time.monotonic(), datetime.now(UTC)
         new = self.book.observe(counts, now)
+        if self.book.base is not self._kept:
+            self._kept = self.book.base
+            keep_base(self.settings, self._kept)
         self._hour["changes"] += new
         self._notice_deafness(new, counts)
         if self._run is not None:
@@ -168,7 +172,6 @@ class Watch:
         if outcome.status == "committed":
             self._last_seconds = outcome.seconds
             self.book.commit()
-            keep_base(self.settings, self.book.base)
             self._runs["committed"] += 1
             self._runs["without_changes"] += outcome.changed == 0
             self._say(f"committed {outcome.run_id} in {outcome.seconds:.1f} s: {outcome.changed:,} rows changed")
@@ -184,6 +187,8 @@ class Watch:
         """Until the next poll: the usual pause, or sooner for a hint, a run that ended, or one that is due."""
         now = time.monotonic()
         pause = self.settings.watch_poll_seconds
+        if self._run is not None:  # the closer a poll is to the start of its reading, the less is left over
+            pause = min(pause, SPACING_SECONDS)
         if now < self._eager_until and not self.book.pending:
             pause, self._eager = min(pause, self._eager), self._eager * 2
         due = self.book.due_at()

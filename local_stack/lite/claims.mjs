@@ -1,36 +1,35 @@
 // Stock: an access token of Auth holds nothing of the account's metadata, and no hook is called (lite knows the setting
 // `hook.custom_access_token`, and never uses it). Hosted: every token carries `app_metadata` and `user_metadata`, policies
 // decide by them, and a project may choose a function that changes the claims before the token is signed.
-import { createHmac } from 'node:crypto';
 import { sql } from 'kysely';
+import { issue } from './keys.mjs';
 
 // Every session comes from one of these: the first signs in by password, sign-up, link or code; the second refreshes.
 const ISSUERS = { createSessionForUser: 'password', createRefreshResponse: 'token_refresh' };
 const FUNCTION = /^[a-z_][a-z0-9_]*\.[a-z_][a-z0-9_]*$/;
 
 /** A middleware of lite that makes Auth, of which each request has its own, issue tokens with the claims. */
-export function carryMetadata({ jwt_secret: secret, access_token_hook: hook }, connection) {
+export function carryMetadata(settings, connection) {
+  const { access_token_hook: hook } = settings;
   if (hook && !FUNCTION.test(hook)) throw new Error(`access_token_hook is no schema.function: ${hook}`);
   const change = hook ? (event) => callHook(connection, hook, event) : (event) => event;
   return (context, next) => {
     const auth = context.get('authService');
     for (const [name, method] of Object.entries(ISSUERS)) {
       const stock = auth[name].bind(auth);
-      auth[name] = async (...given) => withClaims(await stock(...given), secret, method, change);
+      auth[name] = async (...given) => withClaims(await stock(...given), settings, method, change);
     }
     return next();
   };
 }
 
 /** `session.user` has just been read from auth.users: what the operator has changed since is in the next token. */
-async function withClaims(session, secret, authentication_method, change) {
-  const [head, body] = session.access_token.split('.');
+async function withClaims(session, settings, authentication_method, change) {
+  const [, body] = session.access_token.split('.');
   const { id: user_id, app_metadata, user_metadata } = session.user;
   const stock = { ...JSON.parse(Buffer.from(body, 'base64url')), app_metadata, user_metadata };
   const { claims } = await change({ user_id, authentication_method, claims: stock });
-  const unsigned = `${head}.${Buffer.from(JSON.stringify(claims)).toString('base64url')}`;
-  // In place: lite hangs hidden properties on the session. The head says HS256, which stays true.
-  session.access_token = `${unsigned}.${createHmac('sha256', secret).update(unsigned).digest('base64url')}`;
+  session.access_token = issue(claims, settings); // in place: lite hangs hidden properties on the session
   return session;
 }
 

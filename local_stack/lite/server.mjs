@@ -1,6 +1,7 @@
 // The door: one HTTP server on 127.0.0.1 that hands requests to lite and its answers back.
 import { serve } from '@hono/node-server';
 import { loadSchema } from './database.mjs';
+import { admit, jwks } from './keys.mjs';
 import { withRequest } from './request.mjs';
 import { answerStorage } from './storage.mjs';
 
@@ -11,7 +12,9 @@ export function listen(app, settings) {
       const context = { peerAddress: env?.incoming?.socket?.remoteAddress ?? null };
       const ask = (asked) => app.fetch(asked, context);
       if (pathname.startsWith('/_system')) return answerSystem(request, pathname, app, settings);
-      return pathname.startsWith('/storage/') ? answerStorage(request, ask, facts) : ask(request);
+      if (pathname === '/auth/v1/.well-known/jwks.json') return Response.json(jwks(settings));
+      const admitted = admit(request, settings);
+      return pathname.startsWith('/storage/') ? answerStorage(admitted, ask, facts) : ask(admitted);
     });
   return new Promise((resolve, reject) => {
     const server = serve({ fetch: handle, port: settings.port, hostname: '127.0.0.1' }, () => resolve(server));

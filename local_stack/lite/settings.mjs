@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 
 const REQUIRED = ['database_url', 'port', 'jwt_secret', 'publishable_key', 'secret_key', 'storage_dir'];
-const DEFAULTS = { max_rows: 1000, file_size_limit_mib: 50, pool: 10, schemas: ['public'], jwt_expiry: 3600, access_token_hook: '' };
+const DEFAULTS = { max_rows: 1000, file_size_limit_mib: 50, pool: 10, schemas: ['public'], jwt_expiry: 3600, access_token_hook: '', more_secret_keys: [], signing_keys: [] };
 
 export function readSettings(file) {
   const settings = { ...DEFAULTS, ...JSON.parse(fs.readFileSync(file, 'utf8')) };

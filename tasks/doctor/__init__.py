@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tasks.doctor import alerts, bucket, machine, postgres, project
+from tasks.doctor import alerts, bucket, live, machine, postgres, project
 from tasks.doctor.findings import MARKS, Check, Finding, guarded
 from tasks.errors import ConfigurationError
 from tasks.platform.identity import acting
@@ -28,6 +28,7 @@ THEN: tuple[tuple[str, Check], ...] = (
     (UPLOAD, bucket.upload_works),
     ("last run", project.last_run_is_fresh),
     ("alerts", alerts.somebody_is_told),
+    ("realtime", live.changes_are_seen),
 )
 GATES = frozenset({"settings", "identity"})
 QUICK = {"retries": 0, "connect_timeout": 5.0, "read_timeout": 20.0}

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from datetime import timedelta
 
 from tasks.live.counts import Counts
 
 KEPT = 512  # polls remembered, to find the counts of the instant at which a run of others began to read
-_MARGIN = timedelta(seconds=5)  # a run's snapshot is a moment older than the instant that it tells
 MAX_BACKOFF_SECONDS = 3_600.0
 
 
@@ -49,10 +47,11 @@ class Book:
         return counts.since(before)
 
     def _credit(self, counts: Counts) -> None:
-        """A run that somebody else committed has read what the last poll before its reading counted."""
+        """A committed run, whoever started it, has read what was there before its reading began: what the last poll
+        before that counted."""
         if counts.read_at is None:
             return
-        seen = [poll for poll in self._polls if poll.clock <= counts.read_at - _MARGIN]
+        seen = [poll for poll in self._polls if poll.clock <= counts.read_at]
         if seen and (self.base is None or seen[-1].clock > self.base.clock):
             self.base = seen[-1]
 

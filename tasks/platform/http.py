@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 from supabase import Client, ClientOptions, create_client
 
-from tasks.errors import AccessError, ConfigurationError, ServiceUnavailable
+from tasks.errors import ConfigurationError, RequestRefused, ServiceUnavailable
 from tasks.platform.identity import Identity, identity_of
 from tasks.platform.remedies import ADDRESS, OUTAGE
 from tasks.retry import classify, parse_retry_after
@@ -80,7 +80,7 @@ def _noticing_expiry(identity: Identity) -> Callable[[httpx.Response], None]:
     def notice(response: httpx.Response) -> None:
         try:
             raise_for_answer(response)
-        except AccessError as error:
+        except RequestRefused as error:
             token = response.request.headers.get("Authorization", "").removeprefix("Bearer ")
             if not _about_the_token(error) or not identity.reject(token):
                 raise
@@ -89,9 +89,10 @@ def _noticing_expiry(identity: Identity) -> Callable[[httpx.Response], None]:
     return notice
 
 
-def _about_the_token(error: AccessError) -> bool:
-    """PostgREST says PGRST301 or PGRST303; Storage says `jwt expired` behind a 400, by its own status 401 or 403."""
-    return error.status == 401 or bool(re.search(r"PGRST30[13]", error.code or "")) or "jwt" in error.message.lower()
+def _about_the_token(error: RequestRefused) -> bool:
+    """PostgREST says PGRST301 or PGRST303; Storage says it in several ways, by its version, behind a 400."""
+    said = f"{error.code} {error.message}".lower()
+    return error.status == 401 or bool(re.search(r"pgrst30[13]|invalidjwt|jwt expired|claim timestamp", said))
 
 
 @cache

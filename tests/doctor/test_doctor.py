@@ -99,3 +99,15 @@ def test_the_command_exits_with_one_when_something_fails(
     monkeypatch.setenv("SUPABASE_SERVICE_KEY", "sb_secret_wrong")
     assert command.main([]) == 1
     assert "✗" in capsys.readouterr().out
+
+
+def test_realtime_is_named_with_the_statement_that_enables_it(settled: Stack) -> None:
+    found = findings()["realtime"]
+    assert "not enabled" in found.what
+    assert "alter publication supabase_realtime add table" in found.mend
+    statement = found.mend.partition(": ")[2]
+    settled.query(statement)
+    try:
+        assert "enabled for all sources" in findings()["realtime"].what
+    finally:
+        settled.query("drop publication supabase_realtime")

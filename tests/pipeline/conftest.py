@@ -22,8 +22,11 @@ Runner = Callable[..., RunOutcome]
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every test of a whole run once more as a user with the role etl: if marked `as_etl` in `make test`, all others
-    in `make soak`."""
-    if "identity" in metafunc.fixturenames:
+    in `make soak`. A module that names its own IDENTITIES runs as those."""
+    own = getattr(metafunc.module, "IDENTITIES", None)
+    if own and "identity" in metafunc.fixturenames:
+        metafunc.parametrize("identity", own, indirect=True)
+    elif "identity" in metafunc.fixturenames:
         marks = () if metafunc.definition.get_closest_marker("as_etl") else pytest.mark.soak
         metafunc.parametrize("identity", ["service key", pytest.param("signed-in user", marks=marks)], indirect=True)
 

@@ -1,0 +1,148 @@
+"""When a run is due: by counts alone, for any order of changes, polls, runs, failures and runs of others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.live.book import Book, Rhythm
+from tasks.live.counts import Counts, SourceCount
+
+START = datetime(2026, 1, 31, tzinfo=UTC)
+RHYTHM = Rhythm(changes=10, seconds=60, every=120)
+
+
+def counts(changes: int, at: float = 0.0, **more: object) -> Counts:
+    known = Counts(START + timedelta(seconds=at), "epoch", {"posts": SourceCount(changes, "marker")})
+    return replace(known, **more)  # type: ignore[arg-type]
+
+
+def book(base: int = 0) -> Book:
+    return Book(RHYTHM, counts(base))
+
+
+def test_nothing_changed_nothing_is_due() -> None:
+    quiet = book(7)
+    for second in range(1_000):
+        quiet.observe(counts(7, second), second)
+        assert quiet.due_at() is None
+
+
+def test_a_single_change_waits_for_the_time_and_many_do_not() -> None:
+    one = book()
+    one.observe(counts(1, 5), 5)
+    assert one.due_at() == 65
+    one.observe(counts(9, 20), 20)
+    assert one.due_at() == 65, "the first change counts the time"
+    one.observe(counts(10, 30), 30)
+    assert one.due_at() == 5, "at once"
+
+
+def test_from_start_to_start_there_is_a_pause() -> None:
+    busy = book()
+    busy.observe(counts(50, 1), 1)
+    busy.start(counts(50, 1), 1)
+    busy.commit()
+    busy.observe(counts(100, 2), 2)
+    assert busy.due_at() == 121
+
+
+def test_changes_during_a_run_lead_to_another_one() -> None:
+    during = book()
+    during.observe(counts(10, 1), 1)
+    during.start(counts(10, 1), 1)
+    during.observe(counts(12, 2), 2)
+    assert during.due_at() is None, "never two at once"
+    during.commit()
+    during.observe(counts(12, 3), 3)
+    assert during.pending == 2
+    assert during.due_at() == 121
+
+
+def test_a_failed_run_leaves_its_changes_pending_and_waits_longer_each_time() -> None:
+    failing, now, pauses = book(), 0.0, []
+    for _ in range(8):
+        failing.observe(counts(10, now), now)
+        due = failing.due_at()
+        assert due is not None
+        now = max(now, due)
+        failing.start(counts(10, now), now)
+        failing.fail(now)
+        assert failing.pending == 10
+        pauses.append(failing.not_before - now)
+    assert pauses == sorted(pauses)
+    assert pauses[0] == 120
+    assert pauses[-1] == 3600
+
+
+def test_what_another_run_has_read_is_not_pending_any_more() -> None:
+    """The scheduled night reads what a watch was about to."""
+    other = book()
+    other.observe(counts(5, 10), 10)
+    other.observe(counts(5, 40, read_at=START + timedelta(seconds=20)), 40)
+    assert other.pending == 0
+    other.observe(counts(6, 50, read_at=START + timedelta(seconds=20)), 50)
+    assert other.pending == 1
+
+
+def test_a_change_after_the_last_poll_before_a_reading_stays_pending() -> None:
+    other = book()
+    other.observe(counts(5, 21), 21)
+    other.observe(counts(5, 40, read_at=START + timedelta(seconds=20)), 40)
+    assert other.pending == 5, "nobody knows whether the run has seen it"
+
+
+def test_what_cannot_be_compared_counts_as_changed() -> None:
+    base = counts(7)
+    assert counts(7).since(None) == 1
+    assert counts(7, epoch="restarted").since(base) == 1
+    assert counts(3).since(base) == 1
+    assert counts(7, sources={"posts": SourceCount(7, "truncated")}).since(base) == 1
+    assert counts(7, sources={"posts": SourceCount(7, "marker"), "new": SourceCount(0, "m")}).since(base) == 1
+    assert counts(9, epoch="restarted").since(base) == 2
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["change", "poll", "commit", "fail", "yield"]), st.integers(1, 30)), max_size=80
+)
+
+
+@given(STEPS)
+def test_every_change_is_read_by_a_run_that_starts_in_time(steps: list[tuple[str, int]]) -> None:
+    """Changes at any instant, runs that end in any way: no change is forgotten, and no run is for nothing."""
+    total, now, published, reading = 0, 0.0, 0, 0
+    kept = book()
+
+    def poll() -> None:
+        nonlocal reading
+        kept.observe(counts(total, now), now)
+        due = kept.due_at()
+        if due is not None and due <= now:
+            assert total > published, "a run for nothing"
+            reading = total
+            kept.start(counts(total, now), now)
+
+    for what, amount in steps:
+        now += amount
+        if what == "change":
+            total += amount
+        elif what == "poll" or not kept.running:
+            poll()
+        elif what == "commit":
+            kept.commit()
+            published = reading
+        elif what == "fail":
+            kept.fail(now)
+        else:
+            kept.give_way(now, 15)
+    if kept.running:
+        kept.commit()
+        published = reading
+    now += 4_000
+    poll()
+    now += 4_000
+    poll()
+    assert (reading if kept.running else published) == total

@@ -1,0 +1,64 @@
+"""The database's own counters: every kind of change shows, and reading them looks at no row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from local_stack import Stack
+from tasks.live.counts import Counts, fetch_counts, parse_counts, to_json
+from tasks.platform.functions import PostgresDatabase, RestDatabase
+from tests.sink.kit import settings_for
+
+
+@pytest.fixture(params=["rest", "postgres"])
+def database(
+    clean_stack: Stack, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[RestDatabase | PostgresDatabase]:
+    kind = RestDatabase if request.param == "rest" else PostgresDatabase
+    with closing(kind(settings_for(clean_stack, request.param, tmp_path))) as opened:
+        yield opened
+
+
+def test_every_kind_of_change_shows(clean_stack: Stack, database: RestDatabase | PostgresDatabase) -> None:
+    seen: Counts = fetch_counts(database)
+    for statement, changes in (
+        ("insert into public.users (name) select 'x' from generate_series(1, 5)", 5),
+        ("update public.users set name = 'y'", 5),
+        ("delete from public.users where ctid in (select ctid from public.users limit 2)", 2),
+        ("truncate public.posts", 1),
+        ("alter table public.posts add column extra int default 7; alter table public.posts drop column extra", 1),
+    ):
+        clean_stack.query(statement)
+        now = fetch_counts(database)
+        assert now.since(seen) == changes, statement
+        seen = now
+    clean_stack.query("select count(*) from public.users; analyze public.users; vacuum public.users")
+    assert fetch_counts(database).since(seen) == 0, "reading and cleaning up change nothing"
+
+
+def test_a_view_and_partitions_are_looked_through(
+    clean_stack: Stack, database: RestDatabase | PostgresDatabase
+) -> None:
+    clean_stack.query(
+        "create table public.parts (id int primary key) partition by range (id);"
+        "create table public.parts_1 partition of public.parts for values from (0) to (10);"
+        "create view public.parts_view as select * from public.parts where id > 0"
+    )
+    asked = [{"name": name, "schema": "public", "table": name} for name in ("parts", "parts_view", "not_there")]
+    try:
+        before = parse_counts(database.call("etl_changes", p_sources=asked))
+        clean_stack.query("insert into public.parts values (3)")
+        after = parse_counts(database.call("etl_changes", p_sources=asked))
+    finally:
+        clean_stack.query("drop view public.parts_view; drop table public.parts")
+    assert after.since(before) == 2
+    assert after.uncounted == ["not_there"]
+
+
+def test_what_is_kept_is_what_was_seen(database: RestDatabase | PostgresDatabase) -> None:
+    seen = fetch_counts(database)
+    assert seen.since(parse_counts(to_json(seen))) == 0

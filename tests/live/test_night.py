@@ -1,0 +1,47 @@
+"""The scheduled night goes first, in any time zone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tasks.live.night import Night
+
+NIGHT = Night("0 3 * * *", "Europe/Berlin", timedelta(minutes=10))
+WINTER = datetime(2026, 1, 31, 2, 0, tzinfo=UTC)  # 3 o'clock in Berlin
+
+
+@pytest.mark.parametrize(
+    ("minutes", "started", "open_"),
+    [
+        (-60, None, True),
+        (-11, None, True),
+        (-9, None, False),
+        (2, None, False),
+        (2, WINTER + timedelta(minutes=1), True),
+        (2, WINTER - timedelta(hours=1), False),
+        (11, None, True),
+    ],
+)
+def test_nothing_starts_around_a_night_that_has_not_started(
+    minutes: int, started: datetime | None, open_: bool
+) -> None:
+    closed = NIGHT.closed_until(WINTER + timedelta(minutes=minutes), last_started=started, run_seconds=20)
+    assert (closed is None) == open_
+    assert closed is None or closed == WINTER + timedelta(minutes=10)
+
+
+def test_a_long_run_needs_a_longer_way() -> None:
+    before = WINTER - timedelta(minutes=40)
+    assert NIGHT.closed_until(before, last_started=None, run_seconds=60) is None
+    assert NIGHT.closed_until(before, last_started=None, run_seconds=1_800) is not None
+
+
+def test_a_run_that_is_running_yields_just_before() -> None:
+    assert not NIGHT.yields(WINTER - timedelta(minutes=2))
+    assert NIGHT.yields(WINTER - timedelta(seconds=30))
+
+
+def test_summer_time_is_followed() -> None:
+    assert NIGHT.next(datetime(2026, 7, 1, 0, 0, tzinfo=UTC)) == datetime(2026, 7, 1, 1, 0, tzinfo=UTC)

@@ -1,0 +1,134 @@
+"""A token with the role etl over REST and Storage: what a run needs, and nothing else, thing by thing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from local_stack import Stack
+from local_stack.tests.conftest import client, reload_schema, sdk
+from tests.pipeline.identities import token
+from tests.sink.kit import empty
+
+SOURCES = ("users", "posts")
+_RELATIONS = """
+select coalesce(json_object_agg(c.relname, has_table_privilege('etl', c.oid, 'select')), '{}')
+from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p', 'v')"""
+_FUNCTIONS = """
+select coalesce(json_object_agg(proname, has_function_privilege('etl', oid, 'execute')), '{}')
+from pg_proc where pronamespace = 'public'::regnamespace"""
+# Everything beside a run's own that a product may have; closed to etl, whatever anon may do.
+PRODUCT = """
+create table public.orders (id int primary key, total int);
+create view public.order_totals as select sum(total) from public.orders;
+create function public.refund(p int) returns int language sql as 'select p';
+revoke execute on function public.refund(int) from public;
+insert into storage.buckets (id, name, public) values ('invoices', 'invoices', false), ('avatars', 'avatars', true)
+"""
+
+
+@pytest.fixture(scope="module")
+def product(stack: Stack) -> Iterator[Stack]:
+    """A product with tables, functions and buckets of its own beside the pipeline."""
+    empty(stack)
+    stack.query(PRODUCT)
+    reload_schema(stack)
+    with sdk(stack, stack.service_key) as service:
+        for bucket in ("invoices", "avatars"):
+            service.storage.from_(bucket).upload("a.json", b"{}", {"upsert": "true"})
+    yield stack
+    for bucket in ("invoices", "avatars"):
+        stack.empty_bucket(bucket)
+    stack.query(
+        "drop view public.order_totals; drop table public.orders; drop function public.refund(int);"
+        "delete from storage.buckets where id in ('invoices', 'avatars')"
+    )
+    reload_schema(stack)
+
+
+@pytest.fixture
+def etl(product: Stack) -> Iterator[httpx.Client]:
+    with client(product, product.key, token(product, sub="00000000-0000-4000-8000-00000000e717")) as http:
+        yield http
+
+
+def denied(answer: httpx.Response) -> bool:
+    """Refused as a right that is missing, and not for another reason."""
+    body = answer.json()
+    return answer.status_code in (401, 403, 404) or str(body.get("statusCode")) in ("401", "403", "404")
+
+
+def test_every_table_is_open_or_closed_as_a_run_needs(product: Stack, etl: httpx.Client) -> None:
+    relations: dict[str, bool] = json.loads(product.query(_RELATIONS))
+    ours = {
+        name
+        for name in relations
+        if name.startswith(("etl_", "clean_")) or name in ("user_statistics", "daily_activity")
+    }
+    assert {"orders", "order_totals"} <= relations.keys() - ours
+    for name, readable in relations.items():
+        assert readable == (name in ours or name in SOURCES) or name == "etl_migrations", name
+        answer = etl.get(f"/rest/v1/{name}", params={"limit": 1})
+        assert (answer.status_code == 200) == readable, (name, answer.text)
+
+
+COLUMN = {"users": "name", "posts": "title", "orders": "total", "etl_migrations": "version"}
+
+
+@pytest.mark.parametrize("name", COLUMN)
+@pytest.mark.parametrize("method", ["POST", "PATCH", "DELETE"])
+def test_the_products_tables_are_never_written(etl: httpx.Client, name: str, method: str) -> None:
+    column = COLUMN[name]
+    parameters = {column: "is.null"} if method != "POST" else {}
+    assert denied(etl.request(method, f"/rest/v1/{name}", params=parameters, json={column: 1}))
+
+
+def test_every_function_is_open_or_closed_as_a_run_needs(product: Stack, etl: httpx.Client) -> None:
+    functions: dict[str, bool] = json.loads(product.query(_FUNCTIONS))
+    closed = {name for name, may in functions.items() if not may}
+    assert {"refund", "etl_access_token"} <= closed
+    assert all(name.startswith(("etl_", "nightly_")) for name in functions.keys() - closed), "others are not etl's"
+    for name in sorted(closed):
+        assert denied(etl.post(f"/rest/v1/rpc/{name}", json={"p": 1} if name == "refund" else {})), name
+
+
+def test_every_other_bucket_is_closed(product: Stack, etl: httpx.Client) -> None:
+    assert [bucket["id"] for bucket in etl.get("/storage/v1/bucket").json()] == ["reports"]
+    for bucket in ("invoices", "avatars"):
+        assert denied(etl.get(f"/storage/v1/bucket/{bucket}"))
+        if bucket != "avatars":  # a public bucket is anybody's to read
+            assert denied(etl.get(f"/storage/v1/object/{bucket}/a.json"))
+        assert denied(etl.post(f"/storage/v1/object/{bucket}/b.json", content=b"{}"))
+        listed = etl.post(f"/storage/v1/object/list/{bucket}", json={"prefix": "", "limit": 10})
+        assert listed.status_code != 200 or listed.json() == []
+        etl.request("DELETE", f"/storage/v1/object/{bucket}", json={"prefixes": ["a.json"]})
+        etl.post(
+            "/storage/v1/object/move", json={"bucketId": bucket, "sourceKey": "a.json", "destinationKey": "c.json"}
+        )
+    for body in ({"id": "mine", "name": "mine", "public": True},):
+        assert denied(etl.post("/storage/v1/bucket", json=body))
+    etl.put("/storage/v1/bucket/reports", json={"public": True})
+    assert product.query("select public from storage.buckets where id = 'reports'") == "f"
+    left = (
+        "select string_agg(bucket_id || '/' || name, ' ' order by 1) from storage.objects where bucket_id <> 'reports'"
+    )
+    assert sorted(product.query(left).split()) == ["avatars/a.json", "invoices/a.json"], (
+        "nothing was stored, moved or deleted"
+    )
+
+
+def test_its_own_bucket_is_open(product: Stack, etl: httpx.Client) -> None:
+    path = "/storage/v1/object/reports/identity/x.json"
+    assert etl.post(path, content=b"{}", headers={"content-type": "application/json"}).status_code == 200
+    assert etl.get(path).content == b"{}"
+    assert (
+        etl.request("DELETE", "/storage/v1/object/reports", json={"prefixes": ["identity/x.json"]}).status_code == 200
+    )
+
+
+def test_accounts_are_closed_and_so_are_other_schemas(etl: httpx.Client) -> None:
+    assert etl.get("/rest/v1/users", headers={"accept-profile": "auth"}).status_code >= 400
+    assert etl.get("/auth/v1/admin/users").status_code in (401, 403, 404)
