@@ -17,7 +17,7 @@ from tasks.contracts import TABLES
 from tasks.errors import PipelineError
 from tasks.live.book import Book, Rhythm
 from tasks.live.counts import LATE_SECONDS, Counts, fetch_counts
-from tasks.live.health import health_path, keep_base, kept_base, tell_systemd, write_private
+from tasks.live.health import health_path, keep_base, kept_base, notify_systemd, write_private
 from tasks.live.night import Night
 from tasks.live.realtime import Listener
 from tasks.platform.functions import Database
@@ -85,7 +85,7 @@ class Watch:
                     self._listen(counts)
                     self._decide(counts)
                 self._write_health("running" if self._run else "watching")
-                self._tell_the_hour()
+                self._log_the_hour()
                 await self._sleep()
         finally:
             await self._end()
@@ -201,7 +201,7 @@ class Watch:
             await asyncio.sleep(rest)
 
     async def _end(self) -> None:
-        tell_systemd("STOPPING=1")
+        notify_systemd("STOPPING=1")
         if self._listening is not None:
             self._listening.cancel()
             with suppress(asyncio.CancelledError):
@@ -217,7 +217,7 @@ class Watch:
         self._write_health("stopped")
 
     def _write_health(self, state: str) -> None:
-        tell_systemd("READY=1\nWATCHDOG=1")
+        notify_systemd("READY=1\nWATCHDOG=1")
         heard = self.listener.figures
         health: dict[str, Any] = {
             "state": state,
@@ -240,7 +240,7 @@ class Watch:
         except PipelineError as error:
             logger.warning("watch: %s", error)
 
-    def _tell_the_hour(self) -> None:
+    def _log_the_hour(self) -> None:
         if time.monotonic() < self._hour_at:
             return
         runs = {name: self._runs[name] - self._hour[name] for name in self._runs}

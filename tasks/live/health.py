@@ -78,7 +78,7 @@ def kept_base(settings: Settings) -> Counts | None:
         return None
 
 
-def tell_systemd(state: str) -> None:
+def notify_systemd(state: str) -> None:
     """`READY=1`, `WATCHDOG=1`, `STOPPING=1` to systemd, where it started us (sd_notify(3)); elsewhere nothing."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):

@@ -1,0 +1,42 @@
+"""The systemd unit: systemd itself finds nothing wrong with it, and it starts what is there."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tasks.live.health import notify_systemd
+
+UNIT = Path(__file__).parents[2] / "deploy" / "supabase-nightly-watch.service"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    text = UNIT.read_text().replace("/opt/supabase-nightly/.venv/bin/python", sys.executable)
+    unit = tmp_path / UNIT.name
+    unit.write_text(text.replace("User=etl\n", ""))
+    done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, check=False)
+    assert UNIT.name not in done.stderr + done.stdout, done.stderr
+
+
+def test_it_starts_the_watch() -> None:
+    (module,) = re.findall(r"^ExecStart=\S+ -m (\S+)$", UNIT.read_text(), re.MULTILINE)
+    assert importlib.util.find_spec(module)
+
+
+def test_systemd_hears_that_the_watch_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(str(tmp_path / "notify"))
+        channel.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        notify_systemd("READY=1\nWATCHDOG=1")
+        assert channel.recv(100) == b"READY=1\nWATCHDOG=1"
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    notify_systemd("STOPPING=1")
