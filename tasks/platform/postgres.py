@@ -13,6 +13,7 @@ from adbc_driver_manager.dbapi import Connection as Connection
 from adbc_driver_postgresql import dbapi
 
 from tasks.errors import AccessError, ConfigurationError, RequestRefused, ServiceUnavailable
+from tasks.platform.quoting import identifier
 from tasks.platform.remedies import OUTAGE
 from tasks.retry import classify, masked
 from tasks.settings import Settings
@@ -166,10 +167,9 @@ def _session(settings: Settings, more: Mapping[str, str]) -> str:
 
 
 def _take_role(connection: Connection, role: str) -> None:
-    quoted = role.replace('"', '""')
     try:
         with refusals():
-            execute(connection, f'set role "{quoted}"')
+            execute(connection, f"set role {identifier(role)}")
     except RequestRefused as error:
         raise AccessError(
             f"The login of SUPABASE_DB_URL may not take the role {role} ({error.code}).",

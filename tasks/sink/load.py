@@ -15,7 +15,7 @@ from tasks.platform.postgres import connect, refusals, release
 from tasks.retry import Retry
 from tasks.settings import Settings
 from tasks.sink.job import Job, commit
-from tasks.sink.model import LoadCounts, Progress, TablePlan, count_rows, deletes, silent
+from tasks.sink.model import LoadCounts, Progress, TablePlan, deletes, silent
 from tasks.sink.postgres import write_in_transaction
 from tasks.sink.rest import write_over_rest
 from tasks.workspace import Workspace
@@ -61,7 +61,7 @@ def _require_whole_spools(job: Job) -> None:
     """WriteError when the rows in the run's folder are not those that the plan counted: nothing was written yet."""
     for table in job.tables:
         planned = job.plans[table.name]
-        rows = (count_rows(job.rows_to_write(table)), count_rows(deletes(job.workspace, table)))
+        rows = (job.rows_to_write(table).rows(), deletes(job.workspace, table).rows())
         wanted = (planned.inserts + planned.updates + planned.restamped, planned.deletes)
         if rows != wanted:
             raise WriteError(

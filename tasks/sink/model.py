@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from tasks.contracts import REJECT_SCHEMA, Table
 from tasks.workspace import Spool, Workspace
@@ -50,12 +49,6 @@ class LoadCounts:
 def cleaned(workspace: Workspace, table: Table) -> Spool:
     """The run's rows, in key order."""
     return workspace.spool("clean", table.name, table.clean_schema)
-
-
-def count_rows(spool: Spool) -> int:
-    """Rows of a spool, from the footers of its files: their batches stay compressed."""
-    files = [str(path) for path in spool.files()]
-    return int(ds.dataset(files, schema=spool.schema, format="ipc").count_rows()) if files else 0
 
 
 def changes(workspace: Workspace, table: Table) -> Spool:

@@ -20,7 +20,6 @@ from tasks.sink.model import (
     TablePlan,
     changes,
     cleaned,
-    count_rows,
     deletes,
     reject_changes,
     reject_deletes,
@@ -42,7 +41,7 @@ def plan(
     """
     if run is not None and run.historical:
         return {table.name: TablePlan(0, 0, 0, 0, 0) for table in TABLES}
-    tally = _Progress(progress, sum(count_rows(cleaned(workspace, table)) for table in TABLES))
+    tally = _Progress(progress, sum(cleaned(workspace, table).rows() for table in TABLES))
     with open_target(settings) as target:
         plans = {table.name: _plan_rows(target, workspace, table, tally) for table in TABLES}
         for table in TABLES:
@@ -57,8 +56,8 @@ def _plan_rows(target: TargetReader, workspace: Workspace, table: Table, tally: 
     with closing(target.rows(table)) as theirs:
         first = next(theirs, None)
         if first is None:  # then all is new, and needs no copy
-            tally.add(count_rows(ours))
-            return TablePlan(count_rows(ours), 0, 0, 0, 0)
+            tally.add(ours.rows())
+            return TablePlan(ours.rows(), 0, 0, 0, 0)
         counts = TablePlan(0, 0, 0, 0, 0)
         differences = _with_whole_rows(ours, chain([first], theirs))
         for difference in _spooled(differences, changed, gone):

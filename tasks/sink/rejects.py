@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-import duckdb
 import pyarrow as pa
 
+from tasks.arrow.duckdb import open_duckdb
 from tasks.contracts import REJECT_SCHEMA, Table
 from tasks.workspace import Workspace
 
@@ -34,9 +33,7 @@ def sorted_rejects(workspace: Workspace, table: Table) -> Iterator[pa.RecordBatc
     spool = workspace.spool("rejects", table.name, REJECT_SCHEMA)
     if not spool.files():
         return
-    folder = workspace.root / "sorting"
-    options: Any = {"threads": "1", "memory_limit": _MEMORY, "temp_directory": str(folder)}
-    with duckdb.connect(":memory:", config=options) as connection:
+    with open_duckdb(memory=_MEMORY, spill_to=workspace.root / "sorting") as connection:
         rejects = pa.RecordBatchReader.from_batches(REJECT_SCHEMA, spool.batches())
         connection.register("rejects", rejects)
         yield from connection.sql(_ORDERED).to_arrow_reader(BATCH_ROWS)

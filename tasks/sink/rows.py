@@ -7,18 +7,16 @@ A null is null: Arrow, unlike pandas, tells it from NaN, so no NaT and no "NaT" 
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.arrow.duckdb import select_column
 from tasks.platform.functions import Json
-
-_LOCAL = threading.local()
+from tasks.platform.quoting import identifier
 
 
 def to_json(batch: pa.RecordBatch | pa.Table) -> pa.Array:
@@ -26,15 +24,9 @@ def to_json(batch: pa.RecordBatch | pa.Table) -> pa.Array:
     if batch.num_rows == 0:
         return pa.array([], pa.string())
     columns = {f"c{i}": _carried(_whole(batch.column(i))) for i in range(batch.num_columns)}
-    members = ", ".join(f"{_quoted(name)} := {_text(f'c{i}', batch.schema.field(name).type)}"
+    members = ", ".join(f"{identifier(name)} := {_text(f'c{i}', batch.schema.field(name).type)}"
                         for i, name in enumerate(batch.schema.names))  # fmt: skip
-    connection = _connection()
-    connection.register("frame", pa.table(columns))
-    try:
-        rows = connection.sql(f"select to_json(struct_pack({members}))::varchar as j from frame").to_arrow_table()  # noqa: S608
-    finally:
-        connection.unregister("frame")
-    return rows["j"].combine_chunks()
+    return select_column(columns, f"to_json(struct_pack({members}))::varchar")
 
 
 def from_json(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -95,16 +87,3 @@ def _read(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _connection() -> duckdb.DuckDBPyConnection:
-    """One connection per thread, without extensions: nothing is fetched, nothing touches the disk."""
-    if not hasattr(_LOCAL, "connection"):
-        options: Any = {"threads": "1", "autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
-        _LOCAL.connection = duckdb.connect(":memory:", config=options)
-    connection: duckdb.DuckDBPyConnection = _LOCAL.connection
-    return connection

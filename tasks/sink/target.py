@@ -14,6 +14,7 @@ from tasks.contracts import ARROW_TYPES, Table
 from tasks.errors import ServiceUnavailable
 from tasks.platform.functions import Database, Transaction, open_database
 from tasks.platform.postgres import STATEMENT_TIMEOUT, connect, refusals, release
+from tasks.platform.quoting import identifier
 from tasks.settings import Settings
 from tasks.sink.merge import STAMPED
 from tasks.source.binary import uuid_texts
@@ -61,9 +62,9 @@ class TargetReader:
                 self._page_rows = max(_LEAST_ROWS, self._page_rows // 2)
 
     def _by_cursor(self, connection: dbapi.Connection, table: Table) -> Stream:
-        key = '"' + table.key.name.replace('"', '""') + '"'
+        key = identifier(table.key.name)
         columns = ", ".join(STAMPED[1:])
-        query = f'select {key} as id, {columns} from public."{table.clean}" order by {key}'  # noqa: S608 - contracts
+        query = f"select {key} as id, {columns} from {identifier('public', table.clean)} order by {key}"  # noqa: S608 - contracts
         with refusals(), connection.cursor() as cursor:
             cursor.execute(query)
             with cursor.fetch_record_batch() as reader:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.arrow.duckdb import open_duckdb
 from tasks.contracts import POSTS, USERS, Table
 from tasks.source.mend import Bounds, mend
 from tasks.source.model import Reconciled
@@ -49,7 +49,7 @@ def reconcile(workspace: Workspace, ask: Ask, bounds: Bounds) -> Reconciled:
 
 def _orphans(posts: Iterable[pa.RecordBatch], users: Iterable[pa.RecordBatch]) -> pa.Table:
     """`id` and `user_id` of the posts with an author who is not among the users. Both sides are streamed."""
-    with duckdb.connect() as connection:
+    with open_duckdb() as connection:
         connection.register("posts", _reader(posts, POSTS, "id", "user_id"))
         connection.register("users", _reader(users, USERS, "id"))
         found = connection.sql(_ANTI_JOIN).to_arrow_table()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tasks.contracts import POSTGRES_TYPES, Column
+from tasks.platform.quoting import identifier
 from tasks.source.fingerprint import COLUMN
 from tasks.source.model import TableInfo
 from tasks.source.ranges import Key, KeyRange
@@ -16,7 +17,7 @@ _CAST_TO_TEXT = frozenset({"enum", "citext", "name"})
 def range_query(info: TableInfo, within: KeyRange) -> str:
     """All rows of a range in key order: `info.columns`, under the contract's names."""
     conditions = [
-        f"{_key(info)} {operator} {literal(info, key)}"
+        f"{_key(info)} {operator} {key_literal(info, key)}"
         for operator, key in ((">", within.after), ("<=", within.until))
         if key is not None
     ]
@@ -25,21 +26,16 @@ def range_query(info: TableInfo, within: KeyRange) -> str:
 
 def keys_query(info: TableInfo, keys: Sequence[Key]) -> str:
     """The rows with these keys, likewise."""
-    return _query(info, f"{_key(info)} in ({', '.join(literal(info, k) for k in keys)})")
+    return _query(info, f"{_key(info)} in ({', '.join(key_literal(info, k) for k in keys)})")
 
 
-def literal(info: TableInfo, key: Key) -> str:
+def key_literal(info: TableInfo, key: Key) -> str:
     """A key as SQL; keys were made by `int` or `UUID`, so there is nothing in them to escape."""
     return f"'{key}'::{POSTGRES_TYPES[info.table.key.kind]}"
 
 
-def quoted(name: str) -> str:
-    """A name as SQL takes it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def _key(info: TableInfo) -> str:
-    return f"s.{quoted(info.table.key.source_name)}"
+    return f"s.{identifier(info.table.key.source_name)}"
 
 
 def slice_query(info: TableInfo, part: Slice) -> str:
@@ -62,12 +58,12 @@ def _query(info: TableInfo, condition: str) -> str:
 
 
 def _columns(info: TableInfo) -> str:
-    columns = [f"{_value(c, info.type_of(c))} as {quoted(c.name)}" for c in info.columns]
-    return ", ".join([*columns, f"{info.fingerprint or 'null::bigint'} as {quoted(COLUMN)}"])
+    columns = [f"{_value(c, info.type_of(c))} as {identifier(c.name)}" for c in info.columns]
+    return ", ".join([*columns, f"{info.fingerprint or 'null::bigint'} as {identifier(COLUMN)}"])
 
 
 def _source(info: TableInfo) -> str:
-    return f"{quoted(info.table.source_schema)}.{quoted(info.table.source)} s"
+    return f"{identifier(info.table.source_schema, info.table.source)} s"
 
 
 def _where(condition: str) -> str:
@@ -76,7 +72,7 @@ def _where(condition: str) -> str:
 
 def _value(column: Column, kind: str) -> str:
     """The source's cell in the contract's type."""
-    cell = f"s.{quoted(column.source_name)}"
+    cell = f"s.{identifier(column.source_name)}"
     if (column.kind == "uuid" and kind != "uuid") or (column.kind == "text" and kind in _CAST_TO_TEXT):
         return f"{cell}::text"
     if column.kind == "timestamptz" and kind != "timestamp with time zone":

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+from tasks.platform.quoting import literal
 from tasks.source.model import TableInfo
 
 MOST_SLICES = 4_096
@@ -34,7 +35,7 @@ class Extent:
 
 def extent_query(info: TableInfo) -> str:
     """Asks for the extent, in one row of two numbers; views and foreign tables have none."""
-    name = f"format('%I.%I', {_text(info.table.source_schema)}, {_text(info.table.source)})::regclass"
+    name = f"format('%I.%I', {literal(info.table.source_schema)}, {literal(info.table.source)})::regclass"
     # A partition tree has no leaves that are foreign tables here: those have no ctid to slice by.
     return f"""
       with leaves as (
@@ -57,7 +58,3 @@ def slices_of(extent: Extent, *, pages: int) -> tuple[Slice, ...]:
     step = max(pages, -(-extent.pages // MOST_SLICES))
     edges = (None, *range(step, extent.pages, step), None)
     return tuple(Slice(i, start, stop) for i, (start, stop) in enumerate(pairwise(edges)))
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
