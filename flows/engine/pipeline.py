@@ -23,7 +23,7 @@ from tasks.reports.build import headline, read_report_spool, run_counts
 from tasks.settings import Settings, load_settings
 from tasks.sink import LoadCounts, TablePlan
 from tasks.source import Preflight
-from tasks.version import code_version
+from tasks.platform.version import code_version
 
 logger = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ from tasks.reports.build import build_reports, headline, run_counts
 from tasks.sink import LoadCounts, TablePlan, load, plan
 from tasks.sink.schema import check_schema
 from tasks.source import Preflight, Reconciled, TableRead
-from tasks.version import code_version
+from tasks.platform.version import code_version
 
 logger = logging.getLogger(__name__)
 

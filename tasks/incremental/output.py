@@ -13,7 +13,7 @@ from tasks.settings import Settings
 
 _ROOT = Path(__file__).resolve().parents[1]
 # Packages whose code makes values or bytes. charts are drawn each night, whatever the mode.
-_SOURCES = ("cleaning", "contracts", "files", "incremental", "reports")
+_SOURCES = ("arrow", "cleaning", "contracts", "files", "incremental", "reports")
 _MODULES = ("source/convert.py", "source/binary.py", "source/select.py", "source/fingerprint.py")
 _LIBRARIES = ("pyarrow", "pandas", "numpy", "duckdb")
 

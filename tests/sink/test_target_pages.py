@@ -20,7 +20,9 @@ def answer(request: httpx.Request) -> httpx.Response:
     if asked["p_limit"] > SLOW:
         return httpx.Response(500, json={"code": "57014", "message": "canceling statement due to statement timeout"})
     page = [key for key in KEYS if key > asked["p_after"]][: asked["p_limit"]]
-    return httpx.Response(200, json={"rows": len(page), "ids": ",".join(page), "hashes": ",".join("h" for _ in page)})
+    columns = {"hashes": "h", "fingerprints": "-7", "masks": ""}
+    stamps = {name: ",".join(value for _ in page) for name, value in columns.items()}
+    return httpx.Response(200, json={"rows": len(page), "ids": ",".join(page), **stamps})
 
 
 def test_a_page_that_times_out_is_halved_and_no_row_is_lost() -> None:

@@ -96,7 +96,8 @@ def test_row_level_security_is_refused(stack: Stack, transport: Transport, token
 def test_a_role_that_bypasses_row_level_security_sees_all(stack: Stack, transport: Transport, tmp_path: Path) -> None:
     with source_table(stack) as name:
         stack.query(f"alter table public.{name} enable row level security")
-        check(settings_for(stack, transport, tmp_path), posts_at(name))
+        # Over Postgres the login role: `etl` bypasses nothing.
+        check(settings_for(stack, transport, tmp_path, db_role=""), posts_at(name))
 
 
 def test_the_publishable_key_is_refused(stack: Stack, tmp_path: Path) -> None:
