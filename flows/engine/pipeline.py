@@ -19,11 +19,11 @@ from tasks.guard import require_known
 from tasks.ledger.lease import Ticket
 from tasks.ledger.ledger import Start
 from tasks.platform.identity import acting
+from tasks.platform.version import code_version
 from tasks.reports.build import headline, read_report_spool, run_counts
 from tasks.settings import Settings, load_settings
 from tasks.sink import LoadCounts, TablePlan
 from tasks.source import Preflight
-from tasks.platform.version import code_version
 
 logger = logging.getLogger(__name__)
 

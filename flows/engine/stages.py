@@ -26,13 +26,13 @@ from tasks.incremental.proof import verify_known
 from tasks.incremental.write import plan_changes
 from tasks.ledger.room import require_room
 from tasks.platform.rights import rights
+from tasks.platform.version import code_version
 from tasks.publish.pointer import point_to_current
 from tasks.publish.upload import publish
 from tasks.reports.build import build_reports, headline, run_counts
 from tasks.sink import LoadCounts, TablePlan, load, plan
 from tasks.sink.schema import check_schema
 from tasks.source import Preflight, Reconciled, TableRead
-from tasks.platform.version import code_version
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -16,10 +16,6 @@ from tasks.contracts import REJECT_SCHEMA, Table
 from tasks.errors import ConfigurationError
 from tasks.platform.workers import Tick
 from tasks.workspace import Workspace
-
-# Large enough that the fixed cost of a batch does not count, small enough to stay near the processor.
-BATCH_ROWS = 20_000
-BATCH_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,22 +140,6 @@ def as_schema(frame: Frame, schema: pa.Schema) -> Frame:
                 remedy="Let the contract allow nulls there, or add a rule that fills or rejects them.",
             )
     return pa.RecordBatch.from_arrays([frame[name] for name in schema.names], schema=schema)
-
-
-def regroup(batches: Iterable[Frame], *, rows: int = BATCH_ROWS, size: int = BATCH_BYTES) -> Iterator[Frame]:
-    """The same rows in the same order in batches of a good size, however they were cut before."""
-    held: list[Frame] = []
-    held_rows = held_bytes = 0
-    for batch in batches:
-        for start in range(0, batch.num_rows, rows):
-            piece = batch.slice(start, rows)
-            held.append(piece)
-            held_rows, held_bytes = held_rows + piece.num_rows, held_bytes + piece.nbytes
-            if held_rows >= rows or held_bytes >= size:
-                yield pa.concat_batches(held)
-                held, held_rows, held_bytes = [], 0, 0
-    if held:
-        yield pa.concat_batches(held)
 
 
 def load_counts(workspace: Workspace, table: str) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.cleaning.batches import CleaningPass, Counted, as_schema, is_whole_table, regroup
+from tasks.arrow.rebatch import for_work
+from tasks.cleaning.batches import CleaningPass, Counted, as_schema, is_whole_table
 from tasks.cleaning.partials import PostPartials
 from tasks.cleaning.row_hash import row_hashes
 from tasks.cleaning.rules import POSTS_RULES, RULES, USERS_RULES
@@ -116,7 +117,7 @@ def reduce_posts_of_range(unit: CleaningUnit, tick: Tick) -> PostPartials:
     """What the reports need of posts that are clean already, for another as_of."""
     users = _user_index(unit.workspace.partials / USER_INDEX)
     partials = PostPartials(unit.as_of, users.created_at)
-    for frame in regroup(read_batches(clean_spool(unit.workspace, POSTS).path(unit.index))):
+    for frame in for_work(read_batches(clean_spool(unit.workspace, POSTS).path(unit.index))):
         reduce_posts(with_author(frame, users), partials)
         tick(frame.num_rows)
     return partials
@@ -124,7 +125,7 @@ def reduce_posts_of_range(unit: CleaningUnit, tick: Tick) -> PostPartials:
 
 def _each_batch(unit: CleaningUnit, source: Spool, target: Spool, step: Callable[[Frame], Frame]) -> None:
     """Run every batch of the unit's file through `step`, into a file of the same number."""
-    batches = regroup(read_batches(source.path(unit.index)))
+    batches = for_work(read_batches(source.path(unit.index)))
     target.write(unit.index, (as_schema(step(frame), target.schema) for frame in batches))
 
 

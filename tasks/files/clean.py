@@ -13,10 +13,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.arrow.rebatch import exactly
 from tasks.contracts import TABLES, Table
 from tasks.files.manifest import FileEntry, entry_of
 from tasks.files.months import MonthSplit, split_months
-from tasks.files.parquet import file_schema, open_writer, regroup, to_file_shape
+from tasks.files.parquet import file_schema, open_writer, to_file_shape
 from tasks.platform.workers import HERE, Tick, Workers
 from tasks.settings import Settings
 from tasks.workspace import Workspace, read_batches
@@ -113,7 +114,7 @@ def write_parts(
     batches: in the shape of the files (`to_file_shape`), in key order. always: write a part also without rows.
     first: the number of the first part.
     """
-    groups, per_part = regroup(batches, shape.group_rows), shape.part_rows // shape.group_rows
+    groups, per_part = exactly(batches, shape.group_rows), shape.part_rows // shape.group_rows
     schema = file_schema(table)
     for number in count(first):
         group = next(groups, None)

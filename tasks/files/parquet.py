@@ -7,7 +7,7 @@ bytes from night to night.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.arrow.rebatch import exactly
 from tasks.contracts import Column, Kind, Report, Table
 from tasks.files.layout import instant
 from tasks.files.manifest import HISTORICAL_NOTE
@@ -45,29 +46,8 @@ def write_report(report: Report, rows: pa.Table, path: Path, *, as_of: datetime,
     schema = report_schema(report, facts)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_writer(path, schema, report.columns, report.keys if report.sorted_by_keys else ()) as writer:
-        for group in regroup(rows.to_batches(), REPORT_GROUP_ROWS):
+        for group in exactly(rows.to_batches(), REPORT_GROUP_ROWS):
             writer.write_batch(pa.RecordBatch.from_arrays(group.columns, schema=schema), row_group_size=group.num_rows)
-
-
-def regroup(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of exactly `rows`, the last one of what is left."""
-    waiting: list[pa.RecordBatch] = []
-    missing = rows
-    for batch in batches:
-        while batch.num_rows:
-            piece = batch.slice(0, missing)
-            batch = batch.slice(piece.num_rows)
-            waiting.append(piece)
-            missing -= piece.num_rows
-            if not missing:
-                yield _one_batch(waiting)
-                waiting, missing = [], rows
-    if waiting:
-        yield _one_batch(waiting)
-
-
-def _one_batch(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
 def to_file_shape(table: Table, batch: pa.RecordBatch) -> pa.RecordBatch:

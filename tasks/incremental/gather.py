@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.cleaning.batches import regroup
+from tasks.arrow.rebatch import for_work
 from tasks.cleaning.rules import USERS_RULES
 from tasks.cleaning.rules.base import Facts, run_rules
 from tasks.cleaning.user_index import UserIndex
@@ -150,7 +150,7 @@ def kept_users(rows: pa.Table, latest: int) -> pa.Table:
     names = [name for name in (USERS.key.name, "created_at", "email") if name in USERS]
     rules = [rule for rule in USERS_RULES if not getattr(rule, "whole_table", False)]
     kept = [pa.schema([USERS.raw_schema.field(name) for name in names]).empty_table()]
-    for batch in regroup(rows.combine_chunks().to_batches()):
+    for batch in for_work(rows.combine_chunks().to_batches()):
         frame, _ = run_rules(batch, rules, Facts(USERS, latest), witness=lambda step: None)
         kept.append(pa.Table.from_batches([frame]).select(names).cast(kept[0].schema))
     return pa.concat_tables(kept)

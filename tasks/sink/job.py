@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tasks.arrow.rebatch import slices
 from tasks.contracts import REPORTS, TABLES, Report, Table
 from tasks.ledger.lease import Lease
 from tasks.platform.functions import Database, Json, too_many_refused
@@ -103,7 +104,7 @@ def write_rejects(database: Database, job: Job) -> None:
     """Bring the rejects of the rules to what the run found: few calls, as only differences travel."""
     for table in job.tables:
         for ids in reject_deletes(job.workspace, table).batches():
-            for part in _parts(ids):
+            for part in slices(ids, REJECTS_IN_ONE_CALL):
                 keys = part.column(0).to_pylist()
                 database.call("etl_delete_rejects", **job.lease, p_table=table.name, p_ids=keys)
         for batch in reject_changes(job.workspace, table).batches():
@@ -116,11 +117,6 @@ def json_batches(batch: pa.RecordBatch, *, rows: int, size: int) -> Iterator[pa.
     texts = to_json(batch)
     for start, length in cut(texts, rows=rows, size=size):
         yield texts.slice(start, length)
-
-
-def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    for start in range(0, batch.num_rows, REJECTS_IN_ONE_CALL):
-        yield batch.slice(start, REJECTS_IN_ONE_CALL)
 
 
 def commit(database: Database, job: Job, written: Mapping[str, Written]) -> dict[str, LoadCounts]:

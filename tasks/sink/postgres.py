@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from adbc_driver_postgresql import dbapi
 
+from tasks.arrow.rebatch import slices
 from tasks.contracts import Table
 from tasks.platform.functions import Transaction
 from tasks.platform.postgres import refusals
@@ -35,9 +36,9 @@ def write_in_transaction(transaction: Transaction, job: Job) -> dict[str, Writte
 
 def _delete(transaction: Transaction, job: Job, table: Table, written: Written) -> None:
     for index, batch in enumerate(deletes(job.workspace, table).batches()):
-        for start in range(0, batch.num_rows, _IDS_IN_ONE_CALL):
-            ids = batch.column(0).slice(start, _IDS_IN_ONE_CALL).to_pylist()
-            name = f"delete/{table.name}/{index}/{start}"
+        for part, rows in enumerate(slices(batch, _IDS_IN_ONE_CALL)):
+            ids = rows.column(0).to_pylist()
+            name = f"delete/{table.name}/{index}/{part * _IDS_IN_ONE_CALL}"
             written.add(transaction.call("etl_delete", **job.lease, p_batch=name, p_table=table.name, p_ids=ids))
             job.passed(len(ids))
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tasks.arrow.rebatch import slices
 from tasks.contracts import Table
 from tasks.errors import RequestRefused, ServiceUnavailable
 from tasks.platform.functions import Database, RestDatabase
@@ -49,9 +50,7 @@ def _collect(answers: Iterator[tuple[int, Answer]], job: Job, table: Table, writ
 
 def _id_batches(job: Job, table: Table) -> Iterator[list[str]]:
     for batch in deletes(job.workspace, table).batches():
-        ids = batch.column(0).to_pylist()
-        for start in range(0, len(ids), _DELETES_IN_ONE_CALL):
-            yield ids[start : start + _DELETES_IN_ONE_CALL]
+        yield from (ids.column(0).to_pylist() for ids in slices(batch, _DELETES_IN_ONE_CALL))
 
 
 def _row_batches(job: Job, table: Table) -> Iterator[pa.Array]:

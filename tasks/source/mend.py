@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.source.batches import bounded
+from tasks.arrow.rebatch import bounded
 from tasks.workspace import Spool, read_batches
 
 

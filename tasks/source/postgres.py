@@ -11,13 +11,14 @@ from datetime import datetime
 
 import pyarrow as pa
 
+from tasks.arrow.rebatch import bounded
 from tasks.contracts import Table
 from tasks.errors import ConfigurationError, ReadError, ServiceUnavailable
 from tasks.platform.functions import PostgresDatabase
 from tasks.retry import Retry
 from tasks.settings import Settings, Transport
 from tasks.source import preflight
-from tasks.source.batches import bounded, filled_of, require_rising
+from tasks.source.batches import filled_of, require_rising
 from tasks.source.binary import from_driver
 from tasks.source.changes import ChangeFinder
 from tasks.source.changes_postgres import PostgresChanges

@@ -16,6 +16,7 @@ from queue import SimpleQueue
 import httpx
 import pyarrow as pa
 
+from tasks.arrow.rebatch import bounded
 from tasks.contracts import Table
 from tasks.errors import ConfigurationError, ReadError
 from tasks.platform.functions import RestDatabase
@@ -23,7 +24,7 @@ from tasks.settings import Settings, Transport
 from tasks.source import preflight
 from tasks.source.alarm import TooManyMissing, fetch_by_keys, prove
 from tasks.source.api import Api
-from tasks.source.batches import bounded, filled_of
+from tasks.source.batches import filled_of
 from tasks.source.changes import ChangeFinder
 from tasks.source.changes_rest import RestChanges
 from tasks.source.convert import to_arrow

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tasks.arrow.rebatch import groups
 from tasks.errors import ReadError
 
 Keys = npt.NDArray[Any]
@@ -76,7 +77,7 @@ class Sorter:
         staged = path.with_suffix(".part")
         with pa.OSFile(str(staged), "wb") as sink:
             writer = None
-            for part in _parts(batches, self.part):
+            for part in groups(batches, self.part):
                 with self._gate:
                     batch, keys = self._sorted(part)
                 writer = writer or pa.ipc.new_file(sink, batch.schema, options=_IPC)
@@ -166,18 +167,3 @@ def _order(keys: Keys) -> npt.NDArray[np.int64]:
     if bool(np.any(first[1:] == first[:-1])):
         return np.lexsort((halves[:, 1], halves[:, 0]))
     return order
-
-
-def _parts(batches: Iterable[pa.RecordBatch], nbytes: int) -> Iterator[list[pa.RecordBatch]]:
-    """The batches in groups of about so many bytes."""
-    held, size = list[pa.RecordBatch](), 0
-    for batch in batches:
-        if not batch.num_rows:
-            continue
-        held.append(batch)
-        size += batch.nbytes
-        if size >= nbytes:
-            yield held
-            held, size = [], 0
-    if held:
-        yield held

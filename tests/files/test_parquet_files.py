@@ -24,7 +24,7 @@ from tasks.contracts import ARROW_TYPES, POSTS, REPORTS, TABLES, USERS, Column, 
 from tasks.files.clean import write_clean
 from tasks.files.manifest import FileEntry
 from tasks.files.months import split_months
-from tasks.files.parquet import file_schema, regroup, to_file_shape
+from tasks.files.parquet import file_schema, to_file_shape
 from tasks.files.run_files import write_files
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -244,15 +244,6 @@ def test_the_bytes_do_not_depend_on_how_batches_were_cut(
     batches = [batch for piece in pieces for batch in piece.to_batches()]
     cut.spool("clean", "posts", POSTS.clean_schema).write(0, batches)
     assert write_clean(cut, POSTS, settings) == write_clean(whole, POSTS, settings)
-
-
-@given(sizes=st.lists(st.integers(0, 50), max_size=15), rows=st.integers(1, 40))
-def test_regrouping_keeps_rows_and_order(sizes: list[int], rows: int) -> None:
-    numbers = iter(range(sum(sizes)))
-    batches = [pa.record_batch({"n": pa.array(list(itertools.islice(numbers, size)), pa.int64())}) for size in sizes]
-    groups = list(regroup(batches, rows))
-    assert [n for group in groups for n in group.column("n").to_pylist()] == list(range(sum(sizes)))
-    assert all(group.num_rows == rows for group in groups[:-1])
 
 
 def test_seven_hundred_months_need_one_file(tmp_path: Path) -> None:
