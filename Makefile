@@ -40,14 +40,14 @@ install-dask: install ## What ETL_WORKERS and ETL_DASK_ADDRESS need beside (Dask
 run: install ## Run the whole pipeline once, on the local stack or on SUPABASE_URL
 	@$(PY) -m scripts.run $(ARGS)
 
-up: install ## Start the local stack, or find it, and print its addresses and keys
+up: install ## Start the local stack, or find it, and print its addresses (ARGS=--show-keys: and keys)
 	@$(PY) -m local_stack up --home $(HOME_DIR)/stack $(ARGS)
 
 down: install ## Stop the local stack; its data stays
 	@$(PY) -m local_stack down --home $(HOME_DIR)/stack
 
 reset: install ## Stop the local stack and delete its data
-	@$(PY) -m local_stack reset --home $(HOME_DIR)/stack
+	@$(PY) -m local_stack reset --home $(HOME_DIR)/stack $(ARGS)
 
 ui: install ## Prefect server, deployments and worker on this machine; Ctrl-C ends them
 	@$(PY) -m scripts.ui $(ARGS)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 from prefect.context import FlowRunContext
@@ -43,7 +43,7 @@ def nightly(options: NightlyForm = NightlyForm()) -> RunOutcome:  # noqa: B008 -
     except RunHeld as error:
         return cast(RunOutcome, held(error))
     outcome_shown(outcome)
-    return outcome
+    return replace(outcome, page=flow_run.ui_url or "")
 
 
 def request_of(options: NightlyForm) -> RunRequest:
@@ -66,10 +66,7 @@ def request_of(options: NightlyForm) -> RunRequest:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run once, on the project that is set; nothing is started for it, and no server is needed."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, level=logging.WARNING)
-    for name in ("flows", "tasks"):
-        logging.getLogger(name).setLevel(logging.INFO)
-    return command.main(arguments, prog="python -m flows.nightly", run=_run, show=_show)
+    return command.main(arguments, prog="python -m flows.nightly", run=_run)
 
 
 def _run(options: command.Options) -> RunOutcome:
@@ -77,13 +74,6 @@ def _run(options: command.Options) -> RunOutcome:
     if "PREFECT_API_URL" not in os.environ:
         return run_pipeline(options.request)
     return nightly(options.form)  # the run gets its page there; a held one raises
-
-
-def _show(outcome: RunOutcome) -> None:
-    rows = ", ".join(f"{counts['kept']:,} {name}" for name, counts in outcome.tables.items())
-    status = outcome.status.replace("_", " ")
-    lines = [f"{status}: run {outcome.run_id}, as of {outcome.as_of.isoformat()}, {rows}"]
-    sys.stdout.write("\n".join([*lines, *(f"! {note}" for note in outcome.notes)]) + "\n")
 
 
 if __name__ == "__main__":

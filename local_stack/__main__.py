@@ -1,6 +1,7 @@
 """`python -m local_stack up|down|status|reset --home DIR`: the stack as a tool.
 
-`up` and `reset` print `NAME=value` lines to stdout; everything else goes to stderr.
+`up` and `reset` print where the stack is, with --show-keys `NAME=value` lines with its keys; both to stdout. Everything
+else goes to stderr.
 Exit 0 when done (`status`: when all of it runs), 1 when it failed or does not run, 2 for bad usage.
 """
 
@@ -10,9 +11,11 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rich.console import Console
 
+from local_stack.home import Home
 from local_stack.stack import Stack, down, find, reset, status, up
 from tasks.errors import PipelineError
 
@@ -46,15 +49,22 @@ def _up(options: argparse.Namespace, say: Callable[[str], None]) -> int:
         access_token_hook=options.access_token_hook,
         say=say,
     )
-    return _show(stack)
+    return _show(stack, keys=options.show_keys)
 
 
 def _reset(options: argparse.Namespace, say: Callable[[str], None]) -> int:
-    return _show(reset(options.home, empty=options.empty, say=say))
+    return _show(reset(options.home, empty=options.empty, say=say), keys=options.show_keys)
 
 
-def _show(stack: Stack) -> int:
-    print("\n".join(f"{name}={value}" for name, value in stack.env().items()))
+def _show(stack: Stack, *, keys: bool) -> int:
+    """Its settings with their keys for a program, or for a person where it is and where the keys are."""
+    if keys:
+        print("\n".join(f"{name}={value}" for name, value in stack.env().items()))
+        return 0
+    database = urlsplit(stack.db_url)
+    print(f"API       {stack.url}")
+    print(f"Database  {database.hostname}:{database.port}{database.path}, as {database.username}")
+    print(f"Keys      in {Home.at(stack.home).state}, for you only; --show-keys prints them")
     return 0
 
 
@@ -82,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    starting = command("up", _up, "Start the stack, or find it running, and print its settings.")
+    starting = command("up", _up, "Start the stack, or find it running, and print its addresses.")
     starting.add_argument("--api-port", type=_port, help="port of REST, Auth and Storage; 0 picks a free one")
     starting.add_argument("--db-port", type=_port, help="port of PostgreSQL; 0 picks a free one")
     starting.add_argument("--max-rows", type=int, help="most rows that one REST answer holds (1000)")
@@ -90,12 +100,18 @@ def _parser() -> argparse.ArgumentParser:
     starting.add_argument(
         "--access-token-hook", metavar="FUNCTION", help="custom access token hook: public.etl_access_token, '' for none"
     )
+    _shown(starting)
     starting.add_argument("--empty", action="store_true", help="leave out the demo data")
     command("down", _down, "Stop the stack; its data stays.")
     command("status", _status, "Show what runs; exit 0 when all of it does.")
-    again = command("reset", _reset, "Throw all data of the stack away and start afresh.")
+    again = command("reset", _reset, "Throw all data of the stack away and start again with none.")
+    _shown(again)
     again.add_argument("--empty", action="store_true", help="leave out the demo data")
     return parser
+
+
+def _shown(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--show-keys", action="store_true", help="print the settings with their keys, as NAME=value")
 
 
 def _port(text: str) -> int:

@@ -9,8 +9,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from deploy import project
 from deploy.prefect_services import Prefect, ServiceError, auth_string, starting
@@ -18,67 +18,68 @@ from flows.engine import command
 from flows.engine.outcome import RunOutcome
 from local_stack.state import free_port
 from scripts.ui import running
-from tasks.errors import TerminalError
-from tasks.settings import load_settings
+from tasks.errors import PipelineError, TerminalError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run once; exit codes as of `python -m flows.nightly`, which `make` turns into 2 when they are not 0."""
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")  # the summary says it; the run page has the log
-    return command.main(arguments, prog="python -m scripts.run", run=_run, show=_show, as_of="now")
+    """Run once; exit codes as of `python -m flows.nightly`: `make` turns each that is not 0 into 2."""
+    return command.main(arguments, prog="python -m scripts.run", run=_run, as_of="now")
 
 
 def _run(options: command.Options) -> RunOutcome:
     try:
-        with _prefect() as ready:
+        with _prefect() as server:
             project.use()
             command.require_settings(options.form.transport)
-            return _in_flow(options, ready)
+            return _in_flow(options, server)
     except ServiceError as error:
         raise TerminalError(str(error)) from None
 
 
-def _in_flow(options: command.Options, ready: Callable[[], None]) -> RunOutcome:
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """Prefect's API for a run. ready: waits until it answers. stays: whether its pages can be opened afterwards."""
+
+    ready: Callable[[], None] = lambda: None
+    stays: bool = True
+
+
+def _in_flow(options: command.Options, server: _Server) -> RunOutcome:
     from prefect.logging.handlers import APILogHandler
 
-    from flows.engine.progress import DISPLAY
     from flows.nightly import nightly
 
-    ready()
+    server.ready()
     try:
-        with DISPLAY.terminal():
-            return nightly(options.form)
+        outcome = nightly(options.form)
+    except PipelineError as error:
+        error.facts = error.facts if server.stays else {**error.facts, "page": ""}
+        raise
     finally:
         APILogHandler().flush()  # while the server is there to take it
-
-
-def _show(outcome: RunOutcome) -> None:
-    from scripts.summary import show
-
-    url = load_settings().supabase_url
-    show(outcome, "the local stack" if urlsplit(url).hostname in ("127.0.0.1", "localhost") else url)
+    return outcome if server.stays else replace(outcome, page="")
 
 
 @contextmanager
-def _prefect() -> Iterator[Callable[[], None]]:
+def _prefect() -> Iterator[_Server]:
     """Prefect's API for this run: the one that is set, that of `make ui`, or else a server that ends with the run.
 
-    A server takes seconds to start, so it starts beside all that comes before it is needed; what is yielded waits.
+    A server takes seconds to start, so it starts beside all that comes before it is needed.
     """
     project.set_up_prefect()
     home = Path(os.environ["PREFECT_HOME"])
     if "PREFECT_API_URL" in os.environ or (home / "profiles.toml").exists():
-        yield lambda: None
+        yield _Server()
     elif url := running(home):
         os.environ["PREFECT_API_URL"] = f"{url}/api"  # this run gets its page there
         os.environ["PREFECT_API_AUTH_STRING"] = auth_string(home)
-        yield lambda: None
+        yield _Server()
     else:
         project.tell("Starting Prefect")
         prefect = Prefect.at(home, port=free_port())
         os.environ.update(PREFECT_API_URL=f"{prefect.url}/api", PREFECT_API_AUTH_STRING=prefect.password)
         with starting(prefect, "--no-services") as ready:
-            yield ready
+            yield _Server(ready, stays=False)
 
 
 if __name__ == "__main__":

@@ -300,7 +300,7 @@ def _require_project(settings: Settings) -> None:
     if missing:
         raise ConfigurationError(
             f"{' and '.join(missing)} not set.",
-            remedy="Set them in the environment or in .env, or use `make run`, which starts a local stack.",
+            remedy="Set what is missing in the environment or in .env. Without SUPABASE_URL `make run` uses a local stack.",
         )
 
 

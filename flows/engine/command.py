@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.forms import NightlyForm
+from flows.terminal.display import TERMINAL
 from tasks.errors import ConfigurationError, LeaseHeld, PipelineError, RunHeld
 from tasks.files.layout import manifest_path
 from tasks.guard import require_known
@@ -21,6 +22,19 @@ from tasks.settings import load_settings
 
 EXIT = {"committed": 0, "dry_run": 0, "failed": 1, "held": 3, "declined": 4}
 USAGE, INTERRUPTED = 2, 130
+EXIT_CODES = """\
+exit codes:
+  0    committed, or a dry run that is sound
+  1    failed: the message says what happened, what was written, what to do
+  2    usage or settings: nothing was started
+  3    held: a metric is outside its bounds, and a person decides
+  4    declined: another run holds the lease
+  130  stopped by hand (Ctrl-C)"""
+AS_OF_HELP = (
+    "the instant that the reports are as of, exclusive. A day is the midnight with which it begins: 2026-02-01 covers "
+    "whole days up to and including 2026-01-31. An instant: 2026-02-01T12:00Z. midnight: that of today, UTC. now: this "
+    "moment. resume: that of the last run, if it failed, else midnight"
+)
 _COUNTS = {  # name in the line of JSON → names in an outcome: of a run, and of a dry run
     "read": ("read",),
     "kept": ("kept",),
@@ -80,13 +94,12 @@ def main(
     *,
     prog: str,
     run: Callable[[Options], RunOutcome],
-    show: Callable[[RunOutcome], None],
     as_of: str = "midnight",
 ) -> int:
-    """Parse, run, report. Returns 0 committed, or dry and sound; 1 failed; 2 usage or settings; 3 held; 4 declined.
+    """Parse, run, report. Returns the exit code: see `EXIT_CODES`.
 
-    run: does it. show: what a person is shown of an outcome, on stdout. as_of: the default. With --json stdout ends
-    with one JSON object on one line, whatever happened; errors are on stderr in either case.
+    run: does it. as_of: the default. While it runs stderr shows its stages, or with -v its log; stdout ends with a
+    summary, or with --json one JSON object on one line, whatever happened. Errors are on stderr in either case.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     report = _Report("--json" in given)
@@ -95,11 +108,12 @@ def main(
     except (UsageError, ConfigurationError) as error:
         return report.failed(error, USAGE)
     try:
-        outcome = run(options)
+        with TERMINAL.open(verbose=options.given.verbose):
+            outcome = run(options)
     except PipelineError as error:
         return report.failed(error, USAGE if isinstance(error, SettingsError) else EXIT[status_of(error)])
     except KeyboardInterrupt:
-        remedy = f"Readers never see a partial run; `{prog} --as-of resume` continues from here."
+        remedy = f"Readers never see a partial run. `{prog} --as-of resume` continues with the same as_of."
         return report.failed(PipelineError("Stopped by hand.", remedy=remedy), INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - a defect of ours: a sentence, and no value of a row
         from flows.engine.stage import unexpected  # Prefect reads the environment when it is imported: not before `run`
@@ -108,8 +122,14 @@ def main(
     if report.as_json:
         report.line(json_of(outcome))
     else:
-        show(outcome)
+        _show(outcome)
     return EXIT[outcome.status]
+
+
+def _show(outcome: RunOutcome) -> None:
+    from flows.terminal.summary import project_name, show
+
+    show(outcome, project_name(load_settings().supabase_url))
 
 
 def _parse(given: list[str], prog: str, as_of: str) -> Options:
@@ -132,22 +152,17 @@ def parser(prog: str, as_of: str) -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = _Parser(
         prog=prog,
-        description="Run the whole pipeline once.",
-        epilog="Exit code: 0 committed, or a dry run that is sound; 1 failed; 2 usage or settings; 3 held, a person "
-        "decides; 4 another run holds the lease.",
+        description="Run the whole pipeline once: read, clean, report, publish, write back, commit.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--as-of",
-        default=as_of,
-        metavar="WHEN",
-        help="midnight (of today, UTC), now, resume (that of the last run, if it failed), a day like 2026-01-31 or an "
-        f"instant like 2026-01-31T12:00Z (default: {as_of})",
-    )
+    parser.add_argument("--as-of", default=as_of, metavar="WHEN", help=f"{AS_OF_HELP} (default: {as_of})")
     parser.add_argument("--transport", default="auto", choices=("auto", "rest", "postgres"), help="(default: auto)")
     parser.add_argument("--full-refresh", action="store_true", help="read and clean every row, not only what changed")
     parser.add_argument("--accept", action="append", default=[], metavar="NAME", help="let this held metric pass")
     parser.add_argument("--dry-run", action="store_true", help="read, clean and count; write nothing")
     parser.add_argument("--json", action="store_true", help="end with one JSON object on one line of stdout")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show the log instead of the stages' bars")
     return parser
 
 
@@ -165,7 +180,9 @@ class _Report:
     def failed(self, error: Exception, code: int) -> int:
         remedy = error.remedy if isinstance(error, PipelineError) else ""
         message = error.message if isinstance(error, PipelineError) else str(error)
-        sys.stderr.write(f"✗ {message}\n" + (f"  {remedy}\n" if remedy else ""))
+        page = error.facts.get("page") if isinstance(error, PipelineError) else ""
+        about = [f"✗ {message}", remedy, f"The run's page: {page}" if page else ""]
+        sys.stderr.write("\n  ".join(line for line in about if line) + "\n")
         if self.as_json:
             self.line(json_of_error(error, message, remedy))
         return code

@@ -49,6 +49,8 @@ class RunOutcome:
     incremental ones had missed; None where there is nothing to compare with.
     samples: by table and rule, masked. current: whether readers see this run now. historical: for a past instant, so
     that it could not become current. history: as_of and headline of earlier committed runs, newest first.
+    readers_see: the id of the run that readers see now, empty where nothing was written or it is not known.
+    page: the address of the run's page in Prefect; empty without a server that stays.
     """
 
     status: Literal["committed", "dry_run"]
@@ -74,6 +76,8 @@ class RunOutcome:
     drifted: int | None = None
     historical: bool = False
     history: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    readers_see: str = ""
+    page: str = ""
 
     @property
     def seconds(self) -> float:

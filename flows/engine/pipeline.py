@@ -160,6 +160,7 @@ def _outcome(
         drifted=run.drifted,
         historical=run.lease.historical,
         history=run.history(),
+        readers_see=pointer.run_id if pointer else "",
     )
 
 

@@ -6,13 +6,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import cast
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from flows.terminal.display import TERMINAL
 
 logger = logging.getLogger(__name__)
 
@@ -43,47 +43,22 @@ class Meter:
         return f"{done:,}{of} rows, {rate:,.0f} rows/s{left}"
 
 
-class Display:
-    """Where progress goes: a live bar in the terminal when there is one to show, and always the run's page."""
-
-    def __init__(self) -> None:
-        self._live: Progress | None = None
-
-    @contextmanager
-    def terminal(self) -> Iterator[None]:
-        """Show the stages of everything inside as live lines on stderr, where that is a terminal."""
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        with Progress(*columns, TextColumn("{task.fields[figures]}"), console=Console(stderr=True)) as live:
-            self._live = live
-            try:
-                yield
-            finally:
-                self._live = None
-
-    @contextmanager
-    def stage(self, title: str) -> Iterator[Meter]:
-        """The meter of one stage, shown until the stage ends."""
-        line = self._live.add_task(title, total=None, figures="") if self._live else None
-        page = _PageBar(title)
+@contextmanager
+def shown(title: str) -> Iterator[Meter]:
+    """The meter of one stage, shown in the terminal and on the run's page until the stage ends."""
+    page = _PageBar(title)
+    with TERMINAL.stage(title) as line:
 
         def show(text: str, share: float | None) -> None:
-            self._update(line, total=1.0 if share is not None else None, completed=share or 0.0, figures=text)
+            line.update(text, share)
             page.show(text, share)
 
         meter = Meter(title, show)
         try:
             yield meter
         finally:
-            figures = f"{meter.rows:,} rows" if meter.rows else ""
-            self._update(line, total=1.0, completed=1.0, figures=figures)
+            line.rows = meter.rows
             page.finish()
-
-    def _update(self, line: TaskID | None, **fields: Any) -> None:
-        if self._live is not None and line is not None:
-            self._live.update(line, **fields)
-
-
-DISPLAY = Display()
 
 
 class _PageBar:

@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from humanize import naturalsize
-
 from flows.engine.outcome import RunOutcome
-from flows.engine.run_page import COUNTS, HEADLINE, LABELS, change, number, table
+from flows.engine.run_page import COUNTS, HEADLINE, LABELS, change, number, size, table
 from tasks.contracts import REPORTS
 
 Figures = Mapping[str, int | float | None]
@@ -46,14 +44,17 @@ def report_page(outcome: RunOutcome, *, links: Mapping[str, str], csv_links: Map
 
 
 def status_sentence(outcome: RunOutcome) -> str:
-    """Who sees this run, or why nobody does."""
+    """Who sees this run, or which other one readers see, and why."""
     if outcome.status == "dry_run":
         return "A dry run: everything was checked, nothing was written"
     if outcome.current:
         return "Readers now see this run"
+    other = f"run `{outcome.readers_see}`" if outcome.readers_see else "an earlier run"
     if outcome.historical:
-        return "Published beside the current run, which readers still see"
-    return "Committed, and readers still see an earlier run"
+        return f"Readers still see {other}, because this one is as of an earlier instant"
+    if outcome.readers_see:
+        return f"Readers still see {other}, because it is as of a later instant or was committed meanwhile"
+    return f"Readers still see {other}, because `latest.json` did not move"
 
 
 def day_sentence(outcome: RunOutcome) -> str:
@@ -140,9 +141,9 @@ def _rows(outcome: RunOutcome) -> str:
 def mode_sentence(outcome: RunOutcome) -> str:
     """How the run read, and why; what an incremental night did not have to read."""
     if outcome.mode == "incremental":
-        rows, size = outcome.not_read.get("rows", 0), naturalsize(outcome.not_read.get("bytes", 0), binary=True)
+        rows, spared = outcome.not_read.get("rows", 0), size(outcome.not_read.get("bytes", 0))
         return (
-            f"Incremental: {rows:,} rows (about {size}) were not read, as they are those of run `{outcome.base_run}`."
+            f"Incremental: {rows:,} rows (about {spared}) were not read, as they are those of run `{outcome.base_run}`."
         )
     because = f", because {outcome.full_because}" if outcome.full_because else ""
     audit = "" if outcome.drifted is None else f" {_audit(outcome.drifted)}"
@@ -156,7 +157,11 @@ def _audit(drifted: int) -> str:
     return "It agrees with the incremental nights before it."
 
 
+def transport_name(outcome: RunOutcome) -> str:
+    """How the run reached the project, as people write it."""
+    return {"rest": "REST", "postgres": "Postgres"}.get(outcome.transport, outcome.transport)
+
+
 def _footer(outcome: RunOutcome) -> str:
-    how = {"rest": "REST", "postgres": "Postgres"}.get(outcome.transport, outcome.transport)
-    run = f"Run `{outcome.run_id}` over {how}, {number(round(outcome.seconds))} s."
+    run = f"Run `{outcome.run_id}` over {transport_name(outcome)}, {number(round(outcome.seconds))} s."
     return " ".join([run, mode_sentence(outcome), *outcome.identity])

@@ -198,6 +198,7 @@ def _describe(error: PipelineError, run: Run) -> None:
         "as_of": run.lease.as_of.isoformat() if run.lease.as_of else None,
         "transport": run.lease.transport,
         "stages": run.stages,
+        "page": flow_run.ui_url or "",
     }
 
 

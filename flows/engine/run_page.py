@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import humanize
+
 from tasks.contracts import USER_STATISTICS
 from tasks.errors import LeaseHeld, LeaseLost, PipelineError, RunHeld, TransientError
 
@@ -32,7 +34,7 @@ def number(value: object) -> str:
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
     if isinstance(value, float):
-        return f"{value:,.2f}"
+        return f"{value:,.2f}".rstrip("0").rstrip(".")
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
@@ -56,12 +58,7 @@ def _share(difference: float, before: float) -> str:
 
 def size(count: int) -> str:
     """Bytes for people, in binary units."""
-    value, units = float(count), ("B", "KiB", "MiB", "GiB")
-    for unit in units[:-1]:
-        if value < 1024:
-            return f"{value:,.0f} {unit}" if unit == "B" else f"{value:,.1f} {unit}"
-        value /= 1024
-    return f"{value:,.1f} {units[-1]}"
+    return humanize.naturalsize(count, binary=True, format="%.1f").replace(" Bytes", " B").replace(" Byte", " B")
 
 
 def table(align: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -15,7 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext, TaskRunContext
 
 from flows.engine.evidence import keep_traceback
-from flows.engine.progress import DISPLAY, Meter
+from flows.engine.progress import Meter, shown
 from tasks.errors import ConfigurationError, PipelineError, TerminalError
 from tasks.settings import Settings
 from tasks.workspace import disk_is_full
@@ -46,7 +46,7 @@ def stage(title: str) -> Callable[[Callable[Concatenate[Any, Meter, P], R]], Cal
             run.enter(title)
             began = time.monotonic()
             try:
-                with DISPLAY.stage(title) as progress:
+                with shown(title) as progress:
                     return function(run, progress, *args, **kwargs)
             except PipelineError:
                 raise

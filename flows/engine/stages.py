@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 from typing import Any, cast
 
 from flows.engine.incremental import distrust_base, mode_counts, mode_of_manifest
 from flows.engine.progress import Meter
 from flows.engine.run import Run
 from flows.engine.stage import stage
+from flows.terminal.display import IN_SUMMARY
 from tasks.charts import draw_charts
 from tasks.cleaning.passes import CleanCounts, clean_further, clean_posts, clean_users, reduce_again
 from tasks.contracts import FURTHER_TABLES, POSTS, TABLES, USERS, Table
@@ -245,25 +247,27 @@ def load_and_commit(
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """Whether readers see the run now, and if it is committed but they do not, why."""
+    """Whether readers see the run now, and if it is committed but they do not, which other one they see, and why."""
 
     current: bool
     notes: tuple[str, ...] = ()
+    run_id: str = ""
 
 
 @stage("Move pointer")
 def point_to_it(run: Run, progress: Meter, manifest: ManifestRef, loaded: Mapping[str, LoadCounts]) -> Pointer:
     """`latest.json` names the run. The run is committed: a failure here is noted, and the next start does it."""
     if run.lease.historical:
-        return Pointer(current=False)
+        seen = run.ledger.current() or {}
+        return Pointer(current=False, run_id=str(seen.get("run_id", "")))
     try:
         named = point_to_current(run.settings, run.ledger)
     except PipelineError as error:
         note = f"latest.json did not move: {error.message} The run is committed; the next start moves it."
-        logger.warning(note)
+        logger.warning(note, extra=IN_SUMMARY)
         return Pointer(current=False, notes=(note,))
     run.record(path=named)
-    return Pointer(current=named == manifest.path)
+    return Pointer(current=named == manifest.path, run_id=PurePosixPath(named or "").parent.name)
 
 
 def by_table(counts: Mapping[str, TablePlan | LoadCounts]) -> dict[str, int]:

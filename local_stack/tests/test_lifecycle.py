@@ -239,13 +239,20 @@ def test_a_full_disk_is_named(empty_home: Path) -> None:
 
 
 def test_two_commands_at_once_give_one_stack(empty_home: Path) -> None:
-    line = [sys.executable, "-m", "local_stack", "up", "--empty", "--home", str(empty_home)]
+    line = [sys.executable, "-m", "local_stack", "up", "--empty", "--show-keys", "--home", str(empty_home)]
     both = [subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) for _ in "12"]
     answers = [process.communicate(timeout=120) for process in both]
     assert [process.returncode for process in both] == [0, 0], answers
     assert answers[0][0] == answers[1][0]
     names = [line.split("=")[0] for line in answers[0][0].splitlines()]
     assert names == ["SUPABASE_URL", "SUPABASE_KEY", "SUPABASE_SERVICE_KEY", "SUPABASE_DB_URL"]
+    plain = command("up", "--home", empty_home)
+    values = dict(line.split("=", 1) for line in answers[0][0].splitlines())
+    assert values["SUPABASE_URL"] in plain.stdout
+    assert str(empty_home / "stack.json") in plain.stdout
+    for name in ("SUPABASE_KEY", "SUPABASE_SERVICE_KEY", "SUPABASE_DB_URL"):
+        assert values[name] not in plain.stdout + plain.stderr, "keys are printed on request only"
+    assert values["SUPABASE_DB_URL"].split(":")[2].split("@")[0] not in plain.stdout + plain.stderr
     assert command("status", "--home", empty_home).returncode == 0
     assert command("down", "--home", empty_home).returncode == 0
     assert command("status", "--home", empty_home).returncode == 1

@@ -1,0 +1,152 @@
+"""What a command says of a run that ended well: who sees it, its day, its rows and figures, and how to read it.
+
+On a terminal it is a panel; elsewhere the same as plain lines. The stages and their times stand above it already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from flows.engine.outcome import RunOutcome
+from flows.engine.report_page import day_sentence, mode_sentence, status_sentence, transport_name
+from flows.engine.run_page import change, number, size
+from flows.terminal.display import seconds_text
+
+HEADLINE = (
+    ("total_users", "users"),
+    ("active_users", "active users"),
+    ("new_users_7d", "new users in 7 days"),
+    ("posting_users", "users who have posted"),
+    ("total_posts", "posts"),
+    ("posts_7d", "posts in 7 days"),
+    ("posts_per_author_median", "posts per author, median"),
+)
+COUNTS = {
+    "read": "read",
+    "kept": "kept",
+    "rejected": "rejected",
+    "inserts": "to insert",
+    "updates": "to update",
+    "deletes": "to delete",
+    "inserted": "new",
+    "updated": "changed",
+    "unchanged": "same",
+    "deleted": "gone",
+    "refused": "refused",
+}
+LATEST_PAGE = "artifacts/key/latest-report"
+_PIPE_COLUMNS = 120
+
+
+def show(outcome: RunOutcome, project: str, console: Console | None = None) -> None:
+    """Print it. project: what the project is called."""
+    console = console or terminal()
+    title = status_sentence(outcome).replace("`", "")
+    parts = [part for section in _sections(outcome, project) for part in (Text(), section)]
+    if console.is_terminal:
+        style = "green" if outcome.current else "yellow"
+        body = Group(*parts[1:])
+        console.print(Panel(body, title=title, title_align="left", padding=(1, 2), expand=False, border_style=style))
+    else:
+        console.print(Text(f"{title}."), *parts, sep="\n")
+
+
+def terminal() -> Console:
+    """Stdout: as wide as the terminal is, else wide enough for every table."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_PIPE_COLUMNS)
+
+
+def project_name(url: str) -> str:
+    """How a person calls the project at this address."""
+    host = urlsplit(url).hostname or url
+    return "the local stack" if host in ("127.0.0.1", "localhost", "::1") else host
+
+
+def _sections(outcome: RunOutcome, project: str) -> Iterable[RenderableType]:
+    yield Text(_plain(f"{day_sentence(outcome)} {mode_sentence(outcome)}"))
+    if outcome.notes:
+        yield Group(*(Text(f"! {note}", style="yellow") for note in outcome.notes))
+    yield _rows(outcome)
+    yield _figures(outcome)
+    yield Text(_cost(outcome, project), style="dim")
+    yield Text(_where(outcome))
+
+
+def _rows(outcome: RunOutcome) -> Table:
+    table = _table("rows")
+    used = [name for name in COUNTS if any(name in counts for counts in outcome.tables.values())]
+    for name in used:
+        table.add_column(COUNTS[name], justify="right", no_wrap=True)
+    for name, counts in outcome.tables.items():
+        table.add_row(name, *(number(counts.get(count)) for count in used))
+    return table
+
+
+def _figures(outcome: RunOutcome) -> Table:
+    before = previous(outcome)
+    table = _table("figures")
+    table.add_column("now", justify="right")
+    if before:
+        table.add_column(f"since the run as of {_instant(before):%Y-%m-%d %H:%M}", justify="right")
+    figures = (before or {}).get("headline") or {}
+    for name, label in HEADLINE:
+        now = outcome.headline.get(name)
+        table.add_row(label, number(now), *([change(now, figures.get(name))] if before else []))
+    return table
+
+
+def previous(outcome: RunOutcome) -> dict[str, Any] | None:
+    """The committed run before this one, when it is as of an earlier instant: nothing is compared with the future."""
+    committed = (run for run in outcome.history if run["run_id"] != outcome.run_id and run.get("event") != "held")
+    last = next(committed, None)
+    earlier = last is not None and not outcome.historical and _instant(last) <= outcome.as_of
+    return dict(last) if last and earlier else None
+
+
+def _instant(run: Any) -> datetime:
+    return datetime.fromisoformat(run["as_of"]).astimezone(UTC)
+
+
+def _table(first: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first, no_wrap=True)
+    return table
+
+
+def _cost(outcome: RunOutcome, project: str) -> str:
+    received, sent = (int(sum(s.get(way, 0) for s in outcome.stages.values())) for way in ("received", "sent"))
+    how = f"{project} over {transport_name(outcome)}"
+    took = f"{seconds_text(outcome.seconds)} in all, {size(received)} received, {size(sent)} sent"
+    return f"Run {outcome.run_id} on {how}: {took}."
+
+
+def _where(outcome: RunOutcome) -> str:
+    if outcome.run_path is None:
+        return "Nothing was written. Without --dry-run these figures would be published." + _pages(outcome)
+    run = "" if outcome.current else f', run="{outcome.run_id}"'
+    return (
+        f"Reports: bucket `reports`, {outcome.run_path}/reports/\n\n"
+        "  from tasks.read import read_report\n"
+        f'  read_report("daily_activity"{run}).tail()'
+    ) + _pages(outcome)
+
+
+def _pages(outcome: RunOutcome) -> str:
+    """The addresses in Prefect, where a server stays: of this run, and of the newest one that readers see."""
+    if not outcome.page:
+        return ""
+    server = outcome.page.partition("/runs/")[0]
+    return f"\n\nIts page:         {outcome.page}\nThe latest page:  {server}/{LATEST_PAGE}"
+
+
+def _plain(markdown: str) -> str:
+    return markdown.replace("**", "").replace("`", "")

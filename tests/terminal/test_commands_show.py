@@ -1,0 +1,122 @@
+"""What the commands show: on terminals of two widths, in a pipe, with -v, and of a run that readers do not see."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data.demo import DemoCounts
+from tests.pipeline.conftest import Runner
+from tests.pipeline.kit import Project
+from tests.terminal.pty_command import in_terminal, lines
+
+ROOT = Path(__file__).parents[2]
+NIGHTLY = [sys.executable, "-m", "flows.nightly"]
+FIRST, LATER = "2026-01-15", "2026-01-31"
+
+
+def environment(project: Project) -> dict[str, str]:
+    """Every setting at its default, without a server."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "ETL_", "SUPABASE_"))}
+    folders = {"ETL_DATA_DIR": str(project.folder / "data"), "PREFECT_HOME": str(project.folder / "prefect")}
+    return {**kept, **project.stack.env(), **folders}
+
+
+def in_pipe(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [*NIGHTLY, *arguments]
+    return subprocess.run(
+        line, cwd=ROOT, env=environment(project), capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_terminal_shows_bars_then_a_summary_and_nothing_twice(
+    columns: int, project: Project, demo: DemoCounts
+) -> None:
+    code, written = in_terminal(NIGHTLY, environment(project), columns=columns, cwd=ROOT)
+    shown = lines(written)
+    assert code == 0, shown[-5:]
+    assert max(map(len, shown)) <= columns
+    assert any(line.startswith("✓ Read posts") for line in shown)
+    assert not [line for line in shown if "stage=" in line or " INFO " in line]
+    panel = shown[next(n for n, line in enumerate(shown) if line.startswith("╭─ Readers now see this run")) :]
+    assert panel[-1].startswith("╰")
+    assert {len(line) for line in panel} == {len(panel[0])}, "a line that wraps breaks the frame"
+    text = " ".join(line.strip("│ ") for line in panel)
+    assert "whole days up to and including" in text
+    assert f"{demo.users.kept:,}" in text
+    assert "over Postgres" in text
+    assert "HTTP" not in text
+    assert "Read posts" not in text, "the stages stand above already"
+    assert 'read_report("daily_activity").tail()' in text
+
+
+def test_a_pipe_gets_plain_lines(project: Project, demo: DemoCounts) -> None:
+    done = in_pipe(project, "--as-of", LATER)
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    assert not set("╭│━") & set(done.stdout + done.stderr)
+    said = done.stderr.splitlines()
+    assert all(line.startswith("✓ ") for line in said), said
+    assert any(line.startswith("✓ Read posts: ") and line.endswith(" rows") for line in said)
+    assert done.stdout.startswith("Readers now see this run.\n")
+    assert "up to and including Friday, 30 January 2026." in done.stdout
+
+
+def test_the_log_is_shown_with_v_only_and_instead_of_the_stages(project: Project, demo: DemoCounts) -> None:
+    done = in_pipe(project, "--dry-run", "-v")
+    assert done.returncode == 0, done.stderr
+    assert "INFO stage='Read posts'" in done.stderr
+    assert "✓" not in done.stderr
+    assert done.stdout.startswith("A dry run: everything was checked, nothing was written.\n")
+
+
+def test_a_historical_run_shows_how_to_read_that_run_and_compares_it_with_nothing(
+    project: Project, demo: DemoCounts, run: Runner
+) -> None:
+    current = run(as_of=f"{LATER}T00:00:00+00:00")
+    done = in_pipe(project, "--as-of", FIRST)
+    assert done.returncode == 0, done.stderr
+    text = " ".join(done.stdout.split())
+    assert text.startswith(f"Readers still see run {current.run_id}, because this one is as of an earlier instant.")
+    assert "up to and including Wednesday, 14 January 2026." in text
+    assert "since the run" not in text
+    code = done.stdout[done.stdout.index("  from tasks.read") :].strip().splitlines()
+    assert ', run="' in code[1]
+    assert current.run_id not in code[1]
+    reader = "\n".join(line.strip() for line in code).replace("read_report(", "print(read_report(") + ")"
+    read = subprocess.run(
+        [sys.executable, "-c", reader], cwd=ROOT, env=environment(project), capture_output=True, text=True, check=False
+    )
+    assert "2026-01-14" in read.stdout, read.stderr
+
+
+def test_a_failure_is_told_once_and_marks_its_stage(project: Project, demo: DemoCounts) -> None:
+    project.stack.query("alter table public.posts rename to posts_moved")
+    try:
+        code, written = in_terminal(NIGHTLY, environment(project), columns=100, cwd=ROOT)
+    finally:
+        project.stack.query("alter table public.posts_moved rename to posts")
+    shown = lines(written)
+    assert code == 1
+    assert any(line.startswith("✗ Check sources") for line in shown)
+    told = [line for line in shown if "public.posts" in line]
+    assert len(told) == 1, shown
+    assert not any("Traceback" in line for line in shown)
+
+
+@pytest.mark.parametrize("module", ["flows.nightly", "scripts.run"])
+def test_help_says_the_exit_codes_and_what_a_day_means(module: str, tmp_path: Path) -> None:
+    env = {**os.environ, "PREFECT_HOME": str(tmp_path), "COLUMNS": "80"}
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    )
+    for code, word in ((0, "committed"), (1, "failed"), (2, "usage"), (3, "held"), (4, "declined"), (130, "Ctrl-C")):
+        assert any(line.split()[:1] == [str(code)] and word in line for line in done.stdout.splitlines()), code
+    text = " ".join(done.stdout.split())
+    assert "2026-02-01 covers whole days up to and including 2026-01-31" in text
+    assert max(map(len, done.stdout.splitlines())) <= 80
