@@ -300,7 +300,7 @@ def _require_project(settings: Settings) -> None:
     if missing:
         raise ConfigurationError(
             f"{' and '.join(missing)} not set.",
-            remedy="Set what is missing in the environment or in .env. Without SUPABASE_URL `make run` uses a local stack.",
+            remedy="Set it in the environment or in .env. Without SUPABASE_URL `make run` uses a local stack.",
         )
 
 
