@@ -42,8 +42,11 @@ def page(**changes: object) -> str:
     ("changes", "sentence"),
     [
         ({}, "# Readers now see this run"),
-        ({"current": False, "historical": True}, "# Published beside the current run, which readers still see"),
-        ({"current": False}, "# Committed, and readers still see an earlier run"),
+        (
+            {"current": False, "historical": True, "readers_see": "r0"},
+            "# Readers still see run `r0`, because this one is as of an earlier instant",
+        ),
+        ({"current": False}, "# Readers still see an earlier run, because `latest.json` did not move"),
         ({"status": "dry_run", "current": False}, "# A dry run: everything was checked, nothing was written"),
     ],
 )
