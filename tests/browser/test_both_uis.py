@@ -21,7 +21,7 @@ def open_in(page: Page, product: Product, ui: str, name: str) -> None:
 
 
 def refused(page: Page, words: str) -> None:
-    """Send the form until it answers so: on a busy machine the page may not hear a click that follows a value at once."""
+    """Send the form until it answers so: a busy page may not hear a click that follows a value at once."""
     for _ in range(TRIES):
         page.get_by_role("button", name="Submit").click()
         with suppress(AssertionError):
