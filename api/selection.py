@@ -74,8 +74,10 @@ class Selection:
         yield from makers[self.format](self, self._tables(file))
 
     def _tables(self, file: Path) -> Iterator[pa.Table]:
-        with pq.ParquetFile(file) as source:
-            for batch in source.iter_batches(batch_size=GROUP_ROWS if self.format == "parquet" else ROWS):
+        with pq.ParquetFile(file, buffer_size=CHUNK, pre_buffer=False) as source:
+            for batch in source.iter_batches(
+                batch_size=GROUP_ROWS if self.format == "parquet" else ROWS, use_threads=False
+            ):
                 table = pa.Table.from_batches([batch])
                 yield select(table, self.report, columns=self.columns, first=self.first, last=self.last)
 

@@ -93,6 +93,7 @@ def _settings(home: Home, state: State) -> str:
         "signing_keys": state.signing_keys,
         "storage_dir": str(home.storage),
         "max_rows": state.max_rows,
+        "file_size_limit_mib": state.max_file_mib,
         "jwt_expiry": state.jwt_expiry,
         "access_token_hook": state.access_token_hook,
         # A launcher that changed is started again.

@@ -77,6 +77,7 @@ def up(
     api_port: int | None = None,
     db_port: int | None = None,
     max_rows: int | None = None,
+    max_file_mib: int | None = None,
     jwt_expiry: int | None = None,
     access_token_hook: str | None = None,
     say: Say = _silent,
@@ -84,15 +85,20 @@ def up(
     """Start the stack in the folder `home`, or find it running; it answers when this returns.
 
     Ports: None keeps the remembered ones (free ones at first), 0 picks new free ones. `max_rows` is the API's row cap
-    (1000 at first), `jwt_expiry` the life of Auth's tokens in seconds (3600), `access_token_hook` the function that
-    changes their claims (none; "" for none again). `empty` leaves out the demo data. Raises StackError with the
-    reason and the way out.
+    (1000 at first), `max_file_mib` the largest file of Storage (50), `jwt_expiry` the life of Auth's tokens in seconds
+    (3600), `access_token_hook` the function that changes their claims (none; "" for none again). `empty` leaves out
+    the demo data. Raises StackError with the reason and the way out.
     """
     place = Home.at(home)
     place.create(traversable=True)
     with place.locked(say):
         place.require_space()
-        options = {"max_rows": max_rows, "jwt_expiry": jwt_expiry, "access_token_hook": access_token_hook}
+        options: dict[str, int | str | None] = {
+            "max_rows": max_rows,
+            "max_file_mib": max_file_mib,
+            "jwt_expiry": jwt_expiry,
+        }
+        options["access_token_hook"] = access_token_hook
         state = settle(place, api_port=api_port, db_port=db_port, **options)
         api.install(say)
         postgres.start(place, state, say)

@@ -27,6 +27,7 @@ class State:
     api_port: int
     db_port: int
     max_rows: int = 1000
+    max_file_mib: int = 50
     jwt_expiry: int = 3600
     access_token_hook: str = ""
     jwt_secret: str = field(default_factory=_secret, repr=False)

@@ -58,7 +58,7 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_example_names_every_setting_that_an_operator_sets() -> None:
     example = (Path(__file__).parents[1] / ".env.example").read_text()
     known = {f"ETL_{name.upper()}" for name in Settings.model_fields} | {
-        name.upper() for name in Settings.model_fields if name.startswith("supabase")
+        name.upper() for name in Settings.model_fields if name.startswith(("supabase", "prefect"))
     }
     named = {
         line.lstrip("# ").split("=")[0]

@@ -1,0 +1,103 @@
+"""Runs that operators start through the API: the real server and worker, followed to the end, linked to their pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.conftest import Person, make_account, serving, settings_for
+from tests.browser.conftest import Product
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def api(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """The API beside Prefect's server and its worker."""
+    more = {"prefect_api_url": f"{product.prefect.url}/api"}
+    with serving(settings_for(product.stack, tmp_path_factory.mktemp("api"), **more)) as http:
+        yield http
+
+
+@pytest.fixture(scope="module")
+def operator(product: Product) -> Person:
+    return make_account(product.stack, "operator")
+
+
+def start(api: httpx.Client, person: Person, key: str | None, deployment: str, **options: Any) -> httpx.Response:
+    headers = {**person.headers, **({"Idempotency-Key": key} if key else {})}
+    return api.post("/runs", headers=headers, json={"deployment": deployment, "options": options})
+
+
+def events(api: httpx.Client, person: Person, run: str) -> list[tuple[str, dict[str, Any]]]:
+    """All events of a run, until the stream ends by itself."""
+    found = []
+    with api.stream("GET", f"/runs/{run}/events", headers=person.headers, timeout=180) as answer:
+        name = ""
+        for line in answer.iter_lines():
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                found.append((name, json.loads(line.removeprefix("data: "))))
+    return found
+
+
+def test_a_nightly_is_started_once_a_key_followed_and_linked(
+    api: httpx.Client, operator: Person, product: Product
+) -> None:
+    first = start(api, operator, "night-1", "nightly", as_of="now", dry_run=False)
+    assert first.status_code == 201, first.text
+    run = first.json()["id"]
+    again = start(api, operator, "night-1", "nightly", as_of="now", dry_run=False)
+    assert (again.status_code, again.json()["id"], again.json()["is_new"]) == (200, run, False)
+    other = start(api, operator, "night-1", "nightly", as_of="midnight", dry_run=False)
+    assert other.status_code == 409
+    seen = events(api, operator, run)
+    assert [name for name, _ in seen].count("end") == 1
+    assert seen[-1][0] == "end"
+    assert seen[-1][1]["status"] == "committed"
+    assert len({facts["stage"] for _, facts in seen if facts["stage"]}) > 2
+    row = api.get(f"/runs/{run}", headers=operator.headers).json()
+    assert row["flow_run_id"] == run
+    assert row["page"] == f"{product.prefect.url}/runs/flow-run/{run}"
+    assert api.get(f"/runs/{row['run_id']}", headers=operator.headers).json() == row
+    health = api.get("/health/ready").json()
+    assert (health["status"], health["prefect"]) == ("ok", "ok")
+    assert 0 <= health["last_commit_age_seconds"] < 600
+
+
+def test_an_export_has_no_row_in_the_ledger_and_is_followed_all_the_same(api: httpx.Client, operator: Person) -> None:
+    run = start(api, operator, None, "export", report="daily_activity", format="csv", dry_run=False).json()["id"]
+    assert events(api, operator, run)[-1][1]["status"] == "completed"
+    files = api.get("/files", params={"prefix": "exports"}, headers=operator.headers).json()["items"]
+    assert len(files) == 1
+
+
+WRONG = {
+    "an unknown deployment": {"deployment": "retention", "options": {}},
+    "an unknown field": {"deployment": "nightly", "options": {"as_off": "now"}},
+    "an instant in the future": {"deployment": "nightly", "options": {"instant": "2999-01-01T00:00Z"}},
+    "a column of another report": {"deployment": "export", "options": {"report": "data_quality", "columns": ["posts"]}},
+    "days in disorder": {"deployment": "backfill", "options": {"first_day": "2026-02-02", "last_day": "2026-02-01"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_the_form_refuses_the_api_refuses(api: httpx.Client, operator: Person, what: str) -> None:
+    answer = api.post("/runs", headers=operator.headers, json=WRONG[what])
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["message"]
+
+
+def test_a_stopped_server_is_told_by_its_name(product: Product, operator: Person, tmp_path: Path) -> None:
+    more = {"prefect_api_url": "http://127.0.0.1:9/api"}
+    with serving(settings_for(product.stack, tmp_path, **more)) as http:
+        health = http.get("/health/ready")
+        assert (health.status_code, health.json()["prefect"], health.json()["database"]) == (503, "fails", "ok")
+        answer = start(http, operator, None, "nightly", as_of="now")
+        assert (answer.status_code, "Prefect" in answer.json()["detail"]) == (503, True)
