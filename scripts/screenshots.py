@@ -1,7 +1,8 @@
 """`make screenshots`: the pictures of the README, taken anew from a real run in a real browser.
 
 Starts a stack with demo data, Prefect's server and a worker in a temporary folder, runs the nightly from its
-deployment, and writes docs/{form,run,summary,charts}.png. Needs a Chromium (`apt-get install chromium`).
+deployment, and writes docs/{form,run,summary,charts}.png; then those of the reports site. Needs a Chromium
+(`apt-get install chromium`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from data.demo import load
 from deploy.prefect_services import ROOT, Prefect, api, server, worker
 from local_stack import down, up
 from local_stack.state import free_port
+from scripts import site_pictures
 from scripts.ui import POOL, bootstrap
 
 DOCS = ROOT / "docs"
@@ -39,7 +41,7 @@ def main() -> int:
     with _product() as prefect:
         run = _nightly(prefect)
         _pictures(prefect, run)
-    return 0
+    return site_pictures.main()
 
 
 @contextmanager

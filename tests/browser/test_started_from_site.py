@@ -19,7 +19,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.ma
 @pytest.fixture(scope="module")
 def api(product: Product, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """The API beside Prefect's server and its worker."""
-    more = {"prefect_api_url": f"{product.prefect.url}/api"}
+    more = {
+        "prefect_api_url": f"{product.prefect.url}/api",
+        "prefect_api_auth_string": product.prefect.env.get("PREFECT_API_AUTH_STRING", ""),
+    }
     with serving(settings_for(product.stack, tmp_path_factory.mktemp("api"), **more)) as http:
         yield http
 
