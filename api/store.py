@@ -58,7 +58,13 @@ class Store:
             raise ReadError(f"There is no run {run[:60]!r}.", remedy="GET /runs lists what there is.")
         # Not tasks.read.open_run: that one falls back on what anybody on this machine has read before.
         with open_catalog(self.settings, caller.token) as catalog:
-            return catalog.find(as_of=as_of, run=run)
+            try:
+                return catalog.find(as_of=as_of, run=run)
+            except ReadError:
+                if as_of is not None or run is not None or catalog.days():
+                    raise
+        # The token is one of this project's, and its role may read: there is nothing yet.
+        raise ReadError("No run was committed yet.", remedy="The next nightly makes the first one.")
 
     def open(self, caller: Caller, manifest: Manifest, *paths: str) -> OpenRun:
         """A run to read frames from, once this caller may have the files of it that are named."""

@@ -33,6 +33,7 @@ def migrate(db_url: str, *, say: Callable[[str], None] = _silent) -> list[str]:
             names.append(migration.path.stem)
         forget_checksums(run)
         if names:
+            run("select public.etl_open_to_readers()", "the readers' rights")  # also on tables and columns that are new
             run("notify pgrst, 'reload schema'")
         verify(run)
     return names
