@@ -10,7 +10,7 @@ from prefect.blocks.notifications import SendgridEmail, SlackWebhook
 from prefect.client.orchestration import get_client
 from pydantic import SecretStr
 
-from tasks.alerts import SENDGRID, SLACK, SMTP, channels, sender_of
+from tasks.platform.alerts import SENDGRID, SLACK, SMTP, channels, sender_of
 from tasks.settings import Settings
 
 TYPES = {SLACK: "slack-webhook", SENDGRID: "sendgrid-email", SMTP: "slack-webhook"}

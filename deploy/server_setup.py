@@ -19,7 +19,7 @@ from prefect.variables import Variable
 
 from deploy import alerts
 from deploy.automations import Places, planned, save
-from tasks.alerts import problems
+from tasks.platform.alerts import problems
 from tasks.settings import Settings
 
 POOL = "nightly-pool"

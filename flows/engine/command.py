@@ -16,8 +16,8 @@ from flows.forms import NightlyForm
 from flows.terminal.display import TERMINAL
 from tasks.errors import ConfigurationError, LeaseHeld, PipelineError, RunHeld
 from tasks.files.layout import manifest_path
-from tasks.guard import require_known
 from tasks.ledger.as_of import AsOf
+from tasks.ledger.guard import require_known
 from tasks.settings import load_settings
 
 EXIT = {"committed": 0, "dry_run": 0, "failed": 1, "held": 3, "declined": 4}

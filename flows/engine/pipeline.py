@@ -15,7 +15,7 @@ from tasks.cleaning.samples import load_samples
 from tasks.contracts import DATA_QUALITY, FURTHER_TABLES
 from tasks.errors import LeaseHeld, TransientError
 from tasks.files.manifest import HISTORICAL_NOTE, ManifestRef
-from tasks.guard import require_known
+from tasks.ledger.guard import require_known
 from tasks.ledger.lease import Ticket
 from tasks.ledger.ledger import Start
 from tasks.platform.identity import acting

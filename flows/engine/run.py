@@ -21,8 +21,8 @@ from tasks.ledger.ledger import Ledger, Start
 from tasks.ledger.resume import can_be_resumed, contract_fingerprint, kept_began, open_workspace
 from tasks.platform.dask import open_workers
 from tasks.platform.functions import Database, open_database
-from tasks.platform.http import TRAFFIC
 from tasks.platform.project import require_project
+from tasks.platform.traffic import TRAFFIC
 from tasks.platform.workers import Workers
 from tasks.publish.pointer import point_to_current
 from tasks.settings import Settings

@@ -23,9 +23,9 @@ from tasks.contracts import FURTHER_TABLES, POSTS, TABLES, USERS, Table
 from tasks.errors import PipelineError, ProofFailed
 from tasks.files.manifest import FileEntry, ManifestRef
 from tasks.files.run_files import write_files
-from tasks.guard import check_run
 from tasks.incremental.proof import verify_known
 from tasks.incremental.write import plan_changes
+from tasks.ledger.guard import check_run
 from tasks.ledger.room import require_room
 from tasks.platform.rights import rights
 from tasks.platform.version import code_version

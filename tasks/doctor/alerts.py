@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import httpx
 
-from tasks.alerts import SENDGRID, SLACK, SMTP, channels, problems, try_smtp
 from tasks.doctor.findings import Finding, fail, ok, warn
+from tasks.platform.alerts import SENDGRID, SLACK, SMTP, channels, problems, try_smtp
 from tasks.settings import Settings
 
 BOOTSTRAP = "Run `python -m scripts.bootstrap --test-alerts`: it sets them up and sends a test message."

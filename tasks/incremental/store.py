@@ -13,7 +13,6 @@ from tasks.errors import PublishError
 from tasks.files.manifest import FileEntry
 from tasks.ledger.resume import project_folder
 from tasks.platform.bucket import Bucket, each
-from tasks.platform.http import TRAFFIC
 from tasks.settings import Settings
 
 _FOLDER = "base"
@@ -52,7 +51,6 @@ class BaseFiles:
 
     def _download(self, bucket: Bucket, entry: FileEntry) -> None:
         body = bucket.download(f"{self.run_path}/{entry.path}")
-        TRAFFIC.add(received=len(body))
         if hashlib.sha256(body).hexdigest() != entry.sha256:
             raise PublishError(f"{self.run_path}/{entry.path} is not what its manifest says. Nothing was written.")
         (cache_folder(self.settings) / entry.sha256).unlink(missing_ok=True)

@@ -23,8 +23,9 @@ from tasks.errors import (
     ServiceUnavailable,
     WriteError,
 )
-from tasks.platform.http import TRAFFIC, make_client, not_json
+from tasks.platform.http import make_client, not_json
 from tasks.platform.postgres import connect, refusals, release
+from tasks.platform.traffic import TRAFFIC
 from tasks.retry import Retry
 from tasks.settings import Settings
 
@@ -68,7 +69,6 @@ class RestDatabase:
 
     def _post(self, function: str, body: bytes) -> Any:
         response = self._http.post(self._url + function, content=body, headers=self._headers)
-        TRAFFIC.add(received=len(response.content))
         try:
             return response.json() if response.content else None
         except ValueError:
@@ -131,10 +131,14 @@ def ask(connection: dbapi.Connection, function: str, arguments: Mapping[str, Any
     """Call a function on a connection; the answer from JSON. Errors of ours, by SQLSTATE."""
     casts = [f"{name} => ${i}{_cast(value)}" for i, (name, value) in enumerate(arguments.items(), 1)]
     statement = f"select public.{_name(function)}({', '.join(casts)})::text"
+    parameters = [_parameter(value) for value in arguments.values()]
+    TRAFFIC.add(sent=sum(map(len, parameters)))
     with refusals(), connection.cursor() as cursor:
-        cursor.execute(statement, [_parameter(value) for value in arguments.values()])
-        answer = cursor.fetchone()
-    return json.loads(answer[0]) if answer and answer[0] is not None else None
+        cursor.execute(statement, [parameter.decode() for parameter in parameters])
+        row = cursor.fetchone()
+    answer = row[0] if row and row[0] is not None else "null"
+    TRAFFIC.add(received=len(answer))
+    return json.loads(answer)
 
 
 @contextmanager
@@ -188,8 +192,8 @@ def _name(function: str) -> str:
     return function
 
 
-def _parameter(value: Any) -> str:
-    return str(value) if isinstance(value, str) else _json(value).decode()
+def _parameter(value: Any) -> bytes:
+    return value.encode() if isinstance(value, str) else _json(value)
 
 
 def _cast(value: Any) -> str:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import ssl
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -20,28 +18,12 @@ from supabase import Client, ClientOptions, create_client
 from tasks.errors import ConfigurationError, RequestRefused, ServiceUnavailable
 from tasks.platform.identity import Identity, identity_of
 from tasks.platform.remedies import ADDRESS, OUTAGE
+from tasks.platform.traffic import count_request, count_response
 from tasks.retry import classify, parse_retry_after
 from tasks.settings import Settings
 
 for _name in ("httpx", "httpcore", "hpack", "urllib3"):  # their INFO lines hold whole URLs
     logging.getLogger(_name).setLevel(logging.WARNING)
-
-
-@dataclass
-class Traffic:
-    """Bytes of bodies sent and received by this process: a project's egress is metered."""
-
-    sent: int = 0
-    received: int = 0
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def add(self, *, sent: int = 0, received: int = 0) -> None:
-        with self._lock:
-            self.sent += sent
-            self.received += received
-
-
-TRAFFIC = Traffic()
 
 
 def make_http(
@@ -52,16 +34,18 @@ def make_http(
     identity: requests carry its token, which may be another one each time; one that the server calls expired is
     replaced, and the request is worth another try.
     """
-    hooks: dict[str, list[Callable[..., Any]]] = {"request": [_count_sent], "response": [raise_for_answer]}
+    request_hooks: list[Callable[..., Any]] = [count_request]
+    response_hooks: list[Callable[..., Any]] = [count_response, raise_for_answer]
     if identity is not None:
-        hooks = {"request": [_bearing(identity), _count_sent], "response": [_noticing_expiry(identity)]}
+        request_hooks.insert(0, _bearing(identity))
+        response_hooks[1] = _noticing_expiry(identity)
     timeout = httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout)
     return httpx.Client(
         http2=False,
         verify=_trusted(),
         timeout=timeout,
         transport=transport,
-        event_hooks=hooks,
+        event_hooks={"request": request_hooks, "response": response_hooks},
     )
 
 
@@ -173,7 +157,3 @@ def _body(response: httpx.Response) -> dict[str, object]:
 
 def _int(value: object) -> int:
     return int(value) if str(value).isdigit() else 0  # type: ignore[call-overload]
-
-
-def _count_sent(request: httpx.Request) -> None:
-    TRAFFIC.add(sent=_int(request.headers.get("content-length", 0)))

@@ -12,6 +12,7 @@ from tasks.arrow.rebatch import slices
 from tasks.contracts import Table
 from tasks.platform.functions import Transaction
 from tasks.platform.postgres import refusals
+from tasks.platform.traffic import count_sent
 from tasks.sink.job import Job, Written, write_rejects
 from tasks.sink.model import deletes
 
@@ -52,7 +53,7 @@ def _write(transaction: Transaction, job: Job, table: Table, feed: _Feed, writte
 
 def _stage(connection: dbapi.Connection, table: Table, feed: _Feed) -> None:
     """The next part of the rows in etl_stage_<table>, with `_n` that counts them: a refused one is found by it."""
-    reader = pa.RecordBatchReader.from_batches(table.clean_schema.append(_NUMBER), feed.part())
+    reader = pa.RecordBatchReader.from_batches(table.clean_schema.append(_NUMBER), count_sent(feed.part()))
     name = f"etl_stage_{table.name}"
     with refusals(), connection.cursor() as cursor:
         cursor.executescript(f'drop table if exists pg_temp."{name}"')

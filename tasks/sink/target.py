@@ -15,6 +15,7 @@ from tasks.errors import ServiceUnavailable
 from tasks.platform.functions import Database, Transaction, open_database
 from tasks.platform.postgres import STATEMENT_TIMEOUT, connect, refusals, release
 from tasks.platform.quoting import identifier
+from tasks.platform.traffic import count_received
 from tasks.settings import Settings
 from tasks.sink.merge import STAMPED
 from tasks.source.binary import uuid_texts
@@ -68,7 +69,8 @@ class TargetReader:
         with refusals(), connection.cursor() as cursor:
             cursor.execute(query)
             with cursor.fetch_record_batch() as reader:
-                yield from (_stamped(_key(batch["id"]), *(batch[name] for name in STAMPED[1:])) for batch in reader)
+                for batch in count_received(reader):
+                    yield _stamped(_key(batch["id"]), *(batch[name] for name in STAMPED[1:]))
 
     def _by_pages(self, table: Table) -> Stream:
         after = ""

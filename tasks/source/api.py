@@ -12,7 +12,7 @@ from supabase import Client
 
 from tasks.contracts import Table
 from tasks.errors import PipelineError, ServiceUnavailable
-from tasks.platform.http import TRAFFIC, make_client, not_json
+from tasks.platform.http import make_client, not_json
 from tasks.retry import Retry
 from tasks.settings import Settings
 from tasks.source.convert import quoted
@@ -116,7 +116,6 @@ class Api:
             body = _body(response, most, self.settings.retry_seconds)
         finally:
             response.close()
-            TRAFFIC.add(received=response.num_bytes_downloaded)
         return Answer(_rows(body, response), len(body), _total(response.headers.get("content-range", "")))
 
 

@@ -12,8 +12,8 @@ from adbc_driver_manager.dbapi import Connection, Cursor
 
 from tasks.errors import PipelineError, ServiceUnavailable
 from tasks.platform import postgres
-from tasks.platform.http import TRAFFIC
 from tasks.platform.postgres import refusals
+from tasks.platform.traffic import count_received
 from tasks.settings import Settings
 
 # The snapshot's holder idles while others read; the keepalives let the server notice in two minutes that this side is
@@ -68,12 +68,12 @@ def batches(connection: Connection, query: str, *, nbytes: int, patience: float)
             cursor.execute(query)
             stream = cursor.fetch_record_batch()
         with stream as reader:
+            arriving = count_received(reader)
             while True:
                 with wait.limited():
-                    batch = next(reader, None)
+                    batch = next(arriving, None)
                 if batch is None:
                     return
-                TRAFFIC.add(received=batch.nbytes)
                 yield batch
 
 

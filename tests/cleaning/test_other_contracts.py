@@ -24,7 +24,7 @@ import pyarrow as pa
 from tasks.reports.build import build_reports, read_report_spool
 from tasks.cleaning.passes import REJECT_SCHEMA, clean_posts, clean_users
 from tasks.contracts import AUTHOR_ACTIVITY, POSTS, REPORTS, USERS
-from tasks.guard import check_run
+from tasks.ledger.guard import check_run
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 

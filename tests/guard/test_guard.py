@@ -13,7 +13,7 @@ import pytest
 
 from tasks.contracts import AUTHOR_ACTIVITY, DAILY_ACTIVITY, POST_STATISTICS, REPORTS, SIGNUP_COHORTS, Report
 from tasks.errors import ConfigurationError, RunHeld
-from tasks.guard import check_run, find_drift
+from tasks.ledger.guard import check_run, find_drift
 from tasks.reports.build import headline, report_spool, run_counts
 from tasks.reports.checks import check_contract
 from tasks.settings import Settings

@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from tasks.errors import AccessError, ConfigurationError, RequestRefused, ServiceUnavailable
-from tasks.platform.http import TRAFFIC, make_client, make_http
+from tasks.platform.http import make_client, make_http
+from tasks.platform.traffic import TRAFFIC
 from tasks.settings import Settings
 
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -122,3 +123,12 @@ def test_bodies_that_are_sent_are_counted() -> None:
     with make_http(settings(), transport=httpx.MockTransport(lambda request: httpx.Response(200))) as http:
         http.post("http://127.0.0.1:9/", content=b"x" * 123)
     assert TRAFFIC.sent - before >= 123
+
+
+def test_answers_are_counted_as_they_arrive() -> None:
+    body = [b"x" * 1_000] * 3
+    before = TRAFFIC.received
+    answer = httpx.MockTransport(lambda request: httpx.Response(200, content=iter(body)))
+    with make_http(settings(), transport=answer) as http:
+        assert len(http.get("http://127.0.0.1:9/").content) == 3_000
+    assert TRAFFIC.received - before == 3_000
