@@ -13,8 +13,8 @@ from tasks.errors import ProofFailed
 from tasks.incremental.gather import Touched
 from tasks.incremental.mode import GoFull
 from tasks.platform.functions import Database
-from tasks.sink.load import Verify
 from tasks.sink.model import REFUSED_RULE
+from tasks.sink.sink import Verify
 from tasks.source.changes import WHOLE
 from tasks.source.fingerprint import sum_of
 

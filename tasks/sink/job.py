@@ -50,7 +50,7 @@ class Written:
 
 
 @dataclass
-class Job:
+class LoadJob:
     """A run's load. plans: by table, as `plan` left them; empty for a historical run, which only commits."""
 
     settings: Settings
@@ -100,7 +100,7 @@ class Job:
         self.progress(self.done, sum(p.inserts + p.updates + p.restamped + p.deletes for p in self.plans.values()))
 
 
-def write_rejects(database: Database, job: Job) -> None:
+def write_rejects(database: Database, job: LoadJob) -> None:
     """Bring the rejects of the rules to what the run found: few calls, as only differences travel."""
     for table in job.tables:
         for ids in reject_deletes(job.workspace, table).batches():
@@ -119,7 +119,12 @@ def json_batches(batch: pa.RecordBatch, *, rows: int, size: int) -> Iterator[pa.
         yield texts.slice(start, length)
 
 
-def commit(database: Database, job: Job, written: Mapping[str, Written]) -> dict[str, LoadCounts]:
+def begin(database: Database, job: LoadJob) -> None:
+    """The ledger says `loading` from here on."""
+    database.call("etl_stage", **job.lease, p_stage="load", p_figures={})
+
+
+def commit(database: Database, job: LoadJob, written: Mapping[str, Written]) -> dict[str, LoadCounts]:
     """Aggregates, refused rows and the ledger's commit, in one transaction. Returns the counts per table."""
     counts = {t.name: _counts(job.kept(t), written[t.name]) for t in job.tables}
     figures = {**job.facts["counts"], "written": {name: asdict(c) for name, c in counts.items()}}
@@ -140,7 +145,7 @@ def _counts(kept: int, written: Written) -> LoadCounts:
     return LoadCounts(written.inserted, written.updated, unchanged, written.deleted, refused)
 
 
-def _rejects(job: Job, table: Table, written: Written) -> list[dict[str, Any]]:
+def _rejects(job: LoadJob, table: Table, written: Written) -> list[dict[str, Any]]:
     of_files = contributions(job.rows_to_write(table), table, [str(row["key"]) for row in written.refused])
     return [{**_reject(table, row), **of_files.get(str(row["key"]), {})} for row in written.refused]
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from tasks.contracts import TABLES, Table
 from tasks.ledger.lease import Lease
 from tasks.settings import Settings
+from tasks.sink.chosen import sink_of
 from tasks.sink.merge import STAMPED, Difference, merge
 from tasks.sink.model import (
     ID_SCHEMA,
@@ -26,7 +27,7 @@ from tasks.sink.model import (
     silent,
 )
 from tasks.sink.rejects import sorted_rejects
-from tasks.sink.target import TargetReader, open_target
+from tasks.sink.target import TargetReader
 from tasks.workspace import Place, Spool, Workspace
 
 
@@ -42,7 +43,7 @@ def plan(
     if run is not None and run.historical:
         return {table.name: TablePlan(0, 0, 0, 0, 0) for table in TABLES}
     tally = _Progress(progress, sum(cleaned(workspace, table).rows() for table in TABLES))
-    with open_target(settings) as target:
+    with sink_of(settings).compare() as target:
         plans = {table.name: _plan_rows(target, workspace, table, tally) for table in TABLES}
         for table in TABLES:
             _plan_rejects(target, workspace, table)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -10,32 +11,125 @@ from adbc_driver_postgresql import dbapi
 
 from tasks.arrow.rebatch import slices
 from tasks.contracts import Table
-from tasks.platform.functions import Transaction
-from tasks.platform.postgres import refusals
-from tasks.platform.traffic import count_sent
-from tasks.sink.job import Job, Written, write_rejects
-from tasks.sink.model import deletes
+from tasks.errors import ProofFailed
+from tasks.ledger.ledger import Ledger
+from tasks.platform.functions import Transaction, open_database
+from tasks.platform.postgres import connect, refusals, release
+from tasks.platform.quoting import identifier
+from tasks.platform.traffic import count_received, count_sent
+from tasks.retry import Retry
+from tasks.settings import Settings, Transport
+from tasks.sink.job import LoadJob, Written, begin, commit, write_rejects
+from tasks.sink.merge import STAMPED
+from tasks.sink.model import LoadCounts, deletes
+from tasks.sink.sink import Loading, Verify
+from tasks.sink.target import Stream, TargetReader, stamped
+from tasks.source.binary import uuid_texts
 
 # What is copied before it is written: bounds the temporary space of a first load of a huge table.
 STAGED_ROWS = 1_000_000
+_SORTS = {"work_mem": "64MB", "jit": "off"}  # keys and hashes of some 500,000 rows, in memory
 _IDS_IN_ONE_CALL = 20_000
 _NUMBER = pa.field("_n", pa.int64())
 
 
-def write_in_transaction(transaction: Transaction, job: Job) -> dict[str, Written]:
-    """Deletes, posts before authors; then rows, authors before posts; then rejects. Does not commit."""
-    written = {table.name: Written() for table in job.tables}
-    for table in reversed(job.tables):
-        _delete(transaction, job, table, written[table.name])
-    for table in job.tables:
-        feed = _Feed(job.rows_to_write(table).batches())
-        while feed.more:
-            _write(transaction, job, table, feed, written[table.name])
-    write_rejects(transaction, job)
-    return written
+class PostgresSink:
+    """The project's tables over Postgres: a load is one transaction, and a failed one leaves nothing."""
+
+    transport: Transport = "postgres"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @contextmanager
+    def compare(self) -> Iterator[TargetReader]:
+        """What the tables hold: rows by a cursor, rejects a page a call."""
+        connection = connect(self._settings, session=_SORTS)
+        try:
+            yield _CursorReader(connection, self._settings.batch_rows)
+        finally:
+            release(connection)
+
+    @contextmanager
+    def open(self, job: LoadJob) -> Iterator[Loading]:
+        """Begin to load. What was not committed is rolled back at the end."""
+        connection = connect(self._settings, autocommit=False)
+        try:
+            transaction = Transaction(connection)
+            begin(transaction, job)
+            _commit(connection)
+            yield _PostgresLoading(transaction, job)
+        finally:
+            release(connection)
+
+    def committed(self, job: LoadJob) -> dict[str, LoadCounts] | None:
+        """What the ledger says: an earlier try may have committed unheard."""
+        with open_database(self._settings) as database:
+            row = Ledger(database, self._settings).run(job.run.run_id)
+        if row is None or row["status"] != "committed":
+            return None
+        return {name: LoadCounts(**counts) for name, counts in row["counts"]["written"].items()}
+
+    def retried(self, load: Callable[[], dict[str, LoadCounts]]) -> dict[str, LoadCounts]:
+        """Again while the failure is transient, but not what is stored otherwise than was expected."""
+        return Retry.of(self._settings).call(load, "The load", give_up=lambda error: isinstance(error, ProofFailed))
 
 
-def _delete(transaction: Transaction, job: Job, table: Table, written: Written) -> None:
+class _PostgresLoading:
+    def __init__(self, transaction: Transaction, job: LoadJob) -> None:
+        self._transaction, self._job = transaction, job
+
+    def write(self) -> dict[str, Written]:
+        """In the transaction of the commit."""
+        job, transaction = self._job, self._transaction
+        written = {table.name: Written() for table in job.tables}
+        for table in reversed(job.tables):
+            _delete(transaction, job, table, written[table.name])
+        for table in job.tables:
+            feed = _Feed(job.rows_to_write(table).batches())
+            while feed.more:
+                _write(transaction, job, table, feed, written[table.name])
+        write_rejects(transaction, job)
+        return written
+
+    def commit(self, written: Mapping[str, Written], verify: Verify | None) -> dict[str, LoadCounts]:
+        """Commit what was written, once `verify` has passed."""
+        counts = commit(self._transaction, self._job, written)
+        if verify:
+            verify(self._transaction, {name: [str(row["key"]) for row in of.refused] for name, of in written.items()})
+        _commit(self._transaction.connection)
+        return counts
+
+
+class _CursorReader(TargetReader):
+    """Reads the cleaned rows by one statement, a batch at a time."""
+
+    def __init__(self, connection: dbapi.Connection, page_rows: int) -> None:
+        super().__init__(Transaction(connection), page_rows)
+        self._connection = connection
+
+    def rows(self, table: Table) -> Stream:
+        """As in pages: `id`, `row_hash`, `fingerprint` and `rule_mask` in key order."""
+        key, stamps = identifier(table.key.name), STAMPED[1:]
+        relation = identifier("public", table.clean)
+        query = f"select {key} as id, {', '.join(stamps)} from {relation} order by {key}"  # noqa: S608 - contracts
+        with refusals(), self._connection.cursor() as cursor:
+            cursor.execute(query)
+            with cursor.fetch_record_batch() as reader:
+                for batch in count_received(reader):
+                    yield stamped(_key(batch["id"]), *(batch[name] for name in stamps))
+
+
+def _key(ids: pa.Array) -> pa.Array:
+    return uuid_texts(ids.storage) if isinstance(ids.type, pa.UuidType) else ids
+
+
+def _commit(connection: dbapi.Connection) -> None:
+    with refusals():
+        connection.commit()
+
+
+def _delete(transaction: Transaction, job: LoadJob, table: Table, written: Written) -> None:
     for index, batch in enumerate(deletes(job.workspace, table).batches()):
         for part, rows in enumerate(slices(batch, _IDS_IN_ONE_CALL)):
             ids = rows.column(0).to_pylist()
@@ -44,7 +138,7 @@ def _delete(transaction: Transaction, job: Job, table: Table, written: Written) 
             job.passed(len(ids))
 
 
-def _write(transaction: Transaction, job: Job, table: Table, feed: _Feed, written: Written) -> None:
+def _write(transaction: Transaction, job: LoadJob, table: Table, feed: _Feed, written: Written) -> None:
     _stage(transaction.connection, table, feed)
     left = job.limit(table) - len(written.refused)
     written.add(transaction.call("etl_write_staged", **job.lease, p_table=table.name, p_count=feed.rows, p_limit=left))

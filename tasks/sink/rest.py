@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -17,43 +18,84 @@ import pyarrow as pa
 from tasks.arrow.rebatch import slices
 from tasks.contracts import Table
 from tasks.errors import RequestRefused, ServiceUnavailable
-from tasks.platform.functions import Database, RestDatabase
-from tasks.settings import Settings
-from tasks.sink.job import Job, Written, json_batches, write_rejects
-from tasks.sink.model import deletes
+from tasks.platform.functions import Database, RestDatabase, open_database
+from tasks.settings import Settings, Transport
+from tasks.sink.job import LoadJob, Written, begin, commit, json_batches, write_rejects
+from tasks.sink.model import LoadCounts, deletes
 from tasks.sink.rows import as_array
+from tasks.sink.sink import Loading, Verify
+from tasks.sink.target import TargetReader
 
 _DELETES_IN_ONE_CALL = 5_000
 Answer = dict[str, Any]
 
 
-def write_over_rest(database: Database, job: Job) -> dict[str, Written]:
-    """Deletes, posts before authors; then rows, authors before posts; then rejects."""
-    written = {table.name: Written() for table in job.tables}
-    with _Writers(job.settings) as writers:
-        for table in reversed(job.tables):
-            calls = (_delete(job, table, ids) for ids in _id_batches(job, table))
-            _collect(writers.run(calls), job, table, written[table.name])
-        for table in job.tables:
-            calls = (_write(job, table, rows) for rows in _row_batches(job, table))
-            _collect(writers.run(calls), job, table, written[table.name])
-    write_rejects(database, job)
-    return written
+class RestSink:
+    """The project's tables over REST: rows change batch by batch, and the commit is one transaction."""
+
+    transport: Transport = "rest"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @contextmanager
+    def compare(self) -> Iterator[TargetReader]:
+        """What the tables hold, a page a call."""
+        with open_database(self._settings) as database:
+            yield TargetReader(database, self._settings.batch_rows)
+
+    @contextmanager
+    def open(self, job: LoadJob) -> Iterator[Loading]:
+        """Begin to load."""
+        with open_database(self._settings) as database:
+            begin(database, job)
+            yield _RestLoading(database, job)
+
+    def committed(self, job: LoadJob) -> dict[str, LoadCounts] | None:
+        """Not asked: a lost answer to the commit is asked for again by the call itself."""
+        return None
+
+    def retried(self, load: Callable[[], dict[str, LoadCounts]]) -> dict[str, LoadCounts]:
+        """Once: every call in it is tried again by itself."""
+        return load()
 
 
-def _collect(answers: Iterator[tuple[int, Answer]], job: Job, table: Table, written: Written) -> None:
+class _RestLoading:
+    def __init__(self, database: Database, job: LoadJob) -> None:
+        self._database, self._job = database, job
+
+    def write(self) -> dict[str, Written]:
+        """Several batches at once, each under its own name."""
+        job = self._job
+        written = {table.name: Written() for table in job.tables}
+        with _Writers(job.settings) as writers:
+            for table in reversed(job.tables):
+                calls = (_delete(job, table, ids) for ids in _id_batches(job, table))
+                _collect(writers.run(calls), job, table, written[table.name])
+            for table in job.tables:
+                calls = (_write(job, table, rows) for rows in _row_batches(job, table))
+                _collect(writers.run(calls), job, table, written[table.name])
+        write_rejects(self._database, job)
+        return written
+
+    def commit(self, written: Mapping[str, Written], verify: Verify | None) -> dict[str, LoadCounts]:
+        """The commit alone: what was written is there already, so nothing is verified."""
+        return commit(self._database, self._job, written)
+
+
+def _collect(answers: Iterator[tuple[int, Answer]], job: LoadJob, table: Table, written: Written) -> None:
     for rows, answer in answers:
         written.add(answer)
         job.require_few_refused(table, written)
         job.passed(rows)
 
 
-def _id_batches(job: Job, table: Table) -> Iterator[list[str]]:
+def _id_batches(job: LoadJob, table: Table) -> Iterator[list[str]]:
     for batch in deletes(job.workspace, table).batches():
         yield from (ids.column(0).to_pylist() for ids in slices(batch, _DELETES_IN_ONE_CALL))
 
 
-def _row_batches(job: Job, table: Table) -> Iterator[pa.Array]:
+def _row_batches(job: LoadJob, table: Table) -> Iterator[pa.Array]:
     for batch in job.rows_to_write(table).batches():
         yield from json_batches(batch, rows=job.settings.write_rows, size=job.settings.write_bytes)
 
@@ -61,7 +103,7 @@ def _row_batches(job: Job, table: Table) -> Iterator[pa.Array]:
 Call = Callable[[Database], tuple[int, Answer]]
 
 
-def _delete(job: Job, table: Table, ids: list[str]) -> Call:
+def _delete(job: LoadJob, table: Table, ids: list[str]) -> Call:
     def call(database: Database) -> tuple[int, Answer]:
         name = _name("delete", table, ",".join(ids).encode())
         return len(ids), database.call("etl_delete", **job.lease, p_batch=name, p_table=table.name, p_ids=ids)
@@ -69,7 +111,7 @@ def _delete(job: Job, table: Table, ids: list[str]) -> Call:
     return call
 
 
-def _write(job: Job, table: Table, rows: pa.Array) -> Call:
+def _write(job: LoadJob, table: Table, rows: pa.Array) -> Call:
     def call(database: Database) -> tuple[int, Answer]:
         written = Written()
         for answer in _send(database, job, table, rows):
@@ -79,7 +121,7 @@ def _write(job: Job, table: Table, rows: pa.Array) -> Call:
     return call
 
 
-def _send(database: Database, job: Job, table: Table, rows: pa.Array) -> Iterator[Answer]:
+def _send(database: Database, job: LoadJob, table: Table, rows: pa.Array) -> Iterator[Answer]:
     """One batch; where it is too much for one request (time, size) its halves."""
     body = as_array(rows)
     arguments = {"p_batch": _name("write", table, body), "p_table": table.name, "p_limit": job.limit(table)}

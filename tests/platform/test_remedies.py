@@ -18,7 +18,7 @@ from tasks.platform.functions import RestDatabase
 from tasks.settings import Settings
 from tasks.source import open_source
 from tasks.workspace import Spool
-from tests.source.fake_postgrest import FakePostgrest
+from tests.source.fake_postgrest import ROWS, FakePostgrest
 
 PAGE = "<html><body><h1>Something of a gateway</h1></body></html>"
 STATUSES = (400, 401, 402, 403, 404, 405, 408, 409, 413, 414, 422, 429, 500, 502, 503, 504, 520, 521, 522, 524, 525,
@@ -43,10 +43,12 @@ def settings(folder: Path) -> Settings:
 def page_of(status: int, html: bool) -> Callable[[httpx.Request], httpx.Response | None]:
     """The gateway's answer to every page of a read."""
 
+    return trouble_of_pages(lambda: httpx.Response(status, html=PAGE) if html else httpx.Response(status))
+
+
+def trouble_of_pages(answer: Callable[[], httpx.Response]) -> Callable[[httpx.Request], httpx.Response | None]:
     def trouble(request: httpx.Request) -> httpx.Response | None:
-        if "/rpc/" in request.url.path:
-            return None
-        return httpx.Response(status, html=PAGE) if html else httpx.Response(status)
+        return answer() if ROWS in request.url.path or "/rpc/" not in request.url.path else None
 
     return trouble
 
@@ -75,7 +77,7 @@ def test_a_status_that_stays_ends_with_what_to_do(tmp_path: Path, status: int, h
 def test_a_code_that_stays_ends_with_what_to_do(tmp_path: Path, code: str) -> None:
     status, named = CODES[code]
     answer = {"code": code, "message": "said by the server"}
-    error = failure(tmp_path, lambda r: None if "/rpc/" in r.url.path else httpx.Response(status, json=answer))
+    error = failure(tmp_path, trouble_of_pages(lambda: httpx.Response(status, json=answer)))
     assert named in error.remedy
     call = httpx.MockTransport(lambda request: httpx.Response(status, json=answer))
     with pytest.raises(PipelineError) as caught:
