@@ -7,8 +7,7 @@ A null is null: Arrow, unlike pandas, tells it from NaN, so no NaT and no "NaT" 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -27,13 +26,6 @@ def to_json(batch: pa.RecordBatch | pa.Table) -> pa.Array:
     members = ", ".join(f"{identifier(name)} := {_text(f'c{i}', batch.schema.field(name).type)}"
                         for i, name in enumerate(batch.schema.names))  # fmt: skip
     return select_column(columns, f"to_json(struct_pack({members}))::varchar")
-
-
-def from_json(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
-    """Rows as PostgREST or `to_json` write them, as a table of the schema. ArrowInvalid when a value does not fit."""
-    listed = list(rows)
-    columns = [_read([row.get(field.name) for row in listed], field.type) for field in schema]
-    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def as_array(texts: pa.Array) -> Json:
@@ -74,15 +66,6 @@ def _float_text(array: pa.Array) -> pa.Array:
     for arrow, postgres in (("nan", "NaN"), ("inf", "Infinity"), ("-inf", "-Infinity")):
         text = pc.if_else(pc.equal(text, arrow), postgres, text)
     return text
-
-
-def _read(values: list[Any], kind: pa.DataType) -> pa.Array:
-    if pa.types.is_boolean(kind):
-        return pa.array(values, kind)
-    texts = pa.array([None if v is None else str(v) for v in values], pa.string())
-    if pa.types.is_timestamp(kind):
-        return pc.cast(texts, kind)
-    return texts.cast(kind)
 
 
 def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:

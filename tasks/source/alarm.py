@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 
 from tasks.contracts import ARROW_TYPES
 from tasks.errors import ReadError, ServiceUnavailable
+from tasks.platform.quoting import url_column
 from tasks.source.api import KEYS_PER_REQUEST, STATEMENT_TIMEOUT, Api, PageTooLarge
-from tasks.source.convert import quoted, to_arrow
+from tasks.source.convert import to_arrow
 from tasks.source.mend import Bounds, keys_of, mend
 from tasks.source.model import TableInfo
 from tasks.source.pages import keys_of_source, pages
@@ -143,4 +144,4 @@ def _still_listed(api: Api, info: TableInfo, keys: pa.Array) -> pa.Array:
 
 
 def _key_alone(info: TableInfo) -> str:
-    return f"{info.table.key.name}:{quoted(info.table.key.source_name)}"
+    return f"{info.table.key.name}:{url_column(info.table.key.source_name)}"

@@ -13,9 +13,9 @@ from supabase import Client
 from tasks.contracts import Table
 from tasks.errors import PipelineError, ServiceUnavailable
 from tasks.platform.http import make_client, not_json
+from tasks.platform.quoting import url_column
 from tasks.retry import Retry
 from tasks.settings import Settings
-from tasks.source.convert import quoted
 from tasks.source.fingerprint import ROWS_BY_KEY_FUNCTION, ROWS_FUNCTION, source_request
 from tasks.source.ranges import Key, KeyRange
 
@@ -70,7 +70,7 @@ class Api:
     def among(self, query: Any, table: Table, keys: list[Key]) -> Any:
         """The query on these keys, in their order."""
         name = table.key.source_name
-        return query.filter(name, "in", f"({','.join(map(in_url, keys))})").order(quoted(name))
+        return query.filter(name, "in", f"({','.join(map(in_url, keys))})").order(url_column(name))
 
     def rows(self, table: Table, after: Key | None, until: Key | None, limit: int) -> Any:
         """A query on rows after a key, up to and with `until`, in key order, each with its fingerprint."""
@@ -92,7 +92,7 @@ class Api:
 
     def count(self, table: Table, within: KeyRange) -> int | None:
         """The exact number of rows in a range; None when the server cannot tell in time. Never an error."""
-        query = self.within(self.select(table, quoted(table.key.source_name)), table, within.after, within.until)
+        query = self.within(self.select(table, url_column(table.key.source_name)), table, within.after, within.until)
         query = query.limit(1)
         query.request.headers["Prefer"] = "count=exact"
         timeout = httpx.Timeout(self.settings.count_timeout, connect=self.settings.connect_timeout)

@@ -25,22 +25,6 @@ _PLAIN_DATE = r"^\d{4}-\d\d-\d\d$"
 _WIRE: dict[Kind, pa.DataType] = {"timestamptz": pa.string(), "date": pa.string(), "float": pa.string()}
 
 
-def select_list(info: TableInfo) -> str:
-    """The `select` parameter: the contract's names for the source's columns. Floats come as text, with every digit."""
-    return ",".join(_selected(c) for c in info.columns)
-
-
-def _selected(column: Column) -> str:
-    alias = "" if column.source_name == column.name else f"{column.name}:"
-    return f"{alias}{quoted(column.source_name)}{'::text' if column.kind == 'float' else ''}"
-
-
-def quoted(name: str) -> str:
-    """A column's name as PostgREST takes it."""
-    plain = name.isascii() and name.replace("_", "").isalnum()
-    return name if plain else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
 # Of our function for rows, whole numbers and the fingerprint come as text.
 _AS_TEXT = frozenset({"bigint", "int"})
 

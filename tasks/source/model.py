@@ -70,10 +70,6 @@ class TableRead:
         """Non-null share of each column that the table has, between 0 and 1; 0 for a table without rows."""
         return {name: round(count / self.rows, 6) if self.rows else 0.0 for name, count in self.filled.items()}
 
-    @property
-    def rows_per_second(self) -> float:
-        return self.rows / self.seconds if self.seconds else 0.0
-
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:

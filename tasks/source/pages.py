@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.errors import ServiceUnavailable
+from tasks.platform.quoting import url_column
 from tasks.source.api import STATEMENT_TIMEOUT, Answer, Api, PageTooLarge
 from tasks.source.batches import require_rising
-from tasks.source.convert import quoted
 from tasks.source.model import TableInfo
 from tasks.source.ranges import Key, KeyRange
 
@@ -80,7 +80,7 @@ def rows_of(api: Api, info: TableInfo, within: KeyRange) -> Ask:
 
 def keys_of_source(api: Api, info: TableInfo, within: KeyRange, columns: str) -> Ask:
     """Asks for the keys alone. columns: the select list."""
-    table, name = info.table, quoted(info.table.key.source_name)
+    table, name = info.table, url_column(info.table.key.source_name)
 
     def ask(after: Key | None, rows: int) -> Any:
         return api.within(api.select(table, columns), table, after, within.until).order(name).limit(rows)

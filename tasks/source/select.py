@@ -8,24 +8,14 @@ from tasks.contracts import POSTGRES_TYPES, Column
 from tasks.platform.quoting import identifier
 from tasks.source.fingerprint import COLUMN
 from tasks.source.model import TableInfo
-from tasks.source.ranges import Key, KeyRange
+from tasks.source.ranges import Key
 from tasks.source.slices import Slice
 
 _CAST_TO_TEXT = frozenset({"enum", "citext", "name"})
 
 
-def range_query(info: TableInfo, within: KeyRange) -> str:
-    """All rows of a range in key order: `info.columns`, under the contract's names."""
-    conditions = [
-        f"{_key(info)} {operator} {key_literal(info, key)}"
-        for operator, key in ((">", within.after), ("<=", within.until))
-        if key is not None
-    ]
-    return _query(info, " and ".join(conditions))
-
-
 def keys_query(info: TableInfo, keys: Sequence[Key]) -> str:
-    """The rows with these keys, likewise."""
+    """The rows with these keys in key order: `info.columns`, under the contract's names."""
     return _query(info, f"{_key(info)} in ({', '.join(key_literal(info, k) for k in keys)})")
 
 

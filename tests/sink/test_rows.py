@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from local_stack import Stack
 from tasks.contracts import POSTS, USER_STATISTICS
 from tasks.settings import Transport
-from tasks.sink.rows import as_array, cut, from_json, to_json
+from tasks.sink.rows import as_array, cut, to_json
 from tests.sink.kit import AS_OF, TRANSPORTS, Night, empty, expected_state, post, settings_for, work
 
 SCHEMA = pa.schema(
@@ -46,6 +47,21 @@ ROW = st.fixed_dictionaries(
     }
 )
 ODD_FLOATS = [math.nan, math.inf, -math.inf, 5e-324, 0.1, 1.7976931348623157e308, None]
+
+
+def from_json(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Rows as PostgREST or `to_json` write them, as a table of the schema."""
+    columns = [as_kind([row.get(field.name) for row in rows], field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def as_kind(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_boolean(kind):
+        return pa.array(values, kind)
+    texts = pa.array([None if v is None else str(v) for v in values], pa.string())
+    if pa.types.is_timestamp(kind):
+        return pc.cast(texts, kind)
+    return texts.cast(kind)
 
 
 @settings(deadline=None)

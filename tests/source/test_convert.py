@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tasks.contracts import POSTS
 from tasks.errors import ReadError
-from tasks.source.convert import quoted, select_list, to_arrow
+from tasks.source.convert import to_arrow
 from tasks.source.model import TableInfo
 
 TYPES = {"uuid": "uuid", "text": "text", "timestamptz": "timestamp with time zone"}
@@ -53,8 +53,3 @@ def test_the_first_offending_column_is_named() -> None:
 def test_other_types_than_promised_are_an_error(rows: list[object]) -> None:
     with pytest.raises(ReadError, match=r"public\.posts"):
         to_arrow(rows, INFO)
-
-
-def test_the_select_list_names_the_columns_of_the_contract() -> None:
-    assert select_list(INFO) == "id,user_id,title,content,created_at,updated_at"
-    assert quoted('odd "name"') == '"odd \\"name\\""'
