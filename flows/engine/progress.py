@@ -16,7 +16,6 @@ from flows.terminal.display import TERMINAL
 
 logger = logging.getLogger(__name__)
 
-Report = Callable[[int, int | None], None]
 UPDATE_SECONDS = 2.0
 
 

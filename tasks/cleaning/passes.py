@@ -6,7 +6,6 @@ e-mail). Posts need the users that were kept, and are reduced to partial tables 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -31,7 +30,8 @@ from tasks.cleaning.units import (
 )
 from tasks.cleaning.user_index import UserIndex, index_schema
 from tasks.contracts import POSTS, REJECT_SCHEMA, USERS, Table
-from tasks.platform.workers import HERE, Tick, Workers
+from tasks.platform.progress import Progress, Running, no_progress
+from tasks.platform.workers import HERE, Workers
 from tasks.workspace import Spool, Workspace
 
 __all__ = [
@@ -45,8 +45,6 @@ __all__ = [
     "to_micros",
 ]
 
-Progress = Callable[[int, int | None], None]
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -54,7 +52,7 @@ def clean_users(
     workspace: Workspace,
     *,
     began: datetime,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
     total: int | None = None,
     workers: Workers = HERE,
 ) -> CleanCounts:
@@ -67,7 +65,7 @@ def clean_users(
     staged.clear()
     units = _units(workspace, USERS, began)
     counted = Counted()
-    for of_unit in workers.map(clean_users_alone, units, tick=_ticks(progress, total)):
+    for of_unit in workers.map(clean_users_alone, units, tick=Running(progress, total).add):
         counted.add(of_unit)
     _save(first_of_each_email(_email_keys(staged)), workspace, FIRST_OF_EMAIL)
     index = [index_schema().empty_table()]
@@ -84,7 +82,7 @@ def clean_posts(
     *,
     began: datetime,
     as_of: datetime,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
     total: int | None = None,
     workers: Workers = HERE,
 ) -> CleanCounts:
@@ -93,7 +91,7 @@ def clean_posts(
     users = UserIndex.load(workspace.partials / USER_INDEX)
     counted, partials = Counted(), PostPartials(to_micros(as_of), users.created_at)
     units = _units(workspace, POSTS, began, as_of=to_micros(as_of))
-    for of_unit, of_posts in workers.map(clean_posts_of_range, units, tick=_ticks(progress, total)):
+    for of_unit, of_posts in workers.map(clean_posts_of_range, units, tick=Running(progress, total).add):
         counted.add(of_unit)
         partials.merge(of_posts)
     partials.save(workspace.partials)
@@ -105,14 +103,14 @@ def clean_further(
     table: Table,
     *,
     began: datetime,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
     total: int | None = None,
     workers: Workers = HERE,
 ) -> CleanCounts:
     """Clean a further table by its columns: spools clean/<table> and rejects/<table>, counts and samples."""
     _clear(workspace, table)
     counted = Counted()
-    for of_unit in workers.map(clean_rows_of_range, _units(workspace, table, began), tick=_ticks(progress, total)):
+    for of_unit in workers.map(clean_rows_of_range, _units(workspace, table, began), tick=Running(progress, total).add):
         counted.add(of_unit)
     return save_counts(workspace, table, RULES[table.name], counted)
 
@@ -121,7 +119,7 @@ def reduce_again(
     workspace: Workspace,
     *,
     as_of: datetime,
-    progress: Progress = lambda done, total: None,
+    progress: Progress = no_progress,
     total: int | None = None,
     workers: Workers = HERE,
 ) -> None:
@@ -130,7 +128,7 @@ def reduce_again(
     partials = PostPartials(to_micros(as_of), users.created_at)
     files = clean_spool(workspace, POSTS).files()
     units = [CleaningUnit(workspace, int(path.stem), latest=0, as_of=to_micros(as_of)) for path in files]
-    for of_unit in workers.map(reduce_posts_of_range, units, tick=_ticks(progress, total)):
+    for of_unit in workers.map(reduce_posts_of_range, units, tick=Running(progress, total).add):
         partials.merge(of_unit)
     partials.save(workspace.partials)
     add_counts(workspace, POSTS, **partials.counts())
@@ -150,17 +148,6 @@ def _units(workspace: Workspace, table: Table, began: datetime, *, as_of: int = 
 def _clear(workspace: Workspace, table: Table) -> None:
     clean_spool(workspace, table).clear()
     workspace.spool("rejects", table.name, REJECT_SCHEMA).clear()
-
-
-def _ticks(progress: Progress, total: int | None) -> Tick:
-    done = 0
-
-    def tick(rows: int) -> None:
-        nonlocal done
-        done += rows
-        progress(done, total)
-
-    return tick
 
 
 def _email_keys(staged: Spool) -> pa.Table:

@@ -5,7 +5,7 @@ Every file goes under a path never used before and is verified there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,14 +13,9 @@ from tasks.errors import PublishError
 from tasks.files.layout import instant
 from tasks.files.manifest import FileEntry, ManifestRef, RunFacts, make_manifest, sha256_of
 from tasks.platform.bucket import Bucket, each
+from tasks.platform.progress import Progress, Running, no_progress
 from tasks.settings import Settings
 from tasks.workspace import Workspace
-
-Progress = Callable[[int, int | None], None]
-
-
-def _silent(done: int, total: int | None) -> None:
-    """Report nothing."""
 
 
 def publish(
@@ -32,7 +27,7 @@ def publish(
     *,
     code_version: str = "",
     copied: Mapping[str, str] | None = None,
-    progress: Progress = _silent,
+    progress: Progress = no_progress,
     **more: Any,
 ) -> ManifestRef:
     """Upload and verify every file of a run, then its manifest. No reader sees it yet.
@@ -64,10 +59,9 @@ def publish(
             bucket.store(target, workspace.files / entry.path)
         return entry.bytes
 
-    done, total = 0, sum(entry.bytes for entry in files)
+    uploaded = Running(progress, sum(entry.bytes for entry in files))
     for stored in each(settings, store, sorted(files, key=lambda entry: -entry.bytes)):
-        done += stored
-        progress(done, total)
+        uploaded.add(stored)
     body = manifest.to_json()
     with Bucket(settings) as bucket:
         bucket.store(manifest.path, body)

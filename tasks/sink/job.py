@@ -13,8 +13,9 @@ from tasks.arrow.rebatch import slices
 from tasks.contracts import REPORTS, TABLES, Report, Table
 from tasks.ledger.lease import Lease
 from tasks.platform.functions import Database, Json, too_many_refused
+from tasks.platform.progress import Progress
 from tasks.settings import Settings
-from tasks.sink.model import LoadCounts, Progress, TablePlan, changes, cleaned, reject_changes, reject_deletes
+from tasks.sink.model import LoadCounts, TablePlan, changes, cleaned, reject_changes, reject_deletes
 from tasks.sink.refused import contributions
 from tasks.sink.rows import as_array, cut, to_json
 from tasks.workspace import Spool, Workspace

@@ -7,10 +7,11 @@ from typing import Any
 
 from tasks.errors import WriteError
 from tasks.ledger.lease import Lease
+from tasks.platform.progress import Progress, no_progress
 from tasks.settings import Settings
 from tasks.sink.chosen import sink_of
 from tasks.sink.job import LoadJob
-from tasks.sink.model import LoadCounts, Progress, TablePlan, deletes, silent
+from tasks.sink.model import LoadCounts, TablePlan, deletes
 from tasks.sink.sink import Verify
 from tasks.workspace import Workspace
 
@@ -24,7 +25,7 @@ def load(
     manifest_path: str,
     manifest_sha256: str,
     counts: Mapping[str, Any],
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     verify: Verify | None = None,
 ) -> dict[str, LoadCounts]:
     """Write what `plan` spooled, and commit the run. Can be called again after any failure that left it its lease.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -10,13 +9,8 @@ import pyarrow as pa
 from tasks.contracts import REJECT_SCHEMA, Table
 from tasks.workspace import Spool, Workspace
 
-Progress = Callable[[int, int | None], None]
 ID_SCHEMA = pa.schema([("id", pa.string())])
 REFUSED_RULE = "refused_by_database"
-
-
-def silent(done: int, total: int | None) -> None:
-    """Report no progress."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 
 import pyarrow as pa
@@ -12,19 +12,18 @@ import pyarrow.compute as pc
 
 from tasks.contracts import TABLES, Table
 from tasks.ledger.lease import Lease
+from tasks.platform.progress import Progress, Running, no_progress
 from tasks.settings import Settings
 from tasks.sink.chosen import sink_of
 from tasks.sink.merge import STAMPED, Difference, merge
 from tasks.sink.model import (
     ID_SCHEMA,
-    Progress,
     TablePlan,
     changes,
     cleaned,
     deletes,
     reject_changes,
     reject_deletes,
-    silent,
 )
 from tasks.sink.rejects import sorted_rejects
 from tasks.sink.target import TargetReader
@@ -32,7 +31,7 @@ from tasks.workspace import Place, Spool, Workspace
 
 
 def plan(
-    settings: Settings, workspace: Workspace, run: Lease | None = None, *, progress: Progress = silent
+    settings: Settings, workspace: Workspace, run: Lease | None = None, *, progress: Progress = no_progress
 ) -> dict[str, TablePlan]:
     """Compare the run's rows with the database's, and spool the differences for `load`. Writes nothing to the database.
 
@@ -42,7 +41,7 @@ def plan(
     """
     if run is not None and run.historical:
         return {table.name: TablePlan(0, 0, 0, 0, 0) for table in TABLES}
-    tally = _Progress(progress, sum(cleaned(workspace, table).rows() for table in TABLES))
+    tally = Running(progress, sum(cleaned(workspace, table).rows() for table in TABLES))
     with sink_of(settings).compare() as target:
         plans = {table.name: _plan_rows(target, workspace, table, tally) for table in TABLES}
         for table in TABLES:
@@ -50,7 +49,7 @@ def plan(
     return plans
 
 
-def _plan_rows(target: TargetReader, workspace: Workspace, table: Table, tally: _Progress) -> TablePlan:
+def _plan_rows(target: TargetReader, workspace: Workspace, table: Table, tally: Running) -> TablePlan:
     ours, changed, gone = cleaned(workspace, table), changes(workspace, table), deletes(workspace, table)
     changed.clear()
     gone.clear()
@@ -112,16 +111,3 @@ def _add(counts: TablePlan, difference: Difference) -> TablePlan:
         target_rows=counts.target_rows + difference.target_rows,
         restamped=counts.restamped + difference.restamped,
     )
-
-
-@dataclass
-class _Progress:
-    """Rows seen so far, of all tables."""
-
-    report: Progress
-    total: int
-    done: int = 0
-
-    def add(self, rows: int) -> None:
-        self.done += rows
-        self.report(self.done, self.total)

@@ -16,10 +16,10 @@ from datetime import datetime
 import httpx
 
 from tasks.settings import Settings
-from tasks.source.model import Preflight, Progress, Reconciled, Source, TableInfo, TableRead
+from tasks.source.model import Preflight, Reconciled, Source, TableInfo, TableRead
 from tasks.source.rest import RestSource
 
-__all__ = ["Preflight", "Progress", "Reconciled", "Source", "TableInfo", "TableRead", "open_source"]
+__all__ = ["Preflight", "Reconciled", "Source", "TableInfo", "TableRead", "open_source"]
 
 
 @contextmanager

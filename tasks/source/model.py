@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from tasks.contracts import Column, Table
+from tasks.platform.progress import Progress, no_progress
 from tasks.settings import Transport
 from tasks.source.changes import ChangeFinder
 from tasks.workspace import Spool, Workspace
-
-Progress = Callable[[int, int | None], None]
-
-
-def no_progress(rows_done: int, rows_total: int | None) -> None:
-    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)

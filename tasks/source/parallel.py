@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from tasks.source.model import Progress
+from tasks.platform.progress import Progress
 
 T = TypeVar("T")
 U = TypeVar("U")

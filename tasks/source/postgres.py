@@ -15,6 +15,7 @@ from tasks.arrow.rebatch import bounded
 from tasks.contracts import Table
 from tasks.errors import ConfigurationError, ReadError, ServiceUnavailable
 from tasks.platform.functions import PostgresDatabase
+from tasks.platform.progress import Progress, no_progress
 from tasks.retry import Retry
 from tasks.settings import Settings, Transport
 from tasks.source import preflight
@@ -25,7 +26,7 @@ from tasks.source.changes_postgres import PostgresChanges
 from tasks.source.connection import batches, connect
 from tasks.source.fingerprint import FINGERPRINT_FUNCTION, source_request
 from tasks.source.mend import Bounds
-from tasks.source.model import Preflight, Progress, Reconciled, TableInfo, TableRead, no_progress
+from tasks.source.model import Preflight, Reconciled, TableInfo, TableRead
 from tasks.source.parallel import Tally, elapsed, run
 from tasks.source.ranges import KeyRange
 from tasks.source.reconcile import reconcile

@@ -20,6 +20,7 @@ from tasks.arrow.rebatch import bounded
 from tasks.contracts import Table
 from tasks.errors import ConfigurationError, ReadError
 from tasks.platform.functions import RestDatabase
+from tasks.platform.progress import Progress, no_progress
 from tasks.settings import Settings, Transport
 from tasks.source import preflight
 from tasks.source.alarm import TooManyMissing, fetch_by_keys, prove
@@ -29,7 +30,7 @@ from tasks.source.changes import ChangeFinder
 from tasks.source.changes_rest import RestChanges
 from tasks.source.convert import to_arrow
 from tasks.source.mend import Bounds
-from tasks.source.model import Preflight, Progress, Reconciled, TableInfo, TableRead, no_progress
+from tasks.source.model import Preflight, Reconciled, TableInfo, TableRead
 from tasks.source.pages import pages, rows_of
 from tasks.source.parallel import Tally, elapsed, run
 from tasks.source.ranges import KeyRange, Plan, cuts_from, parts_for, source_of

@@ -19,9 +19,9 @@ from tasks.ledger.as_of import AsOf
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger, Start
 from tasks.platform.functions import open_database
+from tasks.platform.progress import Progress, no_progress
 from tasks.settings import Settings, Transport
 from tasks.sink import LoadCounts, TablePlan, load, plan
-from tasks.sink.model import Progress, silent
 from tasks.workspace import Workspace
 
 TRANSPORTS: tuple[Transport, ...] = ("rest", "postgres")
@@ -103,7 +103,7 @@ def work(settings: Settings, night: Night, *, as_of: datetime = AS_OF, rows_in_b
 
 
 def write(
-    settings: Settings, workspace: Workspace, run: Lease, *, progress: Progress = silent
+    settings: Settings, workspace: Workspace, run: Lease, *, progress: Progress = no_progress
 ) -> dict[str, LoadCounts]:
     """The load of a planned run."""
     return load(
