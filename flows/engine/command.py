@@ -107,6 +107,8 @@ def main(
         options = _parse(given, prog, as_of)
     except (UsageError, ConfigurationError) as error:
         return report.failed(error, USAGE)
+    if meaning := AsOf.explain_day(options.given.as_of):
+        sys.stderr.write(f"· {meaning}\n")
     try:
         with TERMINAL.open(verbose=options.given.verbose):
             outcome = run(options)
@@ -144,7 +146,8 @@ def _parse(given: list[str], prog: str, as_of: str) -> Options:
             full_refresh=namespace.full_refresh,
         )
     except ValidationError as error:
-        raise UsageError(" ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())) from None
+        said = [str(e["msg"]).removeprefix("Value error, ") for e in error.errors()]
+        raise UsageError(" ".join([*said, AsOf.explain_day(namespace.as_of)]).rstrip()) from None
     return Options(namespace, form)
 
 

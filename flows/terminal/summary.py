@@ -126,7 +126,8 @@ def _cost(outcome: RunOutcome, project: str) -> str:
     received, sent = (int(sum(s.get(way, 0) for s in outcome.stages.values())) for way in ("received", "sent"))
     how = f"{project} over {transport_name(outcome)}"
     took = f"{seconds_text(outcome.seconds)} in all, {size(received)} received, {size(sent)} sent"
-    return f"Run {outcome.run_id} on {how}: {took}."
+    committed = "" if outcome.status == "dry_run" else ", committed"
+    return f"Run {outcome.run_id}{committed}, on {how}: {took}."
 
 
 def _where(outcome: RunOutcome) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Literal, cast
 
 AsOfMode = Literal["now", "midnight", "resume", "at"]
@@ -48,6 +48,21 @@ class AsOf:
         if instant.tzinfo is None and len(text) != len(_DAY):
             raise ValueError(f"{text[:40]!r} has no time zone: add Z for UTC, or an offset like +01:00.")
         return cls.instant(instant.replace(tzinfo=instant.tzinfo or UTC))
+
+    @staticmethod
+    def explain_day(text: str) -> str:
+        """What a day means as an as_of, in a sentence; empty for a word or an instant."""
+        try:
+            day = date.fromisoformat(text.strip()) if len(text.strip()) == len(_DAY) else None
+        except ValueError:
+            day = None
+        if day is None:
+            return ""
+        before, after = day - timedelta(days=1), day + timedelta(days=1)
+        return (
+            f"{day} is the midnight with which {day:%-d %B} begins: the reports cover whole days up to and including "
+            f"{before:%-d %B}; for {day:%-d %B} say --as-of {after}."
+        )
 
     def __str__(self) -> str:
         return self.at.isoformat() if self.mode == "at" and self.at else self.mode

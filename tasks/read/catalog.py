@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +100,11 @@ class Catalog:
         days = self.days()
         near = [max((d for d in days if d < day), default=""), min((d for d in days if d > day), default="")]
         said = f"The nearest days are {' and '.join(d for d in near if d)}. " if any(near) else ""
+        midnight = date.fromisoformat(day) + timedelta(days=1)
         return ReadError(
             f"No run is as of {as_of}: a day names the run whose reports end with it. {said}".rstrip(),
-            remedy=f"{_LIST[:-1]}; a backfill makes more.",
+            remedy=f"{_LIST[:-1]}. A run with `--as-of {midnight}`, the midnight with which {day} ended, makes reports "
+            f"that cover whole days up to and including {day}; so does a backfill of {day}.",
         )
 
     def days(self) -> list[str]:

@@ -35,7 +35,8 @@ class Access(TypedDict, total=False):
 class Choice(Access, total=False):
     """Which run, as whom.
 
-    as_of: a day (`2026-01-31`: the run whose reports end with it) or an instant with its zone (`2026-02-01T00:00Z`).
+    as_of: a day (`2026-01-31`: the run whose reports end with it, that is, cover whole days up to and including it; a
+    run with `--as-of 2026-02-01` makes it) or the run's own as_of, an instant with its zone (`2026-02-01T00:00Z`).
     run: a run's id or path, as `list_runs` gives them. Neither: the latest run.
     """
 

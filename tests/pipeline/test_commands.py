@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -64,7 +65,8 @@ def test_the_python_of_the_readme_runs(
     run(as_of="2026-02-01T00:00:00+00:00")
     monkeypatch.setenv("ETL_DATA_DIR", str(project.folder / "reader"))
     names: dict[str, object] = {}
-    for line in block.strip().splitlines():
+    for statement in ast.parse(block).body:
+        line = ast.unparse(statement)
         exec(f"result = {line}" if line.startswith("read_") else line, names)
         if line.startswith("read_"):
             assert isinstance(names["result"], pd.DataFrame)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from data.demo import DemoCounts
+from tasks.errors import ReadError
+from tasks.read import read_report
 from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import Project
 from tests.terminal.pty_command import in_terminal, lines
@@ -60,7 +62,8 @@ def test_a_pipe_gets_plain_lines(project: Project, demo: DemoCounts) -> None:
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout + done.stderr
     assert not set("╭│━") & set(done.stdout + done.stderr)
-    said = done.stderr.splitlines()
+    meaning, *said = done.stderr.splitlines()
+    assert meaning.startswith("· 2026-01-31 is the midnight with which 31 January begins")
     assert all(line.startswith("✓ ") for line in said), said
     assert any(line.startswith("✓ Read posts: ") and line.endswith(" rows") for line in said)
     assert done.stdout.startswith("Readers now see this run.\n")
@@ -120,3 +123,24 @@ def test_help_says_the_exit_codes_and_what_a_day_means(module: str, tmp_path: Pa
     text = " ".join(done.stdout.split())
     assert "2026-02-01 covers whole days up to and including 2026-01-31" in text
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_a_day_means_the_same_in_the_command_and_in_the_reading_kit(project: Project, demo: DemoCounts) -> None:
+    done = in_pipe(project, "--as-of", "2026-01-15")
+    assert done.returncode == 0, done.stderr
+    assert "cover whole days up to and including 14 January; for 15 January say --as-of 2026-01-16." in done.stderr
+    settings = project.settings()
+    assert (
+        str(read_report("daily_activity", as_of="2026-01-14", settings=settings)["date"].iloc[-1])[:10] == "2026-01-14"
+    )
+    with pytest.raises(ReadError, match="a day names the run whose reports end with it") as caught:
+        read_report("daily_activity", as_of="2026-01-15", settings=settings)
+    assert "--as-of 2026-01-16" in caught.value.remedy
+    again = in_pipe(project, "--as-of", "2026-01-16")
+    assert again.returncode == 0, again.stderr
+    read = read_report("daily_activity", as_of="2026-01-15", settings=settings)
+    assert str(read["date"].iloc[-1])[:10] == "2026-01-15"
+    future = in_pipe(project, "--as-of", "2199-01-01")
+    assert future.returncode == 2
+    assert "lies in the future" in future.stderr
+    assert "the reports cover whole days up to and including 31 December" in future.stderr
