@@ -28,6 +28,11 @@ _EMAIL = r"^([^@\s]+@[^@\s]+)?$"
 _OTHER_NAMES = frozenset({"ETL_CODE_VERSION", "ETL_PROJECT_DIR"})  # read before there are settings
 
 
+def _named(variable: str) -> AliasChoices:
+    """A setting whose variable has no prefix of ours."""
+    return AliasChoices(variable, variable.lower())
+
+
 class Settings(WatchSettings):
     """Every setting of a run. Sizes are bytes, times seconds, unless a name says otherwise."""
 
@@ -40,16 +45,10 @@ class Settings(WatchSettings):
         hide_input_in_errors=True,
     )
 
-    supabase_url: str = Field(default="", validation_alias=AliasChoices("SUPABASE_URL", "supabase_url"))
-    supabase_service_key: SecretStr = Field(
-        default=SecretStr(""), validation_alias=AliasChoices("SUPABASE_SERVICE_KEY", "supabase_service_key")
-    )
-    supabase_key: SecretStr = Field(
-        default=SecretStr(""), validation_alias=AliasChoices("SUPABASE_KEY", "supabase_key")
-    )
-    supabase_db_url: SecretStr = Field(
-        default=SecretStr(""), validation_alias=AliasChoices("SUPABASE_DB_URL", "supabase_db_url")
-    )
+    supabase_url: str = Field(default="", validation_alias=_named("SUPABASE_URL"))
+    supabase_service_key: SecretStr = Field(default=SecretStr(""), validation_alias=_named("SUPABASE_SERVICE_KEY"))
+    supabase_key: SecretStr = Field(default=SecretStr(""), validation_alias=_named("SUPABASE_KEY"))
+    supabase_db_url: SecretStr = Field(default=SecretStr(""), validation_alias=_named("SUPABASE_DB_URL"))
 
     # Without the service key: the pipeline's own user, or a token with the role etl
     email: str = Field(default="", pattern=_EMAIL, repr=False, description="The user to sign in as; its role is etl.")
@@ -133,37 +132,22 @@ class Settings(WatchSettings):
     )
 
     # The reports site and API (`api/`)
-    supabase_jwt_secret: SecretStr = Field(
-        default=SecretStr(""),
-        validation_alias=AliasChoices("SUPABASE_JWT_SECRET", "supabase_jwt_secret"),
-        description="Verifies tokens of a project that signs them with a secret; others have a JWKS.",
-    )
-    prefect_api_url: str = Field(default="", validation_alias=AliasChoices("PREFECT_API_URL", "prefect_api_url"))
-    prefect_api_key: SecretStr = Field(
-        default=SecretStr(""), validation_alias=AliasChoices("PREFECT_API_KEY", "prefect_api_key")
-    )
+    supabase_jwt_secret: SecretStr = Field(default=SecretStr(""), validation_alias=_named("SUPABASE_JWT_SECRET"))
+    prefect_api_url: str = Field(default="", validation_alias=_named("PREFECT_API_URL"))
+    prefect_api_key: SecretStr = Field(default=SecretStr(""), validation_alias=_named("PREFECT_API_KEY"))
     prefect_api_auth_string: SecretStr = Field(
-        default=SecretStr(""), validation_alias=AliasChoices("PREFECT_API_AUTH_STRING", "prefect_api_auth_string")
+        default=SecretStr(""), validation_alias=_named("PREFECT_API_AUTH_STRING")
     )
-    prefect_ui_url: str = Field(
-        default="",
-        validation_alias=AliasChoices("PREFECT_UI_URL", "prefect_ui_url"),
-        description="Where people open Prefect's pages; empty takes the address of its API.",
-    )
+    prefect_ui_url: str = Field(default="", validation_alias=_named("PREFECT_UI_URL"))
     api_origins: str = Field(default="", description="Other sites whose scripts may call the API, comma-separated.")
     api_issuer: str = Field(default="", description="`iss` of the tokens; empty takes <SUPABASE_URL>/auth/v1.")
     api_clock_skew: int = Field(default=60, ge=0, le=600, description="Seconds that clocks may differ by.")
-    api_remember_seconds: float = Field(
-        default=5, ge=0, le=60, description="How long what a token may see is remembered before it is asked again."
-    )
+    api_remember_seconds: float = Field(default=5, ge=0, le=60, description="How long what a token may see counts.")
     api_sign_in_rate: str = Field(default="10/minute", description="Sign-ins tried per account, and per address × 5.")
     api_limits_store: str = Field(default="memory://", description="Where `limits` counts: shared by several workers.")
     api_link_seconds: int = Field(default=300, ge=30, le=3_600, description="How long a signed link works.")
     api_upload_bytes: int = Field(default=10 * 2**20, ge=1, description="Largest file that /files takes.")
-    api_upload_types: str = Field(
-        default="text/csv,application/json,application/vnd.apache.parquet",
-        description="Content types that /files takes, comma-separated.",
-    )
+    api_upload_types: str = Field(default="text/csv,application/json,application/vnd.apache.parquet")
 
     # Schedule and alerts
     cron: str = "0 3 * * *"
