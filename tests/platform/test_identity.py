@@ -63,7 +63,10 @@ def test_a_token_of_the_owner_is_etl(stack: Stack) -> None:
 def test_the_narrowest_identity_wins(stack: Stack, settings: Settings) -> None:
     both = settings.model_copy(update={"supabase_service_key": settings.supabase_key})
     assert identity_of(both).kind == "signed-in user"
-    assert identity_of(settings_of(stack, access_token=token(stack), email="x", password="y")).kind == "access token"
+    assert (
+        identity_of(settings_of(stack, access_token=token(stack), email="x@example.com", password="y")).kind
+        == "access token"
+    )
 
 
 @pytest.mark.parametrize(
