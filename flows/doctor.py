@@ -40,7 +40,7 @@ def verdict(findings: list[Finding]) -> str:
 def page(findings: list[Finding]) -> str:
     """The findings as Markdown, what must be fixed first."""
     order = ("fail", "warn", "ok")
-    rows = [(WORDS[f.level], f.check, f.what, f.mend) for f in sorted(findings, key=lambda f: order.index(f.level))]
+    rows = [(WORDS[f.level], f.check, f.what, f.remedy) for f in sorted(findings, key=lambda f: order.index(f.level))]
     return f"# {verdict(findings)}\n\n{table('llll', ['', 'check', 'what', 'what to do'], rows)}"
 
 

@@ -43,9 +43,7 @@ def start(home: Home, state: State, say: Callable[[str], None]) -> None:
     process = processes.spawn(processes.Command(arguments, log, home.pid_file(NAME), npm.environment()))
     if not processes.wait_until(lambda: answers(state), process, seconds=_START_SECONDS):
         stop(home)
-        raise StackError(
-            f"The API did not start.{tail(log, since=written)}\n", remedy="Mend the cause and start again."
-        )
+        raise StackError(f"The API did not start.{tail(log, since=written)}\n", remedy="Fix the cause and start again.")
 
 
 def stop(home: Home) -> bool:

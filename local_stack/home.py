@@ -47,7 +47,7 @@ class Home:
 
     @property
     def launcher_settings(self) -> Path:
-        """What the API's launcher is told; mode 0600."""
+        """The settings of the API's launcher; mode 0600."""
         return self.path / "api.json"
 
     def log(self, name: str) -> Path:
@@ -55,7 +55,7 @@ class Home:
         return self.path / "logs" / f"{name}.log"
 
     def pid_file(self, name: str) -> Path:
-        """Which process it is, and when that began."""
+        """Which process it is, and when it started."""
         return self.path / f"{name}.pid"
 
     def create(self, *, traversable: bool) -> None:
@@ -83,7 +83,7 @@ class Home:
     @contextmanager
     def locked(self, say: Callable[[str], None]) -> Iterator[None]:
         """Hold the folder for this process alone; wait for another one's `up` or `down` to end."""
-        with lock_file(self.path / ".lock", f"Another command is at work on {self.path}", say):
+        with lock_file(self.path / ".lock", f"Another command is working on {self.path}", say):
             yield
 
     def write_private(self, path: Path, text: str) -> None:

@@ -100,7 +100,7 @@ def _run_initdb(cluster: Path, password: Path, account: Account | None) -> None:
         shutil.rmtree(cluster, ignore_errors=True)
         raise StackError(
             f"The database could not be made: {done.stderr.strip()[-600:]}",
-            remedy="Mend the cause (a full disk, a folder without rights) and start again; nothing was left behind.",
+            remedy="Fix the cause (a full disk, a folder without rights) and start again; nothing was left behind.",
         )
 
 
@@ -131,7 +131,7 @@ def _launch(home: Home, state: State, account: Account | None) -> None:
         stop(home)
         raise StackError(
             f"PostgreSQL did not start.{tail(log, since=written)}\n",
-            remedy="Mend the cause and start again; the data is as it was.",
+            remedy="Fix the cause and start again; the data is as it was.",
         )
 
 
@@ -163,7 +163,7 @@ def _ensure_roles(home: Home, state: State) -> None:
 
 
 def query(url: str, sql: str, variables: Mapping[str, str] | None = None) -> str:
-    """Run SQL with psql; rows as text, columns parted by `|`. StackError when the database refuses.
+    """Run SQL with psql; rows as text, columns separated by `|`. StackError when the database refuses.
 
     `variables` stand in the SQL as `:'name'`. All of it goes through stdin: arguments are there for all to see.
     """

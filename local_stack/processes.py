@@ -1,6 +1,6 @@
 """Detached processes and how they are found again.
 
-A pid file holds the time the process began too, so that a stale one never points at somebody else's process.
+A pid file holds the time the process started too, so that a stale one never points at somebody else's process.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def spawn(command: Command) -> psutil.Process:
         )
     _children[child.pid] = child
     process = psutil.Process(child.pid)
-    command.pid_file.write_text(json.dumps({"pid": process.pid, "began": process.create_time()}))
+    command.pid_file.write_text(json.dumps({"pid": process.pid, "started_at": process.create_time()}))
     return process
 
 
@@ -67,7 +67,7 @@ def running(pid_file: Path) -> psutil.Process | None:
     try:
         noted = json.loads(pid_file.read_text())
         process = psutil.Process(noted["pid"])
-        if abs(process.create_time() - noted["began"]) < _SAME_START_SECONDS and alive(process):
+        if abs(process.create_time() - noted["started_at"]) < _SAME_START_SECONDS and alive(process):
             return process
     except FileNotFoundError:
         return None

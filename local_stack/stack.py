@@ -48,7 +48,7 @@ class Stack:
         processes.kill(Home.at(self.home).pid_file(postgres.NAME))
 
     def query(self, sql: str, variables: Mapping[str, str] | None = None) -> str:
-        """Run SQL as the database's owner, with `:'name'` variables; rows as text, columns parted by `|`."""
+        """Run SQL as the database's owner, with `:'name'` variables; rows as text, columns separated by `|`."""
         return postgres.query(self.db_url, sql, variables)
 
     def empty_bucket(self, bucket: str) -> None:
@@ -160,7 +160,7 @@ def find(home: Path | str) -> Stack | None:
 
 
 def reset(home: Path | str, *, empty: bool = False, say: Say = _silent) -> Stack:
-    """Throw all data away and start afresh, on the same ports with the same keys."""
+    """Throw all data away and start from scratch, on the same ports with the same keys."""
     place = Home.at(home)
     place.create(traversable=True)
     with place.locked(say):
@@ -171,7 +171,7 @@ def reset(home: Path | str, *, empty: bool = False, say: Say = _silent) -> Stack
 
 
 def _stop(place: Home) -> bool:
-    stopped = [api.stop(place), postgres.stop(place)]  # the API first: it would only cry for its database
+    stopped = [api.stop(place), postgres.stop(place)]  # the API first: it would only log errors about its database
     return any(stopped)
 
 
@@ -195,7 +195,7 @@ def _prepare(state: State, *, empty: bool, say: Say) -> None:
 def _load_demo(url: str, say: Say) -> None:
     from data.demo import load
 
-    said = [-1]  # the last tenth that was told
+    said = [-1]  # the last tenth that was reported
 
     def progress(done: int, total: int | None) -> None:
         tenth = 10 * done // (total or 1)

@@ -54,7 +54,7 @@ def load(home: Home) -> State | None:
         raise StackError(f"{home.state} belongs to another user.", remedy="Give another folder with --home.") from error
     except (ValueError, TypeError) as error:
         raise StackError(
-            f"{home.state} is damaged.", remedy=f"Put it back, or remove {home.path} to start afresh."
+            f"{home.state} is damaged.", remedy=f"Put it back, or remove {home.path} to start from scratch."
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""`make doctor`: what keeps a run from working, a line each with its mend. Exit 1 when something fails, 0 otherwise."""
+"""`make doctor`: what keeps a run from working, a line each with its remedy. Exit 1 when something fails, else 0."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     for finding in examine(transport=options.transport, try_upload=not options.no_upload):
         console.print(f"[{COLOURS[finding.level]}]{MARKS[finding.level]}[/] {finding.check:<18}", end="")
         console.print(finding.what, markup=False)
-        if finding.mend:
-            console.print(f"{'':<20}→ {finding.mend}", markup=False, style="dim")
+        if finding.remedy:
+            console.print(f"{'':<20}→ {finding.remedy}", markup=False, style="dim")
         findings.append(finding)
     return 0 if sound(findings, strict=options.strict) else 1
 

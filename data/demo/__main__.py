@@ -54,14 +54,14 @@ def _instant(text: str) -> datetime:
 
 def _load(db_url: str, options: argparse.Namespace) -> None:
     console = Console(stderr=True)
-    began = time.perf_counter()
+    started = time.perf_counter()
     with Progress(*Progress.get_default_columns(), TimeElapsedColumn(), console=console) as bar:
         task = bar.add_task("Demo data", total=options.users + options.posts)
         counts = load(
             db_url, options.users, options.posts, options.seed, until=options.until,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
-    console.print(_summary(counts, time.perf_counter() - began))
+    console.print(_summary(counts, time.perf_counter() - started))
 
 
 def _summary(counts: DemoCounts, seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from deploy.migrations.books import applied, entry, forget_checksums, in_the_clis_history, open_books
@@ -18,7 +18,7 @@ def _silent(_: str) -> None:
 def migrate(db_url: str, *, say: Callable[[str], None] = _silent) -> list[str]:
     """Apply every file that is not applied, each in one transaction, and verify the result; returns their names.
 
-    say: told of each file as soon as it is applied. Raises WriteError with the file's name, the server's message and
+    say: called for each file as soon as it is applied. Raises WriteError with the file's name, the server's message and
     its SQLSTATE when the database refuses one: that file then left nothing behind. Raises ServiceUnavailable when the
     connection breaks, ConfigurationError when something that the files make, or that the contracts ask for, is missing.
     """
@@ -31,7 +31,8 @@ def migrate(db_url: str, *, say: Callable[[str], None] = _silent) -> list[str]:
             with_lock_retries(partial(_apply, migration, run))
             say(f"applied {migration.path.stem}")
             names.append(migration.path.stem)
-        forget_checksums(run)
+        if forget_checksums(run):
+            _offer_repair(run, files, say)
         if names:
             run("select public.etl_open_to_readers()", "the readers' rights")  # also on tables and columns that are new
             run("notify pgrst, 'reload schema'")
@@ -46,11 +47,17 @@ def _apply(migration: Migration, run: Run) -> None:
 def rollback(db_url: str, *, say: Callable[[str], None] = _silent) -> None:
     """Take back everything that `migrate` made, but the bucket and its files.
 
-    The Supabase CLI's history is the product's own: where it lists our files, `say` is told the command for it.
+    The Supabase CLI's history is the product's own: where it lists our files, `say` gets the command for it.
     """
     with connected(db_url) as run:
         sql = f"begin;\n{(ROOT / 'rollback.sql').read_text(encoding='utf-8')}\ncommit;"
         with_lock_retries(partial(run, sql, "rollback.sql"))
-        if listed := in_the_clis_history(run, migrations()):
-            say(f"The Supabase CLI's history lists {len(listed)} files of ours. To have it forget them:")
-            say(f"  supabase migration repair --status reverted {' '.join(listed)}")
+        _offer_repair(run, migrations(), say)
+
+
+def _offer_repair(run: Run, files: Sequence[Migration], say: Callable[[str], None]) -> None:
+    """The command that takes our files out of the Supabase CLI's history, which is not ours to write."""
+    if listed := in_the_clis_history(run, files):
+        say(f"The Supabase CLI's history lists {len(listed)} files of ours. A product with migrations of its own needs")
+        say("them out of it for its `supabase db push`:")
+        say(f"  supabase migration repair --status reverted {' '.join(listed)}")

@@ -64,10 +64,12 @@ def _note(run: Run, files: Sequence[Migration]) -> None:
         run("\n".join(entry(m) for m in files), "Noting what is applied already")
 
 
-def forget_checksums(run: Run) -> None:
-    """Drop the earlier release's list, once everything is applied."""
-    if _exists(run, _CHECKSUMS):
-        run(f"drop table {_CHECKSUMS}", "Dropping the earlier list of applied migrations")
+def forget_checksums(run: Run) -> bool:
+    """Drop the earlier release's list, once everything is applied; whether there was one."""
+    if not _exists(run, _CHECKSUMS):
+        return False
+    run(f"drop table {_CHECKSUMS}", "Dropping the earlier list of applied migrations")
+    return True
 
 
 def entry(migration: Migration) -> str:

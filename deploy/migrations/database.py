@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from adbc_driver_postgresql import dbapi
+from pydantic import SecretStr
 
 from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable, WriteError
-from tasks.platform.postgres import primary_message
+from tasks.platform.postgres import primary_message, require_sessions
 from tasks.retry import masked
+from tasks.settings import Settings
 
 LOCK_TIMEOUT_SECONDS = 5
 LOCK_TRIES = 6
@@ -39,7 +41,7 @@ class Run(Protocol):
 def connected(db_url: str) -> Iterator[Run]:
     """A connection in which no statement waits for a lock longer than seconds; one migrator at a time.
 
-    Raises ConfigurationError when nothing answers at the URL, which is never shown.
+    Raises ConfigurationError when nothing answers at the URL, which is never shown, or a transaction pooler does.
     """
     try:
         connection = dbapi.connect(db_url, autocommit=True)
@@ -51,6 +53,7 @@ def connected(db_url: str) -> Iterator[Run]:
             remedy="Check its host, port, user and password (special characters as %40, %2F …).",
         ) from None
     try:
+        require_sessions(Settings(_env_file=None, supabase_db_url=SecretStr(db_url)))
         run = _Run(connection)
         run(f"set client_min_messages = warning; select pg_advisory_lock({_LOCK})", "Waiting for another migrator")
         run(f"set lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'", "Setting the session up")

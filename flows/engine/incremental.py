@@ -71,6 +71,7 @@ def _try(run: Run, work: Any) -> None:
 
 
 def _read(run: Run, base: Base | None, progress: Meter) -> None:
+    """The changes of every table, gathered. Long, as it is the order of the reading, step by step."""
     assert base is not None
     night = IncrementalNight(run.settings, run.workspace, base, to_micros(run.as_of))
     index, finder = night.base_index(), run.source.changes()

@@ -1,4 +1,4 @@
-// The connection to PostgreSQL, with what stock lite does differently from PostgREST mended. One function, one difference.
+// The connection to PostgreSQL, with a fix for each thing that stock lite does differently from PostgREST. One function, one difference.
 import { createPostgresConnection } from '@supabase/lite/postgres';
 import { sql } from 'kysely';
 import { speakPostgrestErrors } from './errors.mjs';

@@ -1,11 +1,11 @@
-// The driver `postgres` 3.4.9 loses its head when a database goes away while connections are reserved (lite reserves one for
+// The driver `postgres` 3.4.9 fails in several ways when a database goes away while connections are reserved (lite reserves one for
 // each request): the process dies outside of any promise (porsager/postgres#1208), a request waits for ever, or the rest of a
-// transaction runs on somebody else's connection. Its source is mended while it is loaded.
+// transaction runs on somebody else's connection. Its source is patched while it is loaded.
 import { registerHooks } from 'node:module';
 
 const EDITS = {
   '/postgres/src/index.js': [
-    // Who waits for a reservation is told once, and then waits no longer: else a later connection is given to nobody.
+    // Who waits for a reservation gets one error, and then waits no longer: else a later connection is given to nobody.
     ['const query = { reserve: resolve, reject }', 'const query = { reserve: resolve, reject: error => { queries.remove(query); reject(error) } }'],
     // Who waits is served when a connection opens, out of this very queue.
     ['queries.length && connect(c, queries.shift())\n  }\n}', `if (!queries.length) return
@@ -32,7 +32,7 @@ const EDITS = {
 };
 
 /** To be called before the driver is imported. */
-export function mendDriver() {
+export function patchDriver() {
   registerHooks({
     load(url, context, next) {
       const loaded = next(url, context);

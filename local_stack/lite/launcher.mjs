@@ -1,14 +1,14 @@
 // `node launcher.mjs SETTINGS.json`: Supabase's REST, Auth and Storage on one port, over one PostgreSQL.
-// @supabase/lite as it comes differs from the hosted platform; the modules beside this one mend that, one function a difference.
+// @supabase/lite as it comes differs from the hosted platform; the modules beside this one fix that, one function a difference.
 import { carryMetadata } from './claims.mjs';
-import { mendDriver } from './driver.mjs';
+import { patchDriver } from './driver.mjs';
 import { readSettings } from './settings.mjs';
 
 process.umask(0o077);
 process.env.EXPERIMENTAL_STORAGE = '1'; // read while @supabase/lite is imported
 process.env.LITE_TELEMETRY = '0';
 const settings = readSettings(process.argv[2]);
-mendDriver();
+patchDriver();
 const { App } = await import('@supabase/lite');
 const { connect, grantStorage, loadSchema } = await import('./database.mjs');
 const { listenForChanges } = await import('./notify.mjs');

@@ -1,4 +1,4 @@
-// What the launcher is told: one JSON file (mode 0600), so that no secret stands on a command line or in an environment.
+// The settings of the launcher: one JSON file (mode 0600), so that no secret stands on a command line or in an environment.
 import fs from 'node:fs';
 
 const REQUIRED = ['database_url', 'port', 'jwt_secret', 'publishable_key', 'secret_key', 'storage_dir'];

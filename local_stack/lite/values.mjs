@@ -1,4 +1,4 @@
-// How values travel between PostgreSQL and JSON. Each export mends one difference between stock lite and PostgREST.
+// How values travel between PostgreSQL and JSON. Each export fixes one difference between stock lite and PostgREST.
 
 const reads = (oid, parse) => ({ to: oid, from: [oid], serialize: (value) => value, parse });
 

@@ -1,5 +1,5 @@
 // @supabase/lite as it comes, on a port of its own over the stack's database. The tests beside this ask it what our launcher
-// mends: a difference that is gone is a mend to remove. `node stock.mjs LITE_FOLDER SETTINGS.json PORT`.
+// fixes: a difference that is gone is a fix to remove. `node stock.mjs LITE_FOLDER SETTINGS.json PORT`.
 import fs from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';

@@ -151,7 +151,7 @@ def test_stale_files_never_point_at_a_stranger(own: Stack) -> None:
     """After a restart of the machine a pid may be somebody else's: here, that of this test."""
     own.kill_api()
     own.kill_database()
-    (own.home / "api.pid").write_text(json.dumps({"pid": os.getpid(), "began": 1.0}))
+    (own.home / "api.pid").write_text(json.dumps({"pid": os.getpid(), "started_at": 1.0}))
     postmaster = own.home / "postgres" / "postmaster.pid"
     lines = postmaster.read_text().split("\n")
     postmaster.write_text("\n".join([str(os.getpid()), *lines[1:]]))

@@ -1,6 +1,6 @@
-"""Stock @supabase/lite still differs from the hosted platform: each test fails when a mend is no longer needed.
+"""Stock @supabase/lite still differs from the hosted platform: each test fails when a fix is no longer needed.
 
-What each mend makes of it stands in test_values, test_auth, test_rest and test_storage.
+What each fix makes of it is in test_values, test_auth, test_rest and test_storage.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The doctor: what keeps a run from working, each as a line with its mend. It changes nothing that lasts."""
+"""The doctor: what keeps a run from working, each as a line with its remedy. It changes nothing that lasts."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _examine(settings: Settings, *, try_upload: bool) -> Iterator[Finding]:
             shut |= finding.level == "fail" and finding.check in GATES
             yield finding
     if shut:
-        yield Finding("project", "warn", "Not looked at further.", "Mend the above first, then start again.")
+        yield Finding("project", "warn", "Not checked further.", "Fix the above first, then start again.")
         return
     for name, check in THEN:
         if name != UPLOAD or try_upload:
@@ -67,8 +67,8 @@ def sound(findings: Sequence[Finding], *, strict: bool = False) -> bool:
 
 def line(finding: Finding) -> str:
     """One line for a terminal or a log."""
-    mend = f" → {finding.mend}" if finding.mend else ""
-    return f"{MARKS[finding.level]} {finding.check:<17} {finding.what}{mend}"
+    remedy = f" → {finding.remedy}" if finding.remedy else ""
+    return f"{MARKS[finding.level]} {finding.check:<17} {finding.what}{remedy}"
 
 
 __all__ = ["MARKS", "Finding", "examine", "line", "sound"]

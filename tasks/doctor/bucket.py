@@ -21,12 +21,12 @@ def bucket_is_private(settings: Settings) -> Iterator[Finding]:
         bucket = ask(settings, "GET", path, what=f"Looking for the bucket {settings.bucket}").json()
     except RequestRefused as error:
         missing = f"{MIGRATE} It makes the bucket `reports`; ETL_BUCKET names another one, if set."
-        mend = missing if error.status == 404 else advice(error)
-        yield fail("bucket", error.message, mend)
+        remedy = missing if error.status == 404 else advice(error)
+        yield fail("bucket", error.message, remedy)
         return
     if bucket.get("public"):
-        mend = "Make it private in Storage, and change what has leaked: the files name users."
-        yield fail("bucket", f"The bucket {settings.bucket} is public: anyone can read the reports.", mend)
+        remedy = "Make it private in Storage, and change what has leaked: the files name users."
+        yield fail("bucket", f"The bucket {settings.bucket} is public: anyone can read the reports.", remedy)
     else:
         yield ok("bucket", f"The bucket {settings.bucket} is there and private.")
     limit = bucket.get("file_size_limit")

@@ -1,4 +1,4 @@
-"""What a check says: one line, its level, and the mend. A check that breaks is a finding too, never a traceback."""
+"""What a check says: one line, its level, and the remedy. A check that breaks is a finding too, never a traceback."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ ONCE = Retry(attempts=0)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the doctor's report. `mend` says what to do; empty when there is nothing to do."""
+    """One line of the doctor's report. `remedy` says what to do; empty when there is nothing to do."""
 
     check: str
     level: Level
     what: str
-    mend: str = ""
+    remedy: str = ""
 
 
 Check = Callable[[Settings], Iterable[Finding]]
@@ -33,16 +33,16 @@ def ok(check: str, what: str) -> Finding:
     return Finding(check, "ok", what)
 
 
-def warn(check: str, what: str, mend: str) -> Finding:
-    return Finding(check, "warn", what, mend)
+def warn(check: str, what: str, remedy: str) -> Finding:
+    return Finding(check, "warn", what, remedy)
 
 
-def fail(check: str, what: str, mend: str) -> Finding:
-    return Finding(check, "fail", what, mend)
+def fail(check: str, what: str, remedy: str) -> Finding:
+    return Finding(check, "fail", what, remedy)
 
 
 def guarded(name: str, check: Check, settings: Settings) -> Iterator[Finding]:
-    """The findings of a check; what breaks in it is one more finding that says how to mend it.
+    """The findings of a check; what breaks in it is one more finding that says how to remedy it.
 
     Texts of errors that are not ours may hold a secret or a row, so only their type is named.
     """
@@ -55,7 +55,7 @@ def guarded(name: str, check: Check, settings: Settings) -> Iterator[Finding]:
 
 
 def advice(error: PipelineError) -> str:
-    """The mend for the four common troubles: cannot connect, not authorised, query error, upload refused."""
+    """The remedy for the four common troubles: cannot connect, not authorised, query error, upload refused."""
     if isinstance(error, AccessError):
         return (
             "The key or role may not do this. Take the secret key (sb_secret_…) from Project settings → API keys as "

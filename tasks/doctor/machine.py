@@ -30,7 +30,7 @@ def settings_make_sense(settings: Settings) -> Iterator[Finding]:
         yield fail("settings", "SUPABASE_URL is no address.", "It looks like https://<ref>.supabase.co.")
         return
     if url.scheme != "https" and url.hostname not in LOCAL_HOSTS:
-        yield fail("settings", "SUPABASE_URL is not https: the key travels in clear.", "Write https://….")
+        yield fail("settings", "SUPABASE_URL is not https: the key travels in plain text.", "Write https://….")
     if url.path.strip("/"):
         yield warn("settings", "SUPABASE_URL has a path.", "Give the project's root, without /rest/v1.")
     yield from _env_file(Path(".env"))
@@ -71,9 +71,9 @@ def disk_has_room(settings: Settings) -> Iterator[Finding]:
     if not os.access(folder, os.W_OK):
         yield fail("disk", f"{folder} cannot be written to.", "Point ETL_DATA_DIR to a folder of this user.")
     free = shutil.disk_usage(folder).free
-    told = f"{free / 2**30:,.1f} GiB free for the runs' folders."
-    mend = "Free some space, or point ETL_DATA_DIR elsewhere; a run needs about the size of the two tables."
+    free_text = f"{free / 2**30:,.1f} GiB free for the runs' folders."
+    remedy = "Free some space, or point ETL_DATA_DIR elsewhere; a run needs about the size of the two tables."
     if free < MINIMUM_FREE_BYTES:
-        yield fail("disk", told, mend)
+        yield fail("disk", free_text, remedy)
     else:
-        yield warn("disk", told, mend) if free < COMFORTABLE_FREE_BYTES else ok("disk", told)
+        yield warn("disk", free_text, remedy) if free < COMFORTABLE_FREE_BYTES else ok("disk", free_text)

@@ -21,8 +21,10 @@ def address_is_right(settings: Settings) -> Iterator[Finding]:
     url = urlsplit(settings.supabase_db_url.get_secret_value())
     mode = parse_qs(url.query).get("sslmode", ["prefer"])[0]
     if url.hostname not in LOCAL_HOSTS and mode not in ("require", "verify-ca", "verify-full"):
-        mend = "Add ?sslmode=verify-full and the project's CA certificate (sslrootcert=…), or at least sslmode=require."
-        yield warn("postgres", "The connection may be unencrypted.", mend)
+        remedy = (
+            "Add ?sslmode=verify-full and the project's CA certificate (sslrootcert=…), or at least sslmode=require."
+        )
+        yield warn("postgres", "The connection may be unencrypted.", remedy)
     yield from _connects(settings)
 
 

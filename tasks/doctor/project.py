@@ -66,14 +66,14 @@ def identity_is_enough(settings: Settings) -> Iterator[Finding]:
         )
         return
     try:
-        told = _doctor(settings)
+        found = _doctor(settings)
         yield from _rights(settings)
     except (RequestRefused, ConfigurationError) as error:
         yield from _not_asked(error)
         return
     yield from _lifetime(settings)
-    yield from _clock(told, settings)
-    yield from _timeout(told)
+    yield from _clock(found, settings)
+    yield from _timeout(found)
 
 
 def _rights(settings: Settings) -> Iterator[Finding]:
@@ -109,28 +109,28 @@ def _not_asked(error: PipelineError) -> Iterator[Finding]:
 
 
 def _doctor(settings: Settings) -> dict[str, Any]:
-    began = time.time()
+    asked_at = time.time()
     answer = ask(settings, "POST", "/rest/v1/rpc/etl_doctor", what="Asking the database", json={})
     body = answer.json()
-    told: dict[str, Any] = json.loads(body) if isinstance(body, str) else body
-    return {**told, "asked": (began + time.time()) / 2}
+    found: dict[str, Any] = json.loads(body) if isinstance(body, str) else body
+    return {**found, "asked": (asked_at + time.time()) / 2}
 
 
-def _clock(told: dict[str, Any], settings: Settings) -> Iterator[Finding]:
-    skew = datetime.fromisoformat(told["clock"]).timestamp() - float(told["asked"])
+def _clock(found: dict[str, Any], settings: Settings) -> Iterator[Finding]:
+    skew = datetime.fromisoformat(found["clock"]).timestamp() - float(found["asked"])
     text = f"The database's clock is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} this machine's."
-    mend = "Set this machine's clock (NTP). Runs go by the database's, schedules and signed links by this one's."
+    remedy = "Set this machine's clock (NTP). Runs go by the database's, schedules and signed links by this one's."
     if abs(skew) > CLOCK_FAIL_SECONDS:
-        yield fail("clock", text, mend)
+        yield fail("clock", text, remedy)
     else:
-        yield warn("clock", text, mend) if abs(skew) > CLOCK_WARN_SECONDS else ok("clock", text)
+        yield warn("clock", text, remedy) if abs(skew) > CLOCK_WARN_SECONDS else ok("clock", text)
 
 
-def _timeout(told: dict[str, Any]) -> Iterator[Finding]:
-    limit = int(told["statement_timeout_ms"])
-    text = f"PostgreSQL {told['version']}; statements over REST end after {limit / 1000:g} s."
+def _timeout(found: dict[str, Any]) -> Iterator[Finding]:
+    limit = int(found["statement_timeout_ms"])
+    text = f"PostgreSQL {found['version']}; statements over REST end after {limit / 1000:g} s."
     if limit == 0:
-        yield ok("statement timeout", f"PostgreSQL {told['version']}; statements over REST have no time limit.")
+        yield ok("statement timeout", f"PostgreSQL {found['version']}; statements over REST have no time limit.")
     elif limit < TIMEOUT_WARN_MS:
         yield warn("statement timeout", text, "alter role service_role set statement_timeout = '60s'; then reload.")
     else:
@@ -208,7 +208,7 @@ def last_run_is_fresh(settings: Settings) -> Iterator[Finding]:
         return
     age = datetime.now(UTC) - datetime.fromisoformat(committed["began"])
     text = f"The last committed run began {age.total_seconds() / 3600:.1f} h ago."
-    mend = "See the runs page of `nightly` in Prefect, and whether a worker runs."
-    yield warn("last run", text, mend) if age.total_seconds() > 26 * 3600 else ok("last run", text)
+    remedy = "See the runs page of `nightly` in Prefect, and whether a worker runs."
+    yield warn("last run", text, remedy) if age.total_seconds() > 26 * 3600 else ok("last run", text)
     if runs[0]["status"] in ("held", "failed"):
         yield warn("last run", f"The last run {runs[0]['status']}.", "Its page in Prefect says why and what to do.")

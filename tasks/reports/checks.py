@@ -66,9 +66,9 @@ def check_totals(reports: Mapping[str, pa.Table], counts: Mapping[str, Mapping[s
     """
     for total, said in totals(reports, counts):
         if len(set(said.values())) > 1:
-            told = ", ".join(f"{where} says {value:,}" for where, value in said.items())
+            listed = ", ".join(f"{where} says {value:,}" for where, value in said.items())
             raise ConfigurationError(
-                f"The reports disagree on {total}: {told}.",
+                f"The reports disagree on {total}: {listed}.",
                 remedy="This is a fault of the pipeline, not of the data. Nothing was published.",
             )
 

@@ -1,4 +1,4 @@
-"""The doctor: a sound project is found sound; each common trouble is named in a line, with its mend and no secret."""
+"""The doctor: a sound project is found sound; each common trouble is named in a line, with its remedy and no secret."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def test_the_probe_is_gone_again(settled: Stack) -> None:
         ("ETL_RANGES", "many", "settings", "Correct them"),
     ],
 )
-def test_a_trouble_is_named_with_its_mend(
+def test_a_trouble_is_named_with_its_remedy(
     settled: Stack, monkeypatch: pytest.MonkeyPatch, name: str, value: str, check: str, says: str
 ) -> None:
     monkeypatch.setenv(name, value)
     found = findings()
     assert found[check].level == "fail"
-    assert says in found[check].mend
+    assert says in found[check].remedy
 
 
 def test_a_wrong_password_is_told_from_a_dead_host(settled: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,8 +104,8 @@ def test_the_command_exits_with_one_when_something_fails(
 def test_realtime_is_named_with_the_statement_that_enables_it(settled: Stack) -> None:
     found = findings()["realtime"]
     assert "not enabled" in found.what
-    assert "alter publication supabase_realtime add table" in found.mend
-    statement = found.mend.partition(": ")[2]
+    assert "alter publication supabase_realtime add table" in found.remedy
+    statement = found.remedy.partition(": ")[2]
     settled.query(statement)
     try:
         assert "enabled for all sources" in findings()["realtime"].what

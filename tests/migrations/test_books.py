@@ -40,7 +40,9 @@ def first_release(project: str, changed: str = "") -> None:
 def test_an_installation_of_the_first_release_gets_only_what_is_new(project: str) -> None:
     first_release(project)
     before = query(project, "select * from supabase_migrations.schema_migrations order by 1")
-    assert migrate(project) == [m.path.stem for m in migrations()[7:]]
+    said: list[str] = []
+    assert migrate(project, say=said.append) == [m.path.stem for m in migrations()[7:]]
+    assert said[-1] == f"  supabase migration repair --status reverted {' '.join(m.version for m in OLD)}"
     assert migrate(project) == []
     assert query(project, "select * from supabase_migrations.schema_migrations order by 1") == before
     assert query(project, "select to_regclass('supabase_migrations.etl_applied') is null") == "t"

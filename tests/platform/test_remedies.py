@@ -105,7 +105,7 @@ def test_the_doctor_tells_the_platforms_states_from_ours(
     answers = httpx.MockTransport(lambda request: httpx.Response(status, html=PAGE))
     monkeypatch.setattr(project, "make_http", lambda s, identity=None: _client(answers))
     found = list(guarded("service key", project.identity_is_enough, settings(tmp_path)))
-    text = " ".join(f"{f.what} {f.mend}" for f in found)
+    text = " ".join(f"{f.what} {f.remedy}" for f in found)
     assert found[0].level == "fail"
     assert says in text
     assert "make migrate" not in text

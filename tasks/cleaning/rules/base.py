@@ -95,7 +95,7 @@ def run_rules(
 ) -> tuple[Frame, pa.Table | None]:
     """Run the rules in order. Returns the rows that are left and the rejected ones (see `rejected_rows`), or None.
 
-    witness: told of every step, with rows checked and affected: it counts and takes samples.
+    witness: called with every step, with rows checked and affected: it counts and takes samples.
     """
     rejects: list[pa.Table] = []
     frame = with_column(frame, "_row", pa.array(np.arange(frame.num_rows)))

@@ -12,7 +12,7 @@ from tasks.cleaning.rules.common import (
     UPDATED_BEFORE_CREATED,
     describe_invalid,
 )
-from tasks.contracts import Table
+from tasks.contracts import STAMPS, Table
 
 
 def rules_of_columns(table: Table) -> tuple[Rule, ...]:
@@ -26,7 +26,7 @@ def rules_of_columns(table: Table) -> tuple[Rule, ...]:
         if column.on_null == "rule" and column.name not in filled:
             raise ValueError(f"{table.name}.{column.name}: on_null='rule', and no rule of this table fills it")
     for column in table.columns:
-        if column.derived and column.name != "row_hash":
+        if column.derived and column.name not in STAMPS:
             raise ValueError(f"{table.name}.{column.name} is derived, and nothing derives it")
     return rules
 
