@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time, timedelta
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
 
+from flows.engine.artifacts import show_report
 from flows.engine.declare import etl_flow, etl_task
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.run_page import table
@@ -88,9 +88,19 @@ def published_days(settings: Settings) -> set[date]:
 def show(options: BackfillForm, state: dict[date, str]) -> None:
     """The days and the outcome of each, on the run's page."""
     rows = [(day.isoformat(), word) for day, word in sorted(state.items())]
-    title = "# Dry run: nothing was written" if options.dry_run else "# Backfill"
-    page = f"{title}\n\n> {HISTORICAL_NOTE}\n\n{table('ll', ['day', 'run'], rows)}"
-    create_markdown_artifact(page, key="backfill", description="The days of this backfill.")
+    page = f"# {verdict(options, state)}\n\n> {HISTORICAL_NOTE}\n\n{table('ll', ['day', 'run'], rows)}"
+    show_report(page, key="backfill", description="The days of this backfill.")
+
+
+def verdict(options: BackfillForm, state: dict[date, str]) -> str:
+    """The outcome in one sentence."""
+    words = list(state.values())
+    before = f", {words.count('done before'):,} done before" if "done before" in words else ""
+    if options.dry_run:
+        return f"A dry run: {words.count('to do'):,} of {len(words):,} days would be published{before}"
+    published = sum(word.startswith("`") for word in words)
+    stopped = ", then it failed" if "failed" in words else ", then it stopped" if "not started" in words else ""
+    return f"{published:,} of {len(words):,} days published beside the current run{before}{stopped}"
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
 
+from flows.engine.artifacts import show_report
 from flows.engine.declare import etl_flow, etl_task
 from flows.engine.run_page import number, table
 from flows.forms import PREVIOUS, CompareForm, report_named
@@ -27,7 +27,7 @@ def compare(options: CompareForm = CompareForm()) -> dict[str, int]:  # noqa: B0
     found = compare_runs(load_settings(), options)
     counts = {name: rows.num_rows for name, rows in parts(found)}
     get_run_logger().info("compare %s %s", options.report, " ".join(f"{name}={n}" for name, n in counts.items()))
-    create_markdown_artifact(page(found, options.rows), key="compare", description="What differs between the two runs.")
+    show_report(page(found, options.rows), key="compare", description="What differs between the two runs.")
     return counts
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
 
+from flows.engine.artifacts import show_report
 from flows.engine.declare import etl_flow
 from flows.engine.run_page import table
 from flows.forms import DoctorForm
@@ -26,7 +26,7 @@ def doctor(options: DoctorForm = DoctorForm()) -> None:  # noqa: B008 - the form
     for finding in examine(transport=options.transport, try_upload=options.try_upload):
         logger.log(30 if finding.level == "fail" else 20, line(finding))
         findings.append(finding)
-    create_markdown_artifact(page(findings), key="doctor", description="What the doctor found, and what to do.")
+    show_report(page(findings), key="doctor", description="What the doctor found, and what to do.")
     if not sound(findings, strict=options.strict):
         raise ConfigurationError(verdict(findings), remedy="The artifact `doctor` of this run lists what to do.")
 

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from prefect import get_run_logger
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
+from flows.engine.artifacts import Page, show_report
 from flows.engine.declare import etl_flow, etl_task
 from flows.engine.run_page import size, table
 from flows.forms import ExportForm, report_named
 from tasks.publish.export import encode, select, upload_export
 from tasks.read import read_report
 from tasks.settings import Settings, load_settings
+
+HOLDS = "What the file holds, and the link to it."
 
 
 @etl_flow(name="export", run_name="export {options.report} as {options.format}")
@@ -28,7 +30,7 @@ def export(options: ExportForm = ExportForm()) -> str | None:  # noqa: B008 - th
     told = f"{options.report}: {rows:,} rows, {len(columns)} columns, {size(len(body))}"
     get_run_logger().info("export %s", told)
     if options.dry_run:
-        create_markdown_artifact(dry_page(options.report, told, columns), key="export")
+        show_report(dry_page(options.report, told, columns), key="export", description=HOLDS)
         return None
     path, link = upload(settings, body, options)
     show(link, path, told, options)
@@ -54,16 +56,18 @@ def dry_page(name: str, told: str, chosen: Sequence[str]) -> str:
     """What the file would hold, and every column of the report to choose from."""
     rows = [(f"`{c.name}`", "yes" if c.name in chosen else "no", c.description) for c in report_named(name).columns]
     listed = table("lll", ["column", "in the file", "meaning"], rows)
-    return f"# Dry run: nothing was uploaded\n\n{told}.\n\n{listed}"
+    return f"# A dry run: nothing was uploaded\n\n{told}.\n\n{listed}"
 
 
 def show(link: str, path: str, told: str, options: ExportForm) -> None:
     """The link on the run's page, and below it what the file is."""
     until = datetime.now(UTC) + timedelta(days=options.link_days)
-    create_link_artifact(link, link_text=f"Download {options.report}.{options.format}", key="export-link")
     facts = [("file", f"`{path}`"), ("holds", told), ("link works until", f"{until:%Y-%m-%d %H:%M} UTC")]
-    page = f"# [Download {options.report}.{options.format}]({link})\n\n{table('ll', ['', ''], facts)}"
-    create_markdown_artifact(f"{page}\n\nWhoever has the link can read the file.", key="export")
+    download = f"[Download {options.report}.{options.format}]({link})"
+    page = (
+        f"# The file is ready: {download}\n\n{table('ll', ['', ''], facts)}\n\nWhoever has the link can read the file."
+    )
+    show_report(page, Page("export-link", "markdown", "The link alone.", download), key="export", description=HOLDS)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
 
+from flows.engine.artifacts import show_report
 from flows.engine.declare import etl_flow, etl_task
 from flows.engine.run_page import table
 from flows.forms import PREVIOUS, RestoreForm
@@ -36,7 +36,8 @@ def restore(options: RestoreForm = RestoreForm()) -> str:  # noqa: B008 - the fo
         raise
     get_run_logger().info("restore run=%s as_of=%s dry_run=%s", run_id, restored.as_of.isoformat(), options.dry_run)
     runs = committed_runs(settings) if options.dry_run else []
-    create_markdown_artifact(page(restored, runs, dry_run=options.dry_run), key="restore")
+    about = "Which run readers see now, or would."
+    show_report(page(restored, runs, dry_run=options.dry_run), key="restore", description=about)
     return run_id
 
 
@@ -71,7 +72,8 @@ def page(restored: Restored, runs: Sequence[Mapping[str, Any]], *, dry_run: bool
         ("manifest", f"`{restored.manifest_path}`"),
         *((f"rows of {name}", rows) for name, rows in restored.rows.items()),
     ]
-    title = "Dry run: its files are whole; nothing was moved" if dry_run else "Restored"
+    dry = f"A dry run: the files of run `{restored.run_id}` are whole; nothing was moved"
+    title = dry if dry_run else f"Readers now see run `{restored.run_id}` again"
     parts = [f"# {title}", table("ll", ["", ""], facts), "The cleaned tables hold current rows and stay as they are."]
     if runs:
         known = [(f"`{run['run_id']}`", f"{datetime.fromisoformat(run['as_of']):%Y-%m-%d %H:%M} UTC") for run in runs]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from prefect import get_run_logger
-from prefect.artifacts import create_markdown_artifact
 
+from flows.engine.artifacts import show_report
 from flows.engine.declare import etl_flow, etl_task
 from flows.engine.run_page import table
 from flows.forms import RetentionForm
@@ -40,7 +40,8 @@ def retention(options: RetentionForm = RetentionForm()) -> dict[str, int]:  # no
     actions = clean_up(load_settings(), options)
     counts = {verb: sum(action.verb == verb for action in actions) for verb in WORDS}
     get_run_logger().info("retention %s", told(counts, dry_run=options.dry_run))
-    create_markdown_artifact(page(actions, counts, dry_run=options.dry_run), key="retention")
+    text = page(actions, counts, dry_run=options.dry_run)
+    show_report(text, key="retention", description="What became of each run in the bucket.")
     return counts
 
 
@@ -69,8 +70,9 @@ def page(actions: Sequence[Action], counts: dict[str, int], *, dry_run: bool) ->
         (WORDS[action.verb], f"`{action.path}`", action.why)
         for action in sorted(actions, key=lambda action: (order.index(action.verb), action.path))
     ]
-    head = "# Dry run: nothing was removed\n\n" if dry_run else "# Retention\n\n"
-    return f"{head}{told(counts, dry_run=dry_run)}\n\n{table('lll', ['', 'run', 'why: it …'], rows)}"
+    said = told(counts, dry_run=dry_run)
+    head = f"# Dry run: nothing was removed\n\n{said}" if dry_run else f"# {said.rstrip('.')}"
+    return f"{head}\n\n{table('lll', ['', 'run', 'why: it …'], rows)}"
 
 
 if __name__ == "__main__":

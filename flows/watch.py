@@ -14,8 +14,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from prefect.artifacts import create_markdown_artifact
-
+from flows.engine.artifacts import show_report
 from flows.engine.child import warm
 from flows.engine.declare import etl_flow
 from flows.engine.run_page import table
@@ -42,7 +41,7 @@ def watch(options: WatchForm = WatchForm()) -> None:  # noqa: B008 - the form is
     """
     settings = load_settings(**overrides(options))
     if options.dry_run:
-        create_markdown_artifact(look(settings), key="watch", description="What a watch would see now.")
+        show_report(look(settings), key="watch", description="What a watch would see now.")
     else:
         watch_changes(settings)
 

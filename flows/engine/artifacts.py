@@ -41,6 +41,15 @@ def show_in_order(pages: Sequence[Page]) -> None:
             _create(client, context.flow_run.id, page, place, len(pages))
 
 
+def show_report(page: str, *more: Page, key: str, description: str) -> None:
+    """The page of a flow that does one thing: as `report`, first like that of every run, and under the flow's own key.
+
+    page: Markdown that begins with the outcome in a sentence. more: what comes after it.
+    """
+    pages = (Page(name, "markdown", description, page) for name in ("report", key))
+    show_in_order([*pages, *more])
+
+
 def _create(client: SyncPrefectClient, flow_run: UUID, page: Page, place: int, places: int) -> None:
     wanted = ArtifactCreate(
         key=page.key, type=page.kind, description=page.description, data=_data(page), flow_run_id=flow_run

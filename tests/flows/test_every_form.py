@@ -58,6 +58,9 @@ def test_a_form_runs_to_its_end(deployed: Deployed, name: str, options: dict[str
     artifacts = deployed.artifacts(run)
     assert run["state_name"] == "Completed", artifacts.get("failure", run["state"]["message"])
     assert artifacts, "a run shows what it did"
+    assert artifacts["report"].startswith("# "), "first a sentence on the outcome"
+    if name != "nightly":
+        assert artifacts[name] == artifacts["report"]
     assert "failure" not in artifacts
 
 
