@@ -156,8 +156,8 @@ def open_run(settings: Settings, request: RunRequest, start: Start) -> Iterator[
             if not request.dry_run:
                 point_to_current(settings, ledger)  # an earlier run may have died before it did
             with (
-                open_source(settings, began=kept_began(run.workspace)) as run.source,
                 open_workers(settings, run.workspace) as run.workers,
+                open_source(settings, began=kept_began(run.workspace), workers=run.workers) as run.source,
             ):
                 yield run
 

@@ -214,6 +214,7 @@ def publish_the_files(run: Run, progress: Meter, files: Files) -> ManifestRef:
         files.counts,
         code_version=code_version(),
         copied={path: f"{run.night.base.run_path}/{path}" for path in files.copied} if run.night else {},
+        workers=run.workers,
         **mode_of_manifest(run),
     )
     run.record(path=manifest.run_path, files=len(files.entries), copied=len(files.copied))

@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable
+from tasks.platform.http import TRAFFIC
 from tasks.platform.workers import HERE, Result, Tick, Unit, Workers, no_tick
 from tasks.settings import Settings, load_settings
 from tasks.workspace import Workspace
@@ -122,10 +123,11 @@ class DaskWorkers:
         ]
         try:
             for index, future in enumerate(futures):
-                result, rows = self._result(future)
+                done = self._result(future)
                 futures[index] = None  # the cluster may forget it
-                tick(rows)
-                yield result
+                TRAFFIC.add(sent=done.sent, received=done.received)
+                tick(done.rows)
+                yield done.result
         finally:
             self._client.cancel([future for future in futures if future is not None], force=True)
 
@@ -162,16 +164,27 @@ def _cancelled() -> type[BaseException]:
     return CancelledError
 
 
-def _run(work: Callable[[Any, Tick], Any], unit: Any, expected: Expected) -> tuple[Any, int]:
-    """On a worker: one unit, and the rows that it went through."""
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The result of a unit, the rows that it went through, and the bytes that it sent and received."""
+
+    result: Any
+    rows: int
+    sent: int
+    received: int
+
+
+def _run(work: Callable[[Any, Tick], Any], unit: Any, expected: Expected) -> Done:
+    """On a worker, which runs one unit at a time."""
     _ready(expected)
-    rows = 0
+    rows, sent, received = 0, TRAFFIC.sent, TRAFFIC.received
 
     def tick(done: int) -> None:
         nonlocal rows
         rows += done
 
-    return work(unit, tick), rows
+    result = work(unit, tick)
+    return Done(result, rows, TRAFFIC.sent - sent, TRAFFIC.received - received)
 
 
 @lru_cache(maxsize=4)

@@ -5,7 +5,8 @@ Every file goes under a path never used before and is verified there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +15,8 @@ from tasks.files.layout import instant
 from tasks.files.manifest import FileEntry, ManifestRef, RunFacts, make_manifest, sha256_of
 from tasks.platform.bucket import Bucket, each
 from tasks.platform.progress import Progress, Running, no_progress
-from tasks.settings import Settings
+from tasks.platform.workers import HERE, Tick, Workers
+from tasks.settings import Settings, load_settings
 from tasks.workspace import Workspace
 
 
@@ -28,6 +30,7 @@ def publish(
     code_version: str = "",
     copied: Mapping[str, str] | None = None,
     progress: Progress = no_progress,
+    workers: Workers = HERE,
     **more: Any,
 ) -> ManifestRef:
     """Upload and verify every file of a run, then its manifest. No reader sees it yet.
@@ -51,21 +54,49 @@ def publish(
     with Bucket(settings) as bucket:
         bucket.require_private()
 
-    def store(bucket: Bucket, entry: FileEntry) -> int:
-        target, source = f"{manifest.run}/{entry.path}", (copied or {}).get(entry.path)
-        if source:
-            bucket.copy(source, target, size=entry.bytes, md5=entry.md5)
-        else:
-            bucket.store(target, workspace.files / entry.path)
-        return entry.bytes
-
+    units = [
+        UploadUnit(workspace, manifest.run, entry, (copied or {}).get(entry.path))
+        for entry in sorted(files, key=lambda entry: -entry.bytes)
+    ]
     uploaded = Running(progress, sum(entry.bytes for entry in files))
-    for stored in each(settings, store, sorted(files, key=lambda entry: -entry.bytes)):
+    for stored in _stored(settings, units, workers):
         uploaded.add(stored)
     body = manifest.to_json()
     with Bucket(settings) as bucket:
         bucket.store(manifest.path, body)
     return ManifestRef(path=manifest.path, sha256=sha256_of(body))
+
+
+@dataclass(frozen=True, slots=True)
+class UploadUnit:
+    """A file of a run to be stored; source: where in the bucket it is already."""
+
+    workspace: Workspace
+    run_path: str
+    entry: FileEntry
+    source: str | None
+
+
+def _stored(settings: Settings, units: Sequence[UploadUnit], workers: Workers) -> Iterable[int]:
+    """Bytes of each file, as they are stored: on threads of this process, or on workers."""
+    if workers.count:
+        return workers.map(upload_unit, units)
+    return each(settings, _store, units)
+
+
+def upload_unit(unit: UploadUnit, tick: Tick) -> int:
+    """Store one file, on a worker; its settings are its own."""
+    with Bucket(load_settings()) as bucket:
+        return _store(bucket, unit)
+
+
+def _store(bucket: Bucket, unit: UploadUnit) -> int:
+    entry, target = unit.entry, f"{unit.run_path}/{unit.entry.path}"
+    if unit.source:
+        bucket.copy(unit.source, target, size=entry.bytes, md5=entry.md5)
+    else:
+        bucket.store(target, unit.workspace.files / entry.path)
+    return entry.bytes
 
 
 def _instants(workspace: Workspace, run: RunFacts) -> tuple[datetime, datetime]:

@@ -15,6 +15,7 @@ from datetime import datetime
 
 import httpx
 
+from tasks.platform.workers import HERE, Workers
 from tasks.settings import Settings
 from tasks.source.model import Preflight, Reconciled, Source, TableInfo, TableRead
 from tasks.source.rest import RestSource
@@ -24,17 +25,21 @@ __all__ = ["Preflight", "Reconciled", "Source", "TableInfo", "TableRead", "open_
 
 @contextmanager
 def open_source(
-    settings: Settings, *, began: datetime | None = None, transport: httpx.BaseTransport | None = None
+    settings: Settings,
+    *,
+    began: datetime | None = None,
+    transport: httpx.BaseTransport | None = None,
+    workers: Workers = HERE,
 ) -> Iterator[Source]:
     """The source on the transport that the settings choose; its connections are closed at the end.
 
     began: of the run that is resumed. REST keeps it, with the ranges that were finished; Postgres reads afresh, at an
-    instant of its own. transport: what sends REST's requests, for tests.
+    instant of its own. transport: what sends REST's requests, for tests. workers: who reads.
     """
     if settings.resolved_transport == "rest":
-        yield RestSource(settings, began=began, transport=transport)
+        yield RestSource(settings, began=began, transport=transport, workers=workers)
         return
     from tasks.source.postgres import PostgresSource  # the driver is large, and REST does without
 
-    with PostgresSource(settings) as source:
+    with PostgresSource(settings, workers) as source:
         yield source

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 
 import pyarrow as pa
 
-from tasks.arrow.rebatch import bounded
 from tasks.contracts import Table
 from tasks.errors import ConfigurationError, ReadError, ServiceUnavailable
 from tasks.platform.functions import PostgresDatabase
 from tasks.platform.progress import Progress, no_progress
+from tasks.platform.workers import HERE, Workers
 from tasks.retry import Retry
 from tasks.settings import Settings, Transport
 from tasks.source import preflight
-from tasks.source.batches import filled_of, require_rising
 from tasks.source.binary import from_driver
+from tasks.source.buckets import write_bucket
 from tasks.source.changes import ChangeFinder
 from tasks.source.changes_postgres import PostgresChanges
 from tasks.source.connection import batches, connect
@@ -28,19 +28,27 @@ from tasks.source.fingerprint import FINGERPRINT_FUNCTION, source_request
 from tasks.source.mend import Bounds
 from tasks.source.model import Preflight, Reconciled, TableInfo, TableRead
 from tasks.source.parallel import Tally, elapsed, run
-from tasks.source.ranges import KeyRange
 from tasks.source.reconcile import reconcile
 from tasks.source.select import keys_query, slice_query
 from tasks.source.slices import Slice, slices_of
 from tasks.source.snapshot import Readers, Snapshot, SnapshotLost
 from tasks.source.sorting import Bucket, Sorter
+from tasks.source.units import (
+    DRIVER_BYTES,
+    BucketUnit,
+    SliceUnit,
+    SortPlan,
+    convert_bucket,
+    read_slice,
+    save_runs,
+    slice_name,
+)
 from tasks.workspace import Spool, Workspace
 
 _PAGE_BYTES = 8_192
 _LEAST_PAGES = 16
 _READS = 3  # of a table whose snapshot was lost
 _ASKED_KEYS = 1_000
-_DRIVER_BYTES = 4 * 2**20
 _LEAST_PART = 2**18
 _ROLE_HELP = "Grant the role of ETL_DB_ROLE what supabase/migrations grants to etl: `make migrate`."
 
@@ -50,8 +58,8 @@ class PostgresSource:
 
     transport: Transport = "postgres"
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, workers: Workers = HERE) -> None:
+        self._settings, self._workers = settings, workers
         self._snapshot: Snapshot | None = None
         self._began: datetime | None = None
         self._infos: dict[str, TableInfo] = {}
@@ -147,24 +155,51 @@ class PostgresSource:
         batch_bytes = self._settings.batch_bytes
         slices = slices_of(extent, pages=max(_LEAST_PAGES, batch_bytes // 2 // _PAGE_BYTES))
         part = max(_LEAST_PART, batch_bytes // self._settings.ranges)
-        sorter = Sorter(spool.folder / "unsorted", info.table.key.name, part, max(extent.nbytes, 500 * info.rows))
+        folder = spool.folder / "unsorted"
+        plan = SortPlan(folder, info.table.key.name, part, max(extent.nbytes, 500 * info.rows))
+        sorter = plan.sorter()
         progress(0, info.rows)
-        with Readers(snapshot) as readers:
-            self._read_slices(slices, readers, info, sorter, tally, progress)
-        buckets = sorter.buckets()
-
-        def convert(bucket: Bucket) -> Counter[str]:
-            raw = self._converted(sorter.read(bucket), info, bucket.index)
-            spool.write(bucket.index, bounded([raw], rows=self._bounds.rows, nbytes=self._bounds.nbytes))
-            return filled_of(raw, info)
-
-        filled = run(buckets, convert, Tally(), workers=self._settings.ranges, progress=no_progress, expected=None)
+        if self._workers.count:
+            self._read_on_workers(slices, snapshot, info, plan, sorter, tally, progress)
+        else:
+            with Readers(snapshot) as readers:
+                self._read_slices(slices, readers, info, sorter, tally, progress)
+        total = Counter[str]()
+        for counts in self._convert(info, spool, plan, sorter):
+            total.update(counts)  # `+` would leave out columns without a value
         sorter.clear()
         pa.default_memory_pool().release_unused()
-        total = Counter[str]()
-        for counts in filled:
-            total.update(counts)  # `+` would leave out columns without a value
         return len(slices), total, tally
+
+    def _convert(self, info: TableInfo, spool: Spool, plan: SortPlan, sorter: Sorter) -> Iterable[Counter[str]]:
+        """Each bucket of sorted rows as a file of the raw spool, on threads or on workers."""
+        buckets = sorter.buckets()
+        if self._workers.count:
+            save_runs(plan, sorter)
+            units = [BucketUnit(info, bucket, plan, spool, self._bounds) for bucket in buckets]
+            return list(self._workers.map(convert_bucket, units))
+
+        def convert(bucket: Bucket) -> Counter[str]:
+            return write_bucket(sorter, bucket, info, spool, self._bounds)
+
+        return run(buckets, convert, Tally(), workers=self._settings.ranges, progress=no_progress, expected=None)
+
+    def _read_on_workers(
+        self,
+        slices: Sequence[Slice],
+        snapshot: Snapshot,
+        info: TableInfo,
+        plan: SortPlan,
+        sorter: Sorter,
+        tally: Tally,
+        progress: Progress,
+    ) -> None:
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        units = [SliceUnit(info, part, len(slices), snapshot.name, plan) for part in slices]
+        for part, read in zip(slices, self._workers.map(read_slice, units), strict=True):
+            sorter.runs[part.index] = read.runs
+            tally.add(read.rows, read.nbytes)
+            progress(tally.rows, info.rows)
 
     def _read_slices(
         self,
@@ -182,23 +217,13 @@ class PostgresSource:
             """One slice on a connection; a connection that drops costs this slice, and no other."""
             with readers.one() as connection:
                 query = slice_query(info, part)
-                rows = batches(connection, query, nbytes=_DRIVER_BYTES, patience=settings.statement_timeout)
+                rows = batches(connection, query, nbytes=DRIVER_BYTES, patience=settings.statement_timeout)
                 sorter.add(part.index, tally.counted(rows))
 
         def work(part: Slice) -> None:
-            what = f"{info.table.source_schema}.{info.table.source}, slice {part.index + 1} of {len(slices)}"
-            retry.call(lambda: read(part), what)
+            retry.call(lambda: read(part), slice_name(info, part, len(slices)))
 
         run(slices, work, tally, workers=settings.ranges, progress=progress, expected=info.rows)
-
-    def _converted(self, rows: pa.RecordBatch | None, info: TableInfo, index: int) -> pa.RecordBatch:
-        """A sorted bucket as a batch of the raw schema, whose keys are verified to rise."""
-        if rows is None:
-            return pa.RecordBatch.from_pylist([], schema=info.table.raw_schema)
-        raw = from_driver(rows, info)
-        where = f"{info.table.source_schema}.{info.table.source}"
-        require_rising(raw.column(info.table.key.name), KeyRange(index, None, None), where)
-        return raw
 
     def _ask(self, table: Table, keys: pa.Array) -> pa.Table:
         """Rows by key, as they are now."""
@@ -206,7 +231,7 @@ class PostgresSource:
         with connect(self._settings) as connection:
             for start in range(0, len(keys), _ASKED_KEYS):
                 query = keys_query(info, keys[start : start + _ASKED_KEYS].to_pylist())
-                read = batches(connection, query, nbytes=_DRIVER_BYTES, patience=self._settings.statement_timeout)
+                read = batches(connection, query, nbytes=DRIVER_BYTES, patience=self._settings.statement_timeout)
                 rows = [from_driver(batch, info) for batch in read if batch.num_rows]
                 found.append(pa.Table.from_batches(rows, schema=table.raw_schema))
         return pa.concat_tables(found)

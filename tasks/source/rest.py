@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -21,7 +21,8 @@ from tasks.contracts import Table
 from tasks.errors import ConfigurationError, ReadError
 from tasks.platform.functions import RestDatabase
 from tasks.platform.progress import Progress, no_progress
-from tasks.settings import Settings, Transport
+from tasks.platform.workers import HERE, Tick, Workers
+from tasks.settings import Settings, Transport, load_settings
 from tasks.source import preflight
 from tasks.source.alarm import TooManyMissing, fetch_by_keys, prove
 from tasks.source.api import Api
@@ -35,11 +36,21 @@ from tasks.source.pages import pages, rows_of
 from tasks.source.parallel import Tally, elapsed, run
 from tasks.source.ranges import KeyRange, Plan, cuts_from, parts_for, source_of
 from tasks.source.reconcile import reconcile
+from tasks.source.units import known
 from tasks.workspace import Spool, Workspace, read_batches
 
 ROWS_PER_RANGE = 50_000
 _READS = 3  # of one range in which too many rows are missing
 _KEY_HELP = "SUPABASE_SERVICE_KEY must be the project's secret key (sb_secret_… or service_role)."
+
+
+@dataclass(frozen=True, slots=True)
+class RangeUnit:
+    """A key range to be read over REST into a file of the raw spool."""
+
+    info: TableInfo
+    within: KeyRange
+    spool: Spool
 
 
 class RestSource:
@@ -48,9 +59,14 @@ class RestSource:
     transport: Transport = "rest"
 
     def __init__(
-        self, settings: Settings, *, began: datetime | None = None, transport: httpx.BaseTransport | None = None
+        self,
+        settings: Settings,
+        *,
+        began: datetime | None = None,
+        transport: httpx.BaseTransport | None = None,
+        workers: Workers = HERE,
     ) -> None:
-        self._settings, self._transport = settings, transport
+        self._settings, self._transport, self._workers = settings, transport, workers
         self._began, self._infos = began, dict[str, TableInfo]()
         self._page_bytes = max(2**20, settings.batch_bytes // 8)
         self._bounds = Bounds(settings.batch_rows, max(2**16, settings.batch_bytes // settings.ranges))
@@ -139,6 +155,8 @@ class RestSource:
     def _read_ranges(
         self, info: TableInfo, todo: Sequence[KeyRange], spool: Spool, tally: Tally, progress: Progress
     ) -> list[str]:
+        if self._workers.count:
+            return self._read_on_workers(info, todo, spool, tally, progress)
         apis: SimpleQueue[Api] = SimpleQueue()
         workers = min(self._settings.ranges, len(todo))
         made = [self._api() for _ in range(workers)]
@@ -158,6 +176,21 @@ class RestSource:
         finally:
             for api in made:
                 api.close()
+
+    def _read_on_workers(
+        self, info: TableInfo, todo: Sequence[KeyRange], spool: Spool, tally: Tally, progress: Progress
+    ) -> list[str]:
+        outcomes, units = [], [RangeUnit(info, within, spool) for within in todo]
+        for outcome, rows, nbytes in self._workers.map(read_key_range, units):
+            tally.add(rows, nbytes)
+            progress(tally.rows, info.rows)
+            outcomes.append(outcome)
+        return outcomes
+
+    def read_range(self, info: TableInfo, within: KeyRange, spool: Spool, tally: Tally) -> str:
+        """One key range with a client of its own; returns how it was verified."""
+        with self._api() as api:
+            return self._read_range(api, info, within, spool, tally)
 
     def _read_range(self, api: Api, info: TableInfo, within: KeyRange, spool: Spool, tally: Tally) -> str:
         """Read a range aside, prove it, and only then put it among the finished ones."""
@@ -180,6 +213,14 @@ class RestSource:
     def _batches(self, api: Api, info: TableInfo, within: KeyRange, tally: Tally) -> Iterator[pa.RecordBatch]:
         read = pages(api, info, within, rows_of(api, info, within), lambda rows: to_arrow(rows, info), self._page_bytes)
         return bounded(tally.counted(read), rows=self._bounds.rows, nbytes=self._bounds.nbytes)
+
+
+def read_key_range(unit: RangeUnit, tick: Tick) -> tuple[str, int, int]:
+    """Read one key range over REST and verify it. Returns how it was verified, its rows and bytes."""
+    tally = Tally()
+    outcome = RestSource(load_settings(transport="rest")).read_range(known(unit.info), unit.within, unit.spool, tally)
+    tick(tally.rows)
+    return outcome, tally.rows, tally.nbytes
 
 
 def _sizes(spool: Spool) -> tuple[int, int]:

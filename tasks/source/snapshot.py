@@ -83,17 +83,24 @@ class Snapshot:
     @contextmanager
     def reader(self) -> Iterator[Connection]:
         """Another connection at the same instant. SnapshotLost when it cannot be had any more."""
-        with connect(self._settings, like=self._holder) as connection:
-            # A stream of rows has no limit as a whole, since it waits for us too: `batches` limits each wait instead.
-            execute(connection, f"{_BEGIN}; set local statement_timeout = 0")
-            try:
-                with refusals():
-                    execute(connection, f"set transaction snapshot '{self.name}'")
-            except PipelineError as error:
-                if getattr(error, "code", None) in _NOT_THERE:
-                    raise SnapshotLost from None
-                raise
+        with reader_at(self._settings, self.name, like=self._holder) as connection:
             yield connection
+
+
+@contextmanager
+def reader_at(settings: Settings, name: str, *, like: Connection | None = None) -> Iterator[Connection]:
+    """A connection at the instant of an exported snapshot. SnapshotLost when it cannot be had any more."""
+    with connect(settings, like=like) as connection:
+        # A stream of rows has no limit as a whole, since it waits for us too: `batches` limits each wait instead.
+        execute(connection, f"{_BEGIN}; set local statement_timeout = 0")
+        try:
+            with refusals():
+                execute(connection, f"set transaction snapshot '{name}'")
+        except PipelineError as error:
+            if getattr(error, "code", None) in _NOT_THERE:
+                raise SnapshotLost from None
+            raise
+        yield connection
 
 
 class Readers:

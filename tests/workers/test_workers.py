@@ -26,11 +26,9 @@ from tasks.errors import ConfigurationError, ServiceUnavailable
 from tasks.platform.dask import _expected, open_workers
 from tasks.settings import Transport
 from tasks.workspace import Workspace
-from tests.pipeline.conftest import Runner, demo, project, run
+from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import UNTIL, Project
 from tests.pipeline.test_killed import forget
-
-__all__ = ["demo", "project", "run"]
 
 ROOT = Path(__file__).parents[2]
 TRANSPORTS: tuple[Transport, ...] = ("postgres", "rest")

@@ -1,0 +1,120 @@
+"""Reading over Postgres in units that a worker process runs by itself: slices of a table, and buckets of sorted rows.
+
+A unit carries no secret: the worker has its own settings. Tables travel by their names, since code compares them by
+identity.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from tasks.contracts import TABLES
+from tasks.platform.workers import Tick
+from tasks.retry import Retry
+from tasks.settings import load_settings
+from tasks.source.buckets import write_bucket
+from tasks.source.connection import batches
+from tasks.source.mend import Bounds
+from tasks.source.model import TableInfo
+from tasks.source.parallel import Tally
+from tasks.source.select import slice_query
+from tasks.source.slices import Slice
+from tasks.source.snapshot import reader_at
+from tasks.source.sorting import Bucket, Run, Sorter
+from tasks.workspace import Spool
+
+DRIVER_BYTES = 4 * 2**20
+INDEX = "runs.pickle"
+
+
+@dataclass(frozen=True, slots=True)
+class SortPlan:
+    """Where sorted runs lie, and how they are made: what a `Sorter` is made of."""
+
+    folder: Path
+    key: str
+    part: int
+    expected: int
+
+    def sorter(self) -> Sorter:
+        return Sorter(self.folder, self.key, self.part, self.expected)
+
+
+@dataclass(frozen=True, slots=True)
+class SliceUnit:
+    """A slice of a table's pages, to be read in an exported snapshot and sorted. of: the number of slices."""
+
+    info: TableInfo
+    part: Slice
+    of: int
+    snapshot: str
+    plan: SortPlan
+
+
+@dataclass(frozen=True, slots=True)
+class SliceRead:
+    """What a slice gave: its sorted runs, rows and bytes."""
+
+    runs: list[Run]
+    rows: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BucketUnit:
+    """A bucket of sorted rows, to become a file of the raw spool."""
+
+    info: TableInfo
+    bucket: Bucket
+    plan: SortPlan
+    spool: Spool
+    bounds: Bounds
+
+
+def read_slice(unit: SliceUnit, tick: Tick) -> SliceRead:
+    """Read one slice on a connection of its own; a connection that drops costs this slice, and no other."""
+    settings, info = load_settings(transport="postgres"), known(unit.info)
+    sorter, tally = unit.plan.sorter(), Tally()
+
+    def attempt() -> None:
+        with reader_at(settings, unit.snapshot) as connection:
+            rows = batches(
+                connection, slice_query(info, unit.part), nbytes=DRIVER_BYTES, patience=settings.statement_timeout
+            )
+            sorter.add(unit.part.index, tally.counted(rows))
+
+    Retry.of(settings).call(attempt, slice_name(info, unit.part, unit.of))
+    tick(tally.rows)
+    return SliceRead(sorter.runs[unit.part.index], tally.rows, tally.nbytes)
+
+
+def slice_name(info: TableInfo, part: Slice, of: int) -> str:
+    return f"{info.table.source_schema}.{info.table.source}, slice {part.index + 1} of {of}"
+
+
+def save_runs(plan: SortPlan, sorter: Sorter) -> None:
+    """Leave what is known of the sorted runs where each worker reads it once."""
+    (plan.folder / INDEX).write_bytes(pickle.dumps(sorter.runs))
+
+
+def convert_bucket(unit: BucketUnit, tick: Tick) -> Counter[str]:
+    """Sort a bucket and write it as a file of the raw spool. Returns the non-null values by column."""
+    index = unit.plan.folder / INDEX
+    sorter = unit.plan.sorter()
+    sorter.runs = _runs(index, index.stat().st_mtime_ns)
+    return write_bucket(sorter, unit.bucket, known(unit.info), unit.spool, unit.bounds)
+
+
+@lru_cache(maxsize=1)
+def _runs(index: Path, written: int) -> dict[int, list[Run]]:
+    runs: dict[int, list[Run]] = pickle.loads(index.read_bytes())  # noqa: S301 - our own file, in the run's folder
+    return runs
+
+
+def known(info: TableInfo) -> TableInfo:
+    """The same with this process's own declaration of the table."""
+    return replace(info, table=next(table for table in TABLES if table.name == info.table.name))
