@@ -76,6 +76,9 @@ class Settings(WatchSettings):
 
     # Where the work is done
     workers: int = Field(default=0, ge=0, le=256, description="Local worker processes; 0 uses this process alone.")
+    shared_dir: str = Field(
+        default="", description="A URL of fsspec that all workers reach; empty: they share data_dir."
+    )
     dask_address: str = Field(
         default="", pattern=r"^([a-z]+://.+)?$", description="A Dask scheduler, like tcp://10.0.0.5:8786."
     )

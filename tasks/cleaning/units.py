@@ -24,7 +24,7 @@ from tasks.cleaning.rules.base import MASK, Facts, Frame, bits_of, with_column
 from tasks.cleaning.rules.posts import with_author
 from tasks.cleaning.user_index import UserIndex, index_schema
 from tasks.cleaning.words import word_counts
-from tasks.contracts import POSTS, USERS, Table
+from tasks.contracts import POSTS, TABLES, USERS, Table
 from tasks.platform.workers import Tick
 from tasks.workspace import Spool, Workspace, read_batches
 
@@ -41,6 +41,13 @@ class CleaningUnit:
     latest: int
     as_of: int = 0
     table: Table = POSTS
+
+    def inputs(self) -> list[Path]:
+        """The raw file of any table, the staged one, and what all units look up."""
+        root, name = self.workspace.root, f"{self.index:05d}.arrow"
+        tables = [table.name for table in TABLES]
+        rows = [root / stage / table / name for stage in ("raw", "staged", "clean") for table in tables]
+        return [*rows, self.workspace.partials / USER_INDEX, self.workspace.partials / FIRST_OF_EMAIL]
 
 
 def staged_users(workspace: Workspace) -> Spool:

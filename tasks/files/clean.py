@@ -43,6 +43,10 @@ class SplitUnit:
     table: str
     index: int
 
+    def inputs(self) -> list[Path]:
+        table = _table(self.table)
+        return [self.workspace.spool("clean", table.name, table.clean_schema).path(self.index)]
+
 
 @dataclass(frozen=True, slots=True)
 class MonthUnit:
@@ -53,6 +57,9 @@ class MonthUnit:
     month: str
     splits: tuple[MonthSplit, ...]
     shape: FileShape
+
+    def inputs(self) -> list[Path]:
+        return [split.path for split in self.splits]
 
 
 def write_clean(workspace: Workspace, table: Table, settings: Settings, *, workers: Workers = HERE) -> list[FileEntry]:

@@ -6,10 +6,12 @@ that dies loses its unit to another one; a unit that ran twice has written the s
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import resource
 import secrets
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,10 +24,12 @@ import pyarrow as pa
 
 from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable
 from tasks.platform.http import TRAFFIC
-from tasks.platform.workers import HERE, Result, Tick, Unit, Workers, no_tick
+from tasks.platform.shared_folder import SharedFolder, relocate
+from tasks.platform.workers import HERE, NeedsFiles, Result, Tick, Unit, Workers, no_tick
 from tasks.settings import Settings, load_settings
 from tasks.workspace import Workspace
 
+LOOKED_UP = "partials"  # the folder of what every unit looks up: a worker keeps it from unit to unit
 TOKEN = "workers.token"  # noqa: S105 - the name of a file
 # What shapes the bytes of a file: workers with other versions would write other files.
 _LIBRARIES = ("pyarrow", "duckdb", "numpy", "pandas")
@@ -34,9 +38,13 @@ _KILLS = 3  # workers that one unit may lose before it is taken for the cause
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a worker must find: the run's folder with its token, the project, and the versions of the coordinator."""
+    """What a worker must find: the run's folder with its token, the project, and the versions of the coordinator.
+
+    url: where the run's files are exchanged; empty where the folder itself is shared.
+    """
 
     folder: Path
+    url: str
     token: str
     project: str
     transport: str
@@ -54,7 +62,11 @@ def open_workers(settings: Settings, workspace: Workspace) -> Iterator[Workers]:
         return
     with _runner(settings, workspace) as runner:
         expected = _expected(settings, workspace)
-        yield DaskWorkers(_client(runner, settings), settings, expected)
+        workers = DaskWorkers(_client(runner, settings), settings, expected)
+        try:
+            yield workers
+        finally:
+            workers.close()
 
 
 def _client(runner: Any, settings: Settings) -> Any:
@@ -96,7 +108,9 @@ def _runner(settings: Settings, workspace: Workspace) -> Any:
 def _expected(settings: Settings, workspace: Workspace) -> Expected:
     token = secrets.token_hex(16)
     (workspace.root / TOKEN).write_text(token)
-    return Expected(workspace.root.resolve(), token, settings.project, settings.resolved_transport, _versions())
+    folder = workspace.root.resolve()
+    url = f"{settings.shared_dir.rstrip('/')}/{workspace.run_id}" if settings.shared_dir else ""
+    return Expected(folder, url, token, settings.project, settings.resolved_transport, _versions())
 
 
 def _versions() -> tuple[str, ...]:
@@ -109,6 +123,9 @@ class DaskWorkers:
     def __init__(self, client: Any, settings: Settings, expected: Expected) -> None:
         self._client, self._expected = client, expected
         self._where = settings.dask_address or "this machine"
+        self._shared = SharedFolder(expected.url, expected.folder) if expected.url else None
+        if self._shared:
+            self._shared.push([expected.folder / TOKEN])
         self.count = settings.workers or max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
 
     def map(
@@ -117,7 +134,13 @@ class DaskWorkers:
         """The results in the order of the units; see `Workers`."""
         futures = [
             self._client.submit(
-                _run, work, unit, self._expected, pure=False, key=f"{work.__name__}-{secrets.token_hex(8)}"
+                _run,
+                work,
+                unit,
+                self._expected,
+                self._share(unit),
+                pure=False,
+                key=f"{work.__name__}-{secrets.token_hex(8)}",
             )
             for unit in units
         ]
@@ -125,11 +148,26 @@ class DaskWorkers:
             for index, future in enumerate(futures):
                 done = self._result(future)
                 futures[index] = None  # the cluster may forget it
+                if done.error:
+                    raise done.error
+                if self._shared:
+                    self._shared.pull(done.outputs)
                 TRAFFIC.add(sent=done.sent, received=done.received)
                 tick(done.rows)
                 yield done.result
         finally:
             self._client.cancel([future for future in futures if future is not None], force=True)
+
+    def _share(self, unit: Any) -> list[str]:
+        """Put what a unit reads where workers without a shared disk find it. Returns the names of the files."""
+        if self._shared is None or not isinstance(unit, NeedsFiles):
+            return []
+        return self._shared.push(path for path in unit.inputs() if path.exists())
+
+    def close(self) -> None:
+        """Remove what was exchanged at the URL."""
+        if self._shared:
+            self._shared.remove()
 
     def peak_mib(self) -> float:
         """The most memory that one of the workers has held so far, MiB."""
@@ -166,15 +204,20 @@ def _cancelled() -> type[BaseException]:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The result of a unit, the rows that it went through, and the bytes that it sent and received."""
+    """The result of a unit, the rows that it went through, and the bytes that it sent and received.
+
+    outputs: names of the files that it wrote, where the run's folder is not shared. error: of this unit's own files.
+    """
 
     result: Any
     rows: int
     sent: int
     received: int
+    outputs: tuple[str, ...] = ()
+    error: OSError | None = None
 
 
-def _run(work: Callable[[Any, Tick], Any], unit: Any, expected: Expected) -> Done:
+def _run(work: Callable[[Any, Tick], Any], unit: Any, expected: Expected, names: Sequence[str] = ()) -> Done:
     """On a worker, which runs one unit at a time."""
     _ready(expected)
     rows, sent, received = 0, TRAFFIC.sent, TRAFFIC.received
@@ -183,8 +226,36 @@ def _run(work: Callable[[Any, Tick], Any], unit: Any, expected: Expected) -> Don
         nonlocal rows
         rows += done
 
-    result = work(unit, tick)
-    return Done(result, rows, TRAFFIC.sent - sent, TRAFFIC.received - received)
+    outputs: tuple[str, ...] = ()
+    result, error = None, None
+    try:
+        if expected.url:
+            result, outputs = _run_apart(work, unit, tick, expected, names)
+        else:
+            result = work(unit, tick)
+    except OSError as fault:  # a full disk, say; raised here it would pass for a lost connection to the scheduler
+        error = fault
+    return Done(result, rows, TRAFFIC.sent - sent, TRAFFIC.received - received, outputs, error)
+
+
+def _run_apart(
+    work: Callable[[Any, Tick], Any], unit: Any, tick: Tick, expected: Expected, names: Sequence[str]
+) -> tuple[Any, tuple[str, ...]]:
+    """A unit in this worker's own folder: what it reads is fetched first, what it writes is put at the URL."""
+    shared = _own_folder(expected)
+    shared.pull(names)
+    result = work(relocate(unit, expected.folder, shared.local), tick)
+    outputs = tuple(shared.push(shared.changed()))
+    shared.forget(but=LOOKED_UP)
+    return relocate(result, shared.local, expected.folder), outputs
+
+
+@lru_cache(maxsize=4)
+def _own_folder(expected: Expected) -> SharedFolder:
+    """A folder of this process for one run; it goes with the process."""
+    folder = tempfile.TemporaryDirectory(prefix="supabase-nightly-worker-")
+    atexit.register(folder.cleanup)
+    return SharedFolder(expected.url, Path(folder.name).resolve())
 
 
 @lru_cache(maxsize=4)
@@ -212,18 +283,23 @@ _OWN_ENVIRONMENT = "Give each worker the SUPABASE_* and ETL_* settings in its ow
 
 
 def _require_folder(expected: Expected, where: str) -> None:
-    probe = expected.folder / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
+    here = _own_folder(expected).local if expected.url else expected.folder
+    probe = here / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
     try:
-        same = (expected.folder / TOKEN).read_text() == expected.token
+        if expected.url:
+            _own_folder(expected).pull([TOKEN])
+        same = (here / TOKEN).read_text() == expected.token
         probe.touch()
+        if expected.url:
+            _own_folder(expected).push([probe])
         probe.unlink()
-    except OSError as error:
+    except (OSError, ImportError, ValueError) as error:  # fsspec: no driver for the URL
         raise ConfigurationError(
-            f"{where} cannot use the run's folder {expected.folder} ({type(error).__name__}).",
-            remedy="ETL_DATA_DIR must be a folder that all workers share, at the same path.",
+            f"{where} cannot use the run's folder {expected.url or expected.folder} ({type(error).__name__}).",
+            remedy=_SHARED,
         ) from None
     if not same:
-        raise ConfigurationError(
-            f"{where} has another folder at {expected.folder}.",
-            remedy="ETL_DATA_DIR must be a folder that all workers share, at the same path.",
-        )
+        raise ConfigurationError(f"{where} has another folder at {expected.url or here}.", remedy=_SHARED)
+
+
+_SHARED = "ETL_DATA_DIR must be a folder that all workers share at the same path, or ETL_SHARED_DIR a URL they reach."

@@ -7,7 +7,8 @@ and returns something small. It can run twice: its files appear under their name
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
 
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
@@ -16,6 +17,13 @@ Tick = Callable[[int], None]  # takes the rows done since the last call
 
 def no_tick(rows: int) -> None:
     """Report no progress."""
+
+
+@runtime_checkable
+class NeedsFiles(Protocol):
+    """A unit that says which files of the run's folder it reads; those that do not exist are passed over."""
+
+    def inputs(self) -> Sequence[Path]: ...
 
 
 class Workers(Protocol):

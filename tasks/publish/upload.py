@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from tasks.errors import PublishError
@@ -75,6 +76,9 @@ class UploadUnit:
     run_path: str
     entry: FileEntry
     source: str | None
+
+    def inputs(self) -> list[Path]:
+        return [] if self.source else [self.workspace.files / self.entry.path]
 
 
 def _stored(settings: Settings, units: Sequence[UploadUnit], workers: Workers) -> Iterable[int]:

@@ -74,6 +74,10 @@ class BucketUnit:
     spool: Spool
     bounds: Bounds
 
+    def inputs(self) -> list[Path]:
+        """All sorted runs: a bucket has rows of each."""
+        return sorted(self.plan.folder.iterdir()) if self.plan.folder.is_dir() else []
+
 
 def read_slice(unit: SliceUnit, tick: Tick) -> SliceRead:
     """Read one slice on a connection of its own; a connection that drops costs this slice, and no other."""
@@ -111,8 +115,9 @@ def convert_bucket(unit: BucketUnit, tick: Tick) -> Counter[str]:
 
 @lru_cache(maxsize=1)
 def _runs(index: Path, written: int) -> dict[int, list[Run]]:
-    runs: dict[int, list[Run]] = pickle.loads(index.read_bytes())  # noqa: S301 - our own file, in the run's folder
-    return runs
+    saved: dict[int, list[Run]] = pickle.loads(index.read_bytes())  # noqa: S301 - our own file, in the run's folder
+    here = index.parent  # which this worker may have elsewhere than the coordinator
+    return {number: [replace(run, path=here / run.path.name) for run in runs] for number, runs in saved.items()}
 
 
 def known(info: TableInfo) -> TableInfo:

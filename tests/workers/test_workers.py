@@ -112,6 +112,20 @@ def test_without_dask_the_message_names_the_command(project: Project, monkeypatc
 
 @pytest.mark.soak
 @pytest.mark.parametrize("transport", TRANSPORTS)
+def test_workers_without_a_shared_disk(transport: Transport, project: Project, run: Runner, tmp_path: Path) -> None:
+    load(project.stack.db_url, users=2_000, posts=20_000, until=datetime.fromisoformat(UNTIL))
+    alone, expected = counted(run(transport)), project.state()
+    forget(project)
+    url = f"file://{tmp_path}/exchange"
+    apart = project.env(transport, ETL_DATA_DIR=str(tmp_path / "elsewhere"))
+    with cluster(apart, tmp_path) as address:
+        together = run(transport, ETL_DASK_ADDRESS=address, ETL_SHARED_DIR=url)
+    assert (counted(together), project.state()) == (alone, expected)
+    assert not list((tmp_path / "exchange").glob("*/*")), "what was exchanged is personal, and goes with the run"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_any_number_of_processes_and_a_cluster(
     transport: Transport, project: Project, run: Runner, tmp_path: Path
 ) -> None:
