@@ -6,49 +6,22 @@ that dies loses its unit to another one; a unit that ran twice has written the s
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
 import resource
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable
+from tasks.platform.dask_worker import TOKEN, Expected, run_unit, versions
 from tasks.platform.http import TRAFFIC
-from tasks.platform.shared_folder import SharedFolder, relocate
+from tasks.platform.shared_folder import SharedFolder
 from tasks.platform.workers import HERE, NeedsFiles, Result, Tick, Unit, Workers, no_tick
-from tasks.settings import Settings, load_settings
+from tasks.settings import Settings
 from tasks.workspace import Workspace
 
-LOOKED_UP = "partials"  # the folder of what every unit looks up: a worker keeps it from unit to unit
-TOKEN = "workers.token"  # noqa: S105 - the name of a file
-# What shapes the bytes of a file: workers with other versions would write other files.
-_LIBRARIES = ("pyarrow", "duckdb", "numpy", "pandas")
 _KILLS = 3  # workers that one unit may lose before it is taken for the cause
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What a worker must find: the run's folder with its token, the project, and the versions of the coordinator.
-
-    url: where the run's files are exchanged; empty where the folder itself is shared.
-    """
-
-    folder: Path
-    url: str
-    token: str
-    project: str
-    transport: str
-    libraries: tuple[str, ...]
 
 
 @contextmanager
@@ -110,11 +83,7 @@ def _expected(settings: Settings, workspace: Workspace) -> Expected:
     (workspace.root / TOKEN).write_text(token)
     folder = workspace.root.resolve()
     url = f"{settings.shared_dir.rstrip('/')}/{workspace.run_id}" if settings.shared_dir else ""
-    return Expected(folder, url, token, settings.project, settings.resolved_transport, _versions())
-
-
-def _versions() -> tuple[str, ...]:
-    return tuple(f"{name} {version(name)}" for name in _LIBRARIES)
+    return Expected(folder, url, token, settings.project, settings.resolved_transport, versions())
 
 
 class DaskWorkers:
@@ -134,7 +103,7 @@ class DaskWorkers:
         """The results in the order of the units; see `Workers`."""
         futures = [
             self._client.submit(
-                _run,
+                run_unit,
                 work,
                 unit,
                 self._expected,
@@ -200,106 +169,3 @@ def _cancelled() -> type[BaseException]:
     from concurrent.futures import CancelledError
 
     return CancelledError
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The result of a unit, the rows that it went through, and the bytes that it sent and received.
-
-    outputs: names of the files that it wrote, where the run's folder is not shared. error: of this unit's own files.
-    """
-
-    result: Any
-    rows: int
-    sent: int
-    received: int
-    outputs: tuple[str, ...] = ()
-    error: OSError | None = None
-
-
-def _run(work: Callable[[Any, Tick], Any], unit: Any, expected: Expected, names: Sequence[str] = ()) -> Done:
-    """On a worker, which runs one unit at a time."""
-    _ready(expected)
-    rows, sent, received = 0, TRAFFIC.sent, TRAFFIC.received
-
-    def tick(done: int) -> None:
-        nonlocal rows
-        rows += done
-
-    outputs: tuple[str, ...] = ()
-    result, error = None, None
-    try:
-        if expected.url:
-            result, outputs = _run_apart(work, unit, tick, expected, names)
-        else:
-            result = work(unit, tick)
-    except OSError as fault:  # a full disk, say; raised here it would pass for a lost connection to the scheduler
-        error = fault
-    return Done(result, rows, TRAFFIC.sent - sent, TRAFFIC.received - received, outputs, error)
-
-
-def _run_apart(
-    work: Callable[[Any, Tick], Any], unit: Any, tick: Tick, expected: Expected, names: Sequence[str]
-) -> tuple[Any, tuple[str, ...]]:
-    """A unit in this worker's own folder: what it reads is fetched first, what it writes is put at the URL."""
-    shared = _own_folder(expected)
-    shared.pull(names)
-    result = work(relocate(unit, expected.folder, shared.local), tick)
-    outputs = tuple(shared.push(shared.changed()))
-    shared.forget(but=LOOKED_UP)
-    return relocate(result, shared.local, expected.folder), outputs
-
-
-@lru_cache(maxsize=4)
-def _own_folder(expected: Expected) -> SharedFolder:
-    """A folder of this process for one run; it goes with the process."""
-    folder = tempfile.TemporaryDirectory(prefix="supabase-nightly-worker-")
-    atexit.register(folder.cleanup)
-    return SharedFolder(expected.url, Path(folder.name).resolve())
-
-
-@lru_cache(maxsize=4)
-def _ready(expected: Expected) -> None:
-    """Once a process and run: this worker sees the run's folder, may write there, and has the settings it needs."""
-    pa.set_cpu_count(1)  # the processes share the cores already
-    where = f"A Dask worker ({os.uname().nodename}, process {os.getpid()})"
-    _require_folder(expected, where)
-    if (here := _versions()) != expected.libraries:
-        raise ConfigurationError(
-            f"{where} has {', '.join(set(here) - set(expected.libraries))}; this run has other versions.",
-            remedy="Install the same requirements.txt on all workers: versions shape the bytes of the files.",
-        )
-    try:
-        settings = load_settings(transport=expected.transport)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{where} lacks settings. {error.message}", remedy=_OWN_ENVIRONMENT) from None
-    if settings.project != expected.project:
-        raise ConfigurationError(
-            f"{where} is set up for {settings.project}, this run for {expected.project}.", remedy=_OWN_ENVIRONMENT
-        )
-
-
-_OWN_ENVIRONMENT = "Give each worker the SUPABASE_* and ETL_* settings in its own environment; none are sent to it."
-
-
-def _require_folder(expected: Expected, where: str) -> None:
-    here = _own_folder(expected).local if expected.url else expected.folder
-    probe = here / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        if expected.url:
-            _own_folder(expected).pull([TOKEN])
-        same = (here / TOKEN).read_text() == expected.token
-        probe.touch()
-        if expected.url:
-            _own_folder(expected).push([probe])
-        probe.unlink()
-    except (OSError, ImportError, ValueError) as error:  # fsspec: no driver for the URL
-        raise ConfigurationError(
-            f"{where} cannot use the run's folder {expected.url or expected.folder} ({type(error).__name__}).",
-            remedy=_SHARED,
-        ) from None
-    if not same:
-        raise ConfigurationError(f"{where} has another folder at {expected.url or here}.", remedy=_SHARED)
-
-
-_SHARED = "ETL_DATA_DIR must be a folder that all workers share at the same path, or ETL_SHARED_DIR a URL they reach."

@@ -1,0 +1,149 @@
+"""On a Dask worker: one unit at a time, in the run's folder or in a folder of its own, with its own settings."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tasks.errors import ConfigurationError
+from tasks.platform.http import TRAFFIC
+from tasks.platform.shared_folder import SharedFolder, relocate
+from tasks.platform.workers import Tick
+from tasks.settings import load_settings
+
+LOOKED_UP = "partials"  # the folder of what every unit looks up: a worker keeps it from unit to unit
+TOKEN = "workers.token"  # noqa: S105 - the name of a file
+# What shapes the bytes of a file: workers with other versions would write other files.
+_LIBRARIES = ("pyarrow", "duckdb", "numpy", "pandas")
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a worker must find: the run's folder with its token, the project, and the versions of the coordinator.
+
+    url: where the run's files are exchanged; empty where the folder itself is shared.
+    """
+
+    folder: Path
+    url: str
+    token: str
+    project: str
+    transport: str
+    libraries: tuple[str, ...]
+
+
+def versions() -> tuple[str, ...]:
+    return tuple(f"{name} {version(name)}" for name in _LIBRARIES)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The result of a unit, the rows that it went through, and the bytes that it sent and received.
+
+    outputs: names of the files that it wrote, where the run's folder is not shared. error: of this unit's own files.
+    """
+
+    result: Any
+    rows: int
+    sent: int
+    received: int
+    outputs: tuple[str, ...] = ()
+    error: OSError | None = None
+
+
+def run_unit(work: Callable[[Any, Tick], Any], unit: Any, expected: Expected, names: Sequence[str] = ()) -> Done:
+    """On a worker, which runs one unit at a time."""
+    _ready(expected)
+    rows, sent, received = 0, TRAFFIC.sent, TRAFFIC.received
+
+    def tick(done: int) -> None:
+        nonlocal rows
+        rows += done
+
+    outputs: tuple[str, ...] = ()
+    result, error = None, None
+    try:
+        if expected.url:
+            result, outputs = _run_apart(work, unit, tick, expected, names)
+        else:
+            result = work(unit, tick)
+    except OSError as fault:  # a full disk, say; raised here it would pass for a lost connection to the scheduler
+        error = fault
+    return Done(result, rows, TRAFFIC.sent - sent, TRAFFIC.received - received, outputs, error)
+
+
+def _run_apart(
+    work: Callable[[Any, Tick], Any], unit: Any, tick: Tick, expected: Expected, names: Sequence[str]
+) -> tuple[Any, tuple[str, ...]]:
+    """A unit in this worker's own folder: what it reads is fetched first, what it writes is put at the URL."""
+    shared = _own_folder(expected)
+    shared.pull(names)
+    result = work(relocate(unit, expected.folder, shared.local), tick)
+    outputs = tuple(shared.push(shared.changed()))
+    shared.forget(but=LOOKED_UP)
+    return relocate(result, shared.local, expected.folder), outputs
+
+
+@lru_cache(maxsize=4)
+def _own_folder(expected: Expected) -> SharedFolder:
+    """A folder of this process for one run; it goes with the process."""
+    folder = tempfile.TemporaryDirectory(prefix="supabase-nightly-worker-")
+    atexit.register(folder.cleanup)
+    return SharedFolder(expected.url, Path(folder.name).resolve())
+
+
+@lru_cache(maxsize=4)
+def _ready(expected: Expected) -> None:
+    """Once a process and run: this worker sees the run's folder, may write there, and has the settings it needs."""
+    pa.set_cpu_count(1)  # the processes share the cores already
+    where = f"A Dask worker ({os.uname().nodename}, process {os.getpid()})"
+    _require_folder(expected, where)
+    if (here := versions()) != expected.libraries:
+        raise ConfigurationError(
+            f"{where} has {', '.join(set(here) - set(expected.libraries))}; this run has other versions.",
+            remedy="Install the same requirements.txt on all workers: versions shape the bytes of the files.",
+        )
+    try:
+        settings = load_settings(transport=expected.transport)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where} lacks settings. {error.message}", remedy=_OWN_ENVIRONMENT) from None
+    if settings.project != expected.project:
+        raise ConfigurationError(
+            f"{where} is set up for {settings.project}, this run for {expected.project}.", remedy=_OWN_ENVIRONMENT
+        )
+
+
+_OWN_ENVIRONMENT = "Give each worker the SUPABASE_* and ETL_* settings in its own environment; none are sent to it."
+
+
+def _require_folder(expected: Expected, where: str) -> None:
+    here = _own_folder(expected).local if expected.url else expected.folder
+    probe = here / f".probe-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        if expected.url:
+            _own_folder(expected).pull([TOKEN])
+        same = (here / TOKEN).read_text() == expected.token
+        probe.touch()
+        if expected.url:
+            _own_folder(expected).push([probe])
+        probe.unlink()
+    except (OSError, ImportError, ValueError) as error:  # fsspec: no driver for the URL
+        raise ConfigurationError(
+            f"{where} cannot use the run's folder {expected.url or expected.folder} ({type(error).__name__}).",
+            remedy=_SHARED,
+        ) from None
+    if not same:
+        raise ConfigurationError(f"{where} has another folder at {expected.url or here}.", remedy=_SHARED)
+
+
+_SHARED = "ETL_DATA_DIR must be a folder that all workers share at the same path, or ETL_SHARED_DIR a URL they reach."
