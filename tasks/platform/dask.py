@@ -15,8 +15,8 @@ from typing import Any
 
 from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable
 from tasks.platform.dask_worker import TOKEN, Expected, run_unit, versions
-from tasks.platform.http import TRAFFIC
 from tasks.platform.shared_folder import SharedFolder
+from tasks.platform.traffic import TRAFFIC
 from tasks.platform.workers import HERE, NeedsFiles, Result, Tick, Unit, Workers, no_tick
 from tasks.settings import Settings
 from tasks.workspace import Workspace

@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.errors import ConfigurationError
-from tasks.platform.http import TRAFFIC
 from tasks.platform.shared_folder import SharedFolder, relocate
+from tasks.platform.traffic import TRAFFIC
 from tasks.platform.workers import Tick
 from tasks.settings import load_settings
 
