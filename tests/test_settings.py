@@ -71,6 +71,11 @@ def test_the_example_names_every_setting_that_an_operator_sets() -> None:
 
 # Every setting of .env.example, set to what cannot be right. What only the project or the machine can tell is below.
 WRONG = {
+    "ETL_MAX_CHANGED_SHARE": "1.5",
+    "ETL_FULL_REFRESH_DAYS": "-1",
+    "ETL_KEEP_BASE": "maybe",
+    "ETL_ALERT_SMTP_PORT": "70000",
+    "ETL_ALERT_SMTP_SECURITY": "perhaps",
     "SUPABASE_URL": "demo.supabase.co",
     "SUPABASE_SERVICE_KEY": "",
     "SUPABASE_DB_URL": "https://demo.supabase.co",
@@ -108,6 +113,10 @@ WRONG = {
 }
 # Any text may be right: a wrong one is told by what uses it, with the variable's name.
 ANY_TEXT = {
+    "ETL_ALERT_SMTP_HOST",
+    "ETL_ALERT_SMTP_USER",
+    "ETL_ALERT_SMTP_PASSWORD",
+    "ETL_SHARED_DIR",
     "SUPABASE_KEY", "ETL_DB_ROLE", "ETL_DATA_DIR", "ETL_CACHE_DIR", "ETL_ALERT_SENDGRID_KEY", "ETL_TRUSTED_FUNCTIONS",
     "SUPABASE_JWT_SECRET", "ETL_PASSWORD", "ETL_ACCESS_TOKEN", "ETL_WATCH_HEALTH",
 }  # fmt: skip
