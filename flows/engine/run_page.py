@@ -247,7 +247,7 @@ def _advice(error: BaseException) -> str:
             "*Accept held metrics*; if not, fix the source and start it as it is."
         )
     if isinstance(error, LeaseHeld):
-        return "Nothing: the run that holds the lease is at work, and the next schedule comes."
+        return "Nothing: the run that holds the lease is running, and the next schedule comes."
     if isinstance(error, LeaseLost):
         return "Nothing: another run took over and finishes the night. See why this one was silent for so long."
     if isinstance(error, TransientError):

@@ -105,8 +105,8 @@ def _per_day(axes: Axes, days: Days, column: str, noun: str, colour: str) -> Non
             [today.date], [today[column]], width=0.9, facecolor="none", edgecolor=colour, linewidth=0.9, linestyle=":"
         )
         axes.annotate(
-            "not\nover", (today.date, 0), xytext=(5, 1), textcoords="offset points", ha="left", va="bottom", fontsize=8,
-            color=QUIET, annotation_clip=False,
+            "not\nover", (1, 0), xycoords="axes fraction", xytext=(4, 1), textcoords="offset points", ha="left",
+            va="bottom", fontsize=8, color=QUIET, annotation_clip=False,
         )  # fmt: skip
     axes.plot(whole.date, mean, color=colour, linewidth=1.8, marker=_marker(whole))
     span = f"last {len(recent)} days" if len(days.daily) > len(recent) else "by day"
