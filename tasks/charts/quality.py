@@ -12,7 +12,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tasks.charts.style import HEAT, ORANGE, QUIET, bare, card, ink_on, nothing, percent, plural, top_of
+from tasks.charts.style import HEAT, ORANGE, QUIET, bare, card, ink_on, nothing, percent, top_of
 from tasks.files.layout import instant
 
 RUNS = 12
@@ -38,7 +38,7 @@ def data_quality(runs: Sequence[Mapping[str, Any]]) -> Figure:
         if latest.max()
         else "Data quality: no rule affected a row",
         "Share of rows that each rule rejected, changed or flagged, by the as_of (UTC) of "
-        f"the last {plural(shares.shape[1], 'run')}",
+        + (f"the last {shares.shape[1]:,} runs" if shares.shape[1] > 1 else "the only run"),
         height=2.05 + 0.31 * len(shares),
     )
     bottom = 0.68 / figure.get_figheight()

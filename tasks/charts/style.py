@@ -82,10 +82,10 @@ def nothing(figure: Figure, message: str) -> Figure:
 
 
 def count_axis(axes: Axes, unit: str) -> None:
-    """Whole numbers with thousands separated, from zero, the unit as the axis' label."""
+    """Whole numbers with thousands separated, from zero to one at least, the unit as the axis' label."""
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))  # where all is zero there are no fractions of a post
     axes.set_ylabel(unit)
 
 

@@ -102,6 +102,16 @@ def test_growth_of_one_day_shows_it() -> None:
     assert "+1 user and +1 post in the last 1 day (UTC)" in text
 
 
+def test_months_without_a_post_have_no_fractions_of_a_post() -> None:
+    days = pd.date_range("2026-01-01", periods=120)
+    daily = pd.DataFrame({"date": days, "new_users": 1, "posts": 0, "total_users": range(1, 121), "total_posts": 3})
+    figure = growth(daily, as_of=datetime(2026, 5, 1, tzinfo=UTC))
+    _drawn(figure)
+    (axes,) = [axes for axes in figure.axes if axes.get_ylabel() == "posts a day"]
+    assert axes.get_ylim() == (0.0, 1.0)
+    assert [text for label in axes.get_yticklabels() if "." in (text := label.get_text())] == []
+
+
 def test_a_day_that_is_not_over_is_marked_and_not_in_the_mean() -> None:
     days = pd.date_range("2026-01-01", periods=10)
     daily = pd.DataFrame({"date": days, "new_users": 10, "posts": 10, "total_users": range(10), "total_posts": 5})
