@@ -22,6 +22,7 @@ from tasks.errors import ConfigurationError
 from tasks.live.settings import WatchSettings
 
 Transport = Literal["rest", "postgres"]
+TransportChoice = Literal["auto", "rest", "postgres"]
 SCHEDULED_WAIT = 3600
 LOCAL_PROJECT = Path("data/local/project.env")
 _EMAIL = r"^([^@\s]+@[^@\s]+)?$"
@@ -55,7 +56,7 @@ class Settings(WatchSettings):
     password: SecretStr = SecretStr("")
     access_token: SecretStr = Field(default=SecretStr(""), description="A token with the role etl, minted by hand.")
 
-    transport: Literal["auto", "rest", "postgres"] = "auto"
+    transport: TransportChoice = "auto"
     db_role: str = Field(
         default="etl",
         pattern=r"^[^\x00]{0,63}$",

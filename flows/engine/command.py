@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from pydantic import ValidationError
 
@@ -18,7 +18,7 @@ from tasks.errors import ConfigurationError, LeaseHeld, PipelineError, RunHeld
 from tasks.files.layout import manifest_path
 from tasks.ledger.as_of import AsOf
 from tasks.ledger.guard import require_known
-from tasks.settings import load_settings
+from tasks.settings import TransportChoice, load_settings
 
 EXIT = {"committed": 0, "dry_run": 0, "failed": 1, "held": 3, "declined": 4}
 USAGE, INTERRUPTED = 2, 130
@@ -160,7 +160,7 @@ def parser(prog: str, as_of: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--as-of", default=as_of, metavar="WHEN", help=f"{AS_OF_HELP} (default: {as_of})")
-    parser.add_argument("--transport", default="auto", choices=("auto", "rest", "postgres"), help="(default: auto)")
+    parser.add_argument("--transport", default="auto", choices=get_args(TransportChoice), help="(default: auto)")
     parser.add_argument("--full-refresh", action="store_true", help="read and clean every row, not only what changed")
     parser.add_argument("--accept", action="append", default=[], metavar="NAME", help="let this held metric pass")
     parser.add_argument("--dry-run", action="store_true", help="read, clean and count; write nothing")

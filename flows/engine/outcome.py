@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from tasks.files.manifest import FileEntry
 from tasks.ledger.as_of import AsOf
+from tasks.settings import TransportChoice
 
 Figure = int | float | None
 # Emitted to Prefect when a run was committed and readers see it: what the alert for missing nights waits for.
@@ -26,7 +27,7 @@ class RunRequest:
     """
 
     as_of: AsOf = AsOf()  # noqa: RUF009 - it is frozen
-    transport: Literal["auto", "rest", "postgres"] = "auto"
+    transport: TransportChoice = "auto"
     accept: frozenset[str] = frozenset()
     dry_run: bool = False
     historical: bool = False

@@ -7,7 +7,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from flows.forms.base import Form, Transport, dry_run, field, optional, transport
+from flows.forms.base import Form, dry_run, field, optional, transport
+from tasks.settings import TransportChoice
 
 MAX_BACKFILL_DAYS = 366
 
@@ -25,7 +26,7 @@ class BackfillForm(Form):
             1, "Last day", "The last day (UTC) to report on, at the latest yesterday. Empty: yesterday.", "date"
         ),
     )
-    transport: Transport = Field("auto", **transport(2))
+    transport: TransportChoice = Field("auto", **transport(2))
     redo: bool = Field(
         False,
         **field(3, "Redo", "Also days that have a committed run already. Without it they are skipped."),

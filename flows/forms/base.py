@@ -8,13 +8,12 @@ would render Markdown in them, the V2 UI shows it as typed.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-Transport = Literal["auto", "rest", "postgres"]
 HIDDEN = "hidden"
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from flows.forms.base import Form, Transport, field, transport
+from flows.forms.base import Form, field, transport
+from tasks.settings import TransportChoice
 
 
 class DoctorForm(Form):
     """What the doctor looks at. It changes nothing that lasts."""
 
-    transport: Transport = Field("auto", **transport(0))
+    transport: TransportChoice = Field("auto", **transport(0))
     try_upload: bool = Field(
         True,
         **field(1, "Try an upload", "Upload a file of a few bytes to the bucket, read it back and delete it again."),

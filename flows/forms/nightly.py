@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from flows.forms.base import Form, Transport, dry_run, field, optional, transport
+from flows.forms.base import Form, dry_run, field, optional, transport
+from tasks.settings import TransportChoice
 
 AS_OF_WORDS = ("midnight", "now", "resume")
 FIGURE_PATTERN = r"^[A-Za-z][A-Za-z0-9_.:/-]{0,99}$"
@@ -39,7 +40,7 @@ class NightlyForm(Form):
             "date-time",
         ),
     )
-    transport: Transport = Field("auto", **transport(2))
+    transport: TransportChoice = Field("auto", **transport(2))
     accept: list[str] = Field(
         default_factory=list,
         **field(
