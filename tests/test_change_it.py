@@ -56,7 +56,7 @@ from tasks.reports.facts import ReportFacts, as_report
 def table_sizes(facts: ReportFacts) -> pa.Table:
     """One row a table, by name."""
     names = sorted(facts.counts)
-    return as_report(TABLE_SIZES, {"table": names, "row_count": [facts.counts[name]["kept"] for name in names]})
+    return as_report(TABLE_SIZES, {"table": names, "row_count": [facts.counts[name].kept for name in names]})
 '''
 TABLE = '''"""The table `comments`."""
 

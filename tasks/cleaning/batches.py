@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import pyarrow as pa
 
+from tasks.cleaning.counts import CleanCounts, RuleCount, Scope, save_counts
 from tasks.cleaning.rules.base import Facts, Flag, Frame, Rule, Step, run_rules
 from tasks.cleaning.samples import SAMPLES, Sample, save_samples, take_samples
 from tasks.contracts import REJECT_SCHEMA, Table
 from tasks.errors import ConfigurationError
 from tasks.platform.workers import Tick
 from tasks.workspace import Workspace
-
-
-@dataclass(frozen=True, slots=True)
-class RuleCount:
-    """How many rows reached a rule, and how many it rejected, changed or flagged."""
-
-    rule: str
-    action: str
-    checked: int
-    affected: int
-
-
-@dataclass(frozen=True, slots=True)
-class CleanCounts:
-    """The counts of a cleaned table: read = kept + rejected."""
-
-    table: str
-    read: int
-    kept: int
-    rejected: int
-    rules: tuple[RuleCount, ...]
 
 
 @dataclass
@@ -106,24 +84,14 @@ class CleaningPass:
             workspace.spool("rejects", self.table.name, REJECT_SCHEMA).write(index, rows.to_batches())
 
 
-def save_counts(
-    workspace: Workspace, table: Table, rules: Sequence[Rule], counted: Counted, **more: Any
+def keep_counts(
+    workspace: Workspace, table: Table, rules: Sequence[Rule], counted: Counted, scope: Scope | None = None
 ) -> CleanCounts:
-    """Write the counts and the samples of a table, and return the counts."""
-    counts = counted.of_table(table, rules)
-    write_counts(workspace, table.name, {**asdict(counts), **more})
+    """Keep the counts and the samples of a table, and return the counts."""
+    counts = replace(counted.of_table(table, rules), scope=scope)
+    save_counts(workspace, counts)
     save_samples(workspace, table.name, {rule.name: counted.samples.get(rule.name, []) for rule in rules})
     return counts
-
-
-def add_counts(workspace: Workspace, table: Table, **more: Any) -> None:
-    """Put these counts in the place of those of the same names."""
-    _counts_path(workspace, table.name).write_text(json.dumps({**load_counts(workspace, table.name), **more}))
-
-
-def write_counts(workspace: Workspace, table: str, counts: Mapping[str, Any]) -> None:
-    """Write the counts of a table, as `load_counts` reads them."""
-    _counts_path(workspace, table).write_text(json.dumps(counts))
 
 
 def is_whole_table(rule: Rule) -> bool:
@@ -140,12 +108,3 @@ def as_schema(frame: Frame, schema: pa.Schema) -> Frame:
                 remedy="Let the contract allow nulls there, or add a rule that fills or rejects them.",
             )
     return pa.RecordBatch.from_arrays([frame[name] for name in schema.names], schema=schema)
-
-
-def load_counts(workspace: Workspace, table: str) -> dict[str, Any]:
-    """What `clean_<table>` counted: read, kept, rejected, rules, and for posts the windows."""
-    return dict(json.loads(_counts_path(workspace, table).read_text()))
-
-
-def _counts_path(workspace: Workspace, table: str) -> Path:
-    return workspace.partials / f"counts_{table}.json"

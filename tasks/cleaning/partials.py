@@ -17,6 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tasks.cleaning.counts import Scope
+
 Ints = npt.NDArray[np.int64]
 Columns = dict[str, Ints]
 
@@ -161,13 +163,9 @@ class PostPartials:
         for accumulator in (self.author_days, self.histogram):
             save_partial(folder, accumulator.partial, accumulator.table())
 
-    def counts(self) -> dict[str, Any]:
-        """The counts, as they are kept in JSON."""
-        return {
-            "as_of": self.as_of,
-            "after_as_of": self.after_as_of,
-            "windows": {str(days): posts for days, posts in self.windows.items()},
-        }
+    def scope(self) -> Scope:
+        """The posts by as_of."""
+        return Scope(self.as_of, self.after_as_of, dict(self.windows))
 
 
 def save_partial(folder: Path, partial: Partial, table: pa.Table) -> None:

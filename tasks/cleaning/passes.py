@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
 
-from tasks.cleaning.batches import CleanCounts, Counted, RuleCount, add_counts, load_counts, save_counts
+from tasks.cleaning.batches import Counted, keep_counts
+from tasks.cleaning.counts import CleanCounts, RuleCount, load_counts, save_scope
 from tasks.cleaning.partials import PostPartials
 from tasks.cleaning.rules import POSTS_RULES, RULES, USERS_RULES
 from tasks.cleaning.rules.common import GRACE
@@ -74,7 +75,7 @@ def clean_users(
         index.append(rows)
     staged.clear()
     UserIndex(pa.concat_tables(index)).save(workspace.partials / USER_INDEX)
-    return save_counts(workspace, USERS, USERS_RULES, counted)
+    return keep_counts(workspace, USERS, USERS_RULES, counted)
 
 
 def clean_posts(
@@ -95,7 +96,7 @@ def clean_posts(
         counted.add(of_unit)
         partials.merge(of_posts)
     partials.save(workspace.partials)
-    return save_counts(workspace, POSTS, POSTS_RULES, counted, **partials.counts())
+    return keep_counts(workspace, POSTS, POSTS_RULES, counted, partials.scope())
 
 
 def clean_further(
@@ -112,7 +113,7 @@ def clean_further(
     counted = Counted()
     for of_unit in workers.map(clean_rows_of_range, _units(workspace, table, began), tick=Running(progress, total).add):
         counted.add(of_unit)
-    return save_counts(workspace, table, RULES[table.name], counted)
+    return keep_counts(workspace, table, RULES[table.name], counted)
 
 
 def reduce_again(
@@ -131,7 +132,7 @@ def reduce_again(
     for of_unit in workers.map(reduce_posts_of_range, units, tick=Running(progress, total).add):
         partials.merge(of_unit)
     partials.save(workspace.partials)
-    add_counts(workspace, POSTS, **partials.counts())
+    save_scope(workspace, POSTS, partials.scope())
 
 
 def to_micros(instant: datetime) -> int:

@@ -8,26 +8,26 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from tasks.cleaning.counts import CleanCounts, RuleCount
 from tasks.cleaning.rules.base import Reject, Rule, bits_of
 from tasks.incremental.known import masks, rejected_by
 
 
 def table_counts(
-    table: str, rules: Sequence[Rule], base: Mapping[str, Any], known: pa.Table, now: Mapping[str, Any]
-) -> dict[str, Any]:
+    table: str, rules: Sequence[Rule], base: Mapping[str, Any], known: pa.Table, now: CleanCounts
+) -> CleanCounts:
     """The counts of a table, as cleaning all of it would give them.
 
     base: `run_counts` of the base. known: the touched rows as the base stored them. now: the counts of the touched rows
     that were read this night, as cleaning left them.
     """
     before = {rule["rule"]: int(rule["affected"]) for rule in base["rules"] if rule["table"] == table}
-    after = {rule["rule"]: int(rule["affected"]) for rule in now["rules"]}
+    after = {rule.rule: rule.affected for rule in now.rules}
     gone = _contributions(rules, known)
     affected = {r.name: before[r.name] - gone[r.name] + after[r.name] for r in rules}
-    read = int(base["tables"][table]["read"]) - known.num_rows + int(now["read"])
+    read = int(base["tables"][table]["read"]) - known.num_rows + now.read
     rejected = sum(affected[r.name] for r in rules if isinstance(r, Reject))
-    counts = {"table": table, "read": read, "kept": read - rejected, "rejected": rejected}
-    return {**counts, "rules": _rule_counts(rules, affected, read)}
+    return CleanCounts(table, read, read - rejected, rejected, _rule_counts(rules, affected, read))
 
 
 def _contributions(rules: Sequence[Rule], known: pa.Table) -> dict[str, int]:
@@ -42,10 +42,10 @@ def _contributions(rules: Sequence[Rule], known: pa.Table) -> dict[str, int]:
     }
 
 
-def _rule_counts(rules: Sequence[Rule], affected: Mapping[str, int], read: int) -> list[dict[str, Any]]:
+def _rule_counts(rules: Sequence[Rule], affected: Mapping[str, int], read: int) -> tuple[RuleCount, ...]:
     """The rules in their order; each checks what the rules before it left."""
-    counts, left = [], read
+    counts, left = list[RuleCount](), read
     for rule in rules:
-        counts.append({"rule": rule.name, "action": rule.action, "checked": left, "affected": affected[rule.name]})
+        counts.append(RuleCount(rule.name, rule.action, left, affected[rule.name]))
         left -= affected[rule.name] if isinstance(rule, Reject) else 0
-    return counts
+    return tuple(counts)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.cleaning.batches import load_counts, write_counts
+from tasks.cleaning.counts import load_counts, save_counts
 from tasks.cleaning.partials import AUTHOR_DAYS, WORD_HISTOGRAM, save_partial
 from tasks.cleaning.rules import POSTS_RULES, USERS_RULES
 from tasks.cleaning.units import USER_INDEX, clean_spool, raw_spool
@@ -169,8 +169,8 @@ class IncrementalNight:
         for table in (USERS, POSTS):
             now = load_counts(self.workspace, table.name)
             counts = table_counts(table.name, RULES[table.name], self.base.counts, self.known[table.name], now)
-            more = partials.counts(counts["kept"]) if table is POSTS else {}
-            write_counts(self.workspace, table.name, {**counts, **more})
+            scope = partials.scope(counts.kept) if table is POSTS else None
+            save_counts(self.workspace, replace(counts, scope=scope))
         save_partial(self.workspace.partials, AUTHOR_DAYS, pa.table(partials.author_days, schema=AUTHOR_DAYS.schema))
         save_partial(
             self.workspace.partials, WORD_HISTOGRAM, pa.table(partials.histogram, schema=WORD_HISTOGRAM.schema)
@@ -182,12 +182,12 @@ class IncrementalNight:
             counts, touched = load_counts(self.workspace, table.name), self.touched(table)
             rows = sum(entry.rows for entry in entries)
             read = touched.changes.source_rows - len(_there(touched, self.known[table.name])) + touched.rows.num_rows
-            if rows != counts["kept"] or counts["read"] != read:
+            if rows != counts.kept or counts.read != read:
                 raise GoFull(
-                    f"the figures of {table.name} do not agree: {counts['kept']:,} kept and {rows:,} in files, "
-                    f"{counts['read']:,} read and {read:,} at the source"
+                    f"the figures of {table.name} do not agree: {counts.kept:,} kept and {rows:,} in files, "
+                    f"{counts.read:,} read and {read:,} at the source"
                 )
-        if index.size != load_counts(self.workspace, USERS.name)["kept"]:
+        if index.size != load_counts(self.workspace, USERS.name).kept:
             raise GoFull("the index of kept users and their count do not agree")
 
 

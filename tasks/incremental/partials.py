@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.cleaning.counts import Scope
 from tasks.cleaning.partials import AUTHOR_DAYS, DAY, WINDOWS, WORD_HISTOGRAM, Columns, Ints, PostPartials, add_up
 from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import POSTS
@@ -78,11 +79,11 @@ class MonthPartials:
         except ValueError as problem:
             raise GoFull(f"a partial table does not fit the users: {problem}") from None
 
-    def counts(self, kept: int) -> dict[str, Any]:
-        """What cleaning all posts would count beside the rules."""
+    def scope(self, kept: int) -> Scope:
+        """What reducing all posts would count."""
         in_scope = int(self.author_days["posts"].sum())
-        windows = {str(days): self._posts_since(self._night.as_of - days * DAY) for days in WINDOWS}
-        return {"as_of": self._night.as_of, "after_as_of": kept - in_scope, "windows": windows}
+        windows = {days: self._posts_since(self._night.as_of - days * DAY) for days in WINDOWS}
+        return Scope(self._night.as_of, kept - in_scope, windows)
 
     def _posts_since(self, edge: int) -> int:
         """Posts in scope from an instant on: by whole days, and of the day that it cuts from that month's file."""

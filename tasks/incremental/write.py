@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.cleaning.batches import load_counts
+from tasks.cleaning.counts import load_counts
 from tasks.contracts import POSTS, USERS, Table
 from tasks.incremental.night import IncrementalNight
 from tasks.sink.merge import distinct
@@ -53,7 +53,7 @@ def _plan_rows(night: IncrementalNight, table: Table) -> TablePlan:
         inserts, updates = inserts + new.true_count, updates + updated.true_count
         kept.append(ids)
     gone = _gone(night, table, pa.concat_arrays(kept))
-    total = load_counts(night.workspace, table.name)["kept"]
+    total = load_counts(night.workspace, table.name).kept
     target_rows = night.touched(table).changes.target_rows
     restamped = written_rows - inserts - updates
     return TablePlan(inserts, updates, gone, total - inserts - updates, target_rows, restamped)

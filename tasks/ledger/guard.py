@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from tasks.cleaning.passes import load_counts
+from tasks.cleaning.counts import load_counts
 from tasks.cleaning.rules import RULES
 from tasks.contracts import REPORTS, TABLES
 from tasks.errors import ConfigurationError, RunHeld

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
+from tasks.cleaning.counts import RuleCount, load_counts
 from tasks.cleaning.partials import AUTHOR_DAYS, WORD_HISTOGRAM, load_partial
-from tasks.cleaning.passes import load_counts, to_micros
+from tasks.cleaning.passes import to_micros
 from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import REPORTS, TABLES, USER_STATISTICS, Report
 from tasks.reports import BUILDERS, ReportFacts
@@ -27,7 +28,7 @@ def build_reports(workspace: Workspace, *, as_of: datetime) -> None:
 def load_facts(workspace: Workspace, as_of: datetime) -> ReportFacts:
     """What the reports are made of; ValueError when the posts were reduced for another as_of."""
     counts = {table.name: load_counts(workspace, table.name) for table in TABLES}
-    if counts["posts"]["as_of"] != to_micros(as_of):
+    if counts["posts"].in_scope.as_of != to_micros(as_of):
         raise ValueError("the posts were reduced for another as_of")
     return ReportFacts(
         as_of=to_micros(as_of),
@@ -52,11 +53,11 @@ def headline(workspace: Workspace) -> dict[str, int | float | None]:
     row: dict[str, int | float | None] = (
         read_report_spool(workspace, USER_STATISTICS).drop_columns("as_of").to_pylist()[0]
     )
-    kept_users = load_counts(workspace, "users")["kept"]
+    kept_users = load_counts(workspace, "users").kept
     return {
         **row,
         "users_after_as_of": kept_users - int(row["total_users"] or 0),
-        "posts_after_as_of": load_counts(workspace, "posts")["after_as_of"],
+        "posts_after_as_of": load_counts(workspace, "posts").in_scope.after_as_of,
     }
 
 
@@ -68,13 +69,12 @@ def run_counts(workspace: Workspace) -> dict[str, Any]:
     """
     counts = {table.name: load_counts(workspace, table.name) for table in TABLES}
     return {
-        "tables": {name: {key: of[key] for key in ("read", "kept", "rejected")} for name, of in counts.items()},
-        "rules": [_rule_figures(name, rule) for name, of in counts.items() for rule in of["rules"]],
+        "tables": {n: {"read": of.read, "kept": of.kept, "rejected": of.rejected} for n, of in counts.items()},
+        "rules": [_rule_figures(name, rule) for name, of in counts.items() for rule in of.rules],
         "headline": headline(workspace),
         "columns": workspace.facts().get("columns", {}),
     }
 
 
-def _rule_figures(table: str, rule: Mapping[str, Any]) -> dict[str, Any]:
-    checked, affected = rule["checked"], rule["affected"]
-    return {"table": table, **rule, "share": affected / checked if checked else None}
+def _rule_figures(table: str, rule: RuleCount) -> dict[str, Any]:
+    return {"table": table, **asdict(rule), "share": rule.share}

@@ -10,6 +10,7 @@ import pandera.pandas as pandera
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.cleaning.counts import CleanCounts
 from tasks.contracts import Column, Report
 from tasks.errors import ConfigurationError
 
@@ -59,10 +60,10 @@ def _broken(report: Report, what: str) -> ConfigurationError:
     )
 
 
-def check_totals(reports: Mapping[str, pa.Table], counts: Mapping[str, Mapping[str, Any]]) -> None:
+def check_totals(reports: Mapping[str, pa.Table], counts: Mapping[str, CleanCounts]) -> None:
     """ConfigurationError when a total is not the same wherever it is said.
 
-    reports: by name. counts: per table read, kept, rejected and rules, for posts also `after_as_of`.
+    reports: by name. counts: what cleaning counted, by table.
     """
     for total, said in totals(reports, counts):
         if len(set(said.values())) > 1:
@@ -73,9 +74,7 @@ def check_totals(reports: Mapping[str, pa.Table], counts: Mapping[str, Mapping[s
             )
 
 
-def totals(
-    reports: Mapping[str, pa.Table], counts: Mapping[str, Mapping[str, Any]]
-) -> Iterator[tuple[str, dict[str, int]]]:
+def totals(reports: Mapping[str, pa.Table], counts: Mapping[str, CleanCounts]) -> Iterator[tuple[str, dict[str, int]]]:
     """Each total with what the reports and the counts of cleaning say of it. Long, as it is the list of all totals."""
     head = reports["user_statistics"].to_pylist()[0]
     daily, authors = reports["daily_activity"], reports["author_activity"]
@@ -97,7 +96,7 @@ def totals(
             "daily_activity": _sum(daily["posts"]),
             "author_activity": _sum(authors["post_count"]),
             "post_statistics": _sum(hours["posts"]),
-            "the cleaned posts": counts["posts"]["kept"] - counts["posts"]["after_as_of"],
+            "the cleaned posts": counts["posts"].kept - counts["posts"].in_scope.after_as_of,
         },
     )
     words = {"daily_activity": daily, "author_activity": authors, "post_statistics": hours}
@@ -111,8 +110,8 @@ def totals(
         },
     )
     for table, of in counts.items():
-        rejected = sum(rule["affected"] for rule in of["rules"] if rule["action"] == "rejected")
-        yield f"{table} rejected", {"the rules": rejected, "the rows": of["read"] - of["kept"]}
+        rejected = sum(rule.affected for rule in of.rules if rule.action == "rejected")
+        yield f"{table} rejected", {"the rules": rejected, "the rows": of.read - of.kept}
 
 
 def _sum(column: pa.ChunkedArray) -> int:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from tasks.cleaning.counts import CleanCounts
 from tasks.cleaning.partials import DAY, Columns
 from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import Report
@@ -25,14 +26,14 @@ class ReportFacts:
     """Input of every report.
 
     as_of: µs since the epoch, exclusive. author_days, histogram: see tasks/cleaning/partials.py; in scope already.
-    counts: per table what cleaning counted (read, kept, rejected, rules), for posts also the windows.
+    counts: per table what cleaning counted.
     """
 
     as_of: int
     users: UserIndex
     author_days: Columns
     histogram: Columns
-    counts: Mapping[str, Mapping[str, Any]]
+    counts: Mapping[str, CleanCounts]
 
     @cached_property
     def in_scope(self) -> npt.NDArray[np.bool_]:

@@ -26,7 +26,7 @@ def user_statistics(facts: ReportFacts) -> pa.Table:
         **{f"new_users_{days}d": int((facts.signed_up >= facts.as_of - days * DAY).sum()) for days in WINDOWS},
         "posting_users": len(posts),
         "total_posts": total_posts,
-        **{f"posts_{days}d": facts.counts["posts"]["windows"][str(days)] for days in WINDOWS},
+        **{f"posts_{days}d": facts.counts["posts"].in_scope.windows[days] for days in WINDOWS},
         "posts_per_user_mean": float(share(total_posts, users.num_rows)),
         "posts_per_author_median": quantile(posts, 0.5),
         "posts_per_author_p90": quantile(posts, 0.9),
