@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, ChangeFlowRunState, DoNothing, RunDeployment, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
-from flows.engine.outcome import COMMITTED_EVENT
+from flows.engine.outcome import COMMITTED_EVENT, DRIFTED_EVENT
 
 TAG = "supabase-nightly"
 ANY_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
@@ -67,6 +67,7 @@ def planned(places: Places) -> Iterator[Automation]:
         _when({f"prefect.flow-run.{s}" for s in ("Failed", "Crashed")}, *others),
         ("{{ flow.name }} {{ flow_run.state.name }}", WHERE + NEXT_STEPS),
     )
+    yield _drift_notice(places, nightly)
     yield _notify(
         places,
         "nightly: notify when no run was committed for 26 hours",
@@ -76,6 +77,30 @@ def planned(places: Places) -> Iterator[Automation]:
             "Readers see an old run; dry runs and backfills do not count. Is a worker running, and the schedule "
             "active? Start `doctor`.",
         ),
+    )
+
+
+def _drift_notice(places: Places, nightly: UUID) -> Automation:
+    return _notify(
+        places,
+        "nightly: notify when a full night found drifted rows",
+        _drifted(nightly),
+        (
+            "a full night found rows that had drifted",
+            "What incremental nights carried was not what is there; the full night put it right, and its page says how "
+            "many. Did somebody write to the pipeline's tables? If not, please report it: docs/incremental.md.",
+        ),
+    )
+
+
+def _drifted(nightly: UUID) -> EventTrigger:
+    """The audit of a full night found something."""
+    return EventTrigger(
+        expect={DRIFTED_EVENT},
+        match={"prefect.resource.id": "supabase-nightly.run.*"},
+        match_related=_of(nightly),
+        posture=Posture.Reactive,
+        threshold=1,
     )
 
 

@@ -13,7 +13,7 @@ from prefect.states import Cancelled
 
 from flows.engine import run_page
 from flows.engine.declare import HELD, KEY
-from flows.engine.outcome import COMMITTED_EVENT, RunOutcome
+from flows.engine.outcome import COMMITTED_EVENT, DRIFTED_EVENT, RunOutcome
 from flows.engine.report import show_outcome
 from tasks.errors import RunHeld
 
@@ -37,11 +37,23 @@ def _emit(outcome: RunOutcome) -> None:
     if run.deployment_id:
         deployment = f"prefect.deployment.{run.deployment_id}"
         related.append({"prefect.resource.id": deployment, "prefect.resource.role": "deployment"})
+    if outcome.drifted:
+        _emit_drift(outcome, related)
     emit_event(
         event=COMMITTED_EVENT,
         resource={"prefect.resource.id": f"supabase-nightly.run.{outcome.run_id}", "prefect.resource.name": "run"},
         related=related,
         payload={"as_of": outcome.as_of.isoformat(), "transport": outcome.transport, "mode": outcome.mode},
+    )
+
+
+def _emit_drift(outcome: RunOutcome, related: list[dict[str, str]]) -> None:
+    """A full night found what incremental ones had missed: an alert is sent, as that is never expected."""
+    emit_event(
+        event=DRIFTED_EVENT,
+        resource={"prefect.resource.id": f"supabase-nightly.run.{outcome.run_id}", "prefect.resource.name": "run"},
+        related=related,
+        payload={"drifted": outcome.drifted},
     )
 
 

@@ -12,11 +12,13 @@ from flows.engine.stage import stage
 from tasks.cleaning.passes import CleanCounts, to_micros
 from tasks.cleaning.rules.common import GRACE
 from tasks.cleaning.units import raw_spool
-from tasks.contracts import TABLES
+from tasks.cleaning.user_index import UserIndex
+from tasks.contracts import POSTS, TABLES, USERS
 from tasks.files.manifest import FileEntry
+from tasks.incremental.audit import Audit, mark_wrong
 from tasks.incremental.base import Base, load_base, missing_files
-from tasks.incremental.gather import gather
-from tasks.incremental.mode import GoFull, Mode, Night, base_facts, choose_mode
+from tasks.incremental.gather import Gathered, gather
+from tasks.incremental.mode import GoFull, Mode, Night, base_facts, choose_mode, is_comparable
 from tasks.incremental.night import IncrementalNight
 from tasks.incremental.saved import saved
 from tasks.incremental.store import keep_files
@@ -41,6 +43,8 @@ def find_changes(run: Run, progress: Meter, sources: Preflight) -> bool:
         intact=lambda found: missing_files(found, run.settings),
     )
     run.sources = sources
+    night = Night(run.request.full_refresh, run.lease.historical, sources, sources.clock)
+    run.audited = base if base and is_comparable(night, base, run.settings) else None
     if run.mode.base:
         _try(run, lambda: _read(run, run.mode.base, progress))
     if run.night is None:
@@ -71,39 +75,42 @@ def _try(run: Run, work: Any) -> None:
 
 
 def _read(run: Run, base: Base | None, progress: Meter) -> None:
-    """The changes of every table, gathered. Long, as it is the order of the reading, step by step."""
+    """What changed, in the run's folder; `run.night` when everything about it is known."""
     assert base is not None
     night = IncrementalNight(run.settings, run.workspace, base, to_micros(run.as_of))
-    index, finder = night.base_index(), run.source.changes()
-    base_rows = {name: int(of["read"]) for name, of in base.counts["tables"].items()}
-    for attempt in range(_SNAPSHOTS):
-        try:
-            gathered = gather(
-                finder,
-                index,
-                latest=to_micros(run.began) + GRACE,
-                most_share=run.settings.max_changed_share,
-                base_rows=base_rows,
-            )
-            break
-        except SnapshotLost:
-            finder.end()
-            if attempt == _SNAPSHOTS - 1:
-                raise GoFull("the snapshot in which changes are found was lost again and again") from None
-    finder.end()
+    night.index = night.base_index()
+    gathered = _gather(run, base, night.index)
     night.keep_raw(gathered)
-    night.index = index
     with open_database(run.settings) as database:
         night.load_known(database.call)
     run.night = night
-    for touched in (gathered.users, gathered.posts):
-        run.rows[touched.table.name] = touched.rows.num_rows
+    run.rows = {of.table.name: of.rows.num_rows for of in (gathered.users, gathered.posts)}
     # How far the columns are filled is known of a whole read only; a column that comes or goes makes the night full.
     run.workspace.note(columns=base.counts.get("columns", {}))
     run.not_read = saved(gathered, base)
     rows = sum(run.rows.values())
     progress(rows, rows)
     run.record(rows=rows, rounds=gathered.rounds, rows_not_read=run.not_read["rows"])
+
+
+def _gather(run: Run, base: Base, index: UserIndex) -> Gathered:
+    """Over Postgres all of it in one snapshot; where that is lost, again from the start in another one."""
+    finder = run.source.changes()
+    try:
+        for _ in range(_SNAPSHOTS):
+            try:
+                return gather(
+                    finder,
+                    index,
+                    latest=to_micros(run.began) + GRACE,
+                    most_share=run.settings.max_changed_share,
+                    base_rows={name: int(of["read"]) for name, of in base.counts["tables"].items()},
+                )
+            except SnapshotLost:
+                finder.end()
+    finally:
+        finder.end()
+    raise GoFull("the snapshot in which changes are found was lost again and again")
 
 
 def _merge(run: Run) -> None:
@@ -119,6 +126,32 @@ def _require_own_reading(run: Run) -> None:
             raw_spool(run.workspace, table).clear()
 
 
+def mark_wrong_rows(run: Run) -> None:
+    """Before a full night compares: cleaned rows that somebody changed by hand must differ. Not in a dry run."""
+    if run.audited is None or run.request.dry_run:
+        return
+    lease = {"p_run": run.lease.run_id, "p_token": run.lease.token}
+    with open_database(run.settings) as database:
+        marked = mark_wrong(database, lease, (USERS, POSTS))
+    run.record(changed_by_hand=marked)
+
+
+def audit(run: Run, entries: list[FileEntry]) -> None:
+    """Of a full night: how many rows, rule counts and files are not what incremental nights carried."""
+    if run.night is not None or run.audited is None:
+        return
+    with open_database(run.settings) as database:
+        run.drifted = Audit(run.workspace, run.audited, database.call).drifted(entries)
+    run.record(drifted=run.drifted)
+    if run.drifted:
+        logger.error(
+            "%s rows, rule counts or files had drifted since run %s: what incremental nights carried is not what is "
+            "there. Did somebody write to the pipeline's tables? This run puts it right.",
+            f"{run.drifted:,}",
+            run.audited.run_id,
+        )
+
+
 def distrust_base(run: Run) -> None:
     """The next start reads everything: what was stored is not what was read."""
     with open_database(run.settings) as database:
@@ -132,6 +165,7 @@ def mode_counts(run: Run) -> dict[str, Any]:
         counts |= {"base_run": run.mode.base.run_id, "not_read": run.not_read}
     else:
         counts |= {"full_because": run.mode.because}
+        counts |= {} if run.drifted is None else {"drifted": run.drifted}
     return counts
 
 

@@ -13,6 +13,7 @@ from tasks.settings import TransportChoice
 
 Figure = int | float | None
 # Emitted to Prefect when a run was committed and readers see it: what the alert for missing nights waits for.
+DRIFTED_EVENT = "supabase-nightly.drifted"
 COMMITTED_EVENT = "supabase-nightly.run.committed"
 
 

@@ -136,6 +136,8 @@ def _outcome(
 ) -> RunOutcome:
     counts = run_counts(run.workspace)
     notes = [HISTORICAL_NOTE] if run.lease.historical else []
+    if run.drifted:
+        notes.append(f"{run.drifted:,} rows, counts or files had drifted: see docs/incremental.md.")
     return RunOutcome(
         status="committed" if manifest else "dry_run",
         run_id=run.lease.run_id,

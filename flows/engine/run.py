@@ -13,6 +13,7 @@ from prefect.runtime import flow_run
 
 from flows.engine.outcome import RunRequest
 from tasks.errors import PipelineError, RunHeld
+from tasks.incremental.base import Base
 from tasks.incremental.mode import Mode
 from tasks.incremental.night import IncrementalNight
 from tasks.ledger.dry import DryLedger
@@ -57,6 +58,7 @@ class Run:
         self.seed = ""
         self.not_read: dict[str, int] = {}
         self.drifted: int | None = None
+        self.audited: Base | None = None  # what a full night is compared with
         self.committed = False
 
     @property

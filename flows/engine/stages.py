@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any, cast
 
-from flows.engine.incremental import distrust_base, mode_counts, mode_of_manifest
+from flows.engine.incremental import audit, distrust_base, mark_wrong_rows, mode_counts, mode_of_manifest
 from flows.engine.progress import Meter
 from flows.engine.run import Run
 from flows.engine.stage import stage
@@ -171,6 +171,7 @@ def compare(run: Run, progress: Meter, counts: dict[str, Any]) -> Mapping[str, T
     if run.night:
         plans: Mapping[str, TablePlan] = plan_changes(run.night)
     else:
+        mark_wrong_rows(run)
         plans = plan(run.settings, run.workspace, run.lease, progress=progress)
     run.record(**by_table(plans))
     return plans
@@ -198,6 +199,7 @@ def write_the_files(run: Run, progress: Meter, counts: dict[str, Any]) -> Files:
         workers=run.workers,
         tables=night.entries if night else None,
     )
+    audit(run, entries)
     entries += draw_charts(run.workspace, as_of=run.as_of, history=run.history(), settings=run.settings)
     run.record(files=len(entries), bytes=sum(entry.bytes for entry in entries))
     return Files(entries, counts, frozenset(night.copied if night else ()))

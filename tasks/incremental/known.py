@@ -39,14 +39,7 @@ def load_known(look_up: LookUp, table: str, keys: Sequence[str]) -> pa.Table:
     parts = [KNOWN_SCHEMA.empty_table()]
     for at in range(0, len(keys), KEYS_IN_ONE_CALL):
         rows = look_up("etl_known", p_table=table, p_keys=list(keys[at : at + KEYS_IN_ONE_CALL]))
-        if rows:
-            columns = [
-                pa.array([None if v is None else str(v) for v in column], pa.string())
-                for column in zip(*rows, strict=True)
-            ]
-            parts.append(
-                pa.table([_cast(c, f.type) for c, f in zip(columns, KNOWN_SCHEMA, strict=True)], schema=KNOWN_SCHEMA)
-            )
+        parts.append(known_of(rows))
     known = pa.concat_tables(parts).combine_chunks()
     if masks(known).null_count:
         raise GoFull(f"rows of {table} are stored without the rules that changed them")
@@ -55,8 +48,12 @@ def load_known(look_up: LookUp, table: str, keys: Sequence[str]) -> pa.Table:
     return known
 
 
-def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array:
-    return pc.cast(texts, kind)
+def known_of(rows: Sequence[Sequence[Any]]) -> pa.Table:
+    """What `etl_known` answers, as a table of KNOWN_SCHEMA."""
+    if not rows:
+        return KNOWN_SCHEMA.empty_table()
+    columns = (pa.array([None if v is None else str(v) for v in c], pa.string()) for c in zip(*rows, strict=True))
+    return pa.table([c.cast(f.type) for c, f in zip(columns, KNOWN_SCHEMA, strict=True)], schema=KNOWN_SCHEMA)
 
 
 def masks(known: pa.Table) -> pa.Array:

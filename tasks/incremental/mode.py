@@ -102,6 +102,14 @@ def _of_changes(night: Night, base: Base | None, settings: Settings) -> list[str
     return [reason for holds, reason in checks if holds]
 
 
+def is_comparable(night: Night, base: Base, settings: Settings) -> bool:
+    """Whether a full night must give what the base carried: same rules, files, columns, seed, nothing broken off."""
+    if night.historical or base.dirty or base.manifest is None or UNABLE:
+        return False
+    same = {"output": output_fingerprint(settings), "sources": source_types(night.sources), "seed": base.seed}
+    return all(base.facts.get(name) == value for name, value in same.items())
+
+
 def _is_due(facts: Mapping[str, Any], clock: datetime, settings: Settings) -> bool:
     read = facts.get("last_full")
     # A nightly starts some minutes earlier or later from day to day.

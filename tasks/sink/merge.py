@@ -16,6 +16,7 @@ STAMPED = (*STREAM, "fingerprint", "rule_mask")
 class Difference:
     """What one batch comes to. `changed`: a mask over the batch; `gone`: keys of the target that are not in the run.
 
+    `suspect`: rows whose hash differs although their fingerprint does not; None where there are no fingerprints.
     Rows whose hash is equal and whose fingerprint or rule mask is not are `changed` too, and count as unchanged.
     """
 
@@ -26,6 +27,7 @@ class Difference:
     updates: int
     unchanged: int
     target_rows: int
+    suspect: pa.Array | None = None
 
     @property
     def restamped(self) -> int:
@@ -67,6 +69,7 @@ def _compare(batch: pa.RecordBatch, there: pa.Table) -> Difference:
         updates=changed - inserts,
         unchanged=batch.num_rows - changed,
         target_rows=there.num_rows,
+        suspect=_suspect(batch, pc.take(there, place), updated),
     )
 
 
@@ -74,7 +77,14 @@ def _same_keys(batch: pa.RecordBatch, there: pa.Table) -> Difference:
     updated = pc.fill_null(pc.not_equal(batch["row_hash"], _whole(there["row_hash"])), True)
     updates = pc.sum(updated).as_py() or 0
     differs = pc.or_(updated, _other_stamps(batch, there))
-    return Difference(batch, differs, batch["id"][:0], 0, updates, batch.num_rows - updates, there.num_rows)
+    suspect = _suspect(batch, there, updated)
+    return Difference(batch, differs, batch["id"][:0], 0, updates, batch.num_rows - updates, there.num_rows, suspect)
+
+
+def _suspect(batch: pa.RecordBatch, there: pa.Table, updated: pa.Array) -> pa.Array | None:
+    if "fingerprint" not in there.schema.names:
+        return None
+    return pc.and_(updated, pc.fill_null(pc.equal(batch["fingerprint"], _whole(there["fingerprint"])), False))
 
 
 def _other_stamps(batch: pa.RecordBatch, there: pa.Table) -> pa.Array:

@@ -10,6 +10,7 @@ from tasks.contracts import REJECT_SCHEMA, Table
 from tasks.workspace import Spool, Workspace
 
 ID_SCHEMA = pa.schema([("id", pa.string())])
+SUSPECT_SCHEMA = pa.schema([("id", pa.string()), ("depends_on", pa.string())])
 REFUSED_RULE = "refused_by_database"
 
 
@@ -48,6 +49,11 @@ def cleaned(workspace: Workspace, table: Table) -> Spool:
 def changes(workspace: Workspace, table: Table) -> Spool:
     """Rows to insert or update, in key order, as the cleaned table holds them."""
     return workspace.spool("changes", table.name, table.clean_schema)
+
+
+def suspects(workspace: Workspace, table: Table) -> Spool:
+    """Keys, as text, of rows that differ although their fingerprint is the stored one, and the key they depend on."""
+    return workspace.spool("suspects", table.name, SUSPECT_SCHEMA)
 
 
 def deletes(workspace: Workspace, table: Table) -> Spool:

@@ -24,6 +24,7 @@ from tasks.sink.model import (
     deletes,
     reject_changes,
     reject_deletes,
+    suspects,
 )
 from tasks.sink.rejects import sorted_rejects
 from tasks.sink.target import TargetReader
@@ -51,8 +52,9 @@ def plan(
 
 def _plan_rows(target: TargetReader, workspace: Workspace, table: Table, tally: Running) -> TablePlan:
     ours, changed, gone = cleaned(workspace, table), changes(workspace, table), deletes(workspace, table)
-    changed.clear()
-    gone.clear()
+    odd = suspects(workspace, table)
+    for spool in (changed, gone, odd):
+        spool.clear()
     with closing(target.rows(table)) as theirs:
         first = next(theirs, None)
         if first is None:  # then all is new, and needs no copy
@@ -60,10 +62,22 @@ def _plan_rows(target: TargetReader, workspace: Workspace, table: Table, tally: 
             return TablePlan(ours.rows(), 0, 0, 0, 0)
         counts = TablePlan(0, 0, 0, 0, 0)
         differences = _with_whole_rows(ours, chain([first], theirs))
-        for difference in _spooled(differences, changed, gone):
+        for number, difference in enumerate(_spooled(differences, changed, gone)):
+            _keep_suspects(odd, number, difference, table)
             counts = _add(counts, difference)
             tally.add(difference.batch.num_rows if difference.batch else 0)
     return counts
+
+
+def _keep_suspects(spool: Spool, number: int, difference: Difference, table: Table) -> None:
+    """Rows that differ although their fingerprint is the stored one: something else changed, or should not have."""
+    if difference.batch is None or difference.suspect is None or not difference.suspect.true_count:
+        return
+    rows = difference.batch.filter(difference.suspect)
+    on = next((name for name in ("user_id", "duplicate_of") if name in table), None)
+    depends = rows[on].cast(pa.string()) if on else pa.nulls(rows.num_rows, pa.string())
+    ids = rows[table.key.name].cast(pa.string())
+    spool.write(number, [pa.RecordBatch.from_arrays([ids, depends], schema=spool.schema)])
 
 
 def _plan_rejects(target: TargetReader, workspace: Workspace, table: Table) -> None:

@@ -22,7 +22,11 @@ from tests.pipeline.killed import run_in_child
 from tests.pipeline.kit import Project
 
 NIGHTS = 6
-AS_OFS = ("2026-01-10T00:00:00+00:00", "2026-01-31T00:00:00+00:00", "2026-01-31T12:34:56.789+00:00", "now")
+# In their order: an instant before the current run's is asked for as the past. `midnight` after `now` goes back.
+AS_OFS = (
+    "2025-10-20T00:00:00+00:00", "2025-11-30T12:34:56.789+00:00", "2025-12-31T23:59:59.999999+00:00",
+    "2026-01-01T00:00:00+00:00", "2026-01-10T00:00:00+00:00", "2026-01-31T00:00:00+00:00",
+)  # fmt: skip
 STAGES = (
     "Check sources", "Find changes", "Clean users", "Clean posts", "Merge with the last run", "Build reports",
     "Compare with Postgres", "Write files", "Publish", "Load and commit", "Move pointer",
@@ -49,6 +53,7 @@ class Nights:
             "ETL_PART_ROWS": str(rows * self.rng.choice((1, 2))), "ETL_RUN_RETRIES": "0",
         }  # fmt: skip
         self.log: list[str] = []
+        self.instants = list(AS_OFS)
         self.runs: list[RunOutcome] = []
 
     def night(self) -> None:
@@ -57,7 +62,7 @@ class Nights:
         self.log.append(", ".join(histories.happen(self.world)))
         if self.rng.random() < 0.3:
             self._killed(transport)
-        as_of = self.rng.choice(AS_OFS) if not self.runs else self.rng.choice(AS_OFS[1:])
+        as_of = self._as_of()
         self.log.append(f"{transport} as of {as_of}")
         outcome = self._run(transport, as_of=as_of, **self.options)
         self.log[-1] += f": {outcome.mode} {outcome.full_because or ''} {'historical' if outcome.notes else ''}"
@@ -69,12 +74,20 @@ class Nights:
         if self.rng.random() < 0.2:
             self._between(transport)
 
+    def _as_of(self) -> str:
+        """A later instant than before, the same one again, or once in a while the clock's."""
+        if self.instants and self.rng.random() < 0.8:
+            self.instants = self.instants[self.rng.choice((0, 0, 1, 2)) :] or self.instants[-1:]
+            return self.instants[0]
+        self.instants = []
+        return self.rng.choice(("now", "midnight"))
+
     def _killed(self, transport: Transport) -> None:
         """Two nights in a row that are killed, wherever they are."""
         for _ in range(self.rng.choice((1, 2))):
             stage = self.rng.choice(STAGES)
             env = self.world.project.env(transport, **self.options)
-            code = run_in_child(env, self.rng.choice(AS_OFS[1:]), kill_after=stage)
+            code = run_in_child(env, self._as_of(), kill_after=stage)
             self.log.append(f"killed after {stage} over {transport}: {code}")
             self.log.append(", ".join(histories.happen(self.world)))
 

@@ -1,0 +1,153 @@
+"""The audit: a full night that has a base looks whether what incremental nights carried is what is there.
+
+It counts rows whose fingerprint is the stored one and whose cleaned form is another, where nothing that they depend on
+changed; rule counts that the stored rows do not add up to; and months without a changed row whose file is another. All
+of that is 0, unless somebody wrote to our tables, or this program is wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.cleaning.rules import RULES
+from tasks.cleaning.rules.base import Reject, bits_of
+from tasks.contracts import POSTS, STAMPS, USERS, Table
+from tasks.errors import ServiceUnavailable
+from tasks.files.manifest import FileEntry
+from tasks.files.state import month_of_path
+from tasks.incremental.base import Base
+from tasks.incremental.known import KEYS_IN_ONE_CALL, LookUp, known_of, month_names, months
+from tasks.platform.functions import Database
+from tasks.sink.model import changes, deletes, suspects
+from tasks.source.api import STATEMENT_TIMEOUT
+from tasks.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+_PARTS = 16
+MOST_ROWS = 100_000  # changed rows up to which the months that they were in are looked up
+
+
+def mark_wrong(database: Database, lease: Mapping[str, Any], tables: Sequence[Table]) -> int:
+    """Take the hash from cleaned rows that are not what it says: they count as different then, and are written again.
+
+    Key range by key range; where the database takes too long the audit goes without. Returns how many.
+    """
+    marked = 0
+    for table in tables:
+        columns = [column.name for column in table.columns if column.name not in STAMPS]
+        cuts = database.call("etl_sample_known", p_table=table.name, p_parts=_PARTS)
+        for after, until in pairwise(("", *cuts, "")):
+            bounds: dict[str, Any] = {"p_after": after, "p_until": until}
+            try:
+                answer = database.call(
+                    "etl_mark_wrong", give_up=_too_long, **lease, p_table=table.name, p_columns=columns, **bounds
+                )
+            except ServiceUnavailable as error:
+                if not _too_long(error):
+                    raise
+                logger.warning("The hashes of %s are not audited: the database takes too long.", table.clean)
+                break
+            marked += int(answer)
+    return marked
+
+
+def _too_long(error: Exception) -> bool:
+    return getattr(error, "code", None) == STATEMENT_TIMEOUT
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a full night compares with. look_up: our functions, before anything of this night is written."""
+
+    workspace: Workspace
+    base: Base
+    look_up: LookUp
+
+    def drifted(self, entries: Sequence[FileEntry]) -> int:
+        """Rows, rule counts and files that are not what was carried. entries: the files of this night."""
+        return self._rows() + self._rules() + self._files(entries)
+
+    def _rows(self) -> int:
+        changed = self._changed_users()
+        posts = self._suspects(POSTS)
+        users = self._suspects(USERS)
+        by_user = dict(zip(posts["id"].to_pylist(), posts["depends_on"].to_pylist(), strict=True))
+        drifted = sum(author not in changed for author in by_user.values())
+        before = self._values(USERS, "duplicate_of", users["id"].to_pylist())
+        for key, first in zip(users["id"].to_pylist(), users["depends_on"].to_pylist(), strict=True):
+            drifted += not {first, before.get(key)} & changed
+        return drifted
+
+    def _suspects(self, table: Table) -> pa.Table:
+        return suspects(self.workspace, table).table()
+
+    def _changed_users(self) -> set[str]:
+        """Users that are new, gone, or another at the source, as text."""
+        gone = {str(k) for b in deletes(self.workspace, USERS).batches() for k in b["id"].to_pylist()}
+        written = {str(k) for b in changes(self.workspace, USERS).batches() for k in b[USERS.key.name].to_pylist()}
+        return gone | (written - set(self._suspects(USERS)["id"].to_pylist()))
+
+    def _values(self, table: Table, column: str, keys: Sequence[str]) -> dict[str, str | None]:
+        found: dict[str, str | None] = {}
+        for at in range(0, len(keys), KEYS_IN_ONE_CALL):
+            part = list(keys[at : at + KEYS_IN_ONE_CALL])
+            found |= dict(self.look_up("etl_values", p_table=table.name, p_column=column, p_keys=part))
+        return found
+
+    def _rules(self) -> int:
+        """Rules whose stored rows do not add up to what the base counted."""
+        drifted = 0
+        for table in (USERS, POSTS):
+            bits, rules = bits_of(RULES[table.name]), RULES[table.name]
+            asked = [{"name": r.name, "bit": None if isinstance(r, Reject) else bits[r.name]} for r in rules]
+            try:
+                found = self.look_up("etl_rule_sums", give_up=_too_long, p_table=table.name, p_rules=asked)
+            except ServiceUnavailable as error:
+                if not _too_long(error):
+                    raise
+                logger.warning("The rule counts of %s are not audited: the database takes too long.", table.name)
+                continue
+            before = {r["rule"]: r["affected"] for r in self.base.counts["rules"] if r["table"] == table.name}
+            wrong = [name for name, rows in found["affected"].items() if rows != before.get(name)]
+            drifted += len(wrong) + (found["read"] != self.base.counts["tables"][table.name]["read"])
+        return drifted
+
+    def _files(self, entries: Sequence[FileEntry]) -> int:
+        """Months of posts in which no row changed, and whose files did."""
+        touched = self._months_touched()
+        if touched is None:
+            return 0
+        now = _by_month(entries)
+        before = _by_month(self.base.entries("clean").values())
+        return sum(now.get(m) != before.get(m) for m in {*now, *before} - touched)
+
+    def _months_touched(self) -> set[str] | None:
+        """Months that a row left or entered; None where too many changed to look."""
+        keys, touched = [], set[str]()
+        for batch in changes(self.workspace, POSTS).batches():
+            keys += [str(k) for k in batch[POSTS.key.name].to_pylist()]
+            touched |= set(pc.unique(month_names(batch["created_at"])).to_pylist())
+        keys += [str(k) for b in deletes(self.workspace, POSTS).batches() for k in b["id"].to_pylist()]
+        if len(keys) > MOST_ROWS:
+            return None
+        for at in range(0, len(keys), KEYS_IN_ONE_CALL):
+            part = known_of(self.look_up("etl_known", p_table=POSTS.name, p_keys=keys[at : at + KEYS_IN_ONE_CALL]))
+            touched |= set(pc.unique(months(part)).to_pylist()) if part.num_rows else set()
+            touched |= {m for m in month_names(part["created_at"].combine_chunks()).to_pylist() if m}
+        return touched
+
+
+def _by_month(entries: Iterable[FileEntry]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for entry in sorted(entries, key=lambda e: e.path):
+        if entry.path.startswith(f"clean/{POSTS.name}/"):
+            month = month_of_path(entry.path)
+            found[month] = (*found.get(month, ()), entry.sha256)
+    return found

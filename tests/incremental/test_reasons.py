@@ -1,0 +1,184 @@
+"""Each reason to read everything, said in words; and what a full night finds that nobody should have done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from data.demo import DemoCounts
+from flows.engine.report_page import mode_sentence
+from tasks.errors import WriteError
+from tasks.incremental.base import Base
+from tasks.incremental.mode import Night, base_facts, choose_mode
+from tasks.settings import Settings, Transport
+from tasks.source import Preflight
+from tests.pipeline.conftest import Runner
+from tests.pipeline.kit import Project
+
+TRANSPORTS: tuple[Transport, ...] = ("postgres", "rest")
+_OTHER = "update posts set content = 'other' where id in (select id from clean_posts limit 3)"
+_POISON = """
+create function poison() returns trigger language plpgsql as $$ begin
+  raise exception 'no' using errcode = '23514'; end $$;
+create trigger poison before insert or update on clean_posts for each row execute function poison()"""
+
+
+def _delete_file(project: Project, part: str) -> None:
+    latest = project.latest()
+    assert latest is not None
+    path = next(file["path"] for file in project.manifest()["files"] if part in file["path"])
+    project.bucket.remove([f"{latest['run']}/{path}"])
+
+
+def _damage_file(project: Project) -> None:
+    latest = project.latest()
+    assert latest is not None
+    path = next(file["path"] for file in project.manifest()["files"] if file["path"].startswith("clean/posts/"))
+    project.bucket.replace(f"{latest['run']}/{path}", b"something else")
+
+
+def _forget_manifest(project: Project) -> None:
+    latest = project.latest()
+    assert latest is not None
+    project.bucket.remove([latest["manifest"]])
+
+
+REASONS: dict[str, tuple[Callable[[Project], Any], dict[str, Any], str]] = {
+    "asked for": (lambda p: None, {"full_refresh": True}, "asked for"),
+    "a file is gone": (lambda p: _delete_file(p, "clean/posts/"), {}, "is gone from the bucket"),
+    "partial tables are gone": (lambda p: _delete_file(p, "state/"), {}, "is gone from the bucket"),
+    "a file is damaged": (_damage_file, {}, "is not what its manifest says"),
+    "the manifest is gone": (_forget_manifest, {}, "is not in the bucket any more"),
+    "other file settings": (lambda p: None, {"ETL_PART_ROWS": 1_000}, "file settings changed"),
+    "a column's type": (
+        lambda p: p.stack.query("alter table users alter column name type varchar(500)"), {}, "changed their type",
+    ),
+    "another seed": (
+        lambda p: p.stack.query("update etl_seed set id = gen_random_uuid(), seed = seed + 1"), {}, "seed",
+    ),
+    "too many changes": (
+        lambda p: p.stack.query("update posts set content = content || '.'"), {}, "more than 10% of posts",
+    ),
+    "it is due": (lambda p: None, {"ETL_FULL_REFRESH_DAYS": 0}, "days old or older"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_a_night_is_full_and_says_why(reason: str, project: Project, demo: DemoCounts, run: Runner) -> None:
+    happens, options, words = REASONS[reason]
+    run()
+    happens(project)
+    try:
+        night = run(**options)
+        assert night.mode == "full"
+        assert words in str(night.full_because)
+        assert words in mode_sentence(night)
+        manifest = project.manifest()
+        assert (manifest["mode"], manifest["full_because"]) == ("full", night.full_because)
+        counts = json.loads(project.stack.query(f"select counts from etl_runs where run_id = '{night.run_id}'"))
+        assert (counts["mode"], counts["full_because"]) == ("full", night.full_because)
+        options.pop("full_refresh", None)
+        options.pop("ETL_FULL_REFRESH_DAYS", None)
+        assert run(**options).mode == "incremental", "the full night is a base"
+    finally:
+        project.stack.query("alter table users alter column name type text")
+
+
+def test_a_load_over_rest_that_broke_off_makes_the_next_nights_full(
+    project: Project, demo: DemoCounts, run: Runner
+) -> None:
+    run("rest")
+    project.stack.query(
+        f"update posts set content = 'other' where id in (select id from clean_posts limit 3); {_POISON}"
+    )
+    try:
+        with pytest.raises(WriteError):
+            run("rest", ETL_MAX_REFUSED_SHARE=0, ETL_RUN_RETRIES=0)
+    finally:
+        project.stack.query("drop function poison cascade")
+    with pytest.raises(Exception, match="later than the database"):  # a second failure, before anything is written
+        run("rest", as_of="2199-01-01T00:00:00+00:00")
+    night = run("rest")
+    assert night.full_because == "an earlier run broke off while it wrote rows"
+    assert run("rest").mode == "incremental"
+
+
+def test_a_transaction_that_was_rolled_back_leaves_the_base_as_it_was(
+    project: Project, demo: DemoCounts, run: Runner
+) -> None:
+    first = run()
+    project.stack.query(
+        f"update posts set content = 'other' where id in (select id from clean_posts limit 3); {_POISON}"
+    )
+    try:
+        with pytest.raises(WriteError):
+            run(ETL_MAX_REFUSED_SHARE=0, ETL_RUN_RETRIES=0)
+    finally:
+        project.stack.query("drop function poison cascade")
+    night = run()
+    assert (night.mode, night.base_run) == ("incremental", first.run_id)
+    assert night.tables["posts"]["updated"] == 3
+
+
+def test_a_run_for_a_past_instant_reads_everything_and_is_no_base(
+    project: Project, demo: DemoCounts, run: Runner
+) -> None:
+    first = run()
+    past = run(as_of="2025-12-24T00:00:00+00:00")
+    assert past.full_because == "a run for a past instant reads everything"
+    assert run().base_run == first.run_id
+
+
+def _base(settings: Settings, sources: Preflight, started_at: datetime) -> Base:
+    from tasks.files.manifest import Manifest
+
+    facts = base_facts(settings, sources, seed="s", last_full=started_at)
+    manifest = Manifest(
+        run="runs/2026-01-31/r", run_id="r", as_of=started_at, started_at=started_at, files=(), base=facts
+    )
+    return Base("r", False, "s", manifest)
+
+
+@pytest.mark.parametrize(
+    ("later", "words"),
+    [(-1, "clock is before"), (7 * 24, "7 days old or older"), (5, "")],
+    ids=["clock", "week", "none"],
+)
+def test_the_clock_decides(later: int, words: str) -> None:
+    settings, sources = Settings(_env_file=None), Preflight(datetime.now(UTC), "etl", {})
+    base = _base(settings, sources, sources.clock)
+    night = Night(False, False, sources, sources.clock + timedelta(hours=later))
+    mode = choose_mode(night, base, settings, intact=lambda found: "")
+    assert words in mode.because
+    assert bool(mode.because) == bool(words)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_full_night_finds_a_row_that_somebody_changed_by_hand(
+    transport: Transport, project: Project, demo: DemoCounts, run: Runner
+) -> None:
+    run(transport)
+    project.stack.query("update clean_posts set title = 'by hand' where id in (select id from clean_posts limit 1)")
+    assert run(transport).mode == "incremental", "whose fingerprint is the stored one: nothing to see"
+    full = run(transport, full_refresh=True)
+    assert full.drifted == 1
+    assert "1 rows differ" in mode_sentence(full)
+    assert any("drifted" in note for note in full.notes)
+    assert project.stack.query("select count(*) from clean_posts where title = 'by hand'") == "0", "it is right again"
+    assert run(transport, full_refresh=True).drifted == 0
+
+
+def test_what_depends_on_a_changed_row_has_not_drifted(project: Project, demo: DemoCounts, run: Runner) -> None:
+    run()
+    project.stack.query(
+        "update users set created_at = created_at - interval '2 days' "
+        "where id in (select user_id from clean_posts limit 9); "
+        "delete from users where id in (select duplicate_of from clean_users where duplicate_of is not null "
+        "and duplicate_of not in (select user_id from posts where user_id is not null) limit 1)"
+    )
+    full = run(full_refresh=True)
+    assert full.drifted == 0
