@@ -146,7 +146,7 @@ def _pages(outcome: RunOutcome) -> str:
     if not outcome.page:
         return ""
     server = outcome.page.partition("/runs/")[0]
-    return f"\n\nIts page:         {outcome.page}\nThe latest page:  {server}/{LATEST_PAGE}"
+    return f"\n\nThe run's page:\n  {outcome.page}\nThe page of the latest run, always:\n  {server}/{LATEST_PAGE}"
 
 
 def _plain(markdown: str) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from data.demo import DemoCounts
+from flows.terminal.summary import show
 from tasks.errors import ReadError
 from tasks.read import read_report
+from tests.flows.test_report_page import OUTCOME
 from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import Project
 from tests.terminal.pty_command import in_terminal, lines
@@ -110,6 +115,17 @@ def test_a_failure_is_told_once_and_marks_its_stage(project: Project, demo: Demo
     told = [line for line in shown if "public.posts" in line]
     assert len(told) == 1, shown
     assert not any("Traceback" in line for line in shown)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_addresses_of_pages_are_whole_where_a_server_stays(columns: int) -> None:
+    run = "http://127.0.0.1:4200/runs/flow-run/0692f0f8-7c1c-7d35-8000-3f9d5b9a0c11"
+    console = Console(width=columns, force_terminal=True, color_system=None, file=io.StringIO())
+    show(replace(OUTCOME, page=run, history=()), "the local stack", console)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert f"  {run} " in shown
+    assert "  http://127.0.0.1:4200/artifacts/key/latest-report " in shown
+    assert {len(line) for line in shown.splitlines()} == {len(shown.splitlines()[0])}
 
 
 @pytest.mark.parametrize("module", ["flows.nightly", "scripts.run"])
