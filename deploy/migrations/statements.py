@@ -139,6 +139,13 @@ exception when dependent_objects_still_exist then
   update {full} set row_hash = '{_NO_HASH}';
 end
 $$;
+do $$
+begin
+  if to_regclass('public.etl_base') is not null then
+    update public.etl_base set dirty = true;  -- the next night reads everything
+  end if;
+end
+$$;
 {set_comment(table, "row_hash")}"""
 
 
