@@ -100,6 +100,7 @@ def _users(random: np.random.Generator, ids: pa.Array) -> pa.RecordBatch:
         "created_at": _instants(random, rows),
         "updated_at": _instants(random, rows),
         "_invalid": pa.nulls(rows, pa.string()),
+        "_fingerprint": pa.array(random.integers(-(2**62), 2**62, rows)),
     }
     return pa.RecordBatch.from_arrays([columns[name] for name in USERS.raw_schema.names], schema=USERS.raw_schema)
 
@@ -124,6 +125,7 @@ def _posts(random: np.random.Generator, ids: pa.Array, users: pa.Array, texts: p
         "created_at": _instants(random, rows),
         "updated_at": _instants(random, rows),
         "_invalid": pa.nulls(rows, pa.string()),
+        "_fingerprint": pa.array(random.integers(-(2**62), 2**62, rows)),
     }
     return pa.RecordBatch.from_arrays([columns[name] for name in POSTS.raw_schema.names], schema=POSTS.raw_schema)
 

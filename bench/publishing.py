@@ -90,6 +90,8 @@ def _posts(rows: int) -> Iterator[pa.RecordBatch]:
             "created_at": pa.array(created, pa.timestamp("us", tz="UTC")),
             "updated_at": pa.array(updated, pa.timestamp("us", tz="UTC")),
             "row_hash": pa.array(np.full(count, "0" * 32)),
+            "fingerprint": rng.integers(-(2**62), 2**62, count),
+            "rule_mask": np.zeros(count, np.int64),
         }
         yield pa.RecordBatch.from_pydict(columns, schema=POSTS.clean_schema)
 

@@ -56,6 +56,8 @@ def main() -> int:
     rows = parser.parse_args().rows
     with own_stack() as (stack, folder):
         source = Workspace.create(folder, "rows")
+        for table in TABLES:
+            source.spool("clean", table.name, table.clean_schema).clear()
         make_posts(posts_of(source), rows)
         bench(stack, folder, source, rows)
     return 0
@@ -149,7 +151,10 @@ def posts_batch(random: np.random.Generator, keys: list[str], texts: pa.Array) -
         "updated_at": instants,
     }
     batch = pa.RecordBatch.from_pydict(columns)
-    return batch.append_column("row_hash", row_hashes(batch, POSTS)).cast(POSTS.clean_schema)
+    batch = batch.append_column("row_hash", row_hashes(batch, POSTS))
+    batch = batch.append_column("fingerprint", pa.array(random.integers(-(2**62), 2**62, count)))
+    batch = batch.append_column("rule_mask", pa.array(np.zeros(count, np.int64)))
+    return batch.select(POSTS.clean_schema.names).cast(POSTS.clean_schema)
 
 
 def timed(work: Callable[[], float | None]) -> float:
