@@ -100,11 +100,12 @@ def earlier_figures(outcome: RunOutcome, *, days: int) -> Figures:
     if outcome.historical:
         return {}
     wanted = outcome.as_of - timedelta(days=days)
-    apart = {index: abs(_instant(run["as_of"]) - wanted) for index, run in enumerate(outcome.history)}
+    committed = [run for run in outcome.history if run.get("event") != "held"]
+    apart = {index: abs(_instant(run["as_of"]) - wanted) for index, run in enumerate(committed)}
     nearest = min(apart, key=lambda index: apart[index], default=None)
     if nearest is None or apart[nearest] > _NEAR:
         return {}
-    return dict(outcome.history[nearest].get("headline") or {})
+    return dict(committed[nearest].get("headline") or {})
 
 
 def _instant(text: str) -> datetime:

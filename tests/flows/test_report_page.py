@@ -65,6 +65,12 @@ def test_a_day_without_a_run_is_compared_with_nothing() -> None:
     assert "| 1,100 | – | – |" in row
 
 
+def test_a_held_run_is_not_compared_with() -> None:
+    held = {**run(1, 5), "event": "held"}
+    (row,) = [line for line in page(history=[held, run(1, 1_000)]).splitlines() if line.startswith("| **users**")]
+    assert "| 1,100 | +100 (+10.0 %) |" in row
+
+
 def test_a_past_instant_is_not_compared_with_the_future() -> None:
     (row,) = [line for line in page(historical=True).splitlines() if line.startswith("| **users**")]
     assert "| 1,100 | – | – |" in row
