@@ -17,6 +17,7 @@ from tests.pipeline.kit import AS_OF, Project
 
 ROOT = Path(__file__).parents[2]
 NAMES = ["run_id", "status", "mode", "as_of", "transport", "tables", "manifest", "seconds", "bytes"]
+HOW = ["base_run", "full_because", "not_read", "drifted"]  # of the mode, after what every run has
 COUNTS = ["read", "kept", "rejected", "after_as_of", "inserted", "updated", "unchanged", "deleted", "refused"]
 
 
@@ -39,7 +40,7 @@ def test_a_night_from_cron(transport: str, project: Project, demo: DemoCounts) -
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
     said = last_line(done)
-    assert list(said) == NAMES
+    assert list(said) == [*NAMES, *HOW]
     assert (said["status"], said["mode"], said["as_of"], said["transport"]) == ("committed", "full", AS_OF, transport)
     for name in ("users", "posts"):
         assert list(said["tables"][name]) == COUNTS
@@ -80,7 +81,7 @@ def test_wrong_usage_is_a_sentence_and_2(arguments: tuple[str, ...], word: str, 
     done = command(project, "--json", *arguments)
     assert done.returncode == 2
     said = last_line(done)
-    assert list(said) == [*NAMES, "error", "remedy"]
+    assert list(said) == [*NAMES, *HOW, "error", "remedy"]
     assert said["status"] == "failed"
     assert word in said["error"] + said["remedy"]
     assert "Traceback" not in done.stderr
