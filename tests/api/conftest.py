@@ -19,6 +19,7 @@ import pytest
 import uvicorn
 from pydantic import SecretStr
 
+from api import vendor
 from api.app import create_app
 from data.demo import load
 from flows.engine.outcome import RunRequest
@@ -121,6 +122,7 @@ def run_nightlies(stack: Stack, folder: Path) -> tuple[str, str]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The application on a project of its own with two nights behind it."""
     folder = tmp_path_factory.mktemp("site")
+    vendor.install(lambda text: None)  # as `make api` does
     with temporary_stack() as stack:
         runs = run_nightlies(stack, folder)
         settings = settings_for(stack, folder)

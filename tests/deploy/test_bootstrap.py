@@ -67,7 +67,7 @@ def test_what_is_named_is_set(named: dict[str, Any]) -> None:
     assert named["schedule"] == [("15 4 * * *", "Europe/Berlin", True)]
     assert named["blocks"] == ["nightly-alerts", "nightly-alerts-smtp"]
     notifying = [actions for name, actions in named["automations"].items() if "notify" in name]
-    assert notifying == [["send-notification"] * 2] * 3
+    assert notifying == [["send-notification"] * 2] * 4
 
 
 def test_again_without_settings_nothing_is_removed_or_changed(prefect: Prefect, named: dict[str, Any]) -> None:

@@ -47,7 +47,7 @@ def test_the_probe_is_gone_again(settled: Stack) -> None:
         ("SUPABASE_URL", "http://example.org", "settings", "https://"),
         ("SUPABASE_SERVICE_KEY", "sb_secret_wrong", "identity", "secret key"),
         ("SUPABASE_SERVICE_KEY", "sb_publishable_x", "identity", "secret key"),
-        ("SUPABASE_SERVICE_KEY", "", "settings", "Set them"),
+        ("SUPABASE_SERVICE_KEY", "", "settings", "Set it"),
         ("SUPABASE_DB_URL", "postgresql://postgres:wrong@127.0.0.1:1/postgres", "postgres", "SUPABASE_DB_URL"),
         ("ETL_DB_ROLE", "nobody_of_that_name", "postgres", "make migrate"),
         ("ETL_BUCKET", "elsewhere", "bucket", "ETL_BUCKET"),
