@@ -305,5 +305,5 @@ def test_the_overview_follows_a_commit_by_itself(tab: Watched, site: Site, tmp_p
         run = run_pipeline(RunRequest(as_of=AsOf.parse("now")))
     expect(page.locator("main")).to_have_attribute("data-run", run.run_id, timeout=40_000)
     expect(page.get_by_role("status").filter(has_text="A new run was committed")).to_be_visible()
-    expect(page.locator(".fresh")).to_contain_text("its last day is not over")
+    expect(page.locator("p.fresh")).to_contain_text("its last day is not over")
     tab.see_all_charts()
