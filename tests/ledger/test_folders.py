@@ -18,7 +18,7 @@ from tasks.ledger.resume import project_folder
 from tasks.settings import Settings
 from tasks.sink.model import changes
 from tasks.workspace import LOCK, Workspace, remove_unheld
-from tests.pipeline.conftest import Runner, demo, project, run  # noqa: F401 - fixtures
+from tests.pipeline.conftest import Runner
 from tests.pipeline.killed import run_in_child
 from tests.pipeline.kit import AS_OF, Project
 from tests.sink.kit import Night, post, rows_of, settings_for, work
@@ -88,9 +88,9 @@ def test_projects_have_folders_of_their_own() -> None:
 @pytest.mark.parametrize("transport", ["postgres", "rest"])
 def test_a_failed_run_s_folder_stays_only_where_its_reading_can_go_on(
     transport: str,
-    project: Project,  # noqa: F811
-    demo: DemoCounts,  # noqa: F811
-    run: Runner,  # noqa: F811
+    project: Project,
+    demo: DemoCounts,
+    run: Runner,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(of: Run, *_: object) -> None:
@@ -105,7 +105,7 @@ def test_a_failed_run_s_folder_stays_only_where_its_reading_can_go_on(
     assert not project.remove_local_runs()
 
 
-def test_a_killed_dry_run_s_folder_goes_with_the_next_run(project: Project, demo: DemoCounts) -> None:  # noqa: F811
+def test_a_killed_dry_run_s_folder_goes_with_the_next_run(project: Project, demo: DemoCounts) -> None:
     env = project.env("postgres")
     assert run_in_child(env, AS_OF, kill_after="Clean posts") == -9
     (folder,) = (project.folder / "data" / "runs").glob("*/*")
