@@ -144,7 +144,7 @@ def _as_parquet(selection: Selection, tables: Iterator[pa.Table]) -> Iterator[by
 
 
 def _plain(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Without the file's own metadata, which speaks of the whole file."""
+    """Without the file's own metadata, which describes the whole file."""
     return table.cast(schema)
 
 

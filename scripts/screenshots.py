@@ -1,4 +1,4 @@
-"""`make screenshots`: the pictures of the README, taken anew from a real run in a real browser.
+"""`make screenshots`: the pictures of the README, taken again from a real run in a real browser.
 
 Starts a stack with demo data, Prefect's server and a worker in a temporary folder, runs the nightly from its
 deployment, and writes docs/{form,run,summary,charts}.png; then those of the reports site. Needs a Chromium

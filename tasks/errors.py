@@ -1,7 +1,7 @@
 """The errors of the pipeline.
 
 PipelineError
-├── TransientError          a retry or a new start can mend it
+├── TransientError          a retry or a new start can fix it
 │   ├── ServiceUnavailable  network, overload, a body cut short
 │   ├── ProofFailed         what was stored is not what was read
 │   └── LeaseHeld           another run is at work
@@ -56,7 +56,7 @@ def _rebuild(kind: type[PipelineError], message: str, remedy: str) -> PipelineEr
 
 
 class TransientError(PipelineError):
-    """A retry or a new start can mend it."""
+    """A retry or a new start can fix it."""
 
 
 class ServiceUnavailable(TransientError):

@@ -91,7 +91,7 @@ class Settings(WatchSettings):
     retry_seconds: float = Field(default=300, gt=0, description="All retries of one request together.")
     retry_base: float = Field(default=0.5, gt=0, description="First pause; it doubles, with jitter, up to 30 s.")
 
-    run_retries: int = Field(default=2, ge=0, le=10, description="New starts of a run that a new start can mend.")
+    run_retries: int = Field(default=2, ge=0, le=10, description="New starts of a run that a new start can fix.")
     run_retry_seconds: float = Field(default=60, ge=0)
 
     # Writing

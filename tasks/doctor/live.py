@@ -25,8 +25,8 @@ def changes_are_seen(settings: Settings) -> Iterator[Finding]:
     else:
         names = ", ".join(identifier(t.source_schema, t.source) for t in missing)
         start = "" if counts.realtime else "create publication supabase_realtime; "
-        mend = f"To hear of changes at once: {start}alter publication supabase_realtime add table {names};"
-        yield Finding(CHECK, "ok", f"Realtime is not enabled for {names}; {alone}.", mend)
+        remedy = f"To hear of changes at once: {start}alter publication supabase_realtime add table {names};"
+        yield Finding(CHECK, "ok", f"Realtime is not enabled for {names}; {alone}.", remedy)
     if counts.uncounted:
         named = ", ".join(counts.uncounted)
         text = f"The database counts no changes of {named}: `watch` does not see them."

@@ -1,4 +1,4 @@
-"""One load: what is to be written, what came of it, and the commit that ends it. Shared by both transports."""
+"""One load: what is to be written, the outcome, and the commit that ends it. Shared by both transports."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _BECAUSE = {
 
 @dataclass
 class Written:
-    """What came of a table's batches so far. refused: as the database reported them, without a value of the row."""
+    """The outcome of a table's batches so far. refused: as the database reported them, without a value of the row."""
 
     inserted: int = 0
     updated: int = 0

@@ -14,7 +14,7 @@ STAMPED = (*STREAM, "fingerprint", "rule_mask")
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What one batch comes to. `changed`: a mask over the batch; `gone`: keys of the target that are not in the run.
+    """The result of one batch. `changed`: a mask over the batch; `gone`: keys of the target that are not in the run.
 
     `suspect`: rows whose hash differs although their fingerprint does not; None where there are no fingerprints.
     Rows whose hash is equal and whose fingerprint or rule mask is not are `changed` too, and count as unchanged.

@@ -67,5 +67,5 @@ def reject_changes(workspace: Workspace, table: Table) -> Spool:
 
 
 def reject_deletes(workspace: Workspace, table: Table) -> Spool:
-    """Ids (key, U+001F, rule) of rejects that were mended or left the source."""
+    """Ids (key, U+001F, rule) of rejects that were fixed or left the source."""
     return workspace.spool("reject_deletes", table.name, ID_SCHEMA)

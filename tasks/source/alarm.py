@@ -35,7 +35,7 @@ class TooManyMissing(Exception):
 
 
 def prove(api: Api, info: TableInfo, within: KeyRange, spool: Spool, rows: int, bounds: Bounds) -> str:
-    """Hold a range that was read against the exact count, and mend it where that rings.
+    """Hold a range that was read against the exact count, and fix it where that rings.
 
     Returns what was found: `counted`, `not counted` (the server cannot tell in time) or `listed`.
     ReadError when a listed key cannot be read.

@@ -95,7 +95,7 @@ class Source(Protocol):
         """What finds the rows that differ from those known, and fetches them."""
 
     def reconcile(self, workspace: Workspace) -> Reconciled:
-        """Ask again for would-be orphans and their authors, and mend the two raw spools."""
+        """Ask again for would-be orphans and their authors, and fix the two raw spools."""
 
     def end_reading(self) -> None:
         """End what the reading holds in the database; `reconcile` does so too, as the first thing."""

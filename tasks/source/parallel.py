@@ -34,7 +34,7 @@ class Tally:
             self.rows, self.nbytes = self.rows + rows, self.nbytes + nbytes
 
     def counted(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The batches, counted as they pass; uncounted again when their range fails and is read anew."""
+        """The batches, counted as they pass; uncounted again when their range fails and is read again."""
         rows = nbytes = 0
         try:
             for batch in batches:
