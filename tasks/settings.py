@@ -288,7 +288,8 @@ def _require_project(settings: Settings) -> None:
     if missing:
         raise ConfigurationError(
             f"{' and '.join(missing)} not set.",
-            remedy="Set it in the environment or in .env. Without SUPABASE_URL `make run` uses a local stack.",
+            remedy=f"Set {'it' if len(missing) == 1 else 'them'} in the environment or in .env. "
+            "Without SUPABASE_URL `make run` uses a local stack.",
         )
 
 
