@@ -71,7 +71,8 @@ def _runner(settings: Settings, workspace: Workspace) -> Any:
         "threads_per_worker": 1,
         "processes": True,
         "host": "127.0.0.1",
-        "dashboard_address": None,
+        # Without a dashboard there is still a server for health and metrics: on a free port, of this machine only.
+        "scheduler_kwargs": {"dashboard": False, "dashboard_address": "127.0.0.1:0"},
         "local_directory": str(workspace.root / "dask"),  # what a worker spills is personal, and goes with the run
         "silence_logs": "ERROR",
     }
