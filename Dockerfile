@@ -1,12 +1,25 @@
-# What a worker runs from in production. No Node.js, no PostgreSQL, no test tools: about 0.9 GB, most of it pyarrow, pandas, duckdb and Prefect.
+# What a worker and the reports site run from in production. No Node.js, no PostgreSQL, no test tools: about 0.7 GB of
+# packages, most of it pyarrow, pandas, numpy, duckdb and Prefect.
 #   docker build --build-arg VERSION=$(git describe --always) -t supabase-nightly .
 #   docker run --env-file .env -e PREFECT_API_URL=https://…/api supabase-nightly
 # The same image sets up the server once after each deploy: … supabase-nightly python -m scripts.bootstrap
-# and runs a single night without Prefect's server: … supabase-nightly python -m flows.nightly --as-of midnight
+# runs a single night without Prefect's server: … supabase-nightly python -m flows.nightly --as-of midnight
+# and serves the reports site: docs/operating.md.
+
+# The site's JavaScript, as api/package-lock.json pins it. Node.js stays in this stage.
+FROM node:24-slim AS javascript
+WORKDIR /api
+COPY api/package.json api/package-lock.json ./
+RUN npm ci --ignore-scripts --omit=dev --no-audit --no-fund
+
 FROM python:3.11-slim AS build
+WORKDIR /build
 RUN python -m venv /venv
-COPY requirements-worker.txt .
+COPY requirements-worker.txt ./
 RUN /venv/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements-worker.txt
+COPY api/__init__.py api/vendor.py api/
+COPY --from=javascript /api/node_modules api/node_modules
+RUN /venv/bin/python -m api.vendor --lay-out
 
 FROM python:3.11-slim
 ARG VERSION=unknown
@@ -18,6 +31,8 @@ WORKDIR /app
 # Code belongs to root: the account that runs it cannot change it.
 COPY flows flows
 COPY tasks tasks
+COPY api api
+COPY --from=build /build/api/static/vendor api/static/vendor
 COPY deploy deploy
 COPY scripts scripts
 COPY supabase supabase
@@ -28,7 +43,9 @@ ENV PATH=/venv/bin:$PATH \
     ETL_CODE_VERSION=${VERSION} \
     ETL_PROJECT_DIR=/app \
     ETL_DATA_DIR=/data \
+    ETL_CACHE_DIR=/data/cache \
     PREFECT_HOME=/data/prefect \
+    HEALTH_URL=http://127.0.0.1:8080/health \
     PREFECT_LOGGING_EXTRA_LOGGERS=flows,tasks \
     PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW=ignore \
     PREFECT_SERVER_ANALYTICS_ENABLED=false \
@@ -36,8 +53,9 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 USER etl
-# The worker's own answer: unhealthy when it has not asked the server for runs for a while.
+# The worker's own answer: unhealthy when it has not asked the server for runs for a while. The site sets HEALTH_URL to
+# its /health/live.
 HEALTHCHECK --interval=60s --timeout=10s --start-period=60s \
-  CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/health', timeout=5)"]
+  CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(os.environ['HEALTH_URL'], timeout=5)"]
 # SIGTERM ends the worker in order; give it more than the default 10 s (docker stop -t 60).
 CMD ["prefect", "worker", "start", "--pool", "nightly-pool", "--type", "process", "--with-healthcheck"]

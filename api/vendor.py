@@ -1,16 +1,16 @@
 """The JavaScript that the site uses from npm: pinned by api/package-lock.json, installed and laid out for serving.
 
-`python -m api.vendor` does it ahead of time, as for an image that has no Node.js later; `make api` does it by itself.
+`python -m api.vendor` does it ahead of time; `make api` does it by itself. `--lay-out` only lays out what another
+Node.js has installed in api/node_modules: the image is built so (Dockerfile).
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-
-from local_stack import npm
 
 HERE = Path(__file__).parent
 VENDOR = HERE / "static" / "vendor"
@@ -26,12 +26,15 @@ LICENSES = ("vega", "vega-lite", "vega-interpreter")
 
 def install(say: Callable[[str], None]) -> None:
     """Install what the lock names and copy what the browser gets; nothing when that is done already."""
+    from local_stack import npm  # an image has no local stack
+
     changed = npm.install(HERE, "the site's JavaScript", say, dev=True)
     if changed or not all((VENDOR / name).exists() for name in FILES):
-        _lay_out()
+        lay_out()
 
 
-def _lay_out() -> None:
+def lay_out() -> None:
+    """Copy what the browser gets from api/node_modules to api/static/vendor, with the licenses."""
     VENDOR.mkdir(parents=True, exist_ok=True)
     for name, packed in FILES.items():
         text = (_PACKAGES / packed).read_text()
@@ -47,5 +50,17 @@ def _without_map(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.startswith("//# sourceMappingURL=")) + "\n"
 
 
+def main() -> None:
+    """Install and lay out, or lay out only."""
+    parser = argparse.ArgumentParser(
+        prog="python -m api.vendor", description="The site's JavaScript, pinned, from npm."
+    )
+    parser.add_argument("--lay-out", action="store_true", help="only copy what api/node_modules holds already")
+    if parser.parse_args().lay_out:
+        lay_out()
+    else:
+        install(lambda text: print(f"· {text}", file=sys.stderr))
+
+
 if __name__ == "__main__":
-    install(lambda text: print(f"· {text}", file=sys.stderr))
+    main()
