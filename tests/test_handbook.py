@@ -1,59 +1,127 @@
-"""docs/operating.md: its commands parse and exist, its unit, workflow and image run what is there."""
+"""The handbook (docs/*.md): every block is run here or by the test that is named, or each part of it is checked.
+
+Run elsewhere: the timer's command in its unit's environment in tests/pipeline/test_nightly_command.py, the workflow in
+tests/pipeline/test_workflow.py, keys in tests/platform/test_key_rotation.py, the publication in
+tests/live/test_watch.py, the bootstrap in tests/deploy/test_bootstrap.py, the migrations in tests/migrations, the
+image's files in tests/test_image.py. Not run, as they need another machine: `docker`, a Prefect server on a Postgres of
+its own, a Dask cluster.
+"""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import uvicorn
 import yaml
+from click import ClickException
+from prefect.settings import get_current_settings
+
+from tasks.settings import Settings
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "operating.md").read_text()
-BLOCKS = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
-UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
-WORKFLOW = yaml.safe_load((ROOT / "deploy" / "github-nightly.yml").read_text())
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "local_stack" / "README.md"]
+OPERATING = (ROOT / "docs" / "operating.md").read_text()
+BLOCKS = [(p.stem, b) for p in PAGES for b in re.findall(r"```sh\n(.*?)```", p.read_text(), re.DOTALL)]
+UNITS = [*sorted((ROOT / "deploy" / "systemd").iterdir()), ROOT / "deploy" / "supabase-nightly-watch.service"]
+WORKFLOW = yaml.safe_load((ROOT / "deploy" / "github-nightly.yml").read_text())["jobs"]["nightly"]
+TARGETS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+STATE = "/var/lib/supabase-nightly"
+SAFE = ["User=etl", "ProtectSystem=strict", "ProtectHome=yes", "NoNewPrivileges=yes", "UMask=0077",
+        f"Environment=HOME={STATE}", f"ReadWritePaths={STATE}"]  # fmt: skip
+# Of Docker and of the reports site's container; the rest is ours or Prefect's.
+FOREIGN = {"PREFECT_API_URL", "DO_NOT_TRACK", "HEALTH_URL", "VERSION"}
 
 
-def python_commands() -> list[str]:
-    """Every `python -m …` of the page, the units and the workflow."""
-    texts = [*BLOCKS, *(unit.read_text() for unit in UNITS), *(str(s) for s in WORKFLOW["jobs"]["nightly"]["steps"])]
-    found = re.findall(r"python -m ((?:flows|scripts)\.\w+[^\n'}`]*)", "\n".join(texts))
-    return sorted(set(found))
+def block(start: str) -> str:
+    """The one block of the operator's page that has a line which begins so."""
+    found: str
+    (found,) = [text for _, text in BLOCKS if re.search(rf"^{re.escape(start)}", text, re.MULTILINE)]
+    return found
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_a_block_is_shell_and_names_files_that_exist(block: str) -> None:
-    subprocess.run(["bash", "-n"], input=block, text=True, check=True, timeout=20)
-    for path in re.findall(r"(?<![\w/])(?:deploy|docs|scripts)/[\w./-]+|requirements[\w-]*\.txt", block):
+def commands() -> dict[str, set[str]]:
+    """Every `python -m MODULE OPTIONS` of the blocks, the units and the workflow: the options by module."""
+    texts = [*(text for _, text in BLOCKS), *(unit.read_text() for unit in UNITS), *(map(str, WORKFLOW["steps"]))]
+    found: dict[str, set[str]] = {}
+    for module, options in re.findall(r"python -m ((?:flows|scripts)\.\w+)([^\n'}`#]*)", "\n".join(texts)):
+        found.setdefault(module, set()).update(o for o in options.split() if o.startswith("--"))
+    return found
+
+
+@pytest.mark.parametrize("text", [text for _, text in BLOCKS], ids=[f"{p}-{n}" for n, (p, _) in enumerate(BLOCKS)])
+def test_a_block_is_shell_and_names_files_targets_and_settings_that_exist(text: str) -> None:
+    subprocess.run(["bash", "-n"], input=text, text=True, check=True, timeout=20)
+    for path in re.findall(r"(?<![\w/])(?:deploy|docs|scripts)/[\w./-]+|requirements[\w-]*\.txt", text):
         assert (ROOT / path).exists(), path
+    assert set(re.findall(r"\bmake ([a-z-]+)", text)) <= TARGETS
+    named = set(re.findall(r"\b([A-Z]+(?:_[A-Z]+)+)=", text)) - FOREIGN
+    ours = {name.removeprefix("ETL_").lower() for name in named if not name.startswith("PREFECT_")}
+    assert ours <= {*Settings.model_fields, "supabase_url", "supabase_key"} | {"supabase_jwt_secret"}
+    prefects = get_current_settings().to_environment_variables(exclude_unset=False)
+    assert {name for name in named if name.startswith("PREFECT_")} <= {*prefects, "PREFECT_SERVER_API_AUTH_STRING"}
 
 
-@pytest.mark.parametrize("command", python_commands())
-def test_a_command_takes_the_options_that_are_given(command: str) -> None:
-    module, *options = command.split()
-    assert importlib.util.find_spec(module)
-    done = subprocess.run(
-        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert [o for o in options if o.startswith("--") and o not in (*done.stdout.split(), "--help")] == []
+@pytest.mark.parametrize("module", commands())
+def test_a_command_takes_the_options_that_are_given(module: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(module).main(["--help"])
+    assert ended.value.code == 0
+    assert commands()[module] <= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_a_unit_is_one_that_systemd_takes(unit: Path, tmp_path: Path) -> None:
     text = unit.read_text()
-    assert "\nUser=etl" in text
-    assert "\nProtectSystem=strict" in text
-    if shutil.which("systemd-analyze"):
-        copy = tmp_path / unit.name
-        copy.write_text(re.sub(r"/opt/supabase-nightly/\.venv/bin/\w+", sys.executable, text).replace("User=etl\n", ""))
-        done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
-        assert "Unknown" not in done.stderr
+    if unit.suffix == ".service":
+        for line in SAFE:
+            assert f"\n{line}\n" in text
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    for other in UNITS:  # the timer names its service
+        copy = re.sub(r"/opt/supabase-nightly/\.venv/bin/\w+", sys.executable, other.read_text())
+        (tmp_path / other.name).write_text(copy.replace("User=etl\n", ""))
+    asked = ["systemd-analyze", "verify", str(tmp_path / unit.name)]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert not re.search("supabase-nightly|Unknown", done.stderr), done.stderr
+
+
+@pytest.mark.skipif(shutil.which("systemctl") is None, reason="systemctl is not installed")
+def test_the_timer_is_installed_by_the_block(tmp_path: Path) -> None:
+    units = tmp_path / "etc" / "systemd" / "system"
+    units.mkdir(parents=True)
+    text = block("install -m 644").replace("/etc/systemd/system/", f"{units}/")
+    text = text.replace("systemctl daemon-reload\n", "")  # there is no systemd that runs
+    text = text.replace("systemctl enable --now", f"systemctl --root={tmp_path} enable")
+    subprocess.run(["bash", "-euc", text], cwd=ROOT, capture_output=True, check=True, timeout=60)
+    assert (units / "timers.target.wants" / "supabase-nightly.timer").is_symlink()
+    assert (units / "supabase-nightly.service").stat().st_mode & 0o777 == 0o644
+
+
+def test_the_upgrade_installs_what_the_pins_say() -> None:
+    (line,) = re.findall(r"^python -m pip (install .*)$", block("python -m pip install"), re.MULTILINE)
+    assert f"python -m pip {line}" in [step.get("run") for step in WORKFLOW["steps"]]
+    asked = [sys.executable, "-m", "pip", *shlex.split(line), "--dry-run", "--quiet", "--no-index"]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, "what is installed here is what the pins say, so nothing is looked for"
+
+
+@pytest.mark.parametrize("start", ["env -u SUPABASE_SERVICE_KEY", "docker run -d --restart=always -p"])
+def test_the_site_is_served_with_options_that_its_server_knows(start: str) -> None:
+    words = shlex.split(block(start).replace("\\\n", " "), comments=True)
+    given = words[words.index("uvicorn") + 1 :]
+    try:
+        context = uvicorn.main.make_context("uvicorn", given)
+    except ClickException as error:
+        pytest.fail(error.message)
+    assert (context.params["app"], context.params["factory"]) == ("api.app:create_app", True)
+    assert importlib.import_module("api.app").create_app
 
 
 def test_a_worker_needs_no_stack_and_no_test_tool() -> None:

@@ -119,7 +119,7 @@ def _read_everything(run: Run, sources: Preflight) -> tuple[CleanCounts, CleanCo
     read_users = stages.read_users(run, read_posts)
     if FURTHER_TABLES:
         stages.read_further(run, read_users)
-    settled = stages.settle_orphans(run, read_posts, read_users)
+    settled = stages.recheck_orphans(run, read_posts, read_users)
     users = stages.clean_the_users(run, settled)
     posts = stages.clean_the_posts(run, users)
     if FURTHER_TABLES:

@@ -89,8 +89,8 @@ def read_further(run: Run, progress: Meter, users: TableRead) -> list[TableRead]
     return [_read(run, progress, table.name) for table in FURTHER_TABLES]
 
 
-@stage("Settle orphans")
-def settle_orphans(run: Run, progress: Meter, posts: TableRead, users: TableRead) -> Reconciled:
+@stage("Recheck orphans")
+def recheck_orphans(run: Run, progress: Meter, posts: TableRead, users: TableRead) -> Reconciled:
     """Ask once more for posts without an author and for their authors, before they count as orphans."""
     settled = run.source.reconcile(run.workspace)
     run.record(asked=settled.asked, posts_gone=settled.posts_gone, users_added=settled.users_added)

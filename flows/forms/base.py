@@ -41,9 +41,9 @@ def field(position: int, title: str, description: str, **schema: Any) -> dict[st
 def optional(position: int, title: str, description: str, kind: str, **more: Any) -> dict[str, Any]:
     """A field that may stay empty, shown as one field of that kind: Prefect shows a union with null as two.
 
-    kind: `date`, `date-time` or `integer`.
+    kind: `date`, `date-time`, `integer` or `number`.
     """
-    shape = {"type": "integer"} if kind == "integer" else {"type": "string", "format": kind}
+    shape = {"type": kind} if kind in ("integer", "number") else {"type": "string", "format": kind}
 
     def show(schema: dict[str, Any]) -> None:
         del schema["anyOf"]

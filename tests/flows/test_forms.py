@@ -14,11 +14,30 @@ from prefect.utilities.schema_tools.validation import validate
 from pydantic import SecretStr, ValidationError
 
 from flows import forms
-from flows.forms import BackfillForm, DoctorForm, ExportForm, Form, NightlyForm, RestoreForm, RetentionForm
+from flows.forms import (
+    BackfillForm,
+    CompareForm,
+    DoctorForm,
+    ExportForm,
+    Form,
+    NightlyForm,
+    RestoreForm,
+    RetentionForm,
+    WatchForm,
+)
 from tasks.contracts import REPORTS
 
-FORMS: list[type[Form]] = [NightlyForm, BackfillForm, ExportForm, RestoreForm, RetentionForm, DoctorForm]
-WRITING = [form for form in FORMS if form is not DoctorForm]
+FORMS: list[type[Form]] = [
+    NightlyForm,
+    BackfillForm,
+    ExportForm,
+    CompareForm,
+    RestoreForm,
+    RetentionForm,
+    WatchForm,
+    DoctorForm,
+]
+WRITING = [form for form in FORMS if form not in (DoctorForm, CompareForm)]
 each_form = pytest.mark.parametrize("form", FORMS)
 
 
@@ -130,11 +149,24 @@ def test_a_range_of_days_is_in_order_past_and_bounded() -> None:
     assert "at most" in refused(BackfillForm, first_day=date(2020, 1, 1), last_day=date(2026, 1, 1))
 
 
-def test_a_date_is_one_field_that_may_stay_empty() -> None:
+@each_form
+def test_a_field_that_may_stay_empty_is_one_field(form: type[Form]) -> None:
+    for name, shown in fields(form).items():
+        assert "anyOf" not in shown, name
+        assert shown["type"] in ("string", "integer", "number", "boolean", "array"), name
+
+
+def test_a_date_is_a_date() -> None:
     shown = {**fields(BackfillForm), **fields(ExportForm), **fields(NightlyForm)}
     for name in ("first_day", "last_day", "date_from", "date_to", "instant"):
         assert shown[name]["format"] in ("date", "date-time")
-        assert "anyOf" not in shown[name]
+
+
+@pytest.mark.parametrize("name", ["changes", "minutes", "every_minutes"])
+def test_a_bound_of_the_watch_is_refused_by_the_form_itself(name: str) -> None:
+    schema = schema_in_prefect(WatchForm)
+    assert validate({"options": {name: 5}}, schema) == []
+    assert validate({"options": {name: -1}}, schema)
 
 
 @given(st.dates(date(2000, 1, 1), date(2025, 1, 1)), st.integers(0, forms.MAX_BACKFILL_DAYS - 1))

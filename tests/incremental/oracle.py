@@ -42,7 +42,7 @@ def full_night(outcome: RunOutcome, transport: Transport) -> FullNight:
         assert not incremental.find_changes(run, sources)
         posts = stages.read_posts(run, sources)
         users = stages.read_users(run, posts)
-        cleaned = stages.clean_the_users(run, stages.settle_orphans(run, posts, users))
+        cleaned = stages.clean_the_users(run, stages.recheck_orphans(run, posts, users))
         counts = stages.build_the_reports(run, cleaned, stages.clean_the_posts(run, cleaned))
         stages.compare(run, counts)
         entries = write_files(run.workspace, as_of=run.as_of, settings=run.settings)

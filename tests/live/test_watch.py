@@ -25,7 +25,11 @@ from tests.live.realtime import FAULTS, Realtime, realtime
 from tests.pipeline.identities import identity_env
 
 ROOT = Path(__file__).parents[2]
-PUBLISH = "create publication supabase_realtime for table public.users, public.posts"
+# A hosted project has the publication, empty; docs/watch.md adds the sources.
+PUBLISH = (
+    "create publication supabase_realtime; "
+    + (ROOT / "docs" / "watch.md").read_text().split("```sql\n")[1].split("```")[0]
+)
 COMMITTED = "select count(*) from public.etl_runs where status = 'committed'"
 CHANGES = {
     "insert": "insert into public.users (email, created_at) values (:'word' || '@example.com', now())",

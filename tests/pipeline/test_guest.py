@@ -38,7 +38,7 @@ def check_guest(project: Project, transport: Transport, stage: str) -> None:
     project.assert_whole()
 
 
-@pytest.mark.parametrize("stage", ["Settle orphans", "Clean posts", "Publish"])
+@pytest.mark.parametrize("stage", ["Recheck orphans", "Clean posts", "Publish"])
 def test_the_product_does_not_wait(stage: str, project: Project, demo: DemoCounts) -> None:
     check_guest(project, "postgres", stage)
 

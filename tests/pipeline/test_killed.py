@@ -16,7 +16,7 @@ STAGES = (
     "Check sources",
     "Read posts",
     "Read users",
-    "Settle orphans",
+    "Recheck orphans",
     "Clean users",
     "Clean posts",
     "Build reports",

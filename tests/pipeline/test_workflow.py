@@ -1,0 +1,35 @@
+"""The GitHub workflow: its night runs as it stands, with the secrets that it names and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from tests.pipeline.kit import Project
+
+ROOT = Path(__file__).parents[2]
+IDENTITIES = ["service key"]  # the command is the same for all
+WORKFLOW = yaml.safe_load((ROOT / "deploy" / "github-nightly.yml").read_text())["jobs"]["nightly"]
+
+
+def test_the_workflow_runs_a_night_on_a_product_without_a_row(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    found = project.stack.env()
+    env = {name: str(value) for name, value in WORKFLOW["env"].items()}
+    secrets = {name: found[name] for name, value in env.items() if value == f"${{{{ secrets.{name} }}}}"}
+    assert {"SUPABASE_URL", "SUPABASE_SERVICE_KEY", "SUPABASE_DB_URL"} == set(secrets)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env |= {**secrets, "PATH": path, "HOME": str(tmp_path / "home"), "ETL_DATA_DIR": str(tmp_path / "runner")}
+    (_, night) = [step["run"] for step in WORKFLOW["steps"] if "run" in step]
+    line = ["bash", "-euc", night]
+    done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not re.search("arning|Traceback", done.stderr), done.stderr
+    assert json.loads(done.stdout)["status"] == "committed"
+    assert project.latest() is not None
