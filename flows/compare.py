@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import pyarrow as pa
 from prefect import get_run_logger
@@ -11,10 +12,13 @@ from flows.engine.artifacts import show_report
 from flows.engine.declare import etl_flow, etl_task
 from flows.engine.run_page import number, table
 from flows.forms import PREVIOUS, CompareForm, report_named
+from tasks.errors import PipelineError, ReadError
 from tasks.files.manifest import Manifest
-from tasks.read import Diff, diff, run_before
+from tasks.read import Diff, diff, list_runs, run_before
 from tasks.read.difference import NEW, OLD
 from tasks.settings import Settings, load_settings
+
+LISTED = 10  # runs, and days that are looked at for them
 
 
 @etl_flow(name="compare", run_name="compare {options.report} of {options.base} with {options.run}")
@@ -35,8 +39,23 @@ def compare(options: CompareForm = CompareForm()) -> dict[str, int]:  # noqa: B0
 def compare_runs(settings: Settings, options: CompareForm) -> Diff[pa.Table]:
     """The difference, read with the service's key."""
     run = None if options.run == "latest" else options.run
-    base = run_before(run, settings=settings) if options.base == PREVIOUS else options.base
-    return diff(options.report, base, run, engine="arrow", settings=settings)
+    try:
+        base = run_before(run, settings=settings) if options.base == PREVIOUS else options.base
+        return diff(options.report, base, run, engine="arrow", settings=settings)
+    except ReadError as error:
+        error.remedy = _choice(settings) or error.remedy
+        raise
+
+
+def _choice(settings: Settings) -> str:
+    """The newest runs that can be compared, in a sentence: a form has no list of them. Empty when they are unknown."""
+    with suppress(PipelineError):
+        runs = list_runs(days=LISTED, settings=settings).head(LISTED)
+        known = ", ".join(
+            f"{run} (as of {as_of:%Y-%m-%d %H:%M})" for run, as_of in zip(runs.run_id, runs.as_of, strict=True)
+        )
+        return f"The newest runs are {known}." if known else "No run was published yet: start `nightly`."
+    return ""
 
 
 def parts(found: Diff[pa.Table]) -> list[tuple[str, pa.Table]]:

@@ -48,7 +48,12 @@ def previous(settings: Settings) -> str:
     runs = committed_runs(settings)
     earlier = [run["run_id"] for run in runs if current and run["started_at"] < current["started_at"]]
     if not earlier:
-        raise ConfigurationError("No run was committed before the current one.", remedy="Nothing to go back to.")
+        now = f", {current['run_id']}" if current else ""
+        raise ConfigurationError(
+            f"No run was committed before the current one{now}. Nothing was moved.",
+            remedy="There is nothing to go back to until the next `nightly` was committed; `backfill` makes reports of "
+            "past days.",
+        )
     return str(earlier[0])
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 
 from flows.engine import incremental, stages
@@ -13,11 +14,12 @@ from flows.engine.run import Run, open_run
 from tasks.cleaning.passes import CleanCounts
 from tasks.cleaning.samples import load_samples
 from tasks.contracts import DATA_QUALITY, FURTHER_TABLES
-from tasks.errors import LeaseHeld, TransientError
+from tasks.errors import ConfigurationError, LeaseHeld, PipelineError, TransientError
 from tasks.files.manifest import HISTORICAL_NOTE, ManifestRef
 from tasks.ledger.guard import require_known
 from tasks.ledger.lease import Ticket
-from tasks.ledger.ledger import Start
+from tasks.ledger.ledger import Ledger, Start
+from tasks.platform.functions import open_database
 from tasks.platform.identity import acting
 from tasks.platform.version import code_version
 from tasks.reports.build import headline, read_report_spool, run_counts
@@ -35,8 +37,8 @@ def run_pipeline(request: RunRequest) -> RunOutcome:
     PipelineError when the run failed. Readers never see a partial run, and the ledger says what happened.
     """
     settings = settings_for(request)
-    require_known(request.accept)
     with acting(settings):  # a signed-in user is signed out when the run has ended
+        _require_known(settings, request.accept)
         return _run_until_it_ends(settings, request)
 
 
@@ -55,6 +57,18 @@ def _run_until_it_ends(settings: Settings, request: RunRequest) -> RunOutcome:
             earlier = (*earlier, start.ticket)
             time.sleep(settings.run_retry_seconds)
     raise AssertionError("unreachable")
+
+
+def _require_known(settings: Settings, accept: Iterable[str]) -> None:
+    """ConfigurationError for a name that no metric has; it lists those that held the last run, where that is known."""
+    try:
+        require_known(accept)
+    except ConfigurationError as error:
+        with suppress(PipelineError), open_database(settings) as database:
+            held = ", ".join(Ledger(database, settings).held_values())
+            last = f"The last run was held for {held}." if held else "The last run was not held: leave it empty."
+            error.remedy = f"{error.remedy} {last}"
+        raise
 
 
 def settings_for(request: RunRequest) -> Settings:

@@ -44,6 +44,12 @@ def metric_names() -> list[str]:
     return names + [f"rule_share:{table}.{rule.name}" for table, rules in RULES.items() for rule in rules]
 
 
+_NAMES = (
+    f"There are {', '.join(f'{table.name}_drop, {table.name}_deletes' for table in TABLES)}, column_gone:TABLE.COLUMN, "
+    "column_filled:TABLE.COLUMN and rule_share:TABLE.RULE; the message and page of a held run name those that held it."
+)
+
+
 def require_known(accept: Iterable[str]) -> None:
     """ConfigurationError for a name that no metric has: it would be accepted in vain."""
     known = metric_names()
@@ -51,7 +57,7 @@ def require_known(accept: Iterable[str]) -> None:
         close = get_close_matches(name, known, n=1)
         raise ConfigurationError(
             f"No metric is called {name[:100]!r}, so it cannot be accepted. Nothing was read.",
-            remedy=f"Did you mean {close[0]}?" if close else "Take the name from the message or page of the held run.",
+            remedy=(f"Did you mean {close[0]}? " if close else "") + _NAMES,
         )
 
 

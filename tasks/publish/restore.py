@@ -64,7 +64,7 @@ def _target(ledger: Ledger, run_id: str) -> dict[str, Any]:
     known = ", ".join(run["run_id"] for run in ledger.runs(10, status="committed", kind="run", historical=False))
     raise ConfigurationError(
         f"{run_id} is not a committed run that was ever current. Nothing was changed.",
-        remedy=f"The last ones are: {known or 'none'}.",
+        remedy=f"The newest that can be restored are {known}." if known else "No run was committed yet.",
     )
 
 

@@ -39,6 +39,24 @@ def test_a_value_that_only_the_flow_can_refuse(deployed: Deployed, name: str) ->
     assert "Traceback" not in said(deployed, run)
 
 
+NEWEST = "select run_id from public.etl_runs where status = 'committed' order by started_at desc limit 1"
+UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
+    "restore": ({"run": "20200101T000000Z-nothere"}, "The newest that can be restored are {newest}, "),
+    "compare": ({"base": "20200101T000000Z-nothere"}, "The newest runs are {newest} (as of "),
+    "export": ({"columns": ["posts_1d"]}, "Columns: daily_activity has no posts_1d; it has date, new_users, posts, "),
+    "nightly": ({"accept": ["posts_dorp"]}, "Did you mean posts_drop? There are users_drop, users_deletes, posts_drop"),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_is_not_there_is_answered_with_what_there_is(deployed: Deployed, name: str) -> None:
+    """A form has no lists of runs, columns and metrics: they are known when it runs."""
+    options, says = UNKNOWN[name]
+    page = said(deployed, deployed.run(name, options))
+    assert says.format(newest=deployed.stack.query(NEWEST)) in page
+    assert name != "nightly" or "The last run was not held: leave it empty." in page
+
+
 def test_a_refused_value_is_named_with_its_field(deployed: Deployed) -> None:
     page = said(deployed, deployed.run("nightly", WRONG["nightly"]))
     assert page.startswith("# Refused")
@@ -109,3 +127,5 @@ def test_a_held_run_has_a_state_of_its_own(deployed: Deployed) -> None:
         deployed.stack.query("insert into public.posts select * from public.kept; drop table public.kept")
     assert (run["state_type"], run["state_name"]) == ("CANCELLED", "Held")
     assert said(deployed, run).startswith("# Held")
+    page = said(deployed, deployed.run("nightly", {"accept": ["posts_dorp"]}))
+    assert "The last run was held for posts_drop" in page
