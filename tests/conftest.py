@@ -42,6 +42,16 @@ do $$ declare tables text; begin
 end $$"""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a fixture of their module run in one process, which makes it once."""
+    for item in items:
+        found = getattr(item, "_fixtureinfo", None)
+        shared = found and any(of[-1].scope == "module" for of in found.name2fixturedefs.values())
+        if shared and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
 @contextmanager
 def temporary_home() -> Iterator[Path]:
     """A folder for a stack; nothing of it, and no process, is left afterwards."""

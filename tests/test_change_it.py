@@ -211,6 +211,7 @@ def test_a_night_has_the_column_the_rule_the_report_and_the_table(
 
 
 def test_the_second_night_writes_nothing_and_the_first_deletes(copy: Path, env: dict[str, str]) -> None:
+    night(copy, env, "rest")
     again = night(copy, env, "postgres")["tables"]["comments"]
     assert (again["inserted"], again["updated"], again["unchanged"]) == (0, 0, 3)
     query(env["SUPABASE_DB_URL"], "delete from public.comments where id = 1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,26 +75,41 @@ class Deployed:
         return {artifact["key"]: artifact["data"] for artifact in found if artifact["key"]}
 
 
-@pytest.fixture(scope="module")
-def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
-    """All deployments, and three committed runs, on a stack of their own. Settings are the defaults."""
+@pytest.fixture(scope="session")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    """All deployments, and three committed runs, on a stack of their own."""
     folder = tmp_path_factory.mktemp("forms")
-    with temporary_stack() as stack, pytest.MonkeyPatch.context() as patch:
+    with temporary_stack() as stack:
         load(stack.db_url, users=200, posts=800)
-        patch.chdir(ROOT)
-        for name, value in {**stack.env(), "ETL_DATA_DIR": str(folder / "data")}.items():
-            patch.setenv(name, value)
-        prefect = Prefect.at(folder / "prefect", port=free_port())
-        with server(prefect):
-            bootstrap(prefect)
-            overrides = {
-                PREFECT_API_URL: f"{prefect.url}/api",
-                PREFECT_API_AUTH_STRING: prefect.password,
-                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-            }
-            with temporary_settings(overrides):
+        made = Deployed(Prefect.at(folder / "prefect", port=free_port()), stack, folder)
+        with server(made.prefect):
+            with worker_settings(made):
+                bootstrap(made.prefect)
                 for _ in range(3):  # restore goes back from the third
                     run_pipeline(RunRequest())
-                yield Deployed(prefect, stack, folder)
+            yield made
+            with worker_settings(made):
                 APILogHandler().flush()  # while the server is there to take it
     assert "SUPABASE_URL" not in os.environ
+
+
+@pytest.fixture
+def deployed(deployment: Deployed) -> Iterator[Deployed]:
+    """The deployments, in the environment that a worker has there. Settings are the defaults."""
+    with worker_settings(deployment):
+        yield deployment
+
+
+@contextmanager
+def worker_settings(made: Deployed) -> Iterator[None]:
+    """The folder, the environment and Prefect's settings of a worker's process."""
+    overrides = {
+        PREFECT_API_URL: f"{made.prefect.url}/api",
+        PREFECT_API_AUTH_STRING: made.prefect.password,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+    }
+    with pytest.MonkeyPatch.context() as patch, temporary_settings(overrides):
+        patch.chdir(ROOT)
+        for name, value in {**made.stack.env(), "ETL_DATA_DIR": str(made.folder / "data")}.items():
+            patch.setenv(name, value)
+        yield
