@@ -29,9 +29,9 @@ def start(home: Home, state: State, say: Callable[[str], None]) -> None:
     """Start it unless it runs with these very settings and answers. Returns when it answers."""
     settings = _settings(home, state)
     log = home.log(NAME)
-    if processes.running(home.pid_file(NAME)):
+    if processes.running(service(home)):
         if not _port_answers(home):
-            processes.kill(home.pid_file(NAME))  # a process that hangs does not hear a request to stop
+            processes.kill(service(home))  # a process that hangs does not hear a request to stop
         elif home.launcher_settings.read_text() == settings:
             return
         stop(home)
@@ -40,15 +40,20 @@ def start(home: Home, state: State, say: Callable[[str], None]) -> None:
     home.write_private(home.launcher_settings, settings)
     written = log.stat().st_size if log.exists() else 0
     arguments = [npm.node(), SOURCE / "launcher.mjs", home.launcher_settings]
-    process = processes.spawn(processes.Command(arguments, log, home.pid_file(NAME), npm.environment()))
+    process = processes.spawn(processes.Command(service(home), arguments, log, npm.environment()))
     if not processes.wait_until(lambda: answers(state), process, seconds=_START_SECONDS):
         stop(home)
         raise StackError(f"The API did not start.{tail(log, since=written)}\n", remedy="Fix the cause and start again.")
 
 
+def service(home: Home) -> processes.Service:
+    """Its process: the one with the home's settings of the launcher as an argument."""
+    return processes.Service(home.pid_file(NAME), home.launcher_settings)
+
+
 def stop(home: Home) -> bool:
     """Let it finish its requests, at most three seconds. True when it ran."""
-    return processes.stop(home.pid_file(NAME), signals=(signal.SIGTERM,), patience=5)
+    return processes.stop(service(home), signals=(signal.SIGTERM,), patience=5)
 
 
 def answers(state: State) -> bool:

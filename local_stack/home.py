@@ -55,7 +55,7 @@ class Home:
         return self.path / "logs" / f"{name}.log"
 
     def pid_file(self, name: str) -> Path:
-        """Which process it is, and when it started."""
+        """Which process it is."""
         return self.path / f"{name}.pid"
 
     def create(self, *, traversable: bool) -> None:

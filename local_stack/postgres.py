@@ -34,6 +34,11 @@ def program(name: str) -> Path:
     return Path(found.origin).parent / "pginstall18" / "bin" / name
 
 
+def service(home: Home) -> processes.Service:
+    """Its process: the one with the home's cluster as an argument."""
+    return processes.Service(home.pid_file(NAME), home.cluster)
+
+
 def account_of(home: Home) -> Account | None:
     """As whom this home's PostgreSQL runs: None for ourselves."""
     account = unprivileged(home.cluster)
@@ -42,7 +47,7 @@ def account_of(home: Home) -> Account | None:
 
 def start(home: Home, state: State, say: Callable[[str], None]) -> None:
     """Start it unless it runs; make it first when it is new. Returns when it answers."""
-    process = processes.running(home.pid_file(NAME))
+    process = processes.running(service(home))
     if process and answers(state):
         return
     if process:  # on another port than the one wanted now, or out of its mind
@@ -59,7 +64,7 @@ def start(home: Home, state: State, say: Callable[[str], None]) -> None:
 
 def stop(home: Home) -> bool:
     """Fast shutdown: clients are sent away, everything is written. True when it ran."""
-    return processes.stop(home.pid_file(NAME), signals=(signal.SIGINT, signal.SIGQUIT), patience=20)
+    return processes.stop(service(home), signals=(signal.SIGINT, signal.SIGQUIT), patience=20)
 
 
 def _initialise(home: Home, state: State, account: Account | None) -> None:
@@ -126,7 +131,7 @@ def _launch(home: Home, state: State, account: Account | None) -> None:
         str(home.cluster),
         *(f"--{key}={value}" for key, value in settings.items()),
     ]
-    process = processes.spawn(processes.Command(arguments, log, home.pid_file(NAME), _environment(), account))
+    process = processes.spawn(processes.Command(service(home), arguments, log, _environment(), account))
     if not processes.wait_until(lambda: answers(state), process, seconds=_RECOVERY_SECONDS):
         stop(home)
         raise StackError(

@@ -1,6 +1,8 @@
 """Detached processes and how they are found again.
 
-A pid file holds the time the process started too, so that a stale one never points at somebody else's process.
+A process is ours when one of its arguments is a path in the home that no other process is given: a stale pid file never
+points at somebody else's process, whatever the clock does, and a process whose starter was killed before it noted the
+pid is found all the same.
 """
 
 from __future__ import annotations
@@ -18,19 +20,26 @@ import psutil
 
 from local_stack.accounts import Account
 
-_SAME_START_SECONDS = 2.0  # the kernel's clock of process starts moves a little when the system's clock is set
 _LOG_LIMIT_BYTES = 20 * 2**20
 # Our own children, kept so that they can be reaped and are not mistaken for forgotten ones.
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 @dataclass(frozen=True)
-class Command:
-    """A program to run detached: its name in the home, its arguments, where it logs, and as whom it runs."""
+class Service:
+    """A detached process as it is found again: by the pid that is noted, else by the argument that only it has."""
 
+    pid_file: Path
+    argument: Path
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program to run detached: its arguments, with the service's own among them, where it logs, as whom it runs."""
+
+    service: Service
     arguments: Sequence[str | Path]
     log: Path
-    pid_file: Path
     env: dict[str, str]
     account: Account | None = None
 
@@ -53,7 +62,7 @@ def spawn(command: Command) -> psutil.Process:
         )
     _children[child.pid] = child
     process = psutil.Process(child.pid)
-    command.pid_file.write_text(json.dumps({"pid": process.pid, "started_at": process.create_time()}))
+    command.service.pid_file.write_text(json.dumps({"pid": process.pid}))
     return process
 
 
@@ -62,19 +71,43 @@ def _rotate(log: Path) -> None:
         log.replace(log.with_suffix(".log.1"))
 
 
-def running(pid_file: Path) -> psutil.Process | None:
-    """The live process that the pid file names; a stale file is removed."""
+def running(service: Service) -> psutil.Process | None:
+    """The live process of the service; a stale pid file is removed, one that was lost is written again."""
+    process = _noted(service)
+    if process is None:
+        service.pid_file.unlink(missing_ok=True)
+        process = _searched(service)
+        if process:
+            service.pid_file.write_text(json.dumps({"pid": process.pid}))
+    return process
+
+
+def _noted(service: Service) -> psutil.Process | None:
     try:
-        noted = json.loads(pid_file.read_text())
-        process = psutil.Process(noted["pid"])
-        if abs(process.create_time() - noted["started_at"]) < _SAME_START_SECONDS and alive(process):
-            return process
-    except FileNotFoundError:
+        process = psutil.Process(int(json.loads(service.pid_file.read_text())["pid"]))
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None
-    except (ValueError, KeyError, psutil.Error):
-        pass
-    pid_file.unlink(missing_ok=True)
-    return None
+    return process if _is(process, service) else None
+
+
+def _searched(service: Service) -> psutil.Process | None:
+    """The process among all, and not a child that it has just forked."""
+    found = {process.pid: process for process in psutil.process_iter() if _is(process, service)}
+    return next((process for process in found.values() if _parent(process) not in found), None)
+
+
+def _is(process: psutil.Process, service: Service) -> bool:
+    try:
+        return str(service.argument) in process.cmdline() and alive(process)
+    except psutil.Error:
+        return False
+
+
+def _parent(process: psutil.Process) -> int:
+    try:
+        return process.ppid()
+    except psutil.Error:
+        return 0
 
 
 def alive(process: psutil.Process) -> bool:
@@ -100,9 +133,9 @@ def wait_until(ready: Callable[[], bool], process: psutil.Process, *, seconds: f
     return False
 
 
-def stop(pid_file: Path, *, signals: Sequence[signal.Signals], patience: float) -> bool:
+def stop(service: Service, *, signals: Sequence[signal.Signals], patience: float) -> bool:
     """Send the signals one after the other until it is gone; True when there was something to stop."""
-    process = running(pid_file)
+    process = running(service)
     if process is None:
         return False
     family = [process, *_descendants(process)]
@@ -113,13 +146,13 @@ def stop(pid_file: Path, *, signals: Sequence[signal.Signals], patience: float) 
     for relative in family:  # only after SIGKILL are there any left
         _send(relative, signal.SIGKILL)
         _gone(relative, patience)
-    pid_file.unlink(missing_ok=True)
+    service.pid_file.unlink(missing_ok=True)
     return True
 
 
-def kill(pid_file: Path) -> None:
+def kill(service: Service) -> None:
     """As a crash or the kernel would: at once, with all it started. The pid file stays behind, stale."""
-    process = running(pid_file)
+    process = running(service)
     if process is None:
         return
     family = [process, *_descendants(process)]

@@ -41,11 +41,11 @@ class Stack:
 
     def kill_api(self) -> None:
         """SIGKILL to REST, Auth and Storage. `up` brings them back on the same port."""
-        processes.kill(Home.at(self.home).pid_file(api.NAME))
+        processes.kill(api.service(Home.at(self.home)))
 
     def kill_database(self) -> None:
         """SIGKILL to all of PostgreSQL. `up` brings it back on the same port, with what was committed."""
-        processes.kill(Home.at(self.home).pid_file(postgres.NAME))
+        processes.kill(postgres.service(Home.at(self.home)))
 
     def query(self, sql: str, variables: Mapping[str, str] | None = None) -> str:
         """Run SQL as the database's owner, with `:'name'` variables; rows as text, columns separated by `|`."""
@@ -147,8 +147,8 @@ def status(home: Path | str) -> Status:
     if state is None:
         return Status(database=False, api=False)
     return Status(
-        database=processes.running(place.pid_file(postgres.NAME)) is not None and postgres.answers(state),
-        api=processes.running(place.pid_file(api.NAME)) is not None and api.answers(state),
+        database=processes.running(postgres.service(place)) is not None and postgres.answers(state),
+        api=processes.running(api.service(place)) is not None and api.answers(state),
     )
 
 

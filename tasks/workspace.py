@@ -26,6 +26,18 @@ from tasks.errors import ConfigurationError, TerminalError
 
 MINIMUM_FREE_BYTES = 256 * 2**20
 LOCK = ".lock"
+DISK_REMEDY = "Free some space, give this account the folder, or point ETL_DATA_DIR elsewhere; then start again."
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_PROBLEMS = {
+    errno.ENOSPC: "is full",
+    errno.EDQUOT: "is full for this account",
+    errno.EROFS: "is on a read-only disk",
+    errno.EACCES: "cannot be written by this account",
+    errno.EPERM: "cannot be written by this account",
+    errno.ENOTDIR: "cannot be made: a file is where a folder should be",
+    errno.EEXIST: "is a file, and a folder should be there",
+    errno.EIO: "cannot be written: the disk reports an error",
+}
 _IPC = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -125,17 +137,18 @@ class Workspace:
 
     @classmethod
     def create(cls, data_dir: Path, run_id: str, *, project: str = "") -> Workspace:
-        """Make the folder of a new run; ConfigurationError when it cannot be written or the disk is nearly full."""
+        """Make the folder of a new run; ConfigurationError when it cannot be made or the disk is nearly full."""
         runs = data_dir / "runs" / project
         try:
             runs.mkdir(parents=True, exist_ok=True, mode=0o700)
             require_free(runs, MINIMUM_FREE_BYTES)
             root = runs / run_id
             root.mkdir(mode=0o700)
-        except PermissionError:
+        except OSError as error:
             raise ConfigurationError(
-                f"{runs} cannot be written. Nothing was read.",
-                remedy="Give this account the folder, or point ETL_DATA_DIR elsewhere.",
+                f"The run's folder cannot be made: {disk_problem(error) or f'{runs}: {error.strerror}'}. "
+                "Nothing was read.",
+                remedy=DISK_REMEDY,
             ) from None
         return cls(root)
 
@@ -145,7 +158,7 @@ class Workspace:
         lock = FileLock(self.root / LOCK, timeout=0, thread_local=False)
         try:
             lock.acquire()
-        except Timeout:
+        except (Timeout, PermissionError):  # in use, or another account's
             yield False
             return
         try:
@@ -197,9 +210,16 @@ def remove_unheld(runs: Path, *, prefix: str = "", but: Path | None = None) -> N
                 shutil.rmtree(root, ignore_errors=True)
 
 
-def disk_is_full(error: BaseException) -> bool:
-    """Whether that is what an error says: the disk, or its owner's share of it, has no room left."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+def disk_problem(error: BaseException) -> str:
+    """What of the disk, or of the rights on it, an error is about; empty when it is about something else."""
+    said = _DISK_PROBLEMS.get(error.errno or 0) if isinstance(error, OSError) else None
+    if said is None or not isinstance(error, OSError):
+        return ""
+    if (
+        error.filename is None
+    ):  # a write to a file that is open; connections have such errors too, but not of a full disk
+        return f"the disk of ETL_DATA_DIR {said}" if error.errno in _FULL else ""
+    return f"the disk of {error.filename} {said}" if error.errno in _FULL else f"{error.filename} {said}"
 
 
 def _iso(value: object) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from deploy.migrations.database import Run
 from deploy.migrations.difference import statements
-from deploy.migrations.files import last_shape
+from deploy.migrations.files import last_shape, migrations
 from deploy.migrations.shape import wanted_shape
 from tasks.contracts import TABLES
 from tasks.errors import ConfigurationError
@@ -50,7 +50,13 @@ def _storage(run: Run) -> Iterator[tuple[str, str]]:
     held = {str(name) for (name,) in run(_POLICIES)}
     for name in STORAGE_POLICIES:
         if name not in held:
-            yield f'there is no policy "{name}" on storage.objects', f"run its file of supabase/migrations {_OWNER}"
+            yield f'there is no policy "{name}" on storage.objects', f"run {_file_of(name)} {_OWNER}"
+
+
+def _file_of(policy: str) -> str:
+    """The newest file that makes a policy of this name."""
+    made = f'create policy "{policy}" on storage.objects'
+    return next(f"supabase/migrations/{m.path.name}" for m in reversed(migrations()) if made in m.sql)
 
 
 _POLICIES = "select polname::text from pg_policy where polrelid = 'storage.objects'::regclass"

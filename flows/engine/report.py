@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -11,16 +13,22 @@ from flows.engine.artifacts import Page, show_in_order
 from flows.engine.csv_files import publish_csv
 from flows.engine.outcome import RunOutcome
 from flows.engine.report_page import report_page
+from tasks.errors import PipelineError
 from tasks.publish.upload import signed_links
 from tasks.settings import Settings, load_settings
 
+logger = logging.getLogger(__name__)
 _DAY = 86_400
 LATEST = "latest-report"  # the key whose page in Prefect always shows the newest run that readers see
 
 
 def show_outcome(outcome: RunOutcome) -> None:
-    """The artifacts of a run that ended well, `report` first; the newest one is also under its own stable key."""
-    links, csv_links = _links(load_settings(), outcome) if outcome.run_path else ({}, {})
+    """The artifacts of a run that ended well, `report` first; the newest one is also under its own stable key.
+
+    The run is committed: links that Storage refuses are left out, and the pages say so.
+    """
+    links, csv_links, problems = _links(load_settings(), outcome) if outcome.run_path else ({}, {}, [])
+    outcome = replace(outcome, notes=[*outcome.notes, *problems])
     report = report_page(outcome, links=links, csv_links=csv_links)
     pages = [Page("report", "markdown", "What this run did, its figures, charts and files.", report)]
     pages += _details(outcome)
@@ -62,13 +70,24 @@ def _shares(last: Mapping[str, Any]) -> dict[tuple[str, str], float | None]:
     return {(rule["table"], rule["rule"]): rule["share"] for rule in last.get("rules", [])}
 
 
-def _links(settings: Settings, outcome: RunOutcome) -> tuple[dict[str, str], dict[str, str]]:
-    """Signed links by the path of a file of the run, and those of the reports as CSV by report."""
+def _links(settings: Settings, outcome: RunOutcome) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """Signed links by the path of a file of the run, those of the reports as CSV by report, and what went wrong."""
+    problems: list[str] = []
     paths = {entry.path: f"{outcome.run_path}/{entry.path}" for entry in outcome.files}
-    csv_paths = publish_csv(settings, outcome)
-    signed = signed_links(settings, [*paths.values(), *csv_paths.values()])
+    csv_paths = _or_none("The reports as CSV", lambda: publish_csv(settings, outcome), problems)
+    wanted = [*paths.values(), *csv_paths.values()]
+    signed = _or_none("The signed links", lambda: signed_links(settings, wanted), problems)
     links = {path: signed[full] for path, full in paths.items() if full in signed}
-    return links, {report: signed[full] for report, full in csv_paths.items() if full in signed}
+    return links, {report: signed[full] for report, full in csv_paths.items() if full in signed}, problems
+
+
+def _or_none(what: str, make: Callable[[], dict[str, str]], problems: list[str]) -> dict[str, str]:
+    try:
+        return make()
+    except PipelineError as error:
+        problems.append(f"{what} could not be made: {error.message} The run is committed, and its files are there.")
+        logger.warning(problems[-1])
+        return {}
 
 
 def _published(settings: Settings, outcome: RunOutcome, links: Mapping[str, str]) -> list[Page]:

@@ -18,7 +18,7 @@ from flows.engine.evidence import keep_traceback
 from flows.engine.progress import Meter, shown
 from tasks.errors import ConfigurationError, PipelineError, TerminalError
 from tasks.settings import Settings
-from tasks.workspace import disk_is_full
+from tasks.workspace import DISK_REMEDY, disk_problem
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -51,7 +51,7 @@ def stage(title: str) -> Callable[[Callable[Concatenate[Any, Meter, P], R]], Cal
             except PipelineError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, its text may hold data: see `unexpected`
-                raise _full(title) if disk_is_full(error) else unexpected(title, error, run.folder.name) from None
+                raise unexpected(title, error, run.folder.name) from None
             finally:
                 run.leave(title, time.monotonic() - began)
 
@@ -73,8 +73,11 @@ def stage(title: str) -> Callable[[Callable[Concatenate[Any, Meter, P], R]], Cal
 def unexpected(title: str, error: Exception, name: str) -> TerminalError:
     """A defect of ours as an error that repeats nothing of a row: libraries quote values in their messages.
 
-    name: of the file that keeps its traceback, without any value, longer than the run's folder lives.
+    name: of the file that keeps its traceback, without any value, longer than the run's folder lives. What is the
+    machine's (a full or read-only disk, a folder without rights) is no defect, and a ConfigurationError.
     """
+    if problem := disk_problem(error):
+        return ConfigurationError(f"{title}: {problem}.", remedy=DISK_REMEDY)
     frame = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(frame.filename).name}:{frame.lineno}"
     try:
@@ -84,11 +87,4 @@ def unexpected(title: str, error: Exception, name: str) -> TerminalError:
     return TerminalError(
         f"{title}: unexpected {type(error).__name__} at {where}.",
         remedy=f"This is a defect: please report it. {kept}",
-    )
-
-
-def _full(title: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"{title}: the disk of ETL_DATA_DIR is full.",
-        remedy="Free some space or point ETL_DATA_DIR elsewhere, then start again.",
     )

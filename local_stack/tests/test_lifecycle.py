@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from local_stack import Stack, StackError, down, find, reset, status, up
+from local_stack import Stack, StackError, api, down, find, postgres, reset, status, up
 from local_stack.home import Home
 from local_stack.processes import running
 from tests.conftest import temporary_home, temporary_stack
@@ -43,7 +43,7 @@ def empty_home() -> Iterator[Path]:
 
 def process_of(stack: Stack, name: str) -> psutil.Process:
     """The process `api` or `postgres` of a stack."""
-    process = running(Home.at(stack.home).pid_file(name))
+    process = running({"api": api, "postgres": postgres}[name].service(Home.at(stack.home)))
     assert process
     return process
 
@@ -121,9 +121,25 @@ def test_up_again_finds_it(own: Stack) -> None:
     assert [process_of(own, name).pid for name in ("api", "postgres")] == before
 
 
+NOTES = (None, "", '{"pid": 999999999}', '{"pid": 1, "started_at": 1.0}')
+
+
+@pytest.mark.parametrize("note", NOTES)
+def test_what_no_pid_file_leads_to_is_found(own: Stack, note: str | None) -> None:
+    """Whoever started it was killed before it noted the pid, or the file is of another time."""
+    before = [process_of(own, name).pid for name in ("api", "postgres")]
+    for path in (own.home / "api.pid", own.home / "postgres.pid"):
+        path.unlink() if note is None else path.write_text(note)
+    assert status(own.home).complete
+    assert up(own.home, empty=True) == own
+    assert [process_of(own, name).pid for name in ("api", "postgres")] == before
+
+
 def test_down_keeps_the_data_and_the_ports(own: Stack) -> None:
     processes = family(own)
-    assert down(own.home)
+    (own.home / "api.pid").unlink()
+    (own.home / "postgres.pid").write_text("")
+    assert down(own.home), "a pid that was not noted, or not whole, is no reason to leave it running"
     assert not [process for process in processes if process.is_running()]
     assert not status(own.home).complete
     assert not down(own.home)
@@ -151,7 +167,7 @@ def test_stale_files_never_point_at_a_stranger(own: Stack) -> None:
     """After a restart of the machine a pid may be somebody else's: here, that of this test."""
     own.kill_api()
     own.kill_database()
-    (own.home / "api.pid").write_text(json.dumps({"pid": os.getpid(), "started_at": 1.0}))
+    (own.home / "api.pid").write_text(json.dumps({"pid": os.getpid()}))
     postmaster = own.home / "postgres" / "postmaster.pid"
     lines = postmaster.read_text().split("\n")
     postmaster.write_text("\n".join([str(os.getpid()), *lines[1:]]))

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from storage3.exceptions import StorageApiError
 from supabase import Client
 
-from local_stack import Stack, up
+from local_stack import Stack, api, up
 from local_stack.home import Home
 from local_stack.processes import running
 from local_stack.tests.conftest import sdk
@@ -256,7 +256,7 @@ def test_anon_sees_no_private_file(files: Client, anon: httpx.Client) -> None:
 
 def test_no_file_descriptor_stays_open(files: Client, stack: Stack, service: httpx.Client) -> None:
     put(files, "open.bin")
-    process = running(Home.at(stack.home).pid_file("api"))
+    process = running(api.service(Home.at(stack.home)))
     assert isinstance(process, psutil.Process)
     path = f"/storage/v1/object/{BUCKET}/open.bin"
     for _ in range(20):

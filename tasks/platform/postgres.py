@@ -17,7 +17,7 @@ from tasks.platform.quoting import identifier
 from tasks.platform.remedies import OUTAGE
 from tasks.retry import classify, masked
 from tasks.settings import Settings
-from tasks.workspace import disk_is_full
+from tasks.workspace import disk_problem
 
 # The driver gives no SQLSTATE for a connection that was not made, so libpq's words have to do. "SSL" alone is in the
 # words for a connection that broke, too.
@@ -202,7 +202,7 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except (dbapi.Error, pa.ArrowException, OSError) as error:
-        if disk_is_full(error):  # of ours: rows are written down while they come
+        if disk_problem(error):  # of ours: rows are written down while they come
             raise
         raise _classified(error) from None
 

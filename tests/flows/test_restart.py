@@ -4,38 +4,124 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.states import Crashed
 
+from deploy import alerts, automations
 from deploy.prefect_services import api
 from flows.engine.outcome import COMMITTED_EVENT
+from tasks.ledger.as_of import AsOf
+from tasks.ledger.ledger import Ledger, Start
+from tasks.platform.functions import open_database
+from tasks.settings import load_settings
+from tests.deploy.sinks import webhook
 from tests.flows.conftest import Deployed
+from tests.source.fault_proxy import fault_proxy
 
 pytestmark = [pytest.mark.xdist_group("forms"), pytest.mark.timeout(300)]
+NO_NIGHT = "nightly: notify when no run was committed for 26 hours"
+FILTER = {"event": {"name": [COMMITTED_EVENT]}}
+
+
+def failed_in_the_ledger(as_of: datetime, started_by: str) -> str:
+    """A run that died before it could commit. Returns its id."""
+    settings = load_settings()
+    with open_database(settings) as database:
+        ledger = Ledger(database, settings)
+        lease = ledger.start(Start(AsOf.instant(as_of), "rest", started_by=started_by))
+        ledger.fail(lease, RuntimeError())
+    return lease.run_id
+
+
+def newest_in_the_ledger(deployed: Deployed) -> list[str]:
+    return deployed.stack.query(
+        "select resumed_from, as_of at time zone 'UTC' from etl_runs order by started_at desc limit 1"
+    ).split("|")
+
+
+def test_a_restart_takes_over_the_run_that_crashed_and_no_other(deployed: Deployed) -> None:
+    """Somebody's own run failed after the nightly's crash: its as_of must not be published in the nightly's name."""
+    night, evening = (datetime(2026, 1, 31, hour, tzinfo=UTC) for hour in (0, 18))
+    crashed = deployed.create("nightly", {"dry_run": False})
+    run_id = failed_in_the_ledger(night, started_by=crashed["id"])
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(crashed["id"]), Crashed(), force=True)
+    failed_in_the_ledger(evening, started_by="somebody")
+    deployed.stack.query("alter table clean_posts rename column word_count to words")  # it need not run to its end
+    try:
+        deployed.run("nightly", {"as_of": "resume", "restart": 1, "dry_run": False})
+    finally:
+        deployed.stack.query("alter table clean_posts rename column words to word_count")
+    assert newest_in_the_ledger(deployed) == [run_id, "2026-01-31 00:00:00"]
 
 
 def test_the_second_restart_of_one_crash_gives_way(deployed: Deployed) -> None:
-    options = {"as_of": "resume", "restart": 1, "restart_of": str(uuid.uuid4()), "dry_run": False}
+    crashed = str(uuid.uuid4())
+    run_id = failed_in_the_ledger(datetime(2026, 1, 30, tzinfo=UTC), started_by=crashed)
+    failed_in_the_ledger(datetime(2026, 1, 31, 18, tzinfo=UTC), started_by="somebody")
+    options = {"as_of": "resume", "restart": 1, "restart_of": crashed, "dry_run": False}
     runs = [deployed.create("nightly", options) for _ in range(2)]
     ended = [deployed.execute("nightly", run["id"]) for run in reversed(runs)]
     assert [run["state_type"] for run in ended] == ["CANCELLED", "COMPLETED"]
     assert "restarts the crashed run already" in ended[0]["state"]["message"]
+    assert newest_in_the_ledger(deployed) == [run_id, "2026-01-30 00:00:00"]
 
 
-def test_only_a_current_commit_is_an_event(deployed: Deployed) -> None:
-    def seen() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = api(deployed.prefect, "/events/filter", {"filter": FILTER})["events"]
-        return found
+@pytest.fixture
+def alerted(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What the alert of a night that never came sent; its 26 hours are ten seconds here, which Prefect takes."""
+    monkeypatch.setattr(automations, "NIGHT_AND_A_BIT", timedelta(seconds=10))
+    with webhook() as (address, received):
+        monkeypatch.setenv("ETL_ALERT_SLACK_WEBHOOK", address)
+        blocks = tuple(alerts.ensure(load_settings()).values())
+        nightly = api(deployed.prefect, "/deployments/name/nightly/nightly")["id"]
+        (alert,) = (
+            of for of in automations.planned(automations.Places({"nightly": nightly}, blocks)) if of.name == NO_NIGHT
+        )
+        assert automations.save(alert)
+        yield received
+        with get_client(sync_client=True) as client:
+            for found in client.read_automations_by_name(NO_NIGHT):
+                client.delete_automation(found.id)
+        alerts.remove()
 
-    before = len(seen())
-    for options in ({"dry_run": True}, {"dry_run": False, "instant": "2026-01-01T00:00:00Z"}, {"dry_run": False}):
+
+def waited(until: Any, seconds: float = 60) -> bool:
+    deadline = time.monotonic() + seconds
+    while not until() and time.monotonic() < deadline:
+        time.sleep(0.25)
+    return bool(until())
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # Apprise's, which sends alerts
+def test_only_a_current_commit_is_an_event(
+    deployed: Deployed, alerted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dry and historical runs do not keep the alert of a missing night quiet; a committed run without links counts."""
+
+    def events() -> int:
+        return len(api(deployed.prefect, "/events/filter", {"filter": FILTER})["events"])
+
+    before = events()
+    for options in ({"dry_run": True}, {"dry_run": False, "instant": "2026-01-01T00:00:00Z"}):
         assert deployed.run("nightly", options)["state_type"] == "COMPLETED"
-    deadline = time.monotonic() + 60
-    while len(seen()) == before and time.monotonic() < deadline:
-        time.sleep(0.5)
-    time.sleep(2)  # for others that must not come
-    assert len(seen()) == before + 1
-
-
-FILTER = {"event": {"name": [COMMITTED_EVENT]}}
+    assert waited(lambda: alerted), "the alert has not fired"
+    assert "no run was committed for 26 hours" in alerted[0]
+    assert "dry runs and backfills do not count" in alerted[0]
+    assert events() == before
+    with fault_proxy(deployed.stack.url, ["403"], 1.0, only="/object/sign/") as proxy:
+        monkeypatch.setenv("SUPABASE_URL", proxy.url)
+        committed = deployed.run("nightly", {"dry_run": False})
+        assert proxy.counts["403"] == 1
+    assert committed["state_type"] == "COMPLETED", "what fails after the commit fails no run"
+    page = deployed.artifacts(committed)["report"]
+    assert page.startswith("# Readers now see this run")
+    assert "The signed links could not be made: " in page
+    assert waited(lambda: events() > before)
+    assert events() == before + 1

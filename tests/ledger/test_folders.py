@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,10 @@ import pytest
 from data.demo import DemoCounts
 from flows.engine import stages
 from flows.engine.run import Run
+from flows.nightly import main
 from local_stack import Stack
 from tasks.contracts import POSTS
-from tasks.errors import PipelineError, TerminalError, WriteError
+from tasks.errors import ConfigurationError, PipelineError, TerminalError, WriteError
 from tasks.ledger.resume import project_folder
 from tasks.settings import Settings
 from tasks.sink.model import changes
@@ -52,6 +55,49 @@ def test_rows_that_left_the_folder_before_the_load_are_an_error(
     with pytest.raises(WriteError, match="posts: the run's folder holds 0 rows to write"):
         work(settings, Night(posts=[post(n, title="new") for n in range(9)]))
     assert {row["title"] for row in rows_of(stack, "clean_posts")} == {f"Title {n}" for n in range(9)}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own; skipped where none may be mounted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=1g,nr_inodes=8", "tmpfs"]
+    if shutil.which("mount") is None or subprocess.run(["mount", *options, disk], capture_output=True).returncode:
+        pytest.skip("no disk may be mounted here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def refused(folder: Path) -> str:
+    """What is said of a folder that cannot be ETL_DATA_DIR."""
+    with pytest.raises(ConfigurationError, match="Nothing was read") as caught:
+        Workspace.create(folder, "run", project="project")
+    assert "point ETL_DATA_DIR elsewhere" in caught.value.remedy
+    return caught.value.message
+
+
+def test_a_disk_that_takes_nothing_is_a_sentence(small_disk: Path) -> None:
+    for number in range(7):
+        (small_disk / str(number)).touch()  # bytes are free, and no file may be made
+    assert f"the disk of {small_disk}/runs is full" in refused(small_disk)
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    assert f"{small_disk}/runs is on a read-only disk" in refused(small_disk)
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(
+    tmp_path: Path, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert f"{tmp_path}/file/runs/project cannot be made: a file is where a folder" in refused(tmp_path / "file")
+    assert "File name too long" in refused(tmp_path / ("x" * 300))
+    monkeypatch.chdir(tmp_path)
+    for name, value in {**stack.env(), "ETL_DATA_DIR": str(tmp_path / "file")}.items():
+        monkeypatch.setenv(name, value)
+    assert main([]) == 1
+    said = capsys.readouterr().err
+    assert "a file is where a folder should be. Nothing was read." in said
+    assert "Traceback" not in said
 
 
 def _hold(root: str, ready: object, done: object) -> None:

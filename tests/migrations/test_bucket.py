@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from deploy.migrations import migrate
+from deploy.migrations.verify import STORAGE_POLICIES
 from local_stack.postgres import query
+from scripts.migrations import main
 from tasks.errors import WriteError
+
+ROOT = Path(__file__).parents[2]
 
 # As much of hosted Storage's schema as the migrations look at.
 STORAGE = """
@@ -42,3 +51,29 @@ def test_a_bucket_that_the_migrations_made_is_ours(project: str) -> None:
     query(project, STORAGE)
     migrate(project)
     assert query(project, "select id, public from storage.buckets") == "reports|f"
+
+
+@pytest.fixture
+def platform(project: str) -> Iterator[str]:
+    """A role that owns Storage's tables, as on a project whose `postgres` may make no policies on them."""
+    role = f"platform_{secrets.token_hex(4)}"
+    query(project, f"create role {role}; grant {role} to postgres with inherit false, set true; {STORAGE}")
+    query(project, f"grant usage, create on schema storage to {role}; alter table storage.objects owner to {role}")
+    yield role
+    query(project, f"set role {role}; drop table storage.objects; reset role; drop owned by {role}; drop role {role}")
+
+
+def test_policies_that_this_role_may_not_make_are_named_with_their_files(
+    project: str, platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text(f"SUPABASE_DB_URL={project}\n")
+    assert main([]) == 1
+    said = capsys.readouterr().err
+    for name in STORAGE_POLICIES:
+        assert f'there is no policy "{name}" on storage.objects: run supabase/migrations/' in said
+    query(project, f"grant {platform} to postgres with inherit true")
+    for path in dict.fromkeys(re.findall(r"run (supabase/migrations/\S+\.sql)", said)):
+        query(project, (ROOT / path).read_text())
+    assert main([]) == 0
+    assert "nothing to apply" in capsys.readouterr().out

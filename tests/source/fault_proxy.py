@@ -23,11 +23,22 @@ _HOP = frozenset(
 class FaultProxy:
     """Passes requests on to `upstream`; a share `rate` of them is spoiled by one of `faults`, by a seeded chance.
 
-    counts: how many requests passed, and how many were spoiled by which fault.
+    only: spoil no request but those with this in their path. counts: how many requests passed, and how many were
+    spoiled by which fault.
     """
 
-    def __init__(self, upstream: str, faults: Sequence[str], rate: float, *, seed: int = 1, stall: float = 1.0) -> None:
+    def __init__(
+        self,
+        upstream: str,
+        faults: Sequence[str],
+        rate: float,
+        *,
+        seed: int = 1,
+        stall: float = 1.0,
+        only: str = "",
+    ) -> None:
         self.faults, self.rate, self.stall = tuple(faults), rate, stall
+        self.only = only
         self.counts: Counter[str] = Counter()
         self._random, self._lock = random.Random(seed), threading.Lock()
         self.client = httpx.Client(base_url=upstream, timeout=30)
@@ -41,9 +52,8 @@ class FaultProxy:
     def choose(self, path: str) -> str:
         """The fault for a request, or `passed`. The preflight passes, so that what is read is what is tested."""
         with self._lock:
-            spoiled = (
-                self.faults and ("/rpc/" not in path or "/rpc/etl_rows" in path) and self._random.random() < self.rate
-            )
+            wanted = self.only in path if self.only else "/rpc/" not in path or "/rpc/etl_rows" in path
+            spoiled = self.faults and wanted and self._random.random() < self.rate
             fault = self._random.choice(self.faults) if spoiled else "passed"
             self.counts[fault] += 1
         return fault
@@ -59,9 +69,11 @@ class FaultProxy:
 
 
 @contextmanager
-def fault_proxy(upstream: str, faults: Sequence[str], rate: float, *, seed: int = 1) -> Iterator[FaultProxy]:
+def fault_proxy(
+    upstream: str, faults: Sequence[str], rate: float, *, seed: int = 1, only: str = ""
+) -> Iterator[FaultProxy]:
     """A running proxy; nothing of it is left afterwards."""
-    proxy = FaultProxy(upstream, faults, rate, seed=seed)
+    proxy = FaultProxy(upstream, faults, rate, seed=seed, only=only)
     proxy.start()
     try:
         yield proxy
@@ -86,12 +98,14 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             self._forward()
 
+        do_PUT = do_DELETE = do_HEAD = do_POST  # noqa: N815 - http.server names them so
+
         def _forward(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             headers = {k: v for k, v in self.headers.items() if k.lower() not in {"host", "connection"}}
             fault = proxy.choose(self.path)
-            if fault in ANSWERS:
-                status, extra, answer = ANSWERS[fault]
+            if fault in ANSWERS or fault in FINAL:
+                status, extra, answer = {**ANSWERS, **FINAL}[fault]
                 self.send_whole(status, extra, json.dumps(answer).encode())
                 return
             got = proxy.client.request(self.command, self.path, content=body, headers=headers)
@@ -156,3 +170,5 @@ ANSWERS: dict[str, tuple[int, dict[str, str], dict[str, str]]] = {
 }
 SPOILED: dict[str, Answer] = {"reset": _reset, "stall": _stall, "truncated": _truncate}
 FAULTS = (*ANSWERS, *SPOILED)
+# No trying again helps against these.
+FINAL = {"403": (403, dict[str, str](), {"statusCode": "403", "error": "Unauthorized", "message": "not allowed"})}
