@@ -52,14 +52,16 @@ class Watch:
         *,
         start_run: Callable[[], Running] = ChildRun,
         say: Say = logger.debug,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings, self._database, self._start_run, self._say = settings, database, start_run, say
+        self._clock = clock
         rhythm = Rhythm(settings.watch_changes, settings.watch_minutes * 60, settings.watch_every_minutes * 60)
         self._kept = kept_base(settings)
         self.book = Book(rhythm, self._kept)
         self.night = Night.of(settings)
         silence = settings.watch_silence_minutes * 60
-        self.listener = Listener(settings.supabase_url, identity, TABLES, self._hint, silence=silence)
+        self.listener = Listener(settings.supabase_url, identity, TABLES, self.hint, silence=silence)
         self._listening: asyncio.Task[None] | None = None
         self._run: Running | None = None
         self._run_task: asyncio.Task[ChildOutcome] | None = None
@@ -70,7 +72,7 @@ class Watch:
         self._started = datetime.now(UTC)
         self._runs = {"started": 0, "committed": 0, "failed": 0, "without_changes": 0}
         self._last, self._last_seconds = "", 0.0
-        self._hour_at, self._hour = time.monotonic() + HOUR, dict(self._runs) | {"changes": 0}
+        self._hour_at, self._hour = self._clock() + HOUR, dict(self._runs) | {"changes": 0}
 
     def stop(self) -> None:
         """End after what is being done now; a run that is running is asked to end."""
@@ -113,13 +115,13 @@ class Watch:
             off = self.settings.watch_realtime == "off"
             self.listener.figures.why = "ETL_WATCH_REALTIME is off" if off else "not enabled for the sources"
 
-    def _hint(self) -> None:
+    def hint(self) -> None:
         """Something changed, says Realtime; the counts may know a little later."""
-        self._eager_until, self._eager = time.monotonic() + LATE_SECONDS, SPACING_SECONDS
+        self._eager_until, self._eager = self._clock() + LATE_SECONDS, SPACING_SECONDS
         self._wake.set()
 
     def _decide(self, counts: Counts) -> None:
-        now, wall = time.monotonic(), datetime.now(UTC)
+        now, wall = self._clock(), datetime.now(UTC)
         new = self.book.observe(counts, now)
         if self.book.base is not self._kept:
             self._kept = self.book.base
@@ -167,7 +169,7 @@ class Watch:
             self._account(task.result())
 
     def _account(self, outcome: ChildOutcome) -> None:
-        now = time.monotonic()
+        now = self._clock()
         self._last = f"{outcome.status} {outcome.run_id}".strip()
         if outcome.status == "committed":
             self._last_seconds = outcome.seconds
@@ -185,19 +187,19 @@ class Watch:
 
     async def _sleep(self) -> None:
         """Until the next poll: the usual pause, or sooner for a hint, a run that ended, or one that is due."""
-        now = time.monotonic()
+        now = self._clock()
         pause = self.settings.watch_poll_seconds
         if self._run is not None:  # the closer a poll is to the start of its reading, the less is left over
             pause = min(pause, SPACING_SECONDS)
         if now < self._eager_until and not self.book.pending:
             pause, self._eager = min(pause, self._eager), self._eager * 2
-        due = self.book.due_at()
+        least, due = SPACING_SECONDS, self.book.due_at()
         if due is not None and not self._blocked:
-            pause = min(pause, max(due - now, SPACING_SECONDS))
-        began = now
+            left = due - now if due > now else SPACING_SECONDS  # it is due and did not start: nobody could be asked
+            pause, least = min(pause, left), min(least, left)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), pause)
-        if not self._stopping and (rest := SPACING_SECONDS - (time.monotonic() - began)) > 0:
+        if not self._stopping and (rest := least - (self._clock() - now)) > 0:
             await asyncio.sleep(rest)
 
     async def _end(self) -> None:
@@ -241,7 +243,7 @@ class Watch:
             logger.warning("watch: %s", error)
 
     def _log_the_hour(self) -> None:
-        if time.monotonic() < self._hour_at:
+        if self._clock() < self._hour_at:
             return
         runs = {name: self._runs[name] - self._hour[name] for name in self._runs}
         logger.info(
@@ -253,4 +255,4 @@ class Watch:
             self.listener.figures.messages,
             psutil.Process().memory_info().rss // 2**20,
         )
-        self._hour_at, self._hour = time.monotonic() + HOUR, dict(self._runs) | {"changes": 0}
+        self._hour_at, self._hour = self._clock() + HOUR, dict(self._runs) | {"changes": 0}

@@ -1,0 +1,62 @@
+"""Every change is published within T plus one poll: by the watch's own clock, in simulated time."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.simulated import Project, watch_for
+
+# Changes, T, from start to start, poll: the defaults, one that starts at once, and two that are in a hurry.
+RHYTHMS: list[tuple[int, float, float, float]] = [
+    (100, 300, 300, 30),
+    (1, 10, 0, 5),
+    (10, 60, 120, 30),
+    (5, 1.2, 1.2, 2),
+]
+rhythms = pytest.mark.parametrize("rhythm", RHYTHMS, ids=str)
+POLLS = 150
+
+
+def latest_start(project: Project, at: float, number: int, every: float, limit: float) -> float:
+    """By when the run that reads a change must have started: after the change, and after what was in its way."""
+    if not number:
+        return at + limit
+    before = project.runs[number - 1]
+    return max(at + limit, before.ended + limit, before.at + every)
+
+
+@rhythms
+def test_every_change_is_published_within_t_plus_one_poll(rhythm: tuple[int, ...], tmp_path: Path) -> None:
+    _watch(rhythm, tmp_path, 0)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@rhythms
+@pytest.mark.parametrize("seed", range(1, 26))
+def test_every_change_is_published_within_t_plus_one_poll_a_hundred_times(
+    rhythm: tuple[int, ...], seed: int, tmp_path: Path
+) -> None:
+    _watch(rhythm, tmp_path, seed)
+
+
+def _watch(rhythm: tuple[int, ...], folder: Path, seed: int) -> None:
+    changes, t, every, poll = rhythm
+    settings: dict[str, Any] = {
+        "watch_changes": changes,
+        "watch_minutes": t / 60,
+        "watch_every_minutes": every / 60,
+        "watch_poll_seconds": poll,
+    }
+    project = watch_for(max(1_200, POLLS * poll), folder, seed, **settings)
+    published = {at: number for number, run in enumerate(project.runs) for at in run.changes}
+    assert set(published) == set(project.every_change), "every change is published"
+    for at, number in published.items():
+        assert project.runs[number].at <= latest_start(project, at, number, every, t + poll) + 1e-6, (at, number)
+    assert all(run.changes for run in project.runs[1:]), "no run for nothing; the first one finds out what there is"
+    assert all(later.at - earlier.at >= every - 1e-6 for earlier, later in pairwise(project.runs))
+    assert len(project.runs) > 3
