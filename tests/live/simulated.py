@@ -139,7 +139,7 @@ def _instant(at: float) -> str:
 
 
 def watch_for(seconds: float, folder: Path, seed: int, **settings: object) -> Project:
-    """A watch over so much time, with changes at random. Hints are lost, doubled, late or of nothing, then all are lost.
+    """A watch over so much time, with changes at random. Hints are lost, doubled, late or of nothing, then all lost.
 
     settings: those of the watch.
     """
