@@ -98,10 +98,10 @@ soak: $(VENV)/.installed-dev ## Long random runs: kills, faults, races
 screenshots: $(VENV)/.installed-dev ## Remake the pictures of the README
 	@$(PY) -m scripts.screenshots
 
-dictionary: install ## Write data/DICTIONARY.md anew from the contracts
+dictionary: install ## Write data/DICTIONARY.md from the contracts
 	@$(PY) -m tasks.contracts.dictionary
 
-lock: $(VENV)/.installed-dev ## Pin requirements.in and requirements-dev.in anew, with hashes
+lock: $(VENV)/.installed-dev ## Pin requirements.in and requirements-dev.in again, with hashes
 	@for f in requirements requirements-worker requirements-dask requirements-dev; do \
 	  $(VENV)/bin/uv pip compile -q --universal --generate-hashes --no-strip-extras --no-emit-index-url --no-annotate \
 	    --python-version 3.11 $$f.in -o $$f.txt; done

@@ -121,7 +121,7 @@ def _too_large(limit: int) -> Problem:
 
 def _unexpected() -> Problem:
     return Problem(
-        500, "Something went wrong here.", remedy="It is not your request: tell the operator the request id."
+        500, "Something went wrong here.", remedy="It is not your request: give the operator the request id."
     )
 
 

@@ -63,7 +63,7 @@ def of_error(error: PipelineError) -> Problem:
     if isinstance(error, ConfigurationError):
         return Problem(422, error.message, remedy=error.remedy)
     logger.error("The project refused a request: %s", type(error).__name__)
-    return Problem(502, "The project refused the request.", remedy="Tell the operator the request id.")
+    return Problem(502, "The project refused the request.", remedy="Give the operator the request id.")
 
 
 NO_ROLE = (

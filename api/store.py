@@ -143,7 +143,7 @@ class Store:
             with os.fdopen(handle, "wb") as file:
                 received = self._download(caller, path, file.write)
             if received != sha256:
-                raise ReadError(f"{path} is not what its manifest says.", remedy="Tell the operator if it stays so.")
+                raise ReadError(f"{path} is not what its manifest says.", remedy="Inform the operator if it stays so.")
             os.replace(part, local)
         finally:
             Path(part).unlink(missing_ok=True)

@@ -39,7 +39,7 @@ from tasks.contracts import POSTS, USERS
 from tasks.reports.build import build_reports
 from tasks.workspace import Workspace, read_batches
 
-BEGAN = datetime(2026, 1, 31, 12, tzinfo=UTC)
+SNAPSHOT_AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 BATCH = 50_000
 POSTS_PER_USER = 25
 _TEXT = (
@@ -85,7 +85,7 @@ def _ids(random: np.random.Generator, count: int) -> pa.Array:
 
 
 def _instants(random: np.random.Generator, count: int) -> pa.Array:
-    end = to_micros(BEGAN)
+    end = to_micros(SNAPSHOT_AT)
     return pa.array(end - random.integers(1, 730 * 86_400_000_000, count)).cast(pa.timestamp("us", tz="UTC"))
 
 
@@ -132,12 +132,12 @@ def _posts(random: np.random.Generator, ids: pa.Array, users: pa.Array, texts: p
 
 def run_ours(workspace: Workspace) -> dict[str, float]:
     """Clean and aggregate; `hash` is the part of it that the row hashes take."""
-    clean_users(workspace, began=BEGAN)
+    clean_users(workspace, snapshot_at=SNAPSHOT_AT)
     hashing = Clock()
     with patch.object(clean, "row_hashes", lambda *given: hashing.time(lambda: row_hashes(*given))):
         working = Clock()
-        working.time(lambda: clean_posts(workspace, began=BEGAN, as_of=BEGAN))
-        working.time(lambda: build_reports(workspace, as_of=BEGAN))
+        working.time(lambda: clean_posts(workspace, snapshot_at=SNAPSHOT_AT, as_of=SNAPSHOT_AT))
+        working.time(lambda: build_reports(workspace, as_of=SNAPSHOT_AT))
     return {"seconds": working.cpu - hashing.cpu, "wall": working.wall - hashing.wall, "hash": hashing.cpu}
 
 
@@ -161,7 +161,7 @@ def run_pandas(workspace: Workspace) -> dict[str, float]:
     users = workspace.spool("raw", "users", USERS.raw_schema).table().to_pandas()
     posts = workspace.spool("raw", "posts", POSTS.raw_schema).table().to_pandas()
     clock = Clock()
-    clock.time(lambda: clean_and_aggregate(users, posts, BEGAN))
+    clock.time(lambda: clean_and_aggregate(users, posts, SNAPSHOT_AT))
     return {"seconds": clock.cpu, "wall": clock.wall}
 
 

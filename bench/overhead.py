@@ -61,10 +61,10 @@ def _compare(rows: int, pairs: int) -> int:
 
 def _measure(kind: str, prefect: Prefect) -> tuple[float, float]:
     """Seconds of the pipeline and of the whole process."""
-    began = time.monotonic()
+    started = time.monotonic()
     command = [sys.executable, "-m", "bench.overhead", "--child", kind]
     done = subprocess.run(command, env=prefect.env, capture_output=True, text=True, check=True)
-    return float(json.loads(done.stdout.splitlines()[-1])["seconds"]), time.monotonic() - began
+    return float(json.loads(done.stdout.splitlines()[-1])["seconds"]), time.monotonic() - started
 
 
 def _child(kind: str) -> int:
@@ -76,12 +76,12 @@ def _child(kind: str) -> int:
 
     if kind == "plain":
         _undress()
-    began = time.monotonic()
+    started = time.monotonic()
     if kind == "plain":
         run_pipeline(RunRequest())
     else:
         nightly(NightlyForm(as_of="now", dry_run=False))
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - started
     print(json.dumps({"seconds": seconds}))  # noqa: T201 - the parent reads it
     sys.stdout.flush()
     os._exit(0)  # what Prefect does at exit is not the pipeline's time

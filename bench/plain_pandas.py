@@ -14,15 +14,15 @@ import pandas as pd
 _UNWANTED = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069]"
 
 
-def clean_and_aggregate(users: pd.DataFrame, posts: pd.DataFrame, began: datetime) -> dict[str, pd.DataFrame]:
+def clean_and_aggregate(users: pd.DataFrame, posts: pd.DataFrame, snapshot_at: datetime) -> dict[str, pd.DataFrame]:
     """Cleaned posts and the reports made of them; users and posts as they were read."""
-    users = clean_users(users.copy(), began)
-    posts = clean_posts(posts.copy(), users, began)
-    posts = posts[(posts["created_at"] < began) & (posts["signed_up_at"] < began)]
-    users = users[users["created_at"] < began]
+    users = clean_users(users.copy(), snapshot_at)
+    posts = clean_posts(posts.copy(), users, snapshot_at)
+    posts = posts[(posts["created_at"] < snapshot_at) & (posts["signed_up_at"] < snapshot_at)]
+    users = users[users["created_at"] < snapshot_at]
     return {
         "daily_activity": daily_activity(users, posts),
-        "author_activity": author_activity(posts, began),
+        "author_activity": author_activity(posts, snapshot_at),
         "signup_cohorts": signup_cohorts(users, posts),
         "post_statistics": post_statistics(posts),
     }
@@ -41,7 +41,7 @@ def count_changes(before: pd.DataFrame, after: pd.DataFrame, columns: list[str])
     return int(np.logical_or.reduce(changed).sum())
 
 
-def clean_users(users: pd.DataFrame, began: datetime) -> pd.DataFrame:
+def clean_users(users: pd.DataFrame, snapshot_at: datetime) -> pd.DataFrame:
     before = users.copy()
     for name in ("name", "email", "status"):
         users[name] = clean_text(users[name], line=True)
@@ -53,17 +53,17 @@ def clean_users(users: pd.DataFrame, began: datetime) -> pd.DataFrame:
     status = users["status"].str.lower()
     users["status"] = status.where(status.isin(["active", "inactive"]), "other")
     users = users[users["created_at"].notna()]
-    users = users[users["created_at"] <= began + pd.Timedelta(days=1)].sort_values(["created_at", "id"])
+    users = users[users["created_at"] <= snapshot_at + pd.Timedelta(days=1)].sort_values(["created_at", "id"])
     users["duplicate_of"] = users.groupby("email")["id"].transform("first")
     return users
 
 
-def clean_posts(posts: pd.DataFrame, users: pd.DataFrame, began: datetime) -> pd.DataFrame:
+def clean_posts(posts: pd.DataFrame, users: pd.DataFrame, snapshot_at: datetime) -> pd.DataFrame:
     before = posts.copy()
     posts["title"] = clean_text(posts["title"], line=True)
     posts["content"] = clean_text(posts["content"], line=False)
     count_changes(before, posts, ["title", "content"])
-    posts = posts[posts["created_at"].notna() & (posts["created_at"] <= began + pd.Timedelta(days=1))]
+    posts = posts[posts["created_at"].notna() & (posts["created_at"] <= snapshot_at + pd.Timedelta(days=1))]
     signed_up = users[["id", "created_at"]].rename(columns={"id": "user_id", "created_at": "signed_up_at"})
     posts = posts.merge(signed_up, on="user_id", how="inner", validate="many_to_one")
     late = posts["updated_at"].isna() | (posts["updated_at"] < posts["created_at"])
@@ -85,7 +85,7 @@ def daily_activity(users: pd.DataFrame, posts: pd.DataFrame) -> pd.DataFrame:
     return daily
 
 
-def author_activity(posts: pd.DataFrame, began: datetime) -> pd.DataFrame:
+def author_activity(posts: pd.DataFrame, snapshot_at: datetime) -> pd.DataFrame:
     authors = posts.groupby("user_id").agg(
         post_count=("id", "size"),
         words=("words", "sum"),
@@ -99,7 +99,7 @@ def author_activity(posts: pd.DataFrame, began: datetime) -> pd.DataFrame:
     authors["median_gap_days"] = gap.groupby(days["user_id"]).median()
     streak = (gap != pd.Timedelta(days=1)).cumsum()
     authors["longest_streak_days"] = days.groupby(["user_id", streak]).size().groupby("user_id").max()
-    authors["days_since_last_post"] = (began - authors["last_post_at"]).dt.total_seconds() / 86_400
+    authors["days_since_last_post"] = (snapshot_at - authors["last_post_at"]).dt.total_seconds() / 86_400
     return authors
 
 

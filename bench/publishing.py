@@ -48,7 +48,7 @@ class BenchRun:
     run_id: str = "bench"
     as_of: datetime = AS_OF
     as_of_mode: str = "now"
-    began: datetime = AS_OF
+    snapshot_at: datetime = AS_OF
     historical: bool = False
 
 
@@ -150,9 +150,9 @@ def _best(work: Callable[[int], object], turns: int = 3) -> float:
 
 
 def _timed(work: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> tuple[float, Any]:
-    began = clock()
+    started = clock()
     result = work()
-    return clock() - began, result
+    return clock() - started, result
 
 
 def _say(line: str) -> None:

@@ -87,10 +87,10 @@ def ours(stack: Stack, rows: int, transport: Transport) -> dict[str, float]:
 def bare(stack: Stack, rows: int) -> dict[str, float]:
     """What one writes by hand: a thread a range, pages by key, JSON to Arrow; no retry and no proof."""
     edges = [None, *(f"{n * 64:02x}000000-0000-0000-0000-000000000000" for n in range(1, RANGES)), None]
-    began = time.perf_counter()
+    started = time.perf_counter()
     with ThreadPoolExecutor(RANGES) as pool:
         tables = list(pool.map(lambda pair: _bare_range(stack, rows, *pair), pairwise(edges)))
-    return {"rows": sum(t.num_rows for t in tables), "seconds": time.perf_counter() - began}
+    return {"rows": sum(t.num_rows for t in tables), "seconds": time.perf_counter() - started}
 
 
 def _bare_range(stack: Stack, rows: int, after: str | None, until: str | None) -> pa.Table:
@@ -115,10 +115,10 @@ def offset(stack: Stack, rows: int) -> dict[str, float]:
 def _offset_seconds(stack: Stack, rows: int, start: int, count: int) -> float:
     with _http(stack) as http:
         _page(http, rows, [("order", "id")])  # the connection stands before the clock runs
-        began = time.perf_counter()
+        started = time.perf_counter()
         for at in range(start, start + count, PAGE):
             _page(http, rows, [("order", "id"), ("offset", str(at))])
-        return time.perf_counter() - began
+        return time.perf_counter() - started
 
 
 def tenths(stack: Stack, rows: int) -> dict[str, float]:
@@ -158,7 +158,7 @@ def _page(http: httpx.Client, rows: int, params: list[tuple[str, str]]) -> pa.Ta
 def copy(stack: Stack, rows: int) -> dict[str, float]:
     import psycopg
 
-    began = time.perf_counter()
+    started = time.perf_counter()
     with psycopg.connect(stack.db_url) as connection, connection.cursor() as cursor, BytesIO() as text:
         with cursor.copy(f"copy public.bench_{rows} to stdout (format csv, header)") as out:
             for data in out:
@@ -167,7 +167,7 @@ def copy(stack: Stack, rows: int) -> dict[str, float]:
         kinds = {"created_at": _TIMES, "updated_at": _TIMES}
         read = csv.read_csv(text, csv.ReadOptions(), csv.ParseOptions(newlines_in_values=True),
                             csv.ConvertOptions(column_types=kinds))  # fmt: skip
-    return {"rows": float(len(read)), "seconds": time.perf_counter() - began}
+    return {"rows": float(len(read)), "seconds": time.perf_counter() - started}
 
 
 def connectorx(stack: Stack, rows: int) -> dict[str, float]:
@@ -177,9 +177,9 @@ def connectorx(stack: Stack, rows: int) -> dict[str, float]:
     parts = [f"id <= '{edges[0]}'", *(f"id > '{a}' and id <= '{b}'" for a, b in pairwise(edges)),
              f"id > '{edges[-1]}'"]  # fmt: skip
     queries = [f"select {_COLUMNS} from public.bench_{rows} where {part}" for part in parts]  # noqa: S608 - our own
-    began = time.perf_counter()
+    started = time.perf_counter()
     read = cx.read_sql(stack.db_url, queries, return_type="arrow")
-    return {"rows": float(len(read)), "seconds": time.perf_counter() - began}
+    return {"rows": float(len(read)), "seconds": time.perf_counter() - started}
 
 
 WAYS: dict[str, Callable[[Stack, int], dict[str, float]]] = {

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from bench.cleaning import BATCH, BEGAN, POSTS_PER_USER, _ids, _posts, _texts, _users
+from bench.cleaning import BATCH, POSTS_PER_USER, SNAPSHOT_AT, _ids, _posts, _texts, _users
 from tasks.cleaning.passes import clean_posts, clean_users
 from tasks.contracts import POSTS, USERS
 from tasks.files.clean import write_clean
@@ -61,8 +61,8 @@ def run(workspace: Workspace, processes: int) -> dict[str, float]:
     whole = time.perf_counter()
     with open_workers(settings, workspace) as workers:
         started = time.perf_counter()
-        clean_users(workspace, began=BEGAN, workers=workers)
-        clean_posts(workspace, began=BEGAN, as_of=BEGAN, workers=workers)
+        clean_users(workspace, snapshot_at=SNAPSHOT_AT, workers=workers)
+        clean_posts(workspace, snapshot_at=SNAPSHOT_AT, as_of=SNAPSHOT_AT, workers=workers)
         for table in (USERS, POSTS):
             write_clean(workspace, table, settings, workers=workers)
         seconds = time.perf_counter() - started

@@ -159,9 +159,9 @@ def posts_batch(random: np.random.Generator, keys: list[str], texts: pa.Array) -
 
 def timed(work: Callable[[], float | None]) -> float:
     """Seconds of a piece of work; its own word counts where it stops the clock itself."""
-    began = time.perf_counter()
+    started = time.perf_counter()
     said = work()
-    return said if said is not None else time.perf_counter() - began
+    return said if said is not None else time.perf_counter() - started
 
 
 def fresh(stack: Stack, work: Callable[[], float | None]) -> float:
@@ -183,10 +183,10 @@ def ours(stack: Stack, folder: Path, source: Workspace, transport: Transport) ->
         for table in TABLES:
             workspace.spool("rejects", table.name, REJECT_SCHEMA).clear()
         with ledger.holding(run):
-            began = time.perf_counter()
+            started = time.perf_counter()
             plans = plan(settings, workspace, run)
             load(settings, workspace, run, plans, manifest_path="bench", manifest_sha256="0", counts={})
-            return time.perf_counter() - began
+            return time.perf_counter() - started
 
 
 def bare_postgres(stack: Stack, folder: Path, source: Workspace) -> None:
@@ -226,9 +226,9 @@ def bare_rest(stack: Stack, folder: Path, bodies: Sequence[bytes]) -> float:
             content = b'{%b,"p_batch":"%d","p_rows":%b}' % (head.encode(), index, rows)
             client.post(url, content=content).raise_for_status()
 
-        began = time.perf_counter()
+        started = time.perf_counter()
         list(pool.map(send, enumerate(bodies)))
-        return time.perf_counter() - began
+        return time.perf_counter() - started
 
 
 def dlt_merge(stack: Stack, folder: Path, source: Workspace) -> float:
@@ -246,9 +246,9 @@ def dlt_merge(stack: Stack, folder: Path, source: Workspace) -> float:
     pipeline = dlt.pipeline(
         "bench", destination="postgres", dataset_name="dlt_bench", pipelines_dir=str(folder / "dlt")
     )
-    began = time.perf_counter()
+    started = time.perf_counter()
     pipeline.run(rows, loader_file_format="csv").raise_on_failed_jobs()
-    return time.perf_counter() - began
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -42,34 +42,34 @@ NEXT_STEPS = (
 
 
 @dataclass(frozen=True)
-class Places:
+class Targets:
     """What automations refer to: deployments by name, and the notification blocks, none when nobody is notified."""
 
     deployments: dict[str, UUID]
     blocks: tuple[UUID, ...] = ()
 
 
-def planned(places: Places) -> Iterator[Automation]:
+def planned(targets: Targets) -> Iterator[Automation]:
     """Every automation of the project, as it should be."""
-    nightly = places.deployments["nightly"]
+    nightly = targets.deployments["nightly"]
     yield _restart(nightly)
     yield _zombies()
     yield _notify(
-        places,
+        targets,
         "nightly: notify of failed, held, crashed and late runs",
         _when({f"prefect.flow-run.{s}" for s in ("Failed", "Held", "Crashed", "TimedOut", "Late")}, nightly),
         ("{{ flow.name }} {{ flow_run.state.name }}", WHERE + NEXT_STEPS),
     )
-    others = [id_ for name, id_ in places.deployments.items() if name != "nightly"]
+    others = [id_ for name, id_ in targets.deployments.items() if name != "nightly"]
     yield _notify(
-        places,
+        targets,
         "other flows: notify of failed and crashed runs",
         _when({f"prefect.flow-run.{s}" for s in ("Failed", "Crashed")}, *others),
         ("{{ flow.name }} {{ flow_run.state.name }}", WHERE + NEXT_STEPS),
     )
-    yield _drift_notice(places, nightly)
+    yield _drift_notice(targets, nightly)
     yield _notify(
-        places,
+        targets,
         "nightly: notify when no run was committed for 26 hours",
         _absent(),
         (
@@ -80,9 +80,9 @@ def planned(places: Places) -> Iterator[Automation]:
     )
 
 
-def _drift_notice(places: Places, nightly: UUID) -> Automation:
+def _drift_notice(targets: Targets, nightly: UUID) -> Automation:
     return _notify(
-        places,
+        targets,
         "nightly: notify when a full night found drifted rows",
         _drifted(nightly),
         (
@@ -133,10 +133,10 @@ def _zombies() -> Automation:
     )
 
 
-def _notify(places: Places, name: str, trigger: EventTrigger, words: tuple[str, str]) -> Automation:
+def _notify(targets: Targets, name: str, trigger: EventTrigger, words: tuple[str, str]) -> Automation:
     subject = f"supabase-nightly: {words[0]}"
     actions: list[ActionTypes] = [
-        SendNotification(block_document_id=block, subject=subject, body=words[1]) for block in places.blocks
+        SendNotification(block_document_id=block, subject=subject, body=words[1]) for block in targets.blocks
     ]
     without = "" if actions else " Nobody is notified yet: set ETL_ALERT_SLACK_WEBHOOK or ETL_ALERT_EMAIL."
     return Automation(

@@ -46,7 +46,7 @@ def use(*, start: bool = True) -> str:
         return os.environ.get("SUPABASE_URL") or str(dotenv_values(".env")["SUPABASE_URL"])
     from local_stack import find, up  # a worker's image has none
 
-    stack = up(LOCAL_HOME, say=tell) if start else find(LOCAL_HOME)
+    stack = up(LOCAL_HOME, say=log_step) if start else find(LOCAL_HOME)
     if stack is not None:
         os.environ.update(stack.env())
         _leave_for_readers(stack)
@@ -60,6 +60,6 @@ def _leave_for_readers(stack: Stack) -> None:
         file.write(text)
 
 
-def tell(text: str) -> None:
+def log_step(text: str) -> None:
     """One line of progress, on stderr."""
     print(f"· {text}", file=sys.stderr, flush=True)

@@ -18,7 +18,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.variables import Variable
 
 from deploy import alerts
-from deploy.automations import Places, planned, save
+from deploy.automations import Targets, planned, save
 from tasks.platform.alerts import problems
 from tasks.settings import Settings
 
@@ -59,7 +59,7 @@ def set_up(settings: Settings, *, replace: bool = False, say: Say = print) -> No
         cron, timezone = deploy(settings)
         say(f"Deployments: {', '.join(DEPLOYMENTS)}; nightly at {cron} ({timezone})")
         blocks = alerts.ensure(settings)
-        changed = [save(automation) for automation in planned(Places(deployment_ids(), tuple(blocks.values())))]
+        changed = [save(automation) for automation in planned(Targets(deployment_ids(), tuple(blocks.values())))]
         say(f"Automations: {len(changed)}, {sum(changed)} of them new or changed")
         say(f"Alerts: {', '.join(sorted(blocks)) or 'nobody is notified yet: set ETL_ALERT_* (see .env.example)'}")
         if settings.project:

@@ -27,13 +27,13 @@ def export(options: ExportForm = ExportForm()) -> str | None:  # noqa: B008 - th
     """
     settings = load_settings()
     body, rows, columns = make_file(settings, options)
-    told = f"{options.report}: {rows:,} rows, {len(columns)} columns, {size(len(body))}"
-    get_run_logger().info("export %s", told)
+    summary = f"{options.report}: {rows:,} rows, {len(columns)} columns, {size(len(body))}"
+    get_run_logger().info("export %s", summary)
     if options.dry_run:
-        show_report(dry_page(options.report, told, columns), key="export", description=HOLDS)
+        show_report(dry_page(options.report, summary, columns), key="export", description=HOLDS)
         return None
     path, link = upload(settings, body, options)
-    show(link, path, told, options)
+    show(link, path, summary, options)
     return path
 
 
@@ -52,17 +52,17 @@ def upload(settings: Settings, body: bytes, options: ExportForm) -> tuple[str, s
     return upload_export(settings, body, options.report, options.format, link_seconds=options.link_days * 86_400)
 
 
-def dry_page(name: str, told: str, chosen: Sequence[str]) -> str:
+def dry_page(name: str, summary: str, chosen: Sequence[str]) -> str:
     """What the file would hold, and every column of the report to choose from."""
     rows = [(f"`{c.name}`", "yes" if c.name in chosen else "no", c.description) for c in report_named(name).columns]
     listed = table("lll", ["column", "in the file", "meaning"], rows)
-    return f"# A dry run: nothing was uploaded\n\n{told}.\n\n{listed}"
+    return f"# A dry run: nothing was uploaded\n\n{summary}.\n\n{listed}"
 
 
-def show(link: str, path: str, told: str, options: ExportForm) -> None:
+def show(link: str, path: str, summary: str, options: ExportForm) -> None:
     """The link on the run's page, and below it what the file is."""
     until = datetime.now(UTC) + timedelta(days=options.link_days)
-    facts = [("file", f"`{path}`"), ("holds", told), ("link works until", f"{until:%Y-%m-%d %H:%M} UTC")]
+    facts = [("file", f"`{path}`"), ("holds", summary), ("link works until", f"{until:%Y-%m-%d %H:%M} UTC")]
     download = f"[Download {options.report}.{options.format}]({link})"
     page = (
         f"# The file is ready: {download}\n\n{table('ll', ['', ''], facts)}\n\nWhoever has the link can read the file."

@@ -39,7 +39,7 @@ def retention(options: RetentionForm = RetentionForm()) -> dict[str, int]:  # no
     """
     actions = clean_up(load_settings(), options)
     counts = {verb: sum(action.verb == verb for action in actions) for verb in WORDS}
-    get_run_logger().info("retention %s", told(counts, dry_run=options.dry_run))
+    get_run_logger().info("retention %s", outcome(counts, dry_run=options.dry_run))
     text = page(actions, counts, dry_run=options.dry_run)
     show_report(text, key="retention", description="What became of each run in the bucket.")
     return counts
@@ -55,7 +55,7 @@ def clean_up(settings: Settings, options: RetentionForm) -> list[Action]:
     return retain(settings, ledger, now=now, keep_days=options.keep_days, dry_run=options.dry_run, base=base)
 
 
-def told(counts: dict[str, int], *, dry_run: bool) -> str:
+def outcome(counts: dict[str, int], *, dry_run: bool) -> str:
     """The outcome in one sentence."""
     would = "would go" if dry_run else "went"
     return (
@@ -70,7 +70,7 @@ def page(actions: Sequence[Action], counts: dict[str, int], *, dry_run: bool) ->
         (WORDS[action.verb], f"`{action.path}`", action.why)
         for action in sorted(actions, key=lambda action: (order.index(action.verb), action.path))
     ]
-    said = told(counts, dry_run=dry_run)
+    said = outcome(counts, dry_run=dry_run)
     head = f"# Dry run: nothing was removed\n\n{said}" if dry_run else f"# {said.rstrip('.')}"
     return f"{head}\n\n{table('lll', ['', 'run', 'why: it …'], rows)}"
 

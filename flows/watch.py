@@ -67,7 +67,7 @@ def watch_changes(settings: Settings, *, say: Say | None = None) -> None:
     """Watch until SIGTERM or SIGINT. Raises PipelineError when it cannot even begin; later failures are waited out."""
     warm()
     with acting(settings) as identity, open_database(settings) as database:
-        identity.bearer()  # a wrong password, or no answer, is told now and not in a log an hour later
+        identity.bearer()  # a wrong password, or no answer, fails now and not in a log an hour later
         fetch_counts(database)
         asyncio.run(_until_signal(Watch(settings, database, identity, say=say or logger.debug)))
 

@@ -71,7 +71,7 @@ class Home:
             ) from error
 
     def require_space(self) -> None:
-        """Refuse to start on a disk that is all but full, before anything can break half way."""
+        """Refuse to start on a disk that is all but full, before a full disk breaks anything."""
         free = shutil.disk_usage(self.path).free
         needed = _START_BYTES if self.cluster.exists() else _FRESH_BYTES
         if free < needed:

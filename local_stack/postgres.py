@@ -50,7 +50,7 @@ def start(home: Home, state: State, say: Callable[[str], None]) -> None:
     process = processes.running(service(home))
     if process and answers(state):
         return
-    if process:  # on another port than the one wanted now, or out of its mind
+    if process:  # on another port than the one wanted now, or unresponsive
         stop(home)
     require_free(state.db_port, "--db-port")
     account = account_of(home)

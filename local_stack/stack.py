@@ -10,7 +10,7 @@ from typing import Any
 
 from local_stack import api, postgres, processes
 from local_stack.home import Home
-from local_stack.state import State, load, settle
+from local_stack.state import State, load, save_state
 
 Say = Callable[[str], None]
 
@@ -99,7 +99,7 @@ def up(
             "jwt_expiry": jwt_expiry,
         }
         options["access_token_hook"] = access_token_hook
-        state = settle(place, api_port=api_port, db_port=db_port, **options)
+        state = save_state(place, api_port=api_port, db_port=db_port, **options)
         api.install(say)
         postgres.start(place, state, say)
         api.start(place, state, say)
@@ -126,7 +126,7 @@ def rekey(
         given: dict[str, Any] = {"secret_key": secret_key, "jwt_secret": jwt_secret}
         given["more_secret_keys"] = None if more_secret_keys is None else list(more_secret_keys)
         given["signing_keys"] = None if signing_keys is None else [dict(key) for key in signing_keys]
-        state = settle(place, **given)
+        state = save_state(place, **given)
         api.start(place, state, say)
     return _describe(place, state)
 

@@ -58,7 +58,7 @@ def load(home: Home) -> State | None:
         ) from error
 
 
-def settle(home: Home, *, api_port: int | None = None, db_port: int | None = None, **options: Any) -> State:
+def save_state(home: Home, *, api_port: int | None = None, db_port: int | None = None, **options: Any) -> State:
     """The state with what was asked for, written down. A port of 0 asks for a new free one; None keeps what is.
 
     options: fields of State, by their names.

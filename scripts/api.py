@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with local_project():
-            vendor.install(project.tell)
+            vendor.install(project.log_step)
             _serve(options)
     except (PipelineError, StackError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -75,7 +75,7 @@ def _prefect() -> Iterator[_Server]:
         os.environ["PREFECT_API_AUTH_STRING"] = auth_string(home)
         yield _Server()
     else:
-        project.tell("Starting Prefect")
+        project.log_step("Starting Prefect")
         prefect = Prefect.at(home, port=free_port())
         os.environ.update(PREFECT_API_URL=f"{prefect.url}/api", PREFECT_API_AUTH_STRING=prefect.password)
         with starting(prefect, "--no-services") as ready:

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StackError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    project.tell(f"Watching {name}; Ctrl-C ends it")
+    project.log_step(f"Watching {name}; Ctrl-C ends it")
     from flows.watch import main as watch
 
     return watch(arguments)

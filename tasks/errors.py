@@ -4,7 +4,7 @@ PipelineError
 ├── TransientError          a retry or a new start can fix it
 │   ├── ServiceUnavailable  network, overload, a body cut short
 │   ├── ProofFailed         what was stored is not what was read
-│   └── LeaseHeld           another run is at work
+│   └── LeaseHeld           another run holds the lease
 └── TerminalError           needs a person; nothing is retried
     ├── ConfigurationError  settings, contracts, a missing table or column
     ├── RequestRefused      the API said no, and would say so again

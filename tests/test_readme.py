@@ -37,8 +37,8 @@ def test_every_file_that_the_readme_names_is_there() -> None:
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 def test_make_help_lists_every_target() -> None:
-    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert set(re.findall(r"^  make ([a-z]+)", told, re.MULTILINE)) == TARGETS
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert set(re.findall(r"^  make ([a-z]+)", listed, re.MULTILINE)) == TARGETS
 
 
 def test_ci_calls_what_the_readme_names() -> None:

@@ -1,4 +1,4 @@
-"""Settings: the environment wins, wrong values are told by name, secrets are never shown."""
+"""Settings: the environment wins, wrong values are reported by name, secrets are never shown."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hush" not in load_settings().model_dump_json()
 
 
-def test_a_wrong_value_is_told_by_its_variable_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_value_is_reported_by_its_variable_and_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ETL_RANGES", "hush")
-    with pytest.raises(ConfigurationError, match="ETL_RANGES") as told:
+    with pytest.raises(ConfigurationError, match="ETL_RANGES") as raised:
         load_settings()
-    assert "hush" not in str(told.value)
+    assert "hush" not in str(raised.value)
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +69,7 @@ def test_the_example_names_every_setting_that_an_operator_sets() -> None:
     assert {"SUPABASE_URL", "SUPABASE_SERVICE_KEY", "SUPABASE_DB_URL", "ETL_CRON"} <= named
 
 
-# Every setting of .env.example, set to what cannot be right. What only the project or the machine can tell is below.
+# Every setting of .env.example, set to what cannot be right. What only the project or the machine can decide is below.
 WRONG = {
     "ETL_MAX_CHANGED_SHARE": "1.5",
     "ETL_FULL_REFRESH_DAYS": "-1",
@@ -111,7 +111,7 @@ WRONG = {
     "ETL_ALERT_EMAIL": "someone",
     "ETL_ALERT_EMAIL_FROM": "some one@example.com",
 }
-# Any text may be right: a wrong one is told by what uses it, with the variable's name.
+# Any text may be right: a wrong one is reported by what uses it, with the variable's name.
 ANY_TEXT = {
     "ETL_ALERT_SMTP_HOST",
     "ETL_ALERT_SMTP_USER",
@@ -123,14 +123,14 @@ ANY_TEXT = {
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG.items())
-def test_a_wrong_value_of_each_setting_is_told_by_its_name(
+def test_a_wrong_value_of_each_setting_is_reported_by_its_name(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigurationError, match=name) as told:
+    with pytest.raises(ConfigurationError, match=name) as raised:
         load_settings()
-    assert told.value.remedy
-    assert not value or value not in told.value.message
+    assert raised.value.remedy
+    assert not value or value not in raised.value.message
 
 
 def test_no_setting_of_the_example_is_left_out() -> None:

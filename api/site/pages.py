@@ -48,7 +48,7 @@ def overview(request: Request, caller: Reader, as_of: Text = None, run: Text = N
     try:
         manifest, travel = _open(request, caller, as_of, run)
     except PipelineError as error:
-        return page(request, "overview.html", caller, "overview", problem=_told(error))
+        return page(request, "overview.html", caller, "overview", problem=_problem_of(error))
     store = request.app.state.store
     names = ("user_statistics", "daily_activity", "data_quality")
     stats, daily, rules = (store.frame(caller, manifest, name) for name in names)
@@ -92,7 +92,7 @@ def explore(
         manifest, travel = _open(request, caller, as_of, run)
         table = request.app.state.store.table(caller, manifest, name)
     except PipelineError as error:
-        return page(request, "report.html", caller, name, report=link_of(report), problem=_told(error))
+        return page(request, "report.html", caller, name, report=link_of(report), problem=_problem_of(error))
     keep = (("as_of", travel.day),) if as_of else (("run", run),) if run else ()
     query = TableQuery(
         f"/explore/{name}", manifest.run_id, q.strip(), parsed_day(first), parsed_day(last), sort, number, keep
@@ -153,7 +153,7 @@ def compare(request: Request, caller: Reader, report: Text = None, base: Text = 
         frames = [store.frame(caller, store.manifest(caller, run=one), "user_statistics") for one in (base, run)]
         facts["headline"] = headline(*frames)
     except PipelineError as error:
-        facts["problem"] = _told(error)
+        facts["problem"] = _problem_of(error)
     return page(request, "compare.html", caller, "compare", **facts)
 
 
@@ -165,7 +165,7 @@ def quality(request: Request, caller: Reader, as_of: Text = None, run: Text = No
         store = request.app.state.store
         now, before = store.frame(caller, manifest, "data_quality"), quality_page.before(store, caller, manifest)
     except PipelineError as error:
-        return page(request, "quality.html", caller, "quality", problem=_told(error))
+        return page(request, "quality.html", caller, "quality", problem=_problem_of(error))
     chart = {**_figure("data_quality", QUALITY, manifest), "url": f"/quality/history.json?run={manifest.run_id}"}
     figures = [chart, *(_figure("data_quality", one, manifest) for one in CHARTS["data_quality"])]
     groups = quality_page.groups(now, before)
@@ -237,7 +237,7 @@ def _committed_at(request: Request, caller: Caller, manifest: Manifest) -> datet
     return datetime.fromisoformat(row["finished_at"]) if row.get("finished_at") else None
 
 
-def _told(error: PipelineError) -> Problem:
+def _problem_of(error: PipelineError) -> Problem:
     """What a page says in place of its figures; what concerns the account or the project is answered as a whole."""
     problem = of_error(error)
     if problem.status not in (404, 422):

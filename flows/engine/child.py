@@ -41,7 +41,7 @@ class ChildRun:
     def __init__(self) -> None:
         context = warm()
         self._mine, theirs = context.Pipe(duplex=False)
-        self._began = time.monotonic()
+        self._started = time.monotonic()
         self._process: BaseProcess = context.Process(target=_main, args=(theirs, dict(os.environ), os.getcwd()))
         self._process.start()
         theirs.close()
@@ -56,7 +56,7 @@ class ChildRun:
             self._mine.close()
         self._process.join()
         return ChildOutcome(
-            outcome.status, outcome.run_id, outcome.changed, outcome.message, time.monotonic() - self._began
+            outcome.status, outcome.run_id, outcome.changed, outcome.message, time.monotonic() - self._started
         )
 
     def end(self) -> None:

@@ -33,5 +33,5 @@ def masked(error: BaseException) -> Iterator[str]:
         yield "which led to\n"
     yield "".join(traceback.format_tb(error.__traceback__)).rstrip()
     code = getattr(error, "sqlstate", None) or getattr(error, "code", None)
-    told = f" ({code})" if isinstance(code, str) and len(code) <= 12 else ""
-    yield f"{type(error).__module__}.{type(error).__name__}{told}: its text is left out, it may hold data of a row\n"
+    suffix = f" ({code})" if isinstance(code, str) and len(code) <= 12 else ""
+    yield f"{type(error).__module__}.{type(error).__name__}{suffix}: its text is left out, it may hold data of a row\n"

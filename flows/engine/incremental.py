@@ -64,7 +64,7 @@ def merge_with_base(run: Run, progress: Meter, users: CleanCounts, posts: CleanC
 
 
 def _try(run: Run, work: Any) -> None:
-    """Work of an incremental night; where the changes alone do not tell, the night is full, and says why."""
+    """Work of an incremental night; where the changes alone do not suffice, the night is full, and says why."""
     try:
         work()
     except GoFull as reason:
@@ -102,7 +102,7 @@ def _gather(run: Run, base: Base, index: UserIndex) -> Gathered:
                 return gather(
                     finder,
                     index,
-                    latest=to_micros(run.began) + GRACE,
+                    latest=to_micros(run.snapshot_at) + GRACE,
                     most_share=run.settings.max_changed_share,
                     base_rows={name: int(of["read"]) for name, of in base.counts["tables"].items()},
                 )
@@ -176,7 +176,7 @@ def mode_of_manifest(run: Run) -> dict[str, Any]:
     if base:
         facts["base_run"] = base.run_id
     if not run.lease.historical:
-        last: datetime | str = base.facts["last_full"] if base else run.began
+        last: datetime | str = base.facts["last_full"] if base else run.snapshot_at
         read_bytes = dict(base.facts.get("row_bytes", {})) if base else run.row_bytes
         facts["base"] = {
             **base_facts(run.settings, run.sources, seed=run.seed, last_full=last),

@@ -58,7 +58,7 @@ class RunOutcome:
     status: Literal["committed", "dry_run"]
     run_id: str
     as_of: datetime
-    began: datetime
+    snapshot_at: datetime
     transport: str
     headline: Mapping[str, Figure]
     tables: Mapping[str, Mapping[str, int]]

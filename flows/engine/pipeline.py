@@ -133,8 +133,8 @@ def _read_everything(run: Run, sources: Preflight) -> tuple[CleanCounts, CleanCo
     read_users = stages.read_users(run, read_posts)
     if FURTHER_TABLES:
         stages.read_further(run, read_users)
-    settled = stages.recheck_orphans(run, read_posts, read_users)
-    users = stages.clean_the_users(run, settled)
+    rechecked = stages.recheck_orphans(run, read_posts, read_users)
+    users = stages.clean_the_users(run, rechecked)
     posts = stages.clean_the_posts(run, users)
     if FURTHER_TABLES:
         stages.clean_the_further(run, posts)
@@ -156,7 +156,7 @@ def _outcome(
         status="committed" if manifest else "dry_run",
         run_id=run.lease.run_id,
         as_of=run.as_of,
-        began=run.began,
+        snapshot_at=run.snapshot_at,
         transport=run.lease.transport,
         headline=headline(run.workspace),
         tables={name: {**of, **_written(written, name)} for name, of in counts["tables"].items()},

@@ -24,7 +24,7 @@ class Meter:
 
     def __init__(self, stage: str, show: Callable[[str, float | None], None]) -> None:
         self.stage, self.show = stage, show
-        self.began = self.shown = time.monotonic()
+        self.started = self.shown = time.monotonic()
         self.rows = 0
 
     def __call__(self, done: int, total: int | None = None) -> None:
@@ -35,7 +35,7 @@ class Meter:
 
     def text(self, done: int, total: int | None) -> str:
         """`120,000 of 200,000 rows, 45,000 rows/s, 2 s left`; total is an estimate and may be overtaken."""
-        rate = done / max(time.monotonic() - self.began, 1e-3)
+        rate = done / max(time.monotonic() - self.started, 1e-3)
         known = total is not None and total >= done
         of = f" of about {total:,}" if known else ""
         left = f", {(total - done) / rate:,.0f} s left" if known and total is not None and rate > 0 else ""

@@ -19,7 +19,7 @@ from tasks.incremental.night import IncrementalNight
 from tasks.ledger.dry import DryLedger
 from tasks.ledger.lease import Heartbeat, Lease, NoHeartbeat
 from tasks.ledger.ledger import Ledger, Start
-from tasks.ledger.resume import can_be_resumed, contract_fingerprint, kept_began, open_workspace
+from tasks.ledger.resume import can_be_resumed, contract_fingerprint, kept_snapshot_at, open_workspace
 from tasks.platform.dask import open_workers
 from tasks.platform.functions import Database, open_database
 from tasks.platform.project import require_project
@@ -66,8 +66,8 @@ class Run:
         return cast(datetime, self.lease.as_of)
 
     @property
-    def began(self) -> datetime:
-        return cast(datetime, self.lease.began)
+    def snapshot_at(self) -> datetime:
+        return cast(datetime, self.lease.snapshot_at)
 
     @property
     def stage(self) -> str:
@@ -107,13 +107,13 @@ class Run:
             "bytes": {title: stage["sent"] + stage["received"] for title, stage in self.stages.items()},
         }
 
-    def begin(self, began: datetime) -> None:
-        """Reading begins: settles `as_of`, and what a run that resumes this one must know."""
-        self.lease = self.ledger.begin(self.lease, began)
+    def begin(self, snapshot_at: datetime) -> None:
+        """Reading starts: fixes `as_of`, and what a run that resumes this one must know."""
+        self.lease = self.ledger.begin(self.lease, snapshot_at)
         self.workspace.note(
             run_id=self.lease.run_id,
             as_of=self.as_of,
-            began=self.began,
+            snapshot_at=self.snapshot_at,
             transport=self.lease.transport,
             contract=contract_fingerprint(),
         )
@@ -159,7 +159,7 @@ def open_run(settings: Settings, request: RunRequest, start: Start) -> Iterator[
                 point_to_current(settings, ledger)  # an earlier run may have died before it did
             with (
                 open_workers(settings, run.workspace) as run.workers,
-                open_source(settings, began=kept_began(run.workspace), workers=run.workers) as run.source,
+                open_source(settings, snapshot_at=kept_snapshot_at(run.workspace), workers=run.workers) as run.source,
             ):
                 yield run
 
@@ -171,7 +171,7 @@ def open_next(before: Run, request: RunRequest, start: Start) -> Iterator[Run]:
     run = Run(before.settings, request, before.database, before.ledger, before.ledger.start(start))
     with _end_recorded(run), run.ledger.holding(run.lease) as run.heartbeat:
         run.workspace, run.source, run.workers = before.workspace, before.source, before.workers
-        run.lease = run.ledger.begin(run.lease, before.began)
+        run.lease = run.ledger.begin(run.lease, before.snapshot_at)
         yield run
 
 

@@ -44,7 +44,7 @@ def stage(title: str) -> Callable[[Callable[Concatenate[Any, Meter, P], R]], Cal
         @functools.wraps(function)
         def run_stage(run: StageRun, *args: P.args, **kwargs: P.kwargs) -> R:
             run.enter(title)
-            began = time.monotonic()
+            started = time.monotonic()
             try:
                 with shown(title) as progress:
                     return function(run, progress, *args, **kwargs)
@@ -53,7 +53,7 @@ def stage(title: str) -> Callable[[Callable[Concatenate[Any, Meter, P], R]], Cal
             except Exception as error:  # noqa: BLE001 - whatever it is, its text may hold data: see `unexpected`
                 raise unexpected(title, error, run.folder.name) from None
             finally:
-                run.leave(title, time.monotonic() - began)
+                run.leave(title, time.monotonic() - started)
 
         vars(run_stage).pop("__wrapped__")  # Prefect reads the signature: `progress` is no parameter
         as_task = cast(

@@ -50,12 +50,12 @@ class Files:
 
 @stage("Check sources")
 def check_sources(run: Run, progress: Meter) -> Preflight:
-    """Verify that our tables are as declared, the sources can be read whole and the disk has room; settle as_of."""
+    """Verify that our tables are as declared, the sources can be read whole and the disk has room; fix as_of."""
     check_schema(run.database)
     found = run.source.preflight(TABLES)
     require_room(run.database, run.workspace, found, transport=run.lease.transport)
-    run.begin(run.source.began)
-    run.record(role=found.role, as_of=run.as_of.isoformat(), began=run.began.isoformat())
+    run.begin(run.source.snapshot_at)
+    run.record(role=found.role, as_of=run.as_of.isoformat(), snapshot_at=run.snapshot_at.isoformat())
     run.identity = [str(mine) for mine in rights(run.settings)]
     logger.info("Identity: %s", " ".join(run.identity))
     return found
@@ -92,16 +92,16 @@ def read_further(run: Run, progress: Meter, users: TableRead) -> list[TableRead]
 @stage("Recheck orphans")
 def recheck_orphans(run: Run, progress: Meter, posts: TableRead, users: TableRead) -> Reconciled:
     """Ask once more for posts without an author and for their authors, before they count as orphans."""
-    settled = run.source.reconcile(run.workspace)
-    run.record(asked=settled.asked, posts_gone=settled.posts_gone, users_added=settled.users_added)
-    return settled
+    rechecked = run.source.reconcile(run.workspace)
+    run.record(asked=rechecked.asked, posts_gone=rechecked.posts_gone, users_added=rechecked.users_added)
+    return rechecked
 
 
 @stage("Clean users")
 def clean_the_users(run: Run, progress: Meter, read: Reconciled | bool) -> CleanCounts:
-    """Users before posts, whose rules need them. read: what was settled, or that an incremental night read it all."""
+    """Users before posts, whose rules need them. read: what was rechecked, or that an incremental night read it all."""
     counts = clean_users(
-        run.workspace, began=run.began, progress=progress, total=run.rows[USERS.name], workers=run.workers
+        run.workspace, snapshot_at=run.snapshot_at, progress=progress, total=run.rows[USERS.name], workers=run.workers
     )
     if run.night:
         run.night.merge_index()
@@ -113,7 +113,7 @@ def clean_the_posts(run: Run, progress: Meter, users: CleanCounts) -> CleanCount
     """Posts, batch by batch, reduced to what the reports are made of."""
     counts = clean_posts(
         run.workspace,
-        began=run.began,
+        snapshot_at=run.snapshot_at,
         as_of=run.as_of,
         progress=progress,
         total=run.rows[POSTS.name],
@@ -132,7 +132,7 @@ def _clean_a_further(run: Run, table: Table, progress: Meter) -> CleanCounts:
     counts = clean_further(
         run.workspace,
         table,
-        began=run.began,
+        snapshot_at=run.snapshot_at,
         progress=progress,
         total=run.rows[table.name],
         workers=run.workers,

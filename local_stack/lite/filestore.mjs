@@ -1,5 +1,5 @@
 // Storage's files. lite exports no file adapter, and the one of its CLI overwrites in place: a kill leaves an empty file that
-// is served with 200, a reader beside a writer gets half of each. Here a file is written aside and renamed; its type and md5
+// is served with 200, a reader beside a writer gets half of each. Here a file is written as incoming and renamed; its type and md5
 // stand in a footer of the same file, so that one rename replaces all of it. Reads stream, and know Range.
 import fs from 'node:fs';
 import fsp from 'node:fs/promises';
@@ -18,9 +18,9 @@ export class FileStore {
   constructor(root, { limitBytes }) {
     this.root = path.resolve(root);
     this.limitBytes = limitBytes;
-    this.aside = path.join(this.root, '.incoming');
-    fs.rmSync(this.aside, { recursive: true, force: true }); // what a killed launcher left
-    fs.mkdirSync(this.aside, { recursive: true });
+    this.incoming = path.join(this.root, '.incoming');
+    fs.rmSync(this.incoming, { recursive: true, force: true }); // what a killed launcher left
+    fs.mkdirSync(this.incoming, { recursive: true });
   }
 
   // A key may be the folder of another key, or hold any character: its hash is a safe name.
@@ -30,7 +30,7 @@ export class FileStore {
   }
 
   async uploadObject(bucket, key, _version, body, mimetype, cacheControl) {
-    const incoming = path.join(this.aside, randomUUID());
+    const incoming = path.join(this.incoming, randomUUID());
     try {
       const { size, md5 } = await this.receive(incoming, body, { mimetype, cacheControl });
       const file = this.fileOf(bucket, key);
@@ -100,7 +100,7 @@ export class FileStore {
 
   async copyObject(bucket, key, _version, toBucket, toKey) {
     const target = this.fileOf(toBucket, toKey);
-    const incoming = path.join(this.aside, randomUUID());
+    const incoming = path.join(this.incoming, randomUUID());
     await fsp.copyFile(this.fileOf(bucket, key), incoming);
     await fsp.mkdir(path.dirname(target), { recursive: true });
     await fsp.rename(incoming, target);

@@ -7,7 +7,7 @@ const AGAIN_MS = 250;
  *  missed meanwhile. (The driver's own `listen` tries once to come back, then is deaf.) Returns when it listens. */
 export async function listenForChanges(url, changed) {
   const again = () => setTimeout(() => listenForChanges(url, changed).catch(again), AGAIN_MS).unref();
-  const tell = () => changed().catch((error) => console.error(`the schema could not be read: ${error.message}`));
+  const reload = () => changed().catch((error) => console.error(`the schema could not be read: ${error.message}`));
   let listening = false;
   const client = postgres(url, {
     max: 1,
@@ -17,7 +17,7 @@ export async function listenForChanges(url, changed) {
     fetch_types: false,
     onnotice: () => {},
     connection: { application_name: 'lite listens' },
-    onnotify: tell,
+    onnotify: reload,
     onclose: () => {
       if (!listening) return;
       listening = false;

@@ -65,7 +65,7 @@ def sign_up(public: Client, **metadata: object) -> Account:
 
 
 def make_analyst(stack: Stack, account: Account) -> None:
-    """What the README tells the operator to run."""
+    """What an operator runs, by the README."""
     (statement,) = (block for block in README.read_text().split("```") if "auth.users" in block)
     stack.query(statement.removeprefix("sql").replace("ana@example.com", account.email))
 

@@ -175,7 +175,7 @@ def test_stale_files_never_point_at_a_stranger(own: Stack) -> None:
     assert serves(own)
 
 
-def test_reset_starts_afresh_with_the_same_keys(own: Stack) -> None:
+def test_reset_starts_from_scratch_with_the_same_keys(own: Stack) -> None:
     assert reset(own.home, empty=True) == own
     assert own.query("select count(*) from pg_tables where tablename = 'kept'") == "0"
     own.query("create table kept (id int); insert into kept values (42)")

@@ -166,7 +166,7 @@ def test_reload_is_for_the_service_only(stack: Stack) -> None:
     ],
 )
 def test_sqlstates_come_with_their_status(service: httpx.Client, code: str, status: int) -> None:
-    """Stock: 500 with code `SUP` for most of them, so that nobody can tell what is worth another try."""
+    """Stock: 500 with code `SUP` for most of them, so that nobody knows what is worth another try."""
     response = service.post("/rest/v1/rpc/stack_raise", json={"code": code})
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert response.json()["message"] == "as asked"

@@ -16,7 +16,7 @@ from tasks.charts.style import HEAT, ORANGE, QUIET, bare, card, ink_on, nothing,
 from tasks.files.layout import instant
 
 RUNS = 12
-LEAST, MOST = 1e-4, 0.3  # shares where the colours begin and end: they tell orders of magnitude apart
+LEAST, MOST = 1e-4, 0.3  # shares where the colours begin and end: they distinguish orders of magnitude
 JUMP = 0.1  # a share that rose by ten points is marked
 
 

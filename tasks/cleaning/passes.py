@@ -52,19 +52,19 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def clean_users(
     workspace: Workspace,
     *,
-    began: datetime,
+    snapshot_at: datetime,
     progress: Progress = no_progress,
     total: int | None = None,
     workers: Workers = HERE,
 ) -> CleanCounts:
     """Clean the users: spools clean/users and rejects/users, the index of kept users, counts and samples.
 
-    began: the database's clock when the run's reading began. total: rows to expect, for the progress.
+    snapshot_at: the database's clock when the reading started. total: rows to expect, for the progress.
     """
     _clear(workspace, USERS)
     staged = staged_users(workspace)
     staged.clear()
-    units = _units(workspace, USERS, began)
+    units = _units(workspace, USERS, snapshot_at)
     counted = Counted()
     for of_unit in workers.map(clean_users_alone, units, tick=Running(progress, total).add):
         counted.add(of_unit)
@@ -81,7 +81,7 @@ def clean_users(
 def clean_posts(
     workspace: Workspace,
     *,
-    began: datetime,
+    snapshot_at: datetime,
     as_of: datetime,
     progress: Progress = no_progress,
     total: int | None = None,
@@ -91,7 +91,7 @@ def clean_posts(
     _clear(workspace, POSTS)
     users = UserIndex.load(workspace.partials / USER_INDEX)
     counted, partials = Counted(), PostPartials(to_micros(as_of), users.created_at)
-    units = _units(workspace, POSTS, began, as_of=to_micros(as_of))
+    units = _units(workspace, POSTS, snapshot_at, as_of=to_micros(as_of))
     for of_unit, of_posts in workers.map(clean_posts_of_range, units, tick=Running(progress, total).add):
         counted.add(of_unit)
         partials.merge(of_posts)
@@ -103,7 +103,7 @@ def clean_further(
     workspace: Workspace,
     table: Table,
     *,
-    began: datetime,
+    snapshot_at: datetime,
     progress: Progress = no_progress,
     total: int | None = None,
     workers: Workers = HERE,
@@ -111,7 +111,9 @@ def clean_further(
     """Clean a further table by its columns: spools clean/<table> and rejects/<table>, counts and samples."""
     _clear(workspace, table)
     counted = Counted()
-    for of_unit in workers.map(clean_rows_of_range, _units(workspace, table, began), tick=Running(progress, total).add):
+    for of_unit in workers.map(
+        clean_rows_of_range, _units(workspace, table, snapshot_at), tick=Running(progress, total).add
+    ):
         counted.add(of_unit)
     return keep_counts(workspace, table, RULES[table.name], counted)
 
@@ -140,8 +142,8 @@ def to_micros(instant: datetime) -> int:
     return (instant - _EPOCH) // timedelta(microseconds=1)
 
 
-def _units(workspace: Workspace, table: Table, began: datetime, *, as_of: int = 0) -> list[CleaningUnit]:
-    latest = to_micros(began) + GRACE
+def _units(workspace: Workspace, table: Table, snapshot_at: datetime, *, as_of: int = 0) -> list[CleaningUnit]:
+    latest = to_micros(snapshot_at) + GRACE
     files = raw_spool(workspace, table).files()
     return [CleaningUnit(workspace, int(path.stem), latest, as_of, table) for path in files]
 

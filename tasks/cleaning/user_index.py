@@ -78,7 +78,7 @@ class UserIndex:
             lookup = _Lookup(words, np.uint64(factor))
             if lookup.index.is_unique:
                 return lookup
-        raise AssertionError("unreachable: some factor tells all ids apart")
+        raise AssertionError("unreachable: some factor separates all ids")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Texts by their bytes: words per text, and which texts need a closer look, at the speed of memory.
 
 Arrow's regular expressions take about a microsecond for every ten bytes; most texts hold nothing that needs one. A
-byte of UTF-8 is enough to tell: continuation bytes are 80–BF, lead bytes C2–F4, so a character is found by its lead.
+byte of UTF-8 is enough to decide: continuation bytes are 80–BF, lead bytes C2–F4, so a character is found by its lead.
 """
 
 from __future__ import annotations

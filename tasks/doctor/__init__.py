@@ -27,7 +27,7 @@ THEN: tuple[tuple[str, Check], ...] = (
     ("bucket", bucket.bucket_is_private),
     (UPLOAD, bucket.upload_works),
     ("last run", project.last_run_is_fresh),
-    ("alerts", alerts.somebody_is_told),
+    ("alerts", alerts.somebody_is_notified),
     ("realtime", live.changes_are_seen),
 )
 GATES = frozenset({"settings", "identity"})

@@ -1,4 +1,4 @@
-"""Checks of the alerts: whether somebody is told when a night fails."""
+"""Checks of the alerts: whether somebody is notified when a night fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.settings import Settings
 BOOTSTRAP = "Run `python -m scripts.bootstrap --test-alerts`: it sets them up and sends a test message."
 
 
-def somebody_is_told(settings: Settings) -> Iterator[Finding]:
+def somebody_is_notified(settings: Settings) -> Iterator[Finding]:
     """The alert settings, whether the mail server takes them, and what the Prefect server has been set up with."""
     wrong = problems(settings)
     if not wrong and settings.alert_email and settings.alert_smtp_host:
@@ -32,7 +32,7 @@ def somebody_is_told(settings: Settings) -> Iterator[Finding]:
     elif known:
         yield ok("alerts", f"The Prefect server notifies through {', '.join(sorted(known))}.")
     else:
-        yield warn("alerts", "Nobody is told when a night fails.", f"Set ETL_ALERT_* (.env.example). {BOOTSTRAP}")
+        yield warn("alerts", "Nobody is notified when a night fails.", f"Set ETL_ALERT_* (.env.example). {BOOTSTRAP}")
 
 
 def _on_the_server() -> set[str] | None:

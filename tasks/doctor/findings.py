@@ -12,7 +12,7 @@ from tasks.settings import Settings
 
 Level = Literal["ok", "warn", "fail"]
 MARKS: dict[Level, str] = {"ok": "✓", "warn": "!", "fail": "✗"}
-# One try: a doctor tells what is wrong now, and does not wait for it to pass.
+# One try: a doctor reports what is wrong now, and does not wait for it to pass.
 ONCE = Retry(attempts=0)
 
 
@@ -64,6 +64,6 @@ def advice(error: PipelineError) -> str:
     if isinstance(error, TransientError):
         return (
             "The project does not answer: check SUPABASE_URL, the network, and whether the project is paused; "
-            "status.supabase.com tells of outages. On the local stack: `make up`."
+            "status.supabase.com lists outages. On the local stack: `make up`."
         )
     return "The project refused the request: run `make migrate`, and compare tasks/contracts/ with the tables."

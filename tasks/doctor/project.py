@@ -207,7 +207,7 @@ def last_run_is_fresh(settings: Settings) -> Iterator[Finding]:
         yield ok("last run", "No run has committed yet: `make run`, or start `nightly` in the UI.")
         return
     age = datetime.now(UTC) - datetime.fromisoformat(committed["began"])
-    text = f"The last committed run began {age.total_seconds() / 3600:.1f} h ago."
+    text = f"The last committed run started to read {age.total_seconds() / 3600:.1f} h ago."
     remedy = "See the runs page of `nightly` in Prefect, and whether a worker runs."
     yield warn("last run", text, remedy) if age.total_seconds() > 26 * 3600 else ok("last run", text)
     if runs[0]["status"] in ("held", "failed"):

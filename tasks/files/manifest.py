@@ -18,7 +18,7 @@ from tasks.files.layout import FORMAT, day_of, instant, manifest_path, run_path
 
 HISTORICAL_NOTE = (
     "For an earlier as_of, computed from the rows as they were when the run started: what was changed or deleted in "
-    "between cannot be told."
+    "between is not known."
 )
 
 FileKind = Literal["report", "chart", "clean", "state"]
@@ -157,7 +157,7 @@ class RunFacts(Protocol):
     @property
     def as_of_mode(self) -> str: ...
     @property
-    def began(self) -> datetime | None: ...
+    def snapshot_at(self) -> datetime | None: ...
     @property
     def historical(self) -> bool: ...
 

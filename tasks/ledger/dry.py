@@ -25,22 +25,22 @@ class DryLedger(Ledger):
             token="",
             as_of=start.as_of.at,
             as_of_mode=start.as_of.mode,
-            began=None,
+            snapshot_at=None,
             transport=start.transport,
             resumed_from=None,
             historical=start.historical,
             last=self._last(),
         )
 
-    def begin(self, lease: Lease, began: datetime) -> Lease:
-        """As the real ledger settles it."""
-        require_past(lease, began)
-        midnight = began.replace(hour=0, minute=0, second=0, microsecond=0)
-        as_of = lease.as_of or (began if lease.as_of_mode == "now" else midnight)
+    def begin(self, lease: Lease, snapshot_at: datetime) -> Lease:
+        """As the real ledger decides it."""
+        require_past(lease, snapshot_at)
+        midnight = snapshot_at.replace(hour=0, minute=0, second=0, microsecond=0)
+        as_of = lease.as_of or (snapshot_at if lease.as_of_mode == "now" else midnight)
         current = self.current()
         latest = datetime.fromisoformat(current["as_of"]) if current else as_of
         earlier = lease.as_of_mode == "at" and as_of < latest
-        return replace(lease, as_of=as_of, began=began, historical=lease.historical or earlier)
+        return replace(lease, as_of=as_of, snapshot_at=snapshot_at, historical=lease.historical or earlier)
 
     @contextmanager
     def holding(self, lease: Lease) -> Iterator[Heartbeat | NoHeartbeat]:

@@ -39,8 +39,8 @@ class Ticket:
 class Lease:
     """A run that holds the lease, as the ledger knows it. `token` proves it, and never leaves this process.
 
-    as_of is None until `Ledger.begin` when the mode is `now`. began: the database's clock when reading began, None
-    until then; a run that continues a failed run's reading over REST has it from the start. last: the counts of the
+    as_of is None until `Ledger.begin` when the mode is `now`. snapshot_at: the database's clock when reading started;
+    None until then, but for a run that continues a failed reading over REST. last: the counts of the
     run that is current, None when there is none.
     """
 
@@ -48,7 +48,7 @@ class Lease:
     token: str = field(repr=False)
     as_of: datetime | None
     as_of_mode: str
-    began: datetime | None
+    snapshot_at: datetime | None
     transport: str
     resumed_from: str | None
     historical: bool
@@ -62,7 +62,7 @@ def lease_of(row: Mapping[str, Any], token: str, last: dict[str, Any] | None) ->
         token=token,
         as_of=_instant(row["as_of"]),
         as_of_mode=row["as_of_mode"],
-        began=_instant(row["began"]),
+        snapshot_at=_instant(row["began"]),
         transport=row["transport"],
         resumed_from=row["resumed_from"],
         historical=row["historical"],
@@ -75,7 +75,7 @@ def _instant(value: str | None) -> datetime | None:
 
 
 class Heartbeat(threading.Thread):
-    """Tells the database that a run is alive, on a connection of its own.
+    """Records in the database that a run is alive, on a connection of its own.
 
     Only the database's word ends a run: a beat that cannot be delivered is tried again, however long it takes.
     """

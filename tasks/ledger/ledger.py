@@ -92,13 +92,13 @@ class Ledger:
             "started_by": start.started_by or None,
         }
 
-    def begin(self, lease: Lease, began: datetime) -> Lease:
-        """Reading began at this instant of the database's clock: settles `as_of` and `historical`.
+    def begin(self, lease: Lease, snapshot_at: datetime) -> Lease:
+        """Reading started at this instant of the database's clock: fixes `as_of` and `historical`.
 
-        ConfigurationError when as_of is later than `began`: a report must not be as of what has not happened yet.
+        ConfigurationError when as_of is later than that: a report must not be as of what has not happened yet.
         """
-        require_past(lease, began)
-        row = self._database.call("etl_begin", p_run=lease.run_id, p_token=lease.token, p_began=began.isoformat())
+        require_past(lease, snapshot_at)
+        row = self._database.call("etl_begin", p_run=lease.run_id, p_token=lease.token, p_began=snapshot_at.isoformat())
         return lease_of(row, lease.token, lease.last)
 
     @contextmanager
@@ -171,10 +171,10 @@ class Ledger:
         return row["counts"] if row else None
 
 
-def require_past(lease: Lease, began: datetime) -> None:
-    """ConfigurationError when the lease's as_of is later than `began`, the database's clock."""
-    if lease.as_of is not None and lease.as_of > began:
+def require_past(lease: Lease, snapshot_at: datetime) -> None:
+    """ConfigurationError when the lease's as_of is later than `snapshot_at`, the database's clock."""
+    if lease.as_of is not None and lease.as_of > snapshot_at:
         raise ConfigurationError(
-            f"as_of {lease.as_of.isoformat()} is later than the database's clock, {began.isoformat()}.",
+            f"as_of {lease.as_of.isoformat()} is later than the database's clock, {snapshot_at.isoformat()}.",
             remedy="Give an earlier as_of, or `now`. Nothing was read.",
         )

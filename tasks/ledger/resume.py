@@ -77,7 +77,7 @@ def can_be_resumed(workspace: Workspace) -> bool:
     return workspace.facts().get("transport") == "rest" and (workspace.root / "raw").is_dir()
 
 
-def kept_began(workspace: Workspace) -> datetime | None:
-    """When the reading began that this run continues; None when it reads from the start."""
-    began = workspace.facts().get("began")
-    return datetime.fromisoformat(str(began)) if began else None
+def kept_snapshot_at(workspace: Workspace) -> datetime | None:
+    """When the reading started that this run continues; None when it reads from the start."""
+    snapshot_at = workspace.facts().get("snapshot_at")
+    return datetime.fromisoformat(str(snapshot_at)) if snapshot_at else None

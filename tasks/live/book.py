@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tasks.live.counts import Counts
 
-KEPT = 512  # polls remembered, to find the counts of the instant at which a run of others began to read
+KEPT = 512  # polls remembered, to find the counts of the instant at which a run of others started to read
 MAX_BACKOFF_SECONDS = 3_600.0
 
 
@@ -47,7 +47,7 @@ class Book:
         return counts.since(before)
 
     def _credit(self, counts: Counts) -> None:
-        """A committed run, whoever started it, has read what was there before its reading began: what the last poll
+        """A committed run, whoever started it, has read what was there before its reading started: what the last poll
         before that counted."""
         if counts.read_at is None:
             return

@@ -14,7 +14,7 @@ from typing import Any
 from tasks.contracts import TABLES
 from tasks.platform.functions import Database
 
-LATE_SECONDS = 15.0  # an idle connection tells its counts after ten seconds at the latest
+LATE_SECONDS = 15.0  # an idle connection reports its counts after ten seconds at the latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class SourceCount:
 class Counts:
     """The counters at one instant. clock: the database's. epoch: differs where counters cannot be compared.
 
-    running: the run that holds the lease now. committed_at: when the reading of the last committed run began, and
+    running: the run that holds the lease now. committed_at: when the reading of the last committed run started, and
     started_at: when that run started; both by the database's clock. realtime: whether there is a publication at all.
     """
 
@@ -44,7 +44,7 @@ class Counts:
     realtime: bool = False
 
     def since(self, base: Counts | None) -> int:
-        """Rows changed since `base`; at least 1 where nobody can tell: no base, a reset, a counter that went back."""
+        """Rows changed since `base`; at least 1 where it is not known: no base, a reset, a counter that went back."""
         if base is None:
             return 1
         total, unknown = 0, self.epoch != base.epoch
@@ -71,20 +71,20 @@ def fetch_counts(database: Database) -> Counts:
     return parse_counts(database.call("etl_changes", p_sources=asked))
 
 
-def parse_counts(told: Mapping[str, Any]) -> Counts:
+def parse_counts(answer: Mapping[str, Any]) -> Counts:
     """Counts from the answer of `etl_changes`, or from a kept one."""
-    committed = told.get("committed") or {}
+    committed = answer.get("committed") or {}
     return Counts(
-        clock=datetime.fromisoformat(told["clock"]),
-        epoch=told["epoch"],
+        clock=datetime.fromisoformat(answer["clock"]),
+        epoch=answer["epoch"],
         sources={
             name: SourceCount(int(s["changes"]), s["marker"], bool(s["counted"]), bool(s.get("published")))
-            for name, s in told["sources"].items()
+            for name, s in answer["sources"].items()
         },
-        running=told.get("running"),
+        running=answer.get("running"),
         read_at=_instant(committed.get("began")),
         started_at=_instant(committed.get("started_at")),
-        realtime=bool(told.get("realtime")),
+        realtime=bool(answer.get("realtime")),
     )
 
 

@@ -46,20 +46,20 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def verdict(settings: Settings, now: datetime | None = None) -> tuple[bool, str]:
     """Whether the watch of the health file is well, and a sentence about it."""
-    path, told = health_path(settings), {}
-    told = read_file(path)
-    if not told:
+    path = health_path(settings)
+    health = read_file(path)
+    if not health:
         return False, f"No watch has written {path} yet."
-    age = ((now or datetime.now(UTC)) - datetime.fromisoformat(told["updated_at"])).total_seconds()
-    if told["state"] == "stopped":
+    age = ((now or datetime.now(UTC)) - datetime.fromisoformat(health["updated_at"])).total_seconds()
+    if health["state"] == "stopped":
         return False, f"The watch was stopped {age:.0f} s ago."
     if age > 60 + 3 * settings.watch_poll_seconds:
         return False, f"The watch has not written {path} for {age:.0f} s: it hangs, or was killed."
-    if told["poll"]["error"]:
-        return False, f"The database cannot be asked: {told['poll']['error']}"
-    if told["runs"]["failing"]:
-        return False, f"{told['runs']['failing']} runs in a row have failed: {told['runs']['last']}"
-    return True, f"{told['state']}; {told['pending']} changes pending; Realtime {told['realtime']['state']}."
+    if health["poll"]["error"]:
+        return False, f"The database cannot be asked: {health['poll']['error']}"
+    if health["runs"]["failing"]:
+        return False, f"{health['runs']['failing']} runs in a row have failed: {health['runs']['last']}"
+    return True, f"{health['state']}; {health['pending']} changes pending; Realtime {health['realtime']['state']}."
 
 
 def keep_base(settings: Settings, base: Counts | None) -> None:

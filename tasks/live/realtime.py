@@ -73,12 +73,12 @@ class Listener:
         """Listen until cancelled; whatever goes wrong leads to another try after a pause."""
         attempt = 0
         while True:
-            began = time.monotonic()
+            started = time.monotonic()
             try:
                 await self._session()
             except Exception as error:  # noqa: BLE001 - a hint that fails must not end the watch; texts may hold rows
                 self.figures.why = f"failed: {type(error).__name__}"
-            attempt = 0 if time.monotonic() - began > STEADY_SECONDS else attempt + 1
+            attempt = 0 if time.monotonic() - started > STEADY_SECONDS else attempt + 1
             self.figures.state = "waiting"
             await asyncio.sleep(pause_before(attempt))
 

@@ -153,7 +153,9 @@ def translated(function: str) -> Iterator[None]:
 def _meaning(function: str, error: RequestRefused) -> Exception:
     said = _said(error)
     if error.code == "ET001":
-        return LeaseHeld(f"Another run is at work: {said}.", remedy="Wait for it; a dead one is replaced in its term.")
+        return LeaseHeld(
+            f"Another run holds the lease: {said}.", remedy="Wait for it; a dead one is replaced in its term."
+        )
     if error.code == "ET002":
         return LeaseLost(f"Another run took over: {said}. This one writes no more.")
     if error.code == "ET003":

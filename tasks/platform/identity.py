@@ -191,12 +191,12 @@ def _error_of_ours(error: Exception) -> PipelineError:
     """Auth's own words name no address and no secret, but only its code and status are repeated all the same."""
     status = int(getattr(error, "status", 0) or 0)
     code = getattr(error, "code", None) or type(error).__name__
-    told = f"{code}, HTTP {status}" if status else code
+    reason = f"{code}, HTTP {status}" if status else code
     passing = isinstance(error, AuthRetryableError | httpx.HTTPError) or status == 429 or status >= 500
     if passing and not (isinstance(error, AuthApiError) and "hook" in str(code)):
-        return ServiceUnavailable(f"Auth did not answer as it should ({told}).")
+        return ServiceUnavailable(f"Auth did not answer as it should ({reason}).")
     return AccessError(
-        f"Auth refused the user of ETL_EMAIL ({told}).",
+        f"Auth refused the user of ETL_EMAIL ({reason}).",
         remedy="Compare ETL_EMAIL and ETL_PASSWORD with the user in the dashboard (Authentication → Users), and "
         f"SUPABASE_KEY with the publishable key. {_DOCS}",
     )

@@ -243,9 +243,9 @@ def _broken_off(error: Exception, message: str) -> ServiceUnavailable:
 
 def primary_message(error: Exception) -> str:
     """The server's message without its details, which repeat values of rows, and without the query."""
-    told = dict(getattr(error, "details", None) or ()).get("PG_DIAG_MESSAGE_PRIMARY")
-    if told:  # in any language of the server
-        return bytes(told).decode(errors="replace")
+    primary = dict(getattr(error, "details", None) or ()).get("PG_DIAG_MESSAGE_PRIMARY")
+    if primary:  # in any language of the server
+        return bytes(primary).decode(errors="replace")
     text = _REPEATED.sub("", str(error))
     said = _SAID.search(text)
     return said[1] if said else text.partition("\n")[0]

@@ -23,7 +23,7 @@ def require_project(settings: Settings) -> None:
     """Hosts that exist, a pooler that keeps sessions, and a key or user that will do. Reads no row.
 
     Raises ConfigurationError for an unknown host or a transaction pooler, AccessError for a wrong key or password,
-    ServiceUnavailable when nothing answers. Over REST the first call of a run tells of the key by itself.
+    ServiceUnavailable when nothing answers. Over REST the first call of a run verifies the key.
     """
     if not getproxies():  # a proxy knows hosts that this machine does not
         require_host(settings.supabase_url, "SUPABASE_URL", ADDRESS)

@@ -106,7 +106,7 @@ def _store(bucket: Bucket, unit: UploadUnit) -> int:
 def _instants(workspace: Workspace, run: RunFacts) -> tuple[datetime, datetime]:
     """as_of of a run and when its reading started, from the ledger's knowledge or its folder's."""
     facts = workspace.facts()
-    as_of, started_at = run.as_of or facts.get("as_of"), run.began or facts.get("began")
+    as_of, started_at = run.as_of or facts.get("as_of"), run.snapshot_at or facts.get("snapshot_at")
     if not isinstance(as_of, datetime | str) or not isinstance(started_at, datetime | str):
         raise PublishError("The run does not know its as_of or when its reading started, so no manifest can state it.")
     return instant(as_of), instant(started_at)

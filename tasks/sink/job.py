@@ -83,20 +83,20 @@ class LoadJob:
         return plan.inserts + plan.updates + plan.unchanged
 
     def limit(self, table: Table) -> int:
-        """How many refused rows are borne: a share of the table's rows, at least one unless the share is zero."""
+        """How many refused rows are tolerated: a share of the table's rows, at least one unless the share is zero."""
         share = self.settings.max_refused_share
         return min(MOST_REFUSED, max(1, int(share * self.kept(table)))) if share else 0
 
     def require_few_refused(self, table: Table, written: Written) -> None:
-        """WriteError when more rows were refused than are borne."""
+        """WriteError when more rows were refused than are tolerated."""
         if len(written.refused) > self.limit(table):
             raise too_many_refused(
                 f"{len(written.refused):,} of {self.kept(table):,} rows of {table.name} are refused, "
-                f"{self.limit(table):,} are borne, the last one with SQLSTATE {written.refused[-1]['code']}"
+                f"{self.limit(table):,} are tolerated, the last one with SQLSTATE {written.refused[-1]['code']}"
             )
 
     def passed(self, rows: int) -> None:
-        """Tell the progress that so many more rows are through."""
+        """Record that so many more rows are through."""
         self.done += rows
         self.progress(self.done, sum(p.inserts + p.updates + p.restamped + p.deletes for p in self.plans.values()))
 

@@ -2,7 +2,7 @@
 
 JSON has one kind of number, and no instants, NaN or infinities, so: integers go as text (a JSON parser on the way may
 round beyond 2^53), instants as ISO text with all microseconds, NaN and infinities by the names that Postgres knows.
-A null is null: Arrow, unlike pandas, tells it from NaN, so no NaT and no "NaT" can arise.
+A null is null: Arrow, unlike pandas, distinguishes it from NaN, so no NaT and no "NaT" can arise.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ Stream = Generator[pa.RecordBatch, None, None]
 
 
 class TargetReader:
-    """The project's own tables, read in pages by one client. Close a stream before the next one is begun."""
+    """The project's own tables, read in pages by one client. Close a stream before the next one is opened."""
 
     def __init__(self, database: Database, page_rows: int) -> None:
         self._database, self._page_rows = database, page_rows

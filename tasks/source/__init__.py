@@ -27,17 +27,17 @@ __all__ = ["Preflight", "Reconciled", "Source", "TableInfo", "TableRead", "open_
 def open_source(
     settings: Settings,
     *,
-    began: datetime | None = None,
+    snapshot_at: datetime | None = None,
     transport: httpx.BaseTransport | None = None,
     workers: Workers = HERE,
 ) -> Iterator[Source]:
     """The source on the transport that the settings choose; its connections are closed at the end.
 
-    began: of the run that is resumed. REST keeps it, with the ranges that were finished; Postgres reads afresh, at an
-    instant of its own. transport: what sends REST's requests, for tests. workers: who reads.
+    snapshot_at: of the run that is resumed. REST keeps it, with the ranges that were finished; Postgres reads from
+    scratch, at an instant of its own. transport: what sends REST's requests, for tests. workers: who reads.
     """
     if settings.resolved_transport == "rest":
-        yield RestSource(settings, began=began, transport=transport, workers=workers)
+        yield RestSource(settings, snapshot_at=snapshot_at, transport=transport, workers=workers)
         return
     from tasks.source.postgres import PostgresSource  # the driver is large, and REST does without
 

@@ -1,6 +1,6 @@
 """The exact count as an alarm: where it differs from what was read, the range's keys are listed and accounted for.
 
-Writers may be at work all the time, so a difference alone proves nothing. Every key that is listed must have been
+Writers may be active all the time, so a difference alone proves nothing. Every key that is listed must have been
 read, be readable by its key, or be gone by then.
 """
 
@@ -17,9 +17,9 @@ from tasks.errors import ReadError, ServiceUnavailable
 from tasks.platform.quoting import url_column
 from tasks.source.api import KEYS_PER_REQUEST, STATEMENT_TIMEOUT, Api, PageTooLarge
 from tasks.source.convert import to_arrow
-from tasks.source.mend import Bounds, keys_of, mend
 from tasks.source.model import TableInfo
 from tasks.source.pages import keys_of_source, pages
+from tasks.source.patch import Bounds, keys_of, patch_rows
 from tasks.source.ranges import Key, KeyRange
 from tasks.workspace import Spool
 
@@ -34,10 +34,10 @@ class TooManyMissing(Exception):
     """So many keys of a range were not read that it is better read again."""
 
 
-def prove(api: Api, info: TableInfo, within: KeyRange, spool: Spool, rows: int, bounds: Bounds) -> str:
-    """Hold a range that was read against the exact count, and fix it where that rings.
+def verify_range(api: Api, info: TableInfo, within: KeyRange, spool: Spool, rows: int, bounds: Bounds) -> str:
+    """Compare a range that was read with the exact count, and fix it where they differ.
 
-    Returns what was found: `counted`, `not counted` (the server cannot tell in time) or `listed`.
+    Returns what was found: `counted`, `not counted` (the server cannot count in time) or `listed`.
     ReadError when a listed key cannot be read.
     """
     total = api.count(info.table, within)
@@ -46,7 +46,7 @@ def prove(api: Api, info: TableInfo, within: KeyRange, spool: Spool, rows: int, 
     missing, extra = _differences(api, info, within, spool)
     found = _found_or_gone(api, info, missing)
     vanished = _without(extra, fetch_by_keys(api, info, extra))
-    mend(spool, info.table.key.name, found, vanished, bounds)
+    patch_rows(spool, info.table.key.name, found, vanished, bounds)
     return "listed"
 
 

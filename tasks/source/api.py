@@ -91,7 +91,7 @@ class Api:
         return self.retry.call(lambda: self._once(query, most), what, give_up=give_up)
 
     def count(self, table: Table, within: KeyRange) -> int | None:
-        """The exact number of rows in a range; None when the server cannot tell in time. Never an error."""
+        """The exact number of rows in a range; None when the server cannot count in time. Never an error."""
         query = self.within(self.select(table, url_column(table.key.source_name)), table, within.after, within.until)
         query = query.limit(1)
         query.request.headers["Prefer"] = "count=exact"

@@ -2,7 +2,7 @@
 
 The database sends its columns as they are, because every expression in a SELECT costs it more than all of this costs
 us. The driver adds the years from 1970 to 2000 without looking, so what lies beyond 64 bits comes back from the other
-side: as numbers that Postgres has no instants for, which tells them apart. Seen with adbc-driver-postgresql 1.13.0.
+side: as numbers that Postgres has no instants for, which distinguishes them. Seen with adbc-driver-postgresql 1.13.0.
 """
 
 from __future__ import annotations

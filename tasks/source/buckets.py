@@ -9,8 +9,8 @@ import pyarrow as pa
 from tasks.arrow.rebatch import bounded
 from tasks.source.batches import filled_of, require_rising
 from tasks.source.binary import from_driver
-from tasks.source.mend import Bounds
 from tasks.source.model import TableInfo
+from tasks.source.patch import Bounds
 from tasks.source.ranges import KeyRange
 from tasks.source.sorting import Bucket, Sorter
 from tasks.workspace import Spool

@@ -113,10 +113,10 @@ class RestChanges:
             known = database.call("etl_sample_known", p_table=table.name, p_parts=8)
             ours = database.call("etl_sample_keys", **preflight.sample_of(table, parts)) if parts > 1 else []
         cuts = cuts_from([*ours, *(known if parts == 1 else [])], table.key.kind)
-        return Plan(_thinned(cuts, max(1, parts)), "").ranges
+        return Plan(_fewer(cuts, max(1, parts)), "").ranges
 
 
-def _thinned(cuts: tuple[Key, ...], parts: int) -> tuple[Key, ...]:
+def _fewer(cuts: tuple[Key, ...], parts: int) -> tuple[Key, ...]:
     """At most twice as many ranges as the source's rows ask for."""
     return cuts if len(cuts) < 2 * parts + 8 else cuts[:: max(1, len(cuts) // (2 * parts))]
 

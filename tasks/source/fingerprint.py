@@ -1,4 +1,4 @@
-"""How our SQL functions are told of a source: they select its rows, and fingerprint exactly what they select."""
+"""The source as our SQL functions take it: they select its rows, and fingerprint exactly what they select."""
 
 from __future__ import annotations
 

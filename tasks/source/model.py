@@ -1,4 +1,4 @@
-"""What a source is, and what it tells: the same on both transports."""
+"""What a source is, and what it reports: the same on both transports."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Source(Protocol):
     transport: Transport
 
     @property
-    def began(self) -> datetime:
+    def snapshot_at(self) -> datetime:
         """The database's clock at the preflight (UTC): every row that was committed before it is read."""
 
     def preflight(self, tables: Sequence[Table]) -> Preflight:

@@ -25,9 +25,9 @@ from tasks.source.changes import ChangeFinder
 from tasks.source.changes_postgres import PostgresChanges
 from tasks.source.connection import batches, connect
 from tasks.source.fingerprint import FINGERPRINT_FUNCTION, source_request
-from tasks.source.mend import Bounds
 from tasks.source.model import Preflight, Reconciled, TableInfo, TableRead
 from tasks.source.parallel import Tally, elapsed, run
+from tasks.source.patch import Bounds
 from tasks.source.reconcile import reconcile
 from tasks.source.select import keys_query, slice_query
 from tasks.source.slices import Slice, slices_of
@@ -61,7 +61,7 @@ class PostgresSource:
     def __init__(self, settings: Settings, workers: Workers = HERE) -> None:
         self._settings, self._workers = settings, workers
         self._snapshot: Snapshot | None = None
-        self._began: datetime | None = None
+        self._snapshot_at: datetime | None = None
         self._infos: dict[str, TableInfo] = {}
         self._instants: set[str] = set()
         self._bounds = Bounds(settings.batch_rows, max(2**16, settings.batch_bytes // (2 * settings.ranges)))
@@ -73,10 +73,10 @@ class PostgresSource:
         self.end_reading()
 
     @property
-    def began(self) -> datetime:
-        if self._began is None:
+    def snapshot_at(self) -> datetime:
+        if self._snapshot_at is None:
             raise ConfigurationError("The preflight comes before reading.")
-        return self._began
+        return self._snapshot_at
 
     def preflight(self, tables: Sequence[Table]) -> Preflight:
         database = PostgresDatabase(self._settings)
@@ -86,7 +86,7 @@ class PostgresSource:
         finally:
             database.close()  # nothing is held between the preflight and the reading
         self._infos.update(stamped)
-        self._began = self._began or found.clock
+        self._snapshot_at = self._snapshot_at or found.clock
         return replace(found, tables=stamped)
 
     def read(self, table: Table, spool: Spool, *, progress: Progress = no_progress) -> TableRead:

@@ -32,7 +32,7 @@ class KeyRange:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a table is cut. `source` tells the tables, columns and server it is good for."""
+    """How a table is cut. `source` names the tables, columns and server it is good for."""
 
     cuts: tuple[Key, ...]
     source: str

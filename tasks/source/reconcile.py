@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from tasks.arrow.duckdb import open_duckdb
 from tasks.contracts import POSTS, USERS, Table
-from tasks.source.mend import Bounds, mend
 from tasks.source.model import Reconciled
+from tasks.source.patch import Bounds, patch_rows
 from tasks.workspace import Workspace
 
 Ask = Callable[[Table, pa.Array], pa.Table]
@@ -42,8 +42,8 @@ def reconcile(workspace: Workspace, ask: Ask, bounds: Bounds) -> Reconciled:
         known = [*users.batches(), *added.to_batches()] if changed.num_rows else []
         orphans = _orphans(changed.to_batches(), known)
     moved = _rows(moved, "id", gone, among=False)
-    mend(posts, "id", moved, gone, bounds)
-    mend(users, "id", added, added["id"].combine_chunks().slice(0, 0), bounds)
+    patch_rows(posts, "id", moved, gone, bounds)
+    patch_rows(users, "id", added, added["id"].combine_chunks().slice(0, 0), bounds)
     return Reconciled(asked, len(gone), moved.num_rows, added.num_rows)
 
 

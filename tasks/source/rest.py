@@ -24,16 +24,16 @@ from tasks.platform.progress import Progress, no_progress
 from tasks.platform.workers import HERE, Tick, Workers
 from tasks.settings import Settings, Transport, load_settings
 from tasks.source import preflight
-from tasks.source.alarm import TooManyMissing, fetch_by_keys, prove
+from tasks.source.alarm import TooManyMissing, fetch_by_keys, verify_range
 from tasks.source.api import Api
 from tasks.source.batches import filled_of
 from tasks.source.changes import ChangeFinder
 from tasks.source.changes_rest import RestChanges
 from tasks.source.convert import to_arrow
-from tasks.source.mend import Bounds
 from tasks.source.model import Preflight, Reconciled, TableInfo, TableRead
 from tasks.source.pages import pages, rows_of
 from tasks.source.parallel import Tally, elapsed, run
+from tasks.source.patch import Bounds
 from tasks.source.ranges import KeyRange, Plan, cuts_from, parts_for, source_of
 from tasks.source.reconcile import reconcile
 from tasks.source.units import known
@@ -54,7 +54,7 @@ class RangeUnit:
 
 
 class RestSource:
-    """The REST transport. began: of the run that is resumed, whose finished ranges stay as they are."""
+    """The REST transport. snapshot_at: of the run that is resumed, whose finished ranges stay as they are."""
 
     transport: Transport = "rest"
 
@@ -62,26 +62,26 @@ class RestSource:
         self,
         settings: Settings,
         *,
-        began: datetime | None = None,
+        snapshot_at: datetime | None = None,
         transport: httpx.BaseTransport | None = None,
         workers: Workers = HERE,
     ) -> None:
         self._settings, self._transport, self._workers = settings, transport, workers
-        self._began, self._infos = began, dict[str, TableInfo]()
+        self._snapshot_at, self._infos = snapshot_at, dict[str, TableInfo]()
         self._page_bytes = max(2**20, settings.batch_bytes // 8)
         self._bounds = Bounds(settings.batch_rows, max(2**16, settings.batch_bytes // settings.ranges))
 
     @property
-    def began(self) -> datetime:
-        if self._began is None:
+    def snapshot_at(self) -> datetime:
+        if self._snapshot_at is None:
             raise ConfigurationError("The preflight comes before reading.")
-        return self._began
+        return self._snapshot_at
 
     def preflight(self, tables: Sequence[Table]) -> Preflight:
         with self._database() as database:
             found = preflight.ask(database, tables, trusted=self._settings.trusted_functions, remedy=_KEY_HELP)
         self._infos.update(found.tables)
-        self._began = self._began or found.clock
+        self._snapshot_at = self._snapshot_at or found.clock
         return found
 
     def end_reading(self) -> None:
@@ -193,16 +193,16 @@ class RestSource:
             return self._read_range(api, info, within, spool, tally)
 
     def _read_range(self, api: Api, info: TableInfo, within: KeyRange, spool: Spool, tally: Tally) -> str:
-        """Read a range aside, prove it, and only then put it among the finished ones."""
-        aside = Spool(spool.folder / "unproved", spool.schema)
+        """Read a range, verify it, and only then put it among the finished ones."""
+        unverified = Spool(spool.folder / "unverified", spool.schema)
         for _ in range(_READS):
-            rows = aside.write(within.index, self._batches(api, info, within, tally))
+            rows = unverified.write(within.index, self._batches(api, info, within, tally))
             try:
-                outcome = prove(api, info, within, aside, rows, self._bounds)
+                outcome = verify_range(api, info, within, unverified, rows, self._bounds)
             except TooManyMissing:
                 tally.add(-rows, 0)
                 continue
-            os.replace(aside.path(within.index), spool.path(within.index))
+            os.replace(unverified.path(within.index), spool.path(within.index))
             return outcome
         raise ReadError(
             f"{info.table.source_schema}.{info.table.source}, range {within.index + 1}: read {_READS} times, and each "

@@ -18,9 +18,9 @@ from tasks.retry import Retry
 from tasks.settings import load_settings
 from tasks.source.buckets import write_bucket
 from tasks.source.connection import batches
-from tasks.source.mend import Bounds
 from tasks.source.model import TableInfo
 from tasks.source.parallel import Tally
+from tasks.source.patch import Bounds
 from tasks.source.select import slice_query
 from tasks.source.slices import Slice
 from tasks.source.snapshot import reader_at

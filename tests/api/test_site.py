@@ -121,7 +121,7 @@ def test_a_wrong_sign_in_says_so_and_a_right_one_leads_on(chromium: Browser, sit
         expect(page).to_have_url(f"{site.http.base_url}/explore/daily_activity?sort=-posts")
 
 
-def test_a_customer_is_told_why_there_is_nothing(chromium: Browser, site: Site) -> None:
+def test_a_customer_sees_why_there_is_nothing(chromium: Browser, site: Site) -> None:
     with context(chromium, site) as opened:
         page = opened.new_page()
         page.goto("/")

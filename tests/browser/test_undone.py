@@ -1,4 +1,4 @@
-"""A past day is told again, and readers are moved back to an earlier run: both from their forms."""
+"""A past day is reported again, and readers are moved back to an earlier run: both from their forms."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def project(product: Product) -> Iterator[Project]:
         yield project
 
 
-def test_a_day_is_told_again_and_moves_no_reader(page: Page, product: Product, project: Project) -> None:
+def test_a_day_is_reported_again_and_moves_no_reader(page: Page, product: Product, project: Project) -> None:
     latest = project.latest()
     open_form(page, product, "backfill")
     for switch in page.get_by_role("switch").all():  # redo, and the dry run with which the form begins

@@ -98,7 +98,7 @@ def test_what_the_form_refuses_the_api_refuses(api: httpx.Client, operator: Pers
     assert answer.json()["errors"][0]["message"]
 
 
-def test_a_stopped_server_is_told_by_its_name(product: Product, operator: Person, tmp_path: Path) -> None:
+def test_a_stopped_server_is_reported_by_its_name(product: Product, operator: Person, tmp_path: Path) -> None:
     more = {"prefect_api_url": "http://127.0.0.1:9/api"}
     with serving(settings_for(product.stack, tmp_path, **more)) as http:
         health = http.get("/health/ready")

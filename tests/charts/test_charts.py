@@ -170,7 +170,7 @@ COHORTS = _cohorts(
 )  # fmt: skip
 
 
-def test_retention_is_told_of_complete_months() -> None:
+def test_retention_is_shown_of_complete_months() -> None:
     whole = _drawn(retention(COHORTS, as_of=datetime(2026, 2, 1, tzinfo=UTC)))
     assert "40 % of new users post in their first month, 10 % two months later" in whole
     assert "is not complete" not in whole

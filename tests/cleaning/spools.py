@@ -17,7 +17,7 @@ from tasks.workspace import Workspace
 
 Row = dict[str, Any]
 AS_OF = datetime(2026, 3, 1, tzinfo=UTC)
-BEGAN = datetime(2026, 3, 1, 3, tzinfo=UTC)
+SNAPSHOT_AT = datetime(2026, 3, 1, 3, tzinfo=UTC)
 
 
 def uid(number: int) -> str:
@@ -63,7 +63,7 @@ def make_run(
     posts: Sequence[Row],
     *,
     as_of: datetime = AS_OF,
-    began: datetime = BEGAN,
+    snapshot_at: datetime = SNAPSHOT_AT,
     cuts: Sequence[int] = (),
 ) -> tuple[Workspace, Mapping[str, CleanCounts]]:
     """The workspace of a run that has cleaned these rows and built its reports."""
@@ -71,8 +71,8 @@ def make_run(
     fill_raw(workspace, USERS, users, cuts)
     fill_raw(workspace, POSTS, posts, cuts)
     counts = {
-        "users": clean_users(workspace, began=began),
-        "posts": clean_posts(workspace, began=began, as_of=as_of),
+        "users": clean_users(workspace, snapshot_at=snapshot_at),
+        "posts": clean_posts(workspace, snapshot_at=snapshot_at, as_of=as_of),
     }
     build_reports(workspace, as_of=as_of)
     return workspace, counts

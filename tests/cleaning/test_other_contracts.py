@@ -42,8 +42,8 @@ posts = [
 for table, rows in ((USERS, users), (POSTS, posts)):
     batch = pa.RecordBatch.from_pylist(rows, schema=table.raw_schema)
     workspace.spool("raw", table.name, table.raw_schema).write(0, [batch])
-clean_users(workspace, began=now)
-clean_posts(workspace, began=now, as_of=now)
+clean_users(workspace, snapshot_at=now)
+clean_posts(workspace, snapshot_at=now, as_of=now)
 build_reports(workspace, as_of=now)
 check_run(workspace, plan={}, last=None, settings=Settings(_env_file=None))
 print(json.dumps({

@@ -17,7 +17,7 @@ from tasks.cleaning.rules.posts import with_author
 from tasks.cleaning.user_index import UserIndex, index_schema
 from tasks.contracts import DATA_QUALITY, POSTS, TABLES, USERS, Table
 from tasks.workspace import Workspace
-from tests.cleaning.spools import AS_OF, BEGAN, Row, cleaned, fill_raw, make_run, post, uid, user
+from tests.cleaning.spools import AS_OF, SNAPSHOT_AT, Row, cleaned, fill_raw, make_run, post, uid, user
 from tests.reports.test_recomputed import HOSTILE_POSTS, HOSTILE_USERS
 
 INDEX = UserIndex(
@@ -33,7 +33,7 @@ FIRSTS = pa.table({"id": [uid(3)], "first": [uid(1)]})
 
 
 def facts(table: Table) -> Facts:
-    return Facts(table, to_micros(BEGAN) + GRACE, users=INDEX, first_of=FIRSTS)
+    return Facts(table, to_micros(SNAPSHOT_AT) + GRACE, users=INDEX, first_of=FIRSTS)
 
 
 def frame_of(table: Table) -> pa.RecordBatch:
@@ -94,7 +94,7 @@ def test_the_report_lists_every_rule_in_order(tmp_path: Path) -> None:
 
 
 def test_rejects_say_column_what_came_and_what_was_expected(tmp_path: Path) -> None:
-    late = BEGAN + timedelta(days=2)
+    late = SNAPSHOT_AT + timedelta(days=2)
     users = [
         user(1),
         user(2, created_at=None, updated_at=None),
@@ -148,7 +148,9 @@ def test_a_reject_takes_out_rows_and_changes_none() -> None:
 
 
 def test_progress_tells_rows_as_they_are_read(tmp_path: Path) -> None:
-    workspace, told = Workspace.create(tmp_path, "run"), list[tuple[int, Any]]()
+    workspace, reported = Workspace.create(tmp_path, "run"), list[tuple[int, Any]]()
     fill_raw(workspace, USERS, [user(n) for n in range(10)], cuts=[2, 4, 6])
-    clean_users(workspace, began=BEGAN, progress=lambda done, total: told.append((done, total)), total=10)
-    assert told == [(4, 10), (10, 10)]
+    clean_users(
+        workspace, snapshot_at=SNAPSHOT_AT, progress=lambda done, total: reported.append((done, total)), total=10
+    )
+    assert reported == [(4, 10), (10, 10)]

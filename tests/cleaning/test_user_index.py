@@ -37,7 +37,7 @@ def test_positions_of_bigints() -> None:
     assert index.positions(pa.array([7, None, 1, -5, 0, 2**62], pa.int64())).tolist() == [2, -1, -1, 0, 1, 3]
 
 
-def test_ids_that_mix_to_one_word_are_told_apart() -> None:
+def test_ids_that_mix_to_one_word_are_distinguished() -> None:
     lookup = user_index._Lookup(np.array([[0, 5]], np.uint64), np.uint64(1))
     same = np.array([[1, 4]], np.uint64)
     assert lookup.mix(lookup.words).tolist() == lookup.mix(same).tolist()

@@ -1,5 +1,5 @@
 -- The figures of the cleaning rules, from the source tables alone: the definitions written down a second time.
--- :'began' is the database's clock when reading began, :'as_of' the instant of the reports.
+-- :'snapshot_at' is the database's clock when reading started, :'as_of' the instant of the reports.
 -- Answers rows of table|rule|checked|affected, and table|late|kept|out of scope.
 
 create function pg_temp.cleaned(given text, is_line boolean) returns text immutable language sql as $$
@@ -36,7 +36,7 @@ update u set email_2 = pg_temp.ascii_lower(email_1);
 update u set email_3 = case when pg_temp.is_email(email_2) then email_2 end,
   status_2 = case when pg_temp.ascii_lower(status_1) in ('active', 'inactive')
              then pg_temp.ascii_lower(status_1) else 'other' end,
-  kept = not invalid and coalesce(created_at <= :'began'::timestamptz + interval '24 hours', false);
+  kept = not invalid and coalesce(created_at <= :'snapshot_at'::timestamptz + interval '24 hours', false);
 update u set again = true from (
   select id, row_number() over (partition by email_3 order by created_at, id) as place from u where kept and email_3 is not null
 ) as ranked where ranked.id = u.id and place > 1;
@@ -45,7 +45,7 @@ create temp table p as
   select p.*, not (pg_temp.holdable(p.created_at) and pg_temp.holdable(p.updated_at)) as invalid,
     pg_temp.cleaned(title, true) as title_1, pg_temp.cleaned(content, false) as content_1,
     coalesce(u.kept, false) as has_author, u.created_at as signed_up_at,
-    coalesce(p.created_at > :'began'::timestamptz + interval '24 hours', false) as wrong_clock
+    coalesce(p.created_at > :'snapshot_at'::timestamptz + interval '24 hours', false) as wrong_clock
   from public.posts p left join u on u.id = p.user_id;
 
 select 'users', 'invalid_value', count(*), count(*) filter (where invalid) from u

@@ -29,7 +29,7 @@ def digests(stack: Stack) -> list[str]:
 def test_the_definitions_in_sql_give_the_planned_figures(
     clean_stack: Stack, counts: DemoCounts, later: timedelta
 ) -> None:
-    variables = {"began": (UNTIL + later).isoformat(), "as_of": UNTIL.isoformat()}
+    variables = {"snapshot_at": (UNTIL + later).isoformat(), "as_of": UNTIL.isoformat()}
     lines = [line.split("|") for line in clean_stack.query(FIGURES, variables).splitlines()]
     found = {(table, rule): (int(checked), int(affected)) for table, rule, checked, affected in lines}
     late = {(table, "late"): (counts[table].kept, counts[table].late) for table in ("users", "posts")}
@@ -67,7 +67,7 @@ def test_tables_with_rows_are_left_alone(clean_stack: Stack) -> None:
     assert digests(clean_stack) == before
 
 
-def test_a_failure_half_way_writes_nothing(clean_stack: Stack) -> None:
+def test_a_failure_within_a_load_writes_nothing(clean_stack: Stack) -> None:
     def stop(done: int, total: int | None) -> None:
         raise KeyboardInterrupt
 

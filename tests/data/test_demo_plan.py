@@ -139,7 +139,7 @@ def test_posts_come_in_chunks_that_know_nothing_of_each_other() -> None:
     assert sizes == [50_000, 50_000, 20_001]
 
 
-def test_time_ends_where_it_is_told() -> None:
+def test_time_ends_where_it_is_asked_to() -> None:
     late = expected_counts(2_000, 6_000)
     for name, table in tables().items():
         times = table["created_at"].drop_null().to_numpy()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.doctor.alerts import somebody_is_told
+from tasks.doctor.alerts import somebody_is_notified
 from tasks.settings import Settings
 from tests.deploy.sinks import mail_server
 
 
 def found(**values: object) -> list[tuple[str, str]]:
     settings = Settings(_env_file=None, **values)  # type: ignore[arg-type]
-    return [(finding.level, finding.what) for finding in somebody_is_told(settings)]
+    return [(finding.level, finding.what) for finding in somebody_is_notified(settings)]
 
 
 @pytest.fixture(autouse=True)

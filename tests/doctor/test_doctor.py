@@ -10,7 +10,7 @@ from tasks.doctor import Finding, examine, line, sound
 
 
 @pytest.fixture
-def settled(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Stack:
+def healthy(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Stack:
     """The settings of the stack, in this process's environment, away from any .env."""
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     monkeypatch.setenv("ETL_DATA_DIR", "data")
@@ -28,15 +28,15 @@ def findings(*, transport: str = "auto") -> dict[str, Finding]:
 
 
 @pytest.mark.parametrize("transport", ["rest", "postgres"])
-def test_a_sound_project_is_found_sound(settled: Stack, transport: str) -> None:
+def test_a_sound_project_is_found_sound(healthy: Stack, transport: str) -> None:
     found = list(examine(transport=transport))
     assert sound(found), [line(f) for f in found if f.level != "ok"]
     assert {"settings", "identity", "clock", "sources", "bucket", "upload", "row cap"} <= {f.check for f in found}
 
 
-def test_the_probe_is_gone_again(settled: Stack) -> None:
+def test_the_probe_is_gone_again(healthy: Stack) -> None:
     assert findings()["upload"].level == "ok"
-    assert settled.query("select count(*) from storage.objects where name like 'doctor/%'") == "0"
+    assert healthy.query("select count(*) from storage.objects where name like 'doctor/%'") == "0"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_the_probe_is_gone_again(settled: Stack) -> None:
     ],
 )
 def test_a_trouble_is_named_with_its_remedy(
-    settled: Stack, monkeypatch: pytest.MonkeyPatch, name: str, value: str, check: str, says: str
+    healthy: Stack, monkeypatch: pytest.MonkeyPatch, name: str, value: str, check: str, says: str
 ) -> None:
     monkeypatch.setenv(name, value)
     found = findings()
@@ -63,14 +63,14 @@ def test_a_trouble_is_named_with_its_remedy(
     assert says in found[check].remedy
 
 
-def test_a_wrong_password_is_told_from_a_dead_host(settled: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = settled.db_url.rpartition("@")[2]
+def test_a_wrong_password_is_distinguished_from_a_dead_host(healthy: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = healthy.db_url.rpartition("@")[2]
     monkeypatch.setenv("SUPABASE_DB_URL", f"postgresql://postgres:wrong@{host}")
     assert "refused user or password" in findings()["postgres"].what
 
 
-def test_a_table_that_anyone_can_read_is_found(settled: Stack) -> None:
-    settled.query(
+def test_a_table_that_anyone_can_read_is_found(healthy: Stack) -> None:
+    healthy.query(
         "grant select on public.etl_runs to anon;"
         "create policy leak on public.etl_runs for select to anon using (true);"
         "insert into public.etl_runs (run_id, token, status, transport, as_of_mode, lease_seconds)"
@@ -79,21 +79,21 @@ def test_a_table_that_anyone_can_read_is_found(settled: Stack) -> None:
     try:
         assert "Anyone can read etl_runs" in findings()["public key"].what
     finally:
-        settled.query(
+        healthy.query(
             "drop policy leak on public.etl_runs; revoke select on public.etl_runs from anon;"
             "delete from public.etl_runs where run_id = 'leak'"
         )
 
 
-def test_no_finding_holds_a_secret(settled: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_finding_holds_a_secret(healthy: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ETL_BUCKET", "elsewhere")
     said = "\n".join(line(found) for found in examine())
-    env = settled.env()
+    env = healthy.env()
     assert [name for name in ("SUPABASE_KEY", "SUPABASE_SERVICE_KEY", "SUPABASE_DB_URL") if env[name] in said] == []
 
 
 def test_the_command_exits_with_one_when_something_fails(
-    settled: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    healthy: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command.main([]) == 0
     monkeypatch.setenv("SUPABASE_SERVICE_KEY", "sb_secret_wrong")
@@ -101,13 +101,13 @@ def test_the_command_exits_with_one_when_something_fails(
     assert "✗" in capsys.readouterr().out
 
 
-def test_realtime_is_named_with_the_statement_that_enables_it(settled: Stack) -> None:
+def test_realtime_is_named_with_the_statement_that_enables_it(healthy: Stack) -> None:
     found = findings()["realtime"]
     assert "not enabled" in found.what
     assert "alter publication supabase_realtime add table" in found.remedy
     statement = found.remedy.partition(": ")[2]
-    settled.query(statement)
+    healthy.query(statement)
     try:
         assert "enabled for all sources" in findings()["realtime"].what
     finally:
-        settled.query("drop publication supabase_realtime")
+        healthy.query("drop publication supabase_realtime")

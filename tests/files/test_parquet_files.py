@@ -131,9 +131,9 @@ def test_the_schema_documents_itself(workspace: Workspace, entries: list[FileEnt
         assert about["contract_version"] == str(of.version)
         assert about.get("as_of") == ("2026-02-01T00:00:00+00:00" if isinstance(of, Report) else None)
         for column in _columns(of):
-            told = schema.field(column.name).metadata or {}
-            assert told[b"description"].decode() == column.description
-            assert told.get(b"unit", b"").decode() == (column.unit or "")
+            described = schema.field(column.name).metadata or {}
+            assert described[b"description"].decode() == column.description
+            assert described.get(b"unit", b"").decode() == (column.unit or "")
 
 
 def test_files_are_compressed_and_have_statistics(workspace: Workspace, entries: list[FileEntry]) -> None:
@@ -207,7 +207,7 @@ def test_a_historical_run_has_reports_only_and_they_say_so(tmp_path: Path) -> No
     assert {entry.kind for entry in entries} == {"report"}
     for entry in entries:
         metadata = pq.read_schema(workspace.files / entry.path).metadata or {}
-        assert b"cannot be told" in metadata[b"historical"]
+        assert b"is not known" in metadata[b"historical"]
 
 
 def test_empty_tables_give_their_columns_and_no_rows(tmp_path: Path) -> None:

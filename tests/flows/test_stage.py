@@ -52,7 +52,7 @@ def run_stage(folder: Path, work: Callable[[], None]) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_full_disk_is_told_as_one(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_as_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"Some work: the disk of ETL_DATA_DIR is full\. Free some space"):
         run_stage(tmp_path, fill_the_disk)
 

@@ -38,7 +38,7 @@ def full_night(outcome: RunOutcome, transport: Transport) -> FullNight:
     settings = settings_for(request)
     with open_run(settings, request, start_of(settings, request)) as run:
         sources = stages.check_sources(run)
-        run.lease = replace(run.lease, began=outcome.began)  # a clock that runs on must not matter
+        run.lease = replace(run.lease, snapshot_at=outcome.snapshot_at)  # a clock that runs on must not matter
         assert not incremental.find_changes(run, sources)
         posts = stages.read_posts(run, sources)
         users = stages.read_users(run, posts)

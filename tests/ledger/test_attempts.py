@@ -88,7 +88,7 @@ def test_a_resume_names_its_run(stack: Stack, settings: Settings) -> None:
         assert ledger.start(start(settings, AsOf("resume", AS_OF), resume_run="the night")).as_of == days_before(5)
 
 
-def test_who_holds_the_lease_in_the_middle_of_a_load_is_told_at_once(stack: Stack, tmp_path: Path) -> None:
+def test_who_holds_the_lease_in_the_middle_of_a_load_is_reported_at_once(stack: Stack, tmp_path: Path) -> None:
     empty(stack)
     settings = settings_for(stack, "postgres", tmp_path)
     with ledger_of(settings) as ledger:
@@ -98,13 +98,13 @@ def test_who_holds_the_lease_in_the_middle_of_a_load_is_told_at_once(stack: Stac
             Transaction(connection).call(
                 "etl_stage", p_run=holder.run_id, p_token=holder.token, p_stage="load", p_figures={}
             )
-            began = time.monotonic()
+            started = time.monotonic()
             with pytest.raises(LeaseHeld, match=holder.run_id):
                 ledger.start(start(settings))
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - started < 60
 
 
-def test_a_silent_holder_whose_load_still_has_its_rows_is_told_too(stack: Stack, tmp_path: Path) -> None:
+def test_a_silent_holder_whose_load_still_has_its_rows_is_reported_too(stack: Stack, tmp_path: Path) -> None:
     empty(stack)
     settings = settings_for(stack, "postgres", tmp_path)
     with ledger_of(settings) as ledger:

@@ -193,12 +193,14 @@ def test_a_batch_sent_twice_is_counted_once(stack: Stack, settings: Settings) ->
 def test_a_run_that_failed_is_resumed_with_its_as_of(stack: Stack, settings: Settings) -> None:
     with ledger_of(settings) as ledger:
         dead = ledger.start(Start(AsOf.instant(days_before(2)), settings.resolved_transport))
-        began = datetime.now(UTC)
-        ledger.begin(dead, began)
+        snapshot_at = datetime.now(UTC)
+        ledger.begin(dead, snapshot_at)
         ledger.fail(dead, WriteError("no luck"))
         run = ledger.start(Start(AsOf("resume", AS_OF), settings.resolved_transport))
         assert (run.resumed_from, run.as_of) == (dead.run_id, days_before(2))
-        assert run.began == (began if settings.resolved_transport == "rest" else None)  # a snapshot dies with its run
+        assert run.snapshot_at == (
+            snapshot_at if settings.resolved_transport == "rest" else None
+        )  # a snapshot dies with its run
 
 
 @both
@@ -220,18 +222,18 @@ def test_nothing_to_resume(stack: Stack, settings: Settings, why: str) -> None:
 
 @both
 def test_what_as_of_means(stack: Stack, settings: Settings) -> None:
-    began = datetime.now(UTC)
+    snapshot_at = datetime.now(UTC)
     with ledger_of(settings) as ledger:
         now = ledger.start(Start(AsOf("now"), settings.resolved_transport))
         assert now.as_of is None
-        assert ledger.begin(now, began).as_of == began
+        assert ledger.begin(now, snapshot_at).as_of == snapshot_at
         ledger.fail(now, WriteError("enough"))
         midnight = ledger.start(Start(AsOf("midnight"), settings.resolved_transport))
-        assert midnight.as_of == began.replace(hour=0, minute=0, second=0, microsecond=0)
+        assert midnight.as_of == snapshot_at.replace(hour=0, minute=0, second=0, microsecond=0)
         ledger.fail(midnight, WriteError("enough"))
-        future = ledger.start(Start(AsOf.instant(began + timedelta(days=1)), settings.resolved_transport))
+        future = ledger.start(Start(AsOf.instant(snapshot_at + timedelta(days=1)), settings.resolved_transport))
         with pytest.raises(ConfigurationError, match="later than the database's clock"):
-            ledger.begin(future, began)
+            ledger.begin(future, snapshot_at)
 
 
 @both

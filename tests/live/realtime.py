@@ -48,7 +48,7 @@ class Realtime:
     def publish(
         self, table: str, kind: str = "INSERT", times: int = 1, *, faults: tuple[str, ...] | None = None
     ) -> None:
-        """Tell of changes; returns when all of it is sent, or lost."""
+        """Announce changes; returns when all of it is sent, or lost."""
         wanted = self._publish(table, kind, times, self.faults if faults is None else faults)
         asyncio.run_coroutine_threadsafe(wanted, self._loop).result(60)
 
@@ -122,8 +122,8 @@ class Realtime:
             return
         bindings = [{**of, "id": 100 + n} for n, of in enumerate(wanted)]
         await _reply(connection, topic, message["ref"], "ok", {"postgres_changes": bindings})
-        told = {"channel": topic, "extension": "postgres_changes", "message": "Subscribed", "status": "ok"}
-        await connection.send(_message(topic, "system", told))
+        status = {"channel": topic, "extension": "postgres_changes", "message": "Subscribed", "status": "ok"}
+        await connection.send(_message(topic, "system", status))
         self._joined[connection] = (topic, bindings)
 
     async def _front(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, port: int) -> None:

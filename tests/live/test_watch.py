@@ -61,7 +61,7 @@ class Watched:
             assert time.monotonic() < deadline, f"{what}: {self.log()} {self.health}"
             time.sleep(0.1)
 
-    def settle(self) -> None:
+    def wait_until_idle(self) -> None:
         """All changes are published and nothing is running."""
         self.wait(lambda: self.published() and self.idle(), "not published")
 
@@ -139,12 +139,12 @@ def published(filled: Stack) -> Iterator[Stack]:
 @pytest.mark.parametrize("kind", ["service key", pytest.param("signed-in user", marks=pytest.mark.soak)])
 def test_by_polling_alone_inserts_updates_and_deletes_are_published(filled: Stack, tmp_path: Path, kind: str) -> None:
     with watching(filled, tmp_path, kind=kind) as watched:
-        watched.settle()
+        watched.wait_until_idle()
         runs = watched.committed()
         for number, change in enumerate(CHANGES, 1):
             watched.change(change)
             watched.wait(lambda: watched.committed() == runs + number, change)  # noqa: B023
-            watched.settle()
+            watched.wait_until_idle()
         time.sleep(5)
         assert watched.committed() == runs + len(CHANGES), "quiet when nothing changed"
         assert watched.health["runs"]["without_changes"] == 0
@@ -155,7 +155,7 @@ def test_by_polling_alone_inserts_updates_and_deletes_are_published(filled: Stac
 
 def test_a_new_start_runs_for_nothing_only_where_nobody_knows(filled: Stack, tmp_path: Path) -> None:
     with watching(filled, tmp_path) as watched:
-        watched.settle()
+        watched.wait_until_idle()
     runs = watched.committed()
     (tmp_path / "watch.json").unlink()
     with watching(filled, tmp_path) as watched:
@@ -164,7 +164,7 @@ def test_a_new_start_runs_for_nothing_only_where_nobody_knows(filled: Stack, tmp
     watched.change("update")  # while nobody watches
     (tmp_path / "watch.json").unlink()
     with watching(filled, tmp_path) as watched:
-        watched.settle()
+        watched.wait_until_idle()
         assert watched.committed() == runs + 1
 
 
@@ -194,18 +194,18 @@ def _misbehave(stack: Stack, folder: Path, seed: int) -> None:
     chance = random.Random(seed)
     with realtime(stack.url, faults=FAULTS, seed=seed) as server, watching(stack, folder, url=server.url) as watched:
         server.refuse_joins, server.refuse_connections = chance.randint(0, 2), chance.randint(0, 1)
-        watched.settle()
+        watched.wait_until_idle()
         for _ in range(chance.randint(3, 6)):
             for _ in range(chance.randint(1, 4)):
                 kind = chance.choice(list(CHANGES))
                 watched.change(kind)
                 server.publish("posts" if kind == "delete" else "users", kind.upper())
                 time.sleep(chance.uniform(0, 1.0))
-            watched.settle()
+            watched.wait_until_idle()
         runs = watched.committed()
         server.publish("users", "INSERT", 20, faults=("duplicate", "delay"))  # old news
         time.sleep(4)
-        assert watched.committed() == runs, "a message that tells of nothing starts nothing"
+        assert watched.committed() == runs, "a message that announces nothing starts nothing"
         assert "secret text" not in watched.log() + (folder / "watch.json").read_text()
         assert server.counts["connections"] >= 1
 
@@ -221,26 +221,26 @@ def test_a_hint_starts_a_run_long_before_the_next_poll(published: Stack, tmp_pat
             published, tmp_path, url=server.url, ETL_WATCH_POLL_SECONDS="600", ETL_WATCH_MINUTES="0.01"
         ) as watched,
     ):
-        watched.settle()
+        watched.wait_until_idle()
         watched.wait(lambda: listening(server, watched), "not listening")
         watched.change("insert")
         server.publish("users")
-        watched.settle()
+        watched.wait_until_idle()
         assert watched.health["realtime"]["messages"] == 1
         assert all(of["select"] == ["id"] for of in server.joins[-1]["postgres_changes"]), "keys only"
 
 
 @pytest.mark.soak
 def test_a_connection_that_is_deaf_is_replaced(published: Stack, tmp_path: Path) -> None:
-    """Heartbeats are answered, nothing else comes: the polls find what Realtime does not tell of."""
+    """Heartbeats are answered, nothing else comes: the polls find what Realtime does not announce."""
     with realtime(published.url) as server, watching(published, tmp_path, url=server.url) as watched:
-        watched.settle()
+        watched.wait_until_idle()
         watched.wait(lambda: listening(server, watched), "not listening")
         connections = server.counts["connections"]
         server.publish("users", faults=("deafen",), times=3)
         for _ in range(4):
             watched.change("insert")
-            watched.settle()
+            watched.wait_until_idle()
             time.sleep(2.5)
         watched.wait(lambda: server.counts["connections"] > connections and bool(server.listeners), "still deaf")
 
@@ -266,7 +266,7 @@ def test_a_session_is_signed_in_for_realtime_and_its_token_kept_fresh(published:
 @pytest.mark.timeout(900)
 def test_memory_is_flat_over_a_hundred_thousand_messages(published: Stack, tmp_path: Path) -> None:
     with realtime(published.url) as server, watching(published, tmp_path, url=server.url) as watched:
-        watched.settle()
+        watched.wait_until_idle()
         watched.wait(lambda: listening(server, watched), "not listening")
         sizes: list[float] = []
         for _ in range(10):
@@ -285,12 +285,12 @@ def test_health_tells_a_watch_that_is_well_from_one_that_is_not(filled: Stack, t
 
     assert health().returncode == 1
     with watching(filled, tmp_path) as watched:
-        watched.settle()
+        watched.wait_until_idle()
         assert health().returncode == 0
         watched.process.send_signal(signal.SIGSTOP)
         content = watched.health
         (tmp_path / "watch.json").write_text(json.dumps({**content, "updated_at": "2026-01-01T00:00:00+00:00"}))
-        told = health()
+        checked = health()
         watched.process.send_signal(signal.SIGCONT)
-        assert (told.returncode, "hangs" in told.stdout) == (1, True)
+        assert (checked.returncode, "hangs" in checked.stdout) == (1, True)
     assert "was stopped" in health().stdout

@@ -33,8 +33,8 @@ def first_release(project: str, changed: str = "") -> None:
             f"values ('{migration.version}', '{migration.name}')",
         )
         sha256 = hashlib.sha256(migration.path.read_bytes()).hexdigest()
-        told = "0" * 64 if migration.name == changed else sha256
-        query(project, f"insert into supabase_migrations.etl_applied values ('{migration.version}', '{told}')")
+        recorded = "0" * 64 if migration.name == changed else sha256
+        query(project, f"insert into supabase_migrations.etl_applied values ('{migration.version}', '{recorded}')")
 
 
 def test_an_installation_of_the_first_release_gets_only_what_is_new(project: str) -> None:

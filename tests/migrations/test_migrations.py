@@ -124,7 +124,9 @@ def test_a_refused_file_is_named_with_the_reason_and_the_remedy(
     assert query(project, OBJECTS) == before
 
 
-def test_a_connection_that_breaks_is_told_without_the_query(project: str, in_the_way: Callable[[str], None]) -> None:
+def test_a_connection_that_breaks_is_reported_without_the_query(
+    project: str, in_the_way: Callable[[str], None]
+) -> None:
     in_the_way("perform pg_terminate_backend(pg_backend_pid())")
     with pytest.raises(ServiceUnavailable) as caught:
         migrate(project)

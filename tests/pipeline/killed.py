@@ -96,7 +96,7 @@ def _forks() -> ForkServerContext:
 def child(
     env: dict[str, str], as_of: str, *, kill_after: str | None = None, pause_after: str | None = None
 ) -> Iterator[BaseProcess]:
-    """The pipeline at work in another process; whatever is left of it is killed at the end."""
+    """The pipeline running in another process; whatever is left of it is killed at the end."""
     os.makedirs(env["ETL_DATA_DIR"], exist_ok=True)
     process = _forks().Process(target=_main, args=(env, as_of, kill_after, pause_after), daemon=True)
     process.start()

@@ -24,14 +24,14 @@ DAYS = [datetime(2025, 12, day, tzinfo=UTC) for day in (22, 23, 24)]
 
 
 @pytest.fixture
-def settled(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[[Transport], None]:
+def committed(project: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[[Transport], None]:
     """Points this process at the project, with the default lease and retries."""
 
-    def settle(transport: Transport) -> None:
+    def commit(transport: Transport) -> None:
         for name, value in project.default_env(transport).items():
             monkeypatch.setenv(name, value)
 
-    return settle
+    return commit
 
 
 def backfill(days: list[datetime], between: Callable[[datetime], None] = lambda day: None) -> list[RunOutcome]:
@@ -55,10 +55,10 @@ def test_each_day_is_the_run_that_it_would_be_alone(
     transport: Transport,
     project: Project,
     demo: DemoCounts,
-    settled: Callable[[Transport], None],
+    committed: Callable[[Transport], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    settled(transport)
+    committed(transport)
     run_pipeline(RunRequest(AsOf.parse(AS_OF)))
     state = project.state()
     caplog.clear()  # an earlier test may have turned the level up: the first run is not asked about
@@ -79,10 +79,10 @@ def test_each_day_is_the_run_that_it_would_be_alone(
 
 
 def test_a_night_that_waits_goes_before_the_next_day(
-    project: Project, demo: DemoCounts, run: Runner, settled: Callable[[Transport], None]
+    project: Project, demo: DemoCounts, run: Runner, committed: Callable[[Transport], None]
 ) -> None:
     run()
-    settled("postgres")
+    committed("postgres")
     env = {**project.default_env("postgres"), "ETL_WAIT_FOR_LEASE": "3600"}
     with ExitStack() as stack:
 

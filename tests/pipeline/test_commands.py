@@ -44,14 +44,14 @@ def test_make_run_says_what_it_did_and_how_to_read_it(project: Project, demo: De
     project.assert_whole()
 
 
-def test_a_mistake_is_told_in_a_sentence(project: Project, prefect_home: Path) -> None:
+def test_a_mistake_is_reported_in_a_sentence(project: Project, prefect_home: Path) -> None:
     done = run_command(project, prefect_home, "--as-of", "yesterday")
     assert done.returncode == 2
     assert "yesterday" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_wrong_key_is_told_in_a_sentence(project: Project, prefect_home: Path) -> None:
+def test_a_wrong_key_is_reported_in_a_sentence(project: Project, prefect_home: Path) -> None:
     done = run_command(project, prefect_home, "--transport", "rest", SUPABASE_SERVICE_KEY="sb_secret_wrong")
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr

@@ -41,9 +41,9 @@ def undisturbed(project: Project, transport: Transport) -> tuple[dict[str, str],
     The demo and as_of are always the same, so each process of the tests needs to see that once.
     """
     if transport not in _known:
-        began = time.monotonic()
+        started = time.monotonic()
         assert run_in_child(project.env(transport), AS_OF) == 0
-        _known[transport] = (project.state(), time.monotonic() - began)
+        _known[transport] = (project.state(), time.monotonic() - started)
         forget(project)
     return _known[transport]
 

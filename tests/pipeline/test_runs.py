@@ -117,7 +117,7 @@ def test_a_figure_out_of_bounds_holds_the_run_until_it_is_accepted(
     assert outcome.tables["posts"]["deleted"] > 400
 
 
-def test_rejects_go_when_they_are_mended(project: Project, demo: DemoCounts, run: Runner) -> None:
+def test_rejects_go_when_they_are_fixed(project: Project, demo: DemoCounts, run: Runner) -> None:
     run()
     assert int(project.stack.query("select count(*) from etl_rejects where rule = 'missing_created_at'")) > 0
     project.stack.query("update users set created_at = '2025-01-01Z' where created_at is null")

@@ -67,9 +67,9 @@ def test_a_token_that_expires_in_the_middle_ends_the_run_with_what_to_do(
     with expiring(project.stack.url, *STAGES["the reading"]) as gate:
         env = {**base, **identity_env(project.stack, "access token"), "SUPABASE_URL": gate.url}
         set_env(monkeypatch, env)
-        with pytest.raises(AccessError) as told:
+        with pytest.raises(AccessError) as raised:
             run_pipeline(RunRequest(as_of=AsOf.parse(AS_OF)))
-    assert env["ETL_ACCESS_TOKEN"] not in str(told.value)
+    assert env["ETL_ACCESS_TOKEN"] not in str(raised.value)
 
 
 @pytest.fixture

@@ -79,28 +79,28 @@ def test_the_narrowest_identity_wins(stack: Stack, settings: Settings) -> None:
 )
 def test_a_token_that_will_not_do_is_explained(stack: Stack, claims: dict[str, Any], says: str) -> None:
     settings = settings_of(stack, access_token=token(stack, **claims))
-    with pytest.raises((AccessError, ConfigurationError), match=says) as told:
+    with pytest.raises((AccessError, ConfigurationError), match=says) as raised:
         role_of(settings)
-    assert "docs/keys.md" in str(told.value)
-    assert settings.access_token.get_secret_value() not in str(told.value)
+    assert "docs/keys.md" in str(raised.value)
+    assert settings.access_token.get_secret_value() not in str(raised.value)
 
 
-def test_no_token_at_all_is_told(stack: Stack) -> None:
+def test_no_token_at_all_is_reported(stack: Stack) -> None:
     with pytest.raises(ConfigurationError, match="not a JWT"):
         role_of(settings_of(stack, access_token="sb_secret_x"))
 
 
-def test_a_user_without_the_mark_is_told_about_hook_and_mark(stack: Stack, user: tuple[str, str]) -> None:
+def test_a_user_without_the_mark_is_reminded_of_hook_and_mark(stack: Stack, user: tuple[str, str]) -> None:
     stack.query("update auth.users set raw_app_meta_data = '{}' where email = :'email'", {"email": user[0]})
-    with pytest.raises(ConfigurationError, match="authenticated, not etl") as told:
+    with pytest.raises(ConfigurationError, match="authenticated, not etl") as raised:
         role_of(settings_of(stack, email=user[0], password=user[1]))
-    assert "public.etl_access_token" in told.value.remedy
+    assert "public.etl_access_token" in raised.value.remedy
 
 
-def test_a_wrong_password_is_told_without_the_address(stack: Stack, user: tuple[str, str]) -> None:
-    with pytest.raises(AccessError, match="Auth refused the user of ETL_EMAIL") as told:
+def test_a_wrong_password_is_reported_without_the_address(stack: Stack, user: tuple[str, str]) -> None:
+    with pytest.raises(AccessError, match="Auth refused the user of ETL_EMAIL") as raised:
         role_of(settings_of(stack, email=user[0], password="wrong"))
-    assert user[0] not in str(told.value)
+    assert user[0] not in str(raised.value)
 
 
 def test_the_hook_is_off_until_chosen(stack: Stack, settings: Settings) -> None:

@@ -190,7 +190,7 @@ def test_a_second_login_takes_the_place_of_the_first(mine: Stack) -> None:
     stack.query("drop role etl_login_2")
 
 
-def test_a_key_that_is_none_is_told(tmp_path: Path) -> None:
+def test_a_key_that_is_none_is_reported(tmp_path: Path) -> None:
     (tmp_path / "none.json").write_text("{}")
     done = subprocess.run(
         [sys.executable, "-m", "scripts.token", "--key", str(tmp_path / "none.json")],

@@ -1,4 +1,4 @@
-"""A wrong address or key is told by its variable in the first second, before anything is read."""
+"""A wrong address or key is named by its variable in the first second, before anything is read."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_a_code_that_stays_ends_with_what_to_do(tmp_path: Path, code: str) -> No
     assert caught.value.remedy
 
 
-def test_a_page_with_200_is_told(tmp_path: Path) -> None:
+def test_a_page_with_200_is_reported(tmp_path: Path) -> None:
     error = failure(tmp_path, page_of(200, html=True))
     assert "HTML page instead of data" in error.message
     assert "SUPABASE_URL" in error.remedy

@@ -31,7 +31,7 @@ from tasks.settings import Settings, load_settings
 from tasks.workspace import Workspace
 
 AS_OF = datetime(2026, 2, 1, tzinfo=UTC)
-BEGAN = datetime(2026, 2, 1, 3, 0, 5, 123456, tzinfo=UTC)
+SNAPSHOT_AT = datetime(2026, 2, 1, 3, 0, 5, 123456, tzinfo=UTC)
 FIRST_DAY = date(2025, 6, 1)
 RULES = {
     "users": {"invalid_value": "rejected", "clean_text": "changed", "duplicate_email": "flagged"},
@@ -46,7 +46,7 @@ class FakeRun:
     run_id: str = "0198f3a0-0000-7000-8000-000000000001"
     as_of: datetime = AS_OF
     as_of_mode: str = "midnight"
-    began: datetime | None = BEGAN
+    snapshot_at: datetime | None = SNAPSHOT_AT
     historical: bool = False
 
 

@@ -26,7 +26,7 @@ from tasks.publish.pointer import move_pointer, repair_pointer
 from tasks.publish.upload import publish, signed_links
 from tasks.settings import Settings
 from tasks.workspace import Workspace
-from tests.publish.builders import AS_OF, BEGAN, FakeRun, settings_of
+from tests.publish.builders import AS_OF, SNAPSHOT_AT, FakeRun, settings_of
 
 RUN = FakeRun()
 PATH = f"runs/2026-01-31/{RUN.run_id}"
@@ -34,7 +34,11 @@ PATH = f"runs/2026-01-31/{RUN.run_id}"
 
 def _later(days: int, **changes: object) -> FakeRun:
     """A run of some days later, in the same bucket."""
-    moved = {"as_of": AS_OF + timedelta(days=days), "began": BEGAN + timedelta(days=days), "run_id": f"later-{days}"}
+    moved = {
+        "as_of": AS_OF + timedelta(days=days),
+        "snapshot_at": SNAPSHOT_AT + timedelta(days=days),
+        "run_id": f"later-{days}",
+    }
     return dataclasses.replace(RUN, **{**moved, **changes})  # type: ignore[arg-type]
 
 
@@ -68,14 +72,14 @@ def test_a_published_run_is_as_its_manifest_says(
         body = bucket.download(manifest.path)
         assert {file.path for file in bucket.walk("runs")} == {manifest.path, *(f"{PATH}/{f.path}" for f in files)}
     assert hashlib.sha256(body).hexdigest() == manifest.sha256
-    told = json.loads(body)
-    assert {key: told[key] for key in ("run_id", "as_of", "as_of_mode", "started_at", "historical", "transport")} == {
+    stored = json.loads(body)
+    assert {key: stored[key] for key in ("run_id", "as_of", "as_of_mode", "started_at", "historical", "transport")} == {
         "run_id": RUN.run_id, "as_of": "2026-02-01T00:00:00+00:00", "as_of_mode": "midnight",
         "started_at": "2026-02-01T03:00:05.123456+00:00", "historical": False, "transport": "rest",
     }  # fmt: skip
-    assert (told["format"], told["mode"]) == (2, "full")
-    assert (told["counts"], told["code_version"]) == ({"rows": 660}, "1.2.3")
-    assert [(e["path"], e["rows"], e["bytes"], e["sha256"], e["schema_version"]) for e in told["files"]] == sorted(
+    assert (stored["format"], stored["mode"]) == (2, "full")
+    assert (stored["counts"], stored["code_version"]) == ({"rows": 660}, "1.2.3")
+    assert [(e["path"], e["rows"], e["bytes"], e["sha256"], e["schema_version"]) for e in stored["files"]] == sorted(
         (f.path, f.rows, f.bytes, f.sha256, f.version) for f in files
     )
     assert seen[-1] == (sum(f.bytes for f in files),) * 2
@@ -101,7 +105,9 @@ def test_the_pointer_names_the_run_and_never_moves_back(
 ) -> None:
     today = publish(settings, workspace, RUN, files[:1], {})
     tomorrow = publish(settings, workspace, _later(1), files[:1], {})
-    again = publish(settings, workspace, _later(0, run_id="again", began=BEGAN + timedelta(hours=1)), files[:1], {})
+    again = publish(
+        settings, workspace, _later(0, run_id="again", snapshot_at=SNAPSHOT_AT + timedelta(hours=1)), files[:1], {}
+    )
     past = publish(settings, workspace, _later(2, historical=True), files[:1], {})
     assert move_pointer(settings, today.run_path, today.sha256)
     assert _pointer(settings)["run"] == PATH
@@ -158,9 +164,9 @@ def test_links_work_without_a_key(settings: Settings, workspace: Workspace, file
 
 def test_a_run_without_instants_cannot_be_published(settings: Settings, workspace: Workspace) -> None:
     with pytest.raises(PublishError, match="when its reading started"):
-        publish(settings, workspace, dataclasses.replace(RUN, began=None), [], {})
-    workspace.note(began=BEGAN)
-    assert publish(settings, workspace, dataclasses.replace(RUN, began=None), [], {}).run_path == PATH
+        publish(settings, workspace, dataclasses.replace(RUN, snapshot_at=None), [], {})
+    workspace.note(snapshot_at=SNAPSHOT_AT)
+    assert publish(settings, workspace, dataclasses.replace(RUN, snapshot_at=None), [], {}).run_path == PATH
 
 
 KILLED = """

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.forms import RetentionForm
-from flows.retention import clean_up, page, told
+from flows.retention import clean_up, outcome, page
 from local_stack import Stack
 from tasks.contracts import REPORTS
 from tasks.errors import ReadError
@@ -37,14 +37,19 @@ FILES = [
 
 
 def _run(
-    as_of: datetime, *, began: datetime | None = None, run_id: str = "", files: list[str] = FILES, past: bool = False
+    as_of: datetime,
+    *,
+    snapshot_at: datetime | None = None,
+    run_id: str = "",
+    files: list[str] = FILES,
+    past: bool = False,
 ) -> Published:
     run_id = run_id or f"{as_of:%m%d%H}"
     entries = tuple(FileEntry(path=f, rows=1, bytes=9, sha256="0", version=1, kind="report") for f in files)
     path = run_path(run_id, as_of)
     return Published(
         path,
-        Manifest(run=path, run_id=run_id, as_of=as_of, started_at=began or as_of, historical=past, files=entries),
+        Manifest(run=path, run_id=run_id, as_of=as_of, started_at=snapshot_at or as_of, historical=past, files=entries),
     )
 
 
@@ -79,9 +84,7 @@ def test_of_older_runs_the_last_of_each_month_stays_without_user_ids() -> None:
     assert {name: action.verb for name, action in actions.items()} == {
         "010200": "remove", "012000": "remove", "013100": "remove", "020100": "prune", "021000": "prune",
     }  # fmt: skip
-    assert actions["020100"].why.startswith("is the last of 2026-01"), (
-        "midnight of the first speaks of the month before"
-    )
+    assert actions["020100"].why.startswith("is the last of 2026-01"), "midnight of the first is as of the month before"
     assert actions["020100"].files == ("reports/author_activity.parquet", "clean/users/part-000.parquet")
 
 
@@ -94,13 +97,13 @@ def test_runs_of_format_1_are_the_same_runs() -> None:
 
 
 def test_of_two_runs_for_one_instant_the_later_one_stays() -> None:
-    first, second = (_run(_day(1, 31), began=_day(1, 31) + timedelta(hours=h), run_id=f"r{h}") for h in (3, 5))
+    first, second = (_run(_day(1, 31), snapshot_at=_day(1, 31) + timedelta(hours=h), run_id=f"r{h}") for h in (3, 5))
     assert {name: a.verb for name, a in _plan(second, first).items()} == {"r3": "remove", "r5": "prune"}
 
 
 def test_a_night_that_really_ran_outranks_a_backfill_computed_later() -> None:
     night = _run(_day(2, 1), run_id="night")
-    backfill = _run(_day(2, 1), began=_day(2, 9), run_id="backfill", past=True)
+    backfill = _run(_day(2, 1), snapshot_at=_day(2, 9), run_id="backfill", past=True)
     assert {name: a.verb for name, a in _plan(backfill, night).items()} == {"night": "prune", "backfill": "remove"}
 
 
@@ -114,11 +117,11 @@ def test_what_latest_names_stays_whole_however_old() -> None:
 
 
 def test_a_backfill_of_last_year_is_young_today() -> None:
-    assert _plan(_run(_day(1, 2), began=NOW - timedelta(days=2)))["010200"].verb == "keep"
+    assert _plan(_run(_day(1, 2), snapshot_at=NOW - timedelta(days=2)))["010200"].verb == "keep"
 
 
 @pytest.mark.parametrize("status", ["running", "loading"])
-def test_a_run_at_work_is_not_touched(status: str) -> None:
+def test_a_running_run_is_not_touched(status: str) -> None:
     half = Published("runs/2026-01-01/busy", None, NOW - timedelta(days=3))
     assert _plan(half, busy=status)["busy"].verb == "keep"
     assert _plan(_run(_day(1, 2), run_id="busy"), busy=status)["busy"].verb == "keep"
@@ -149,7 +152,9 @@ RUNS = st.lists(
 @given(made=RUNS, latest=st.integers(0, 29))
 def test_whatever_there_is(made: list[tuple[datetime, timedelta, bool, bool]], latest: int) -> None:
     runs = [
-        _run(as_of, began=min(as_of + late, NOW), run_id=str(index), files=FILES if whole else FILES[:1], past=past)
+        _run(
+            as_of, snapshot_at=min(as_of + late, NOW), run_id=str(index), files=FILES if whole else FILES[:1], past=past
+        )
         for index, (as_of, late, whole, past) in enumerate(made)
     ]
     named = runs[latest].path if latest < len(runs) else None
@@ -195,7 +200,7 @@ def filled(settings: Settings, tmp_path: Path) -> Settings:
     for name, as_of in (("a", _day(1, 6)), ("b", _day(2, 1)), ("c", _day(3, 2))):
         workspace = make_workspace(tmp_path, name, users=10, posts=12)
         files = [f for f in write_files(workspace, as_of=as_of, settings=settings) if "clean/posts" not in f.path]
-        manifest = publish(settings, workspace, FakeRun(run_id=name, as_of=as_of, began=as_of), files, {})
+        manifest = publish(settings, workspace, FakeRun(run_id=name, as_of=as_of, snapshot_at=as_of), files, {})
         move_pointer(settings, manifest.run_path, manifest.sha256)
     with Bucket(settings) as bucket:
         bucket.store("runs/2026-01-09/half/reports/daily_activity.parquet", b"PAR1")
@@ -211,7 +216,7 @@ def _paths(settings: Settings) -> set[str]:
         return {file.path for top in ("runs", "exports") for file in bucket.walk(top)}
 
 
-# The half published run came to the bucket just now, by the server's clock: the day after it is a leftover.
+# The half published run was written to the bucket just now, by the server's clock: the day after it is a leftover.
 LATER = datetime.now(UTC) + timedelta(days=2)
 
 
@@ -253,7 +258,7 @@ def test_readers_are_served_after_a_retention(filled: Settings) -> None:
         read_report("author_activity", as_of="2026-01-31", settings=filled)
 
 
-def test_a_half_published_run_goes_when_no_run_is_at_work_on_it(filled: Settings) -> None:
+def test_a_half_published_run_goes_when_no_run_is_working_on_it(filled: Settings) -> None:
     busy = retain(filled, [{"run_id": "half", "status": "loading"}], now=LATER, dry_run=True)
     assert next(action for action in busy if "half" in action.path).verb == "keep"
     retain(filled, [{"run_id": "half", "status": "failed"}], now=LATER)
@@ -279,5 +284,5 @@ def test_the_flow_asks_the_ledger_and_tells_what_it_did(filled: Settings) -> Non
     counts = {verb: sum(action.verb == verb for action in actions) for verb in ("keep", "prune", "remove")}
     text = page(actions, counts, dry_run=True)
     assert text.startswith("# Dry run: nothing was removed")
-    assert told(counts, dry_run=True) in text
+    assert outcome(counts, dry_run=True) in text
     assert all(f"`{action.path}`" in text for action in actions)

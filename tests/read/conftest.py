@@ -22,9 +22,9 @@ from tasks.files.run_files import write_files
 from tasks.publish.pointer import move_pointer
 from tasks.publish.upload import publish
 from tasks.settings import Settings
-from tests.publish.builders import AS_OF, BEGAN, FakeRun, make_workspace, settings_of
+from tests.publish.builders import AS_OF, SNAPSHOT_AT, FakeRun, make_workspace, settings_of
 
-EARLIER = FakeRun(run_id="earlier", as_of=AS_OF - timedelta(days=1), began=BEGAN - timedelta(days=1))
+EARLIER = FakeRun(run_id="earlier", as_of=AS_OF - timedelta(days=1), snapshot_at=SNAPSHOT_AT - timedelta(days=1))
 LATER = FakeRun(run_id="later")
 
 

@@ -16,7 +16,7 @@ from tasks.files.run_files import write_files
 from tasks.platform.bucket import Bucket
 from tasks.publish.upload import publish
 from tasks.read import read_history, read_report
-from tests.publish.builders import AS_OF, BEGAN, make_workspace
+from tests.publish.builders import AS_OF, SNAPSHOT_AT, make_workspace
 from tests.read.conftest import EARLIER, LATER, Bucketful, later_of
 
 
@@ -50,7 +50,7 @@ def test_days_columns_filters_and_engines(published: Bucketful) -> None:
 
 def test_a_night_that_really_ran_is_taken_before_a_backfill(changeable: Bucketful, tmp_path: Path) -> None:
     settings = changeable.settings
-    past = later_of(run_id="past", began=BEGAN + timedelta(days=3), historical=True)
+    past = later_of(run_id="past", snapshot_at=SNAPSHOT_AT + timedelta(days=3), historical=True)
     workspace = make_workspace(tmp_path, "past", users=5, posts=9)
     files = write_files(workspace, as_of=AS_OF, settings=settings, historical=True)
     publish(settings, workspace, past, files, {})

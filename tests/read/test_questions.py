@@ -24,7 +24,7 @@ from tasks.publish.upload import publish
 from tasks.read import OfflineWarning, list_runs, open_run, read_report, read_table
 from tasks.read.cache import Cache
 from tasks.settings import Settings
-from tests.publish.builders import AS_OF, BEGAN, make_workspace
+from tests.publish.builders import AS_OF, SNAPSHOT_AT, make_workspace
 from tests.read.conftest import EARLIER, Bucketful, SignIn, later_of
 
 Read = Callable[..., object]
@@ -129,7 +129,7 @@ def test_an_open_run_stays_the_same_while_others_are_committed(changeable: Bucke
     with open_run(settings=settings) as run:
         assert (run.run_id, run.as_of) == ("later", AS_OF)
         before = run.report("daily_activity")
-        next_run = later_of(run_id="next", as_of=AS_OF + timedelta(days=1), began=BEGAN + timedelta(days=1))
+        next_run = later_of(run_id="next", as_of=AS_OF + timedelta(days=1), snapshot_at=SNAPSHOT_AT + timedelta(days=1))
         workspace = make_workspace(tmp_path, "next", users=5, posts=9, seed=9)
         ref = publish(settings, workspace, next_run, write_files(workspace, as_of=AS_OF, settings=settings), {})
         assert move_pointer(settings, ref.run_path, ref.sha256)

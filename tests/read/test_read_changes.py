@@ -15,14 +15,14 @@ from tasks.platform.bucket import Bucket
 from tasks.publish.pointer import repair_pointer
 from tasks.publish.upload import publish
 from tasks.read import list_runs, read_report, read_table
-from tests.publish.builders import AS_OF, BEGAN, make_workspace
+from tests.publish.builders import AS_OF, SNAPSHOT_AT, make_workspace
 from tests.publish.format_1 import move_to_format_1
 from tests.read.conftest import Bucketful, later_of
 
 
 def test_of_two_runs_of_a_day_the_later_one_is_read(changeable: Bucketful, tmp_path: Path) -> None:
     settings = changeable.settings
-    again = later_of(run_id="again", began=BEGAN + timedelta(hours=1), as_of=AS_OF - timedelta(hours=1))
+    again = later_of(run_id="again", snapshot_at=SNAPSHOT_AT + timedelta(hours=1), as_of=AS_OF - timedelta(hours=1))
     workspace = make_workspace(tmp_path, "again", users=5, posts=9, seed=7)
     publish(settings, workspace, again, write_files(workspace, as_of=again.as_of, settings=settings), {})
     assert len(read_report("author_activity", as_of="2026-01-31", settings=settings)) == 40
@@ -55,7 +55,7 @@ def test_a_file_that_was_changed_in_the_bucket_is_refused(changeable: Bucketful)
         read_report("signup_cohorts", settings=changeable.settings)
 
 
-def test_what_retention_took_is_told(changeable: Bucketful) -> None:
+def test_what_retention_took_is_reported(changeable: Bucketful) -> None:
     settings = changeable.settings
     with Bucket(settings) as bucket:
         manifest = Manifest.model_validate_json(bucket.download(changeable.earlier.path))

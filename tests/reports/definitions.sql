@@ -1,5 +1,5 @@
 -- The cleaning rules and reports, written a second time: from the definitions, on the source tables, in DuckDB's SQL.
--- Sources: users, posts (instants as µs since the epoch, `_invalid` as the transports say it); variables began, as_of (µs).
+-- Sources: users, posts (instants as µs since the epoch, `_invalid` as the transports say it); variables snapshot_at, as_of (µs).
 
 create or replace macro trimmed(x) as regexp_replace(x,
   '^[\t-\r \x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]+|[\t-\r \x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]+$', '', 'g');
@@ -27,7 +27,7 @@ create or replace table u2 as select *, low(e1) as e2 from u1;
 create or replace table u3 as select *, case when is_email(e2) then e2 end as e3,
   case when low(s1) in ('active', 'inactive') then low(s1) else 'other' end as s2,
   valid and created_at is not null as has_created,
-  coalesce(valid and created_at <= getvariable('began') + 86400000000, false) as kept,
+  coalesce(valid and created_at <= getvariable('snapshot_at') + 86400000000, false) as kept,
   case when updated_at >= created_at then updated_at else created_at end as up from u2;
 create or replace table ku as
   select id, n1 as name, e3 as email, b1 as bio, s2 as status,
@@ -39,7 +39,7 @@ create or replace table p1 as select p.*, p._invalid is null as valid, line(p.ti
   k.id is not null as has_author, k.created_at as signed_up, coalesce(k.in_scope, false) as author_in_scope
   from posts p left join ku k on k.id = p.user_id;
 create or replace table p2 as select *, valid and created_at is not null as has_created,
-  coalesce(valid and created_at <= getvariable('began') + 86400000000, false) as in_time,
+  coalesce(valid and created_at <= getvariable('snapshot_at') + 86400000000, false) as in_time,
   case when updated_at >= created_at then updated_at else created_at end as up from p1;
 create or replace table kp as select id, user_id, t1 as title, c1 as content, words(c1) as word_count,
   coalesce(length(c1), 0) as char_count, created_at < signed_up as is_before_signup, created_at, up as updated_at,

@@ -22,11 +22,13 @@ _SQL = Path(__file__).with_name("definitions.sql").read_text()
 
 @contextmanager
 def recomputed(
-    users: Sequence[Row], posts: Sequence[Row], *, as_of: datetime, began: datetime
+    users: Sequence[Row], posts: Sequence[Row], *, as_of: datetime, snapshot_at: datetime
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database that holds the sources and everything that follows from them."""
     with duckdb.connect(":memory:", config={"threads": 1}) as connection:
-        connection.execute(f"set variable began = {to_micros(began)}; set variable as_of = {to_micros(as_of)}")
+        connection.execute(
+            f"set variable snapshot_at = {to_micros(snapshot_at)}; set variable as_of = {to_micros(as_of)}"
+        )
         for table, rows in ((USERS, users), (POSTS, posts)):
             connection.register("given", source(table, rows))
             connection.execute(f"create table {table.name} as from given")

@@ -52,7 +52,7 @@ def demo() -> dict[str, list[Row]]:
 
 def test_the_demo(tmp_path: Path) -> None:
     rows = demo()
-    when = {"as_of": UNTIL, "began": UNTIL}
+    when = {"as_of": UNTIL, "snapshot_at": UNTIL}
     workspace, _ = make_run(tmp_path, rows["users"], rows["posts"], cuts=[7, 100, 101, 1_000, 2_500], **when)
     with recomputed(rows["users"], rows["posts"], **when) as connection:
         assert_same_everywhere(workspace, connection)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tasks.contracts import POSTS, REPORTS
 from tasks.reports.build import report_spool
-from tests.cleaning.spools import AS_OF, BEGAN, Row, all_reports, at, cleaned, make_run, post, uid, user
+from tests.cleaning.spools import AS_OF, SNAPSHOT_AT, Row, all_reports, at, cleaned, make_run, post, uid, user
 from tests.reports.recompute import assert_same_everywhere, recomputed
 
 DAY = timedelta(days=1)
@@ -21,7 +21,7 @@ DAY = timedelta(days=1)
 
 def check(folder: Path, users: list[Row], posts: list[Row], **when: Any) -> dict[str, Any]:
     workspace, counts = make_run(folder, users, posts, **when)
-    when = {"as_of": when.get("as_of", AS_OF), "began": when.get("began", BEGAN)}
+    when = {"as_of": when.get("as_of", AS_OF), "snapshot_at": when.get("began", SNAPSHOT_AT)}
     with recomputed(users, posts, **when) as connection:
         assert_same_everywhere(workspace, connection)
     for table in counts.values():
@@ -73,8 +73,8 @@ HOSTILE_USERS = [
     user(12, email="x" * 251 + "@b.c", name=""),
     user(13, email=None, name="👩\u200d👩\u200d👧 \u200dü\u0308\u2067x\u2069", status="ACTIVE"),
     user(14, created_at=None, updated_at=None),
-    user(15, created_at=BEGAN + DAY),
-    user(16, created_at=BEGAN + DAY + timedelta(microseconds=1)),
+    user(15, created_at=SNAPSHOT_AT + DAY),
+    user(16, created_at=SNAPSHOT_AT + DAY + timedelta(microseconds=1)),
     user(17, _invalid="created_at: infinity", created_at=None),
     user(18, created_at=AS_OF),
     user(19, created_at=AS_OF - timedelta(microseconds=1), updated_at=at("1970-01-01T00:00:00")),
@@ -104,7 +104,7 @@ HOSTILE_POSTS = [
     post(17, 13, created_at=AS_OF - timedelta(microseconds=1), content="שלום עולם مرحبا"),
     post(18, 13, created_at=AS_OF - 7 * DAY),
     post(19, 13, created_at=None),
-    post(20, 13, created_at=BEGAN + DAY + timedelta(microseconds=1)),
+    post(20, 13, created_at=SNAPSHOT_AT + DAY + timedelta(microseconds=1)),
     post(21, 13, _invalid="content: before 1970"),
     post(22, 6, title="\u2066a\u2069\t b\nc", content="\u180e\u200c x \u2060"),
     post(23, 20, created_at=at("1970-01-01T00:00:00")),
@@ -113,7 +113,7 @@ HOSTILE_POSTS = [
 
 @pytest.mark.parametrize(
     "as_of",
-    [AS_OF, BEGAN, at("2025-10-26T01:30:00.000001"), at("2024-02-29T00:00:00"), at("1970-01-01T00:00:00")],
+    [AS_OF, SNAPSHOT_AT, at("2025-10-26T01:30:00.000001"), at("2024-02-29T00:00:00"), at("1970-01-01T00:00:00")],
     ids=str,
 )
 def test_hostile_rows(tmp_path: Path, as_of: datetime) -> None:
@@ -125,7 +125,7 @@ def test_forty_thousand_posts_by_one_author_in_one_second(tmp_path: Path) -> Non
     posts = [post(n, 1, created_at=second + timedelta(microseconds=n % 1_000_000)) for n in range(40_000)]
     workspace, _ = make_run(tmp_path, [user(1)], posts)
     assert all_reports(workspace)["author_activity"].to_pylist()[0]["post_count"] == 40_000
-    with recomputed([user(1)], posts, as_of=AS_OF, began=BEGAN) as connection:
+    with recomputed([user(1)], posts, as_of=AS_OF, snapshot_at=SNAPSHOT_AT) as connection:
         assert_same_everywhere(workspace, connection)
 
 
@@ -145,7 +145,9 @@ def test_any_cut_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 instants = st.one_of(
-    st.sampled_from([None, AS_OF, AS_OF - DAY, AS_OF - 7 * DAY, AS_OF - 30 * DAY, BEGAN + DAY, BEGAN + 2 * DAY]),
+    st.sampled_from(
+        [None, AS_OF, AS_OF - DAY, AS_OF - 7 * DAY, AS_OF - 30 * DAY, SNAPSHOT_AT + DAY, SNAPSHOT_AT + 2 * DAY]
+    ),
     st.integers(0, 100 * 24).map(lambda hours: AS_OF - timedelta(hours=hours)),
     st.datetimes(datetime(2024, 1, 1), datetime(2026, 4, 1)).map(lambda moment: at(moment.isoformat())),  # noqa: DTZ001
 )
@@ -182,7 +184,11 @@ def sources(draw: st.DrawFn) -> tuple[list[Row], list[Row]]:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(sources(), instants.filter(lambda moment: moment is not None and moment <= BEGAN), st.lists(st.integers(0, 25)))
+@given(
+    sources(),
+    instants.filter(lambda moment: moment is not None and moment <= SNAPSHOT_AT),
+    st.lists(st.integers(0, 25)),
+)
 def test_whatever_the_rows(drawn: tuple[list[Row], list[Row]], as_of: datetime, cuts: list[int]) -> None:
     users, posts = drawn
     with TemporaryDirectory() as folder:

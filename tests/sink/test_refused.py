@@ -116,7 +116,7 @@ def test_a_refused_row_is_tried_every_night_until_it_is_taken(
 
 
 @both
-def test_more_refused_rows_than_are_borne_fail_the_run(stack: Stack, tmp_path: Path, transport: Transport) -> None:
+def test_more_refused_rows_than_are_tolerated_fail_the_run(stack: Stack, tmp_path: Path, transport: Transport) -> None:
     empty(stack)
     setup = settings_for(stack, transport, tmp_path, max_refused_share=0.1)
     poisoned = Night(posts=[post(n, title=POISON if n % 4 == 0 else "fine") for n in range(1, 41)])

@@ -91,7 +91,7 @@ def test_a_quiet_night_is_quiet_whichever_transport_wrote_before(empty_stack: St
 
 
 @both
-def test_rejects_keep_their_first_run_until_they_are_mended(
+def test_rejects_keep_their_first_run_until_they_are_fixed(
     empty_stack: Stack, tmp_path: Path, transport: Transport
 ) -> None:
     setup = settings_for(empty_stack, transport, tmp_path)

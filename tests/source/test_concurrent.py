@@ -43,7 +43,7 @@ KEYS: dict[Kind, tuple[str, str]] = {
 
 @contextmanager
 def writers(stack: Stack, statement: str, count: int = 2) -> Iterator[list[int]]:
-    """Writers at work; the list holds how many statements each committed."""
+    """Active writers; the list holds how many statements each committed."""
     stop, done = threading.Event(), [0] * count
 
     def work(number: int) -> None:

@@ -225,7 +225,7 @@ def test_a_role_that_does_not_exist_is_an_access_or_configuration_error(stack: S
         check(settings_for(stack, "postgres", tmp_path, db_role="nobody"), posts_at("posts"))
 
 
-def test_a_wrong_password_is_told_at_once(stack: Stack, tmp_path: Path) -> None:
+def test_a_wrong_password_is_reported_at_once(stack: Stack, tmp_path: Path) -> None:
     secret = stack.db_url.split(":")[2].split("@")[0]
     settings = settings_for(stack, "postgres", tmp_path, supabase_db_url=stack.db_url.replace(secret, "wrong"))
     with pytest.raises(AccessError, match="SUPABASE_DB_URL") as caught:

@@ -152,10 +152,10 @@ def test_a_resumed_run_over_rest_keeps_its_began(stack: Stack, filled: tuple[str
     table, settings = posts_at(*filled), settings_for(stack, "rest", tmp_path)
     with open_source(settings) as source:
         clock = source.preflight([table]).clock
-        assert source.began == clock
-    with open_source(settings, began=clock) as source:
+        assert source.snapshot_at == clock
+    with open_source(settings, snapshot_at=clock) as source:
         assert source.preflight([table]).clock > clock
-        assert source.began == clock
+        assert source.snapshot_at == clock
 
 
 @TRANSPORTS

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from local_stack import Stack
 from tasks.contracts import POSTS, USERS, Table
 from tasks.source import Reconciled, open_source
-from tasks.source.mend import Bounds, mend
+from tasks.source.patch import Bounds, patch_rows
 from tasks.source.reconcile import reconcile
 from tasks.workspace import Spool, Workspace
 from tests.source.kit import settings_for
@@ -50,7 +50,7 @@ class Database:
         return whole.filter(pa.compute.is_in(whole["id"], keys))
 
 
-def settle(
+def reconciled(
     folder: Path, read: tuple[pa.Table, pa.Table], database: Database
 ) -> tuple[Reconciled, list[tuple[str, str | None]], list[str]]:
     workspace = Workspace(folder)
@@ -67,21 +67,21 @@ def test_without_orphans_nobody_is_asked(tmp_path: Path) -> None:
         raise AssertionError
 
     read = (posts((1, 1), (2, None)), users(1))
-    done, left, _ = settle(tmp_path, read, refuse)  # type: ignore[arg-type]
+    done, left, _ = reconciled(tmp_path, read, refuse)  # type: ignore[arg-type]
     assert done == Reconciled()
     assert left == [(key(1), key(1)), (key(2), None)]
 
 
 def test_a_post_that_went_with_its_author_is_dropped(tmp_path: Path) -> None:
     read = (posts((1, 1), (2, 9), (3, 1)), users(1))
-    done, left, _ = settle(tmp_path, read, Database((posts((1, 1), (3, 1)), users(1))))
+    done, left, _ = reconciled(tmp_path, read, Database((posts((1, 1), (3, 1)), users(1))))
     assert (done.asked, done.posts_gone) == (1, 1)
     assert left == [(key(1), key(1)), (key(3), key(1))]
 
 
 def test_an_author_who_is_there_after_all_is_added_in_key_order(tmp_path: Path) -> None:
     read = (posts((1, 5)), users(1, 9))
-    done, left, authors = settle(tmp_path, read, Database((posts((1, 5)), users(1, 5, 9))))
+    done, left, authors = reconciled(tmp_path, read, Database((posts((1, 5)), users(1, 5, 9))))
     assert done == Reconciled(asked=1, users_added=1)
     assert left == [(key(1), key(5))]
     assert authors == [key(1), key(5), key(9)]
@@ -90,7 +90,7 @@ def test_an_author_who_is_there_after_all_is_added_in_key_order(tmp_path: Path) 
 def test_a_post_that_changed_hands_takes_its_new_author_along(tmp_path: Path) -> None:
     read = (posts((1, 5), (2, 1)), users(1))
     now = (posts((1, 7), (2, 1)), users(1, 7))
-    done, left, authors = settle(tmp_path, read, Database(now))
+    done, left, authors = reconciled(tmp_path, read, Database(now))
     assert done == Reconciled(asked=1, posts_changed=1, users_added=1)
     assert left == [(key(1), key(7)), (key(2), key(1))]
     assert authors == [key(1), key(7)]
@@ -100,14 +100,14 @@ def test_a_post_that_changed_hands_and_then_went_is_dropped(tmp_path: Path) -> N
     read = (posts((1, 5), (2, 1)), users(1))
     moved = (posts((1, 7), (2, 1)), users(1))
     gone = (posts((2, 1)), users(1))
-    done, left, _ = settle(tmp_path, read, Database(moved, moved, gone))
+    done, left, _ = reconciled(tmp_path, read, Database(moved, moved, gone))
     assert (done.posts_gone, done.posts_changed) == (1, 0)
     assert left == [(key(2), key(1))]
 
 
 def test_a_true_orphan_stays(tmp_path: Path) -> None:
     read = (posts((1, 5), (2, 1)), users(1))
-    done, left, _ = settle(tmp_path, read, Database(read))
+    done, left, _ = reconciled(tmp_path, read, Database(read))
     assert done == Reconciled(asked=1)
     assert left == [(key(1), key(5)), (key(2), key(1))]
 
@@ -136,7 +136,7 @@ def test_over_rest_the_database_is_asked(stack: Stack, tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_mending_is_replacing_by_key_in_order(data: st.DataObject) -> None:
+def test_patching_replaces_by_key_in_order(data: st.DataObject) -> None:
     numbers = st.lists(st.integers(0, 40), unique=True, max_size=25)
     held, put, drop = (sorted(data.draw(numbers)) for _ in range(3))
     drop = [d for d in drop if d not in put]
@@ -147,7 +147,7 @@ def test_mending_is_replacing_by_key_in_order(data: st.DataObject) -> None:
         spool = Spool(Path(folder), POSTS.raw_schema)
         for index, (start, end) in enumerate(zip([0, *cut], [*cut, len(held)], strict=True)):
             spool.write(index, posts(*((n, 1) for n in held[start:end])).to_batches(4))
-        mend(spool, "id", posts(*((n, 2) for n in put)), pa.array([key(d) for d in drop], pa.string()), BOUNDS)
+        patch_rows(spool, "id", posts(*((n, 2) for n in put)), pa.array([key(d) for d in drop], pa.string()), BOUNDS)
         left = spool.table()
     expected = dict.fromkeys((n for n in held if n not in drop), 1) | dict.fromkeys(put, 2)
     assert left["id"].to_pylist() == [key(n) for n in sorted(expected)]
@@ -155,9 +155,9 @@ def test_mending_is_replacing_by_key_in_order(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("empty", [True, False])
-def test_mending_an_empty_spool_writes_its_first_file(empty: bool, tmp_path: Path) -> None:
+def test_patching_an_empty_spool_writes_its_first_file(empty: bool, tmp_path: Path) -> None:
     spool = Spool(tmp_path, POSTS.raw_schema)
     if empty:
         spool.write(0, [])
-    mend(spool, "id", posts((2, 1), (1, 1)), pa.array([], pa.string()), BOUNDS)
+    patch_rows(spool, "id", posts((2, 1), (1, 1)), pa.array([], pa.string()), BOUNDS)
     assert spool.table()["id"].to_pylist() == [key(1), key(2)]

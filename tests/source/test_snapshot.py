@@ -161,8 +161,8 @@ def test_began_is_the_instant_of_the_preflight(stack: Stack, table: str, tmp_pat
     with open_source(settings_for(stack, "postgres", tmp_path)) as source:
         source.preflight([posts_at(table)])
         now = float(stack.query("select extract(epoch from clock_timestamp())"))
-        assert 0 <= now - source.began.timestamp() < 60
-        assert source.began == source.began
+        assert 0 <= now - source.snapshot_at.timestamp() < 60
+        assert source.snapshot_at == source.snapshot_at
 
 
 def test_sessions_are_named_and_bounded_and_read_as_the_role(stack: Stack, tmp_path: Path) -> None:

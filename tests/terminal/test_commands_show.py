@@ -103,7 +103,7 @@ def test_a_historical_run_shows_how_to_read_that_run_and_compares_it_with_nothin
     assert "2026-01-14" in read.stdout, read.stderr
 
 
-def test_a_failure_is_told_once_and_marks_its_stage(project: Project, demo: DemoCounts) -> None:
+def test_a_failure_is_reported_once_and_marks_its_stage(project: Project, demo: DemoCounts) -> None:
     project.stack.query("alter table public.posts rename to posts_moved")
     try:
         code, written = in_terminal(NIGHTLY, environment(project), columns=100, cwd=ROOT)
@@ -112,8 +112,8 @@ def test_a_failure_is_told_once_and_marks_its_stage(project: Project, demo: Demo
     shown = lines(written)
     assert code == 1
     assert any(line.startswith("✗ Check sources") for line in shown)
-    told = [line for line in shown if "public.posts" in line]
-    assert len(told) == 1, shown
+    found = [line for line in shown if "public.posts" in line]
+    assert len(found) == 1, shown
     assert not any("Traceback" in line for line in shown)
 
 

@@ -81,11 +81,11 @@ def test_what_travels_to_a_worker_holds_no_secret(project: Project) -> None:
 
 
 def test_a_worker_without_settings_says_so(project: Project, demo: DemoCounts, run: Runner, tmp_path: Path) -> None:
-    with cluster({}, tmp_path) as address, pytest.raises(ConfigurationError) as told:
+    with cluster({}, tmp_path) as address, pytest.raises(ConfigurationError) as raised:
         run("rest", ETL_DASK_ADDRESS=address)
-    assert "A Dask worker" in told.value.message
-    assert "SUPABASE_URL and SUPABASE_SERVICE_KEY not set" in told.value.message
-    assert "own environment" in told.value.remedy
+    assert "A Dask worker" in raised.value.message
+    assert "SUPABASE_URL and SUPABASE_SERVICE_KEY not set" in raised.value.message
+    assert "own environment" in raised.value.remedy
 
 
 def test_no_scheduler_at_the_address(project: Project, demo: DemoCounts, run: Runner) -> None:
@@ -105,9 +105,9 @@ def test_without_dask_the_message_names_the_command(project: Project, monkeypatc
     monkeypatch.setattr(builtins, "__import__", no_dask)
     settings = project.settings("rest").model_copy(update={"workers": 2})
     workspace = Workspace.create(project.folder / "data", "run")
-    with pytest.raises(ConfigurationError, match="not installed") as told, open_workers(settings, workspace):
+    with pytest.raises(ConfigurationError, match="not installed") as raised, open_workers(settings, workspace):
         pass
-    assert "make install-dask" in told.value.remedy
+    assert "make install-dask" in raised.value.remedy
 
 
 @pytest.mark.soak

@@ -1,4 +1,4 @@
-// A page that shows the latest run follows it: when another run is committed, its content is taken anew.
+// A page that shows the latest run follows it: when another run is committed, its content is loaded again.
 const EVERY = 10_000;
 
 const toast = (text) => {

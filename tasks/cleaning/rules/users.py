@@ -29,7 +29,7 @@ def lowercase_email(frame: Frame, facts: Facts) -> Frame:
 
 
 def drop_invalid_email(frame: Frame, facts: Facts) -> Frame:
-    """Null for what cannot be an e-mail address. Shape only: whether it receives mail is for the mail to tell."""
+    """Null for what cannot be an e-mail address. Shape only: whether it receives mail is not checked."""
     if "email" not in facts.table:
         return frame
     email = frame["email"]

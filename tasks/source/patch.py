@@ -23,7 +23,7 @@ class Bounds:
     nbytes: int
 
 
-def mend(spool: Spool, key: str, put: pa.Table, drop: pa.Array, bounds: Bounds) -> None:
+def patch_rows(spool: Spool, key: str, put: pa.Table, drop: pa.Array, bounds: Bounds) -> None:
     """Put rows in (in place of those with their keys) and take rows out.
 
     put: rows of the spool's schema, at most one a key. drop: keys. The first file takes what is before every key.
@@ -39,7 +39,7 @@ def mend(spool: Spool, key: str, put: pa.Table, drop: pa.Array, bounds: Bounds) 
         mine = put if later is None else put.filter(pc.less(put.column(key), later))
         put = put.slice(mine.num_rows)
         if mine.num_rows or _holds_any(spool, index, key, gone):
-            spool.write(index, bounded(_mended(spool, index, key, mine, gone), rows=bounds.rows, nbytes=bounds.nbytes))
+            spool.write(index, bounded(_patched(spool, index, key, mine, gone), rows=bounds.rows, nbytes=bounds.nbytes))
 
 
 def keys_of(spool: Spool, index: int, key: str) -> Iterator[pa.Array]:
@@ -57,8 +57,8 @@ def _holds_any(spool: Spool, index: int, key: str, keys: pa.Array) -> bool:
     return any(pc.any(pc.is_in(held, keys)).as_py() for held in keys_of(spool, index, key) if len(held))
 
 
-def _mended(spool: Spool, index: int, key: str, put: pa.Table, gone: pa.Array) -> Iterator[pa.RecordBatch]:
-    """The file's rows without those that are gone, and with those of `put` in their places."""
+def _patched(spool: Spool, index: int, key: str, put: pa.Table, gone: pa.Array) -> Iterator[pa.RecordBatch]:
+    """The file's rows without those that are gone, and with those of `put` in their position."""
     if spool.path(index).exists():
         for batch in read_batches(spool.path(index)):
             before = put.filter(pc.less_equal(put.column(key), batch.column(key)[-1]))
