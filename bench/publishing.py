@@ -33,6 +33,7 @@ from tasks.files.manifest import FileEntry
 from tasks.files.parquet import to_file_shape
 from tasks.platform.bucket import Bucket
 from tasks.publish.upload import publish
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, load_settings
 from tasks.workspace import Workspace
 
@@ -127,7 +128,7 @@ def _uploads(workspace: Workspace, stack: Stack, entries: list[FileEntry]) -> No
     with Bucket(settings) as bucket:
         stored = _best(lambda turn: bucket.store(f"bench/stored-{turn}.parquet", one))
     many, _ = _timed(lambda: _bare(stack, "bench/many", files))
-    whole, _ = _timed(lambda: publish(settings, workspace, BenchRun(), entries, {}))
+    whole, _ = _timed(lambda: publish(settings, workspace, BenchRun(), entries, RunCounts()))
     size = one.stat().st_size / MEBI
     _say(f"  one file of {size:.1f} MiB   bare POST {size / bare:6.1f} MiB/s   store   {size / stored:6.1f} MiB/s   "
          f"ratio {bare / stored:.2f} (goal ≥ 0.80)")  # fmt: skip

@@ -32,10 +32,12 @@ import pyarrow.compute as pc
 from local_stack import Stack, down, up
 from tasks.cleaning.row_hash import row_hashes
 from tasks.contracts import POSTS, REJECT_SCHEMA, REPORTS, TABLES
+from tasks.files.manifest import ManifestRef
 from tasks.ledger.as_of import AsOf
 from tasks.ledger.ledger import Ledger, Start
 from tasks.platform.functions import open_database
 from tasks.platform.postgres import connect
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, Transport
 from tasks.sink import load, plan
 from tasks.sink.job import json_batches
@@ -185,7 +187,7 @@ def ours(stack: Stack, folder: Path, source: Workspace, transport: Transport) ->
         with ledger.holding(run):
             started = time.perf_counter()
             plans = plan(settings, workspace, run)
-            load(settings, workspace, run, plans, manifest_path="bench", manifest_sha256="0", counts={})
+            load(settings, workspace, run, plans, manifest=ManifestRef(path="bench", sha256="0"), counts=RunCounts())
             return time.perf_counter() - started
 
 

@@ -81,7 +81,7 @@ def published_days(settings: Settings) -> set[date]:
     """Days with a committed run, by the ledger: those with an as_of at the midnight after them."""
     with open_database(settings) as database:
         rows = Ledger(database, settings).runs(LEDGER_ROWS, status="committed", kind="run")
-    instants = [datetime.fromisoformat(row["as_of"]).astimezone(UTC) for row in rows if row["as_of"]]
+    instants = [row.as_of for row in rows if row.as_of]
     return {day_before(instant) for instant in instants if instant.time() == time()}
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Sequence
 
 from prefect import get_run_logger
 
@@ -14,6 +12,7 @@ from flows.engine.run_page import table
 from flows.forms import PREVIOUS, RestoreForm
 from tasks.errors import ConfigurationError, PipelineError
 from tasks.ledger.ledger import Ledger
+from tasks.ledger.row import LedgerRow
 from tasks.platform.functions import open_database
 from tasks.publish.restore import Restored
 from tasks.publish.restore import restore as restore_run
@@ -44,21 +43,21 @@ def restore(options: RestoreForm = RestoreForm()) -> str:  # noqa: B008 - the fo
 def previous(settings: Settings) -> str:
     """The run that was current before the one that is now. ConfigurationError when there is none."""
     with open_database(settings) as database:
-        current = Ledger(database, settings).current() or {}
+        current = Ledger(database, settings).current()
     runs = committed_runs(settings)
-    earlier = [run["run_id"] for run in runs if current and run["started_at"] < current["started_at"]]
+    earlier = [run.run_id for run in runs if current and run.started_at < current.started_at]
     if not earlier:
-        now = f", {current['run_id']}" if current else ""
+        now = f", {current.run_id}" if current else ""
         raise ConfigurationError(
             f"No run was committed before the current one{now}. Nothing was moved.",
             remedy="There is nothing to go back to until the next `nightly` was committed; `backfill` makes reports of "
             "past days.",
         )
-    return str(earlier[0])
+    return earlier[0]
 
 
-def committed_runs(settings: Settings) -> list[dict[str, Any]]:
-    """The runs that can be restored, newest first: rows of the ledger."""
+def committed_runs(settings: Settings) -> list[LedgerRow]:
+    """The runs that can be restored, newest first."""
     with open_database(settings) as database:
         return Ledger(database, settings).runs(status="committed", kind="run", historical=False)
 
@@ -69,7 +68,7 @@ def move_back(settings: Settings, run_id: str, *, dry_run: bool) -> Restored:
     return restore_run(settings, run_id, dry_run=dry_run)
 
 
-def page(restored: Restored, runs: Sequence[Mapping[str, Any]], *, dry_run: bool) -> str:
+def page(restored: Restored, runs: Sequence[LedgerRow], *, dry_run: bool) -> str:
     """What was moved, or would be; runs: those that can be restored, listed below."""
     facts = [
         ("run", f"`{restored.run_id}`"),
@@ -81,7 +80,7 @@ def page(restored: Restored, runs: Sequence[Mapping[str, Any]], *, dry_run: bool
     title = dry if dry_run else f"Readers now see run `{restored.run_id}` again"
     parts = [f"# {title}", table("ll", ["", ""], facts), "The cleaned tables hold current rows and stay as they are."]
     if runs:
-        known = [(f"`{run['run_id']}`", f"{datetime.fromisoformat(run['as_of']):%Y-%m-%d %H:%M} UTC") for run in runs]
+        known = [(f"`{run.run_id}`", f"{run.as_of:%Y-%m-%d %H:%M} UTC") for run in runs]
         parts += ["## Runs that can be restored", table("ll", ["run", "as of"], known)]
     return "\n\n".join(parts)
 

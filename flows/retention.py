@@ -49,10 +49,10 @@ def retention(options: RetentionForm = RetentionForm()) -> dict[str, int]:  # no
 def clean_up(settings: Settings, options: RetentionForm) -> list[Action]:
     """What was done, or in a dry run would be, with each run in the bucket."""
     with open_database(settings) as database:
-        ledger = Ledger(database, settings).runs(LEDGER_ROWS)
+        statuses = {row.run_id: row.status for row in Ledger(database, settings).runs(LEDGER_ROWS)}
         base = base_run(database)
     now = datetime.now(UTC)
-    return retain(settings, ledger, now=now, keep_days=options.keep_days, dry_run=options.dry_run, base=base)
+    return retain(settings, statuses, now=now, keep_days=options.keep_days, dry_run=options.dry_run, base=base)
 
 
 def outcome(counts: dict[str, int], *, dry_run: bool) -> str:

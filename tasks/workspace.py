@@ -21,6 +21,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from humanize import naturalsize
 from pyarrow.dataset import dataset
+from pydantic import TypeAdapter
 
 from tasks.errors import ConfigurationError, TerminalError
 
@@ -38,6 +39,7 @@ _DISK_PROBLEMS = {
     errno.EEXIST: "is a file, and a folder should be there",
     errno.EIO: "cannot be written: the disk reports an error",
 }
+_COLUMNS = TypeAdapter(dict[str, dict[str, float]])
 _IPC = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -195,6 +197,10 @@ class Workspace:
     def facts(self) -> dict[str, object]:
         path = self.root / "run.json"
         return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    def columns(self) -> dict[str, dict[str, float]]:
+        """Of each table that was read whole, the non-null share of each column that the source has."""
+        return _COLUMNS.validate_python(self.facts().get("columns", {}))
 
     def remove(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)

@@ -23,6 +23,7 @@ from tasks.incremental.night import IncrementalNight
 from tasks.incremental.saved import saved
 from tasks.incremental.store import keep_files
 from tasks.platform.functions import open_database
+from tasks.reports.figures import RunCounts
 from tasks.source import Preflight
 from tasks.source.snapshot import SnapshotLost
 
@@ -86,7 +87,7 @@ def _read(run: Run, base: Base | None, progress: Meter) -> None:
     run.night = night
     run.rows = {of.table.name: of.rows.num_rows for of in (gathered.users, gathered.posts)}
     # How far the columns are filled is known of a whole read only; a column that comes or goes makes the night full.
-    run.workspace.note(columns=base.counts.get("columns", {}))
+    run.workspace.note(columns=base.counts.columns)
     run.not_read = saved(gathered, base)
     rows = sum(run.rows.values())
     progress(rows, rows)
@@ -104,7 +105,7 @@ def _gather(run: Run, base: Base, index: UserIndex) -> Gathered:
                     index,
                     latest=to_micros(run.snapshot_at) + GRACE,
                     most_share=run.settings.max_changed_share,
-                    base_rows={name: int(of["read"]) for name, of in base.counts["tables"].items()},
+                    base_rows={name: of.read for name, of in base.counts.tables.items()},
                 )
             except SnapshotLost:
                 finder.end()
@@ -158,15 +159,15 @@ def distrust_base(run: Run) -> None:
         database.call("etl_distrust_base", p_run=run.lease.run_id, p_token=run.lease.token)
 
 
-def mode_counts(run: Run) -> dict[str, Any]:
-    """What the ledger keeps of how the run read."""
-    counts: dict[str, Any] = {"mode": run.mode.name}
+def with_mode(run: Run, counts: RunCounts) -> RunCounts:
+    """The figures, with what the ledger keeps of how the run read."""
+    mode: dict[str, object] = {"mode": run.mode.name}
     if run.mode.base:
-        counts |= {"base_run": run.mode.base.run_id, "not_read": run.not_read}
+        mode |= {"base_run": run.mode.base.run_id, "not_read": run.not_read}
     else:
-        counts |= {"full_because": run.mode.because}
-        counts |= {} if run.drifted is None else {"drifted": run.drifted}
-    return counts
+        mode |= {"full_because": run.mode.because}
+        mode |= {} if run.drifted is None else {"drifted": run.drifted}
+    return counts.model_copy(update=mode)
 
 
 def mode_of_manifest(run: Run) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from tasks.files.manifest import FileEntry
 from tasks.ledger.as_of import AsOf
+from tasks.reports.figures import Figure, PastRun, RunCounts
 from tasks.settings import TransportChoice
 
-Figure = int | float | None
 # Emitted to Prefect when a run was committed and readers see it: what the alert for missing nights waits for.
 DRIFTED_EVENT = "supabase-nightly.drifted"
 COMMITTED_EVENT = "supabase-nightly.run.committed"
@@ -50,7 +50,7 @@ class RunOutcome:
     not_read: rows and bytes (about) that an incremental night did not read. drifted: what a full night found that
     incremental ones had missed; None where there is nothing to compare with.
     samples: by table and rule, masked. current: whether readers see this run now. historical: for a past instant, so
-    that it could not become current. history: as_of and headline of earlier committed runs, newest first.
+    that it could not become current. history: earlier runs that were committed or held, newest first.
     readers_see: the id of the run that readers see now, empty where nothing was written or it is not known.
     page: the address of the run's page in Prefect; empty without a server that stays.
     """
@@ -67,7 +67,7 @@ class RunOutcome:
     samples: Mapping[str, Any] = field(default_factory=dict)
     run_path: str | None = None
     files: Sequence[FileEntry] = field(default_factory=tuple)
-    last: Mapping[str, Any] | None = None
+    last: RunCounts | None = None
     notes: Sequence[str] = field(default_factory=tuple)
     current: bool = False
     identity: Sequence[str] = field(default_factory=tuple)
@@ -77,7 +77,7 @@ class RunOutcome:
     not_read: Mapping[str, int] = field(default_factory=dict)
     drifted: int | None = None
     historical: bool = False
-    history: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    history: Sequence[PastRun] = field(default_factory=tuple)
     readers_see: str = ""
     page: str = ""
 

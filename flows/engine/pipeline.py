@@ -22,7 +22,7 @@ from tasks.ledger.ledger import Ledger, Start
 from tasks.platform.functions import open_database
 from tasks.platform.identity import acting
 from tasks.platform.version import code_version
-from tasks.reports.build import headline, read_report_spool, run_counts
+from tasks.reports.build import read_report_spool, run_counts
 from tasks.settings import Settings, load_settings
 from tasks.sink import LoadCounts, TablePlan
 from tasks.source import Preflight
@@ -158,8 +158,8 @@ def _outcome(
         as_of=run.as_of,
         snapshot_at=run.snapshot_at,
         transport=run.lease.transport,
-        headline=headline(run.workspace),
-        tables={name: {**of, **_written(written, name)} for name, of in counts["tables"].items()},
+        headline=counts.headline,
+        tables={name: {**of.model_dump(), **_written(written, name)} for name, of in counts.tables.items()},
         quality=read_report_spool(run.workspace, DATA_QUALITY).to_pylist(),
         stages=run.stages,
         samples=load_samples(run.workspace),

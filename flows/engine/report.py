@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any
 
 from flows.engine import run_page
 from flows.engine.artifacts import Page, show_in_order
@@ -15,6 +14,7 @@ from flows.engine.outcome import RunOutcome
 from flows.engine.report_page import report_page
 from tasks.errors import PipelineError
 from tasks.publish.upload import signed_links
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, load_settings
 
 logger = logging.getLogger(__name__)
@@ -40,9 +40,9 @@ def show_outcome(outcome: RunOutcome) -> None:
 
 
 def _details(outcome: RunOutcome) -> list[Page]:
-    last = outcome.last or {}
-    statistics = run_page.statistics_rows(outcome.headline, last.get("headline"))
-    cleaning = run_page.cleaning_rows(outcome.quality, _shares(last))
+    last = outcome.last or RunCounts()
+    statistics = run_page.statistics_rows(outcome.headline, last.headline)
+    cleaning = run_page.cleaning_rows(outcome.quality, last.shares)
     return [
         Page("summary", "markdown", "The run in short.", _summary(outcome)),
         Page("statistics", "table", "The report `user_statistics`.", statistics),
@@ -59,15 +59,11 @@ def _summary(outcome: RunOutcome) -> str:
         run_id=outcome.run_id,
         transport=outcome.transport,
         headline=outcome.headline,
-        last=(outcome.last or {}).get("headline"),
+        last=outcome.last.headline if outcome.last else None,
         tables=outcome.tables,
         seconds=outcome.seconds,
         notes=[*outcome.notes, *outcome.identity],
     )
-
-
-def _shares(last: Mapping[str, Any]) -> dict[tuple[str, str], float | None]:
-    return {(rule["table"], rule["rule"]): rule["share"] for rule in last.get("rules", [])}
 
 
 def _links(settings: Settings, outcome: RunOutcome) -> tuple[dict[str, str], dict[str, str], list[str]]:

@@ -6,7 +6,7 @@ Status, headline figures with their changes, the charts, the files, what to do n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from flows.engine.outcome import RunOutcome
 from flows.engine.run_page import COUNTS, HEADLINE, LABELS, change, number, size, table
@@ -100,16 +100,12 @@ def earlier_figures(outcome: RunOutcome, *, days: int) -> Figures:
     if outcome.historical:
         return {}
     wanted = outcome.as_of - timedelta(days=days)
-    committed = [run for run in outcome.history if run.get("event") != "held"]
-    apart = {index: abs(_instant(run["as_of"]) - wanted) for index, run in enumerate(committed)}
+    committed = [run for run in outcome.history if run.event != "held"]
+    apart = {index: abs(run.as_of - wanted) for index, run in enumerate(committed)}
     nearest = min(apart, key=lambda index: apart[index], default=None)
     if nearest is None or apart[nearest] > _NEAR:
         return {}
-    return dict(committed[nearest].get("headline") or {})
-
-
-def _instant(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
+    return committed[nearest].headline
 
 
 def _charts(links: Mapping[str, str]) -> list[str]:

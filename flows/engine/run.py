@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from prefect.runtime import flow_run
 
@@ -20,12 +20,14 @@ from tasks.ledger.dry import DryLedger
 from tasks.ledger.lease import Heartbeat, Lease, NoHeartbeat
 from tasks.ledger.ledger import Ledger, Start
 from tasks.ledger.resume import can_be_resumed, contract_fingerprint, kept_snapshot_at, open_workspace
+from tasks.ledger.row import LedgerRow
 from tasks.platform.dask import open_workers
 from tasks.platform.functions import Database, open_database
 from tasks.platform.project import require_project
 from tasks.platform.traffic import TRAFFIC
 from tasks.platform.workers import Workers
 from tasks.publish.pointer import point_to_current
+from tasks.reports.figures import PastRun
 from tasks.settings import Settings
 from tasks.source import Preflight, Source, open_source
 from tasks.workspace import Workspace
@@ -118,22 +120,21 @@ class Run:
             contract=contract_fingerprint(),
         )
 
-    def history(self) -> list[dict[str, Any]]:
-        """Earlier runs, newest first: as_of, headline, the shares of their rules, and whether one was held."""
+    def history(self) -> list[PastRun]:
+        """Earlier runs that were committed or held, newest first."""
         runs = self.ledger.runs(_HISTORY_RUNS, kind="run", historical=False)
-        return [_remembered(run) for run in runs if run["status"] in ("committed", "held")]
+        return [_past(run, run.as_of) for run in runs if run.as_of and run.status in ("committed", "held")]
 
 
-def _remembered(run: Mapping[str, Any]) -> dict[str, Any]:
-    counts = run["counts"]
-    event = "held" if run["status"] == "held" else "accepted" if counts.get("accepted") else ""
-    return {
-        "run_id": run["run_id"],
-        "as_of": run["as_of"],
-        "headline": counts.get("headline", {}),
-        "rules": counts.get("rules", []),
-        "event": event,
-    }
+def _past(run: LedgerRow, as_of: datetime) -> PastRun:
+    event: Literal["", "held", "accepted"] = "accepted" if run.counts.accepted else ""
+    return PastRun(
+        as_of=as_of,
+        shares=run.counts.shares,
+        headline=run.counts.headline,
+        event="held" if run.status == "held" else event,
+        run_id=run.run_id,
+    )
 
 
 @contextmanager

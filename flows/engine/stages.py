@@ -10,9 +10,8 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
-from typing import Any, cast
 
-from flows.engine.incremental import audit, distrust_base, mark_wrong_rows, mode_counts, mode_of_manifest
+from flows.engine.incremental import audit, distrust_base, mark_wrong_rows, mode_of_manifest, with_mode
 from flows.engine.progress import Meter
 from flows.engine.run import Run
 from flows.engine.stage import stage
@@ -31,7 +30,8 @@ from tasks.platform.rights import rights
 from tasks.platform.version import code_version
 from tasks.publish.pointer import point_to_current
 from tasks.publish.upload import publish
-from tasks.reports.build import build_reports, headline, run_counts
+from tasks.reports.build import build_reports, run_counts
+from tasks.reports.figures import RunCounts
 from tasks.sink import LoadCounts, TablePlan, load, plan
 from tasks.sink.schema import check_schema
 from tasks.source import Preflight, Reconciled, TableRead
@@ -44,7 +44,7 @@ class Files:
     """What a run will publish. copied: paths of those that the base has already."""
 
     entries: list[FileEntry]
-    counts: dict[str, Any]
+    counts: RunCounts
     copied: frozenset[str] = frozenset()
 
 
@@ -77,7 +77,7 @@ def _read(run: Run, progress: Meter, name: str) -> TableRead:
     table = next(t for t in TABLES if t.name == name)
     read = run.source.read(table, run.workspace.spool("raw", table.name, table.raw_schema), progress=progress)
     run.rows[name] = read.rows
-    run.workspace.note(columns={**cast(dict[str, Any], run.workspace.facts().get("columns", {})), name: read.shares})
+    run.workspace.note(columns={**run.workspace.columns(), name: read.shares})
     run.row_bytes[name] = round(read.bytes / max(1, read.rows), 1)
     run.record(rows=read.rows, ranges=read.ranges, resumed=read.resumed_ranges, how=read.how)
     return read
@@ -156,17 +156,16 @@ def reduce_the_posts(run: Run, progress: Meter, posts: CleanCounts) -> CleanCoun
 
 
 @stage("Build reports")
-def build_the_reports(run: Run, progress: Meter, users: CleanCounts, posts: CleanCounts) -> dict[str, Any]:
+def build_the_reports(run: Run, progress: Meter, users: CleanCounts, posts: CleanCounts) -> RunCounts:
     """Six reports from users, author-days and the word histogram. Returns the figures of the run."""
     build_reports(run.workspace, as_of=run.as_of)
     counts = run_counts(run.workspace)
-    figures = headline(run.workspace)
-    run.record(total_users=figures["total_users"], total_posts=figures["total_posts"])
+    run.record(total_users=counts.headline["total_users"], total_posts=counts.headline["total_posts"])
     return counts
 
 
 @stage("Compare with Postgres")
-def compare(run: Run, progress: Meter, counts: dict[str, Any]) -> Mapping[str, TablePlan]:
+def compare(run: Run, progress: Meter, counts: RunCounts) -> Mapping[str, TablePlan]:
     """What differs from the cleaned tables: nothing else will be written."""
     if run.night:
         plans: Mapping[str, TablePlan] = plan_changes(run.night)
@@ -178,17 +177,17 @@ def compare(run: Run, progress: Meter, counts: dict[str, Any]) -> Mapping[str, T
 
 
 @stage("Guard")
-def guard(run: Run, progress: Meter, counts: dict[str, Any], plans: Mapping[str, TablePlan]) -> dict[str, Any]:
+def guard(run: Run, progress: Meter, counts: RunCounts, plans: Mapping[str, TablePlan]) -> RunCounts:
     """Hold the run when a metric is outside its bounds, before anybody can see it."""
     last = None if run.lease.historical else run.lease.last
     accepted = {name: value for name, value in run.ledger.held_values().items() if name in run.request.accept}
-    run.ledger.stage(run.lease, "guard", counts=counts)  # a held run is in the history of its metrics too
+    run.ledger.stage(run.lease, "guard", counts=counts.to_json())  # a held run is in the history of its metrics too
     check_run(run.workspace, plan=plans, last=last, settings=run.settings, accepted=accepted)
-    return {**counts, "accepted": sorted(accepted)} if accepted else counts
+    return counts.model_copy(update={"accepted": tuple(sorted(accepted))}) if accepted else counts
 
 
 @stage("Write files")
-def write_the_files(run: Run, progress: Meter, counts: dict[str, Any]) -> Files:
+def write_the_files(run: Run, progress: Meter, counts: RunCounts) -> Files:
     """Parquet and charts, in the run's folder."""
     night = run.night
     entries = write_files(
@@ -225,7 +224,7 @@ def publish_the_files(run: Run, progress: Meter, files: Files) -> ManifestRef:
 
 @stage("Load and commit")
 def load_and_commit(
-    run: Run, progress: Meter, manifest: ManifestRef, counts: dict[str, Any], plans: Mapping[str, TablePlan]
+    run: Run, progress: Meter, manifest: ManifestRef, counts: RunCounts, plans: Mapping[str, TablePlan]
 ) -> Mapping[str, LoadCounts]:
     """Changed rows, deletes, rejects, aggregates and the ledger's commit."""
     try:
@@ -234,9 +233,8 @@ def load_and_commit(
             run.workspace,
             run.lease,
             plans,
-            manifest_path=manifest.path,
-            manifest_sha256=manifest.sha256,
-            counts={**counts, **mode_counts(run)},
+            manifest=manifest,
+            counts=with_mode(run, counts),
             progress=progress,
             verify=verify_known(run.night) if run.night else None,
         )
@@ -261,8 +259,8 @@ class Pointer:
 def point_to_it(run: Run, progress: Meter, manifest: ManifestRef, loaded: Mapping[str, LoadCounts]) -> Pointer:
     """`latest.json` names the run. The run is committed: a failure here is noted, and the next start does it."""
     if run.lease.historical:
-        seen = run.ledger.current() or {}
-        return Pointer(current=False, run_id=str(seen.get("run_id", "")))
+        seen = run.ledger.current()
+        return Pointer(current=False, run_id=seen.run_id if seen else "")
     try:
         named = point_to_current(run.settings, run.ledger)
     except PipelineError as error:

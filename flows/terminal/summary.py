@@ -6,8 +6,6 @@ On a terminal it is a panel; elsewhere the same as plain lines. The stages and t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import urlsplit
 
 from rich.console import Console, Group, RenderableType
@@ -19,6 +17,7 @@ from flows.engine.outcome import RunOutcome
 from flows.engine.report_page import day_sentence, mode_sentence, status_sentence, transport_name
 from flows.engine.run_page import change, number, size
 from flows.terminal.display import seconds_text
+from tasks.reports.figures import PastRun
 
 HEADLINE = (
     ("total_users", "users"),
@@ -96,24 +95,19 @@ def _figures(outcome: RunOutcome) -> Table:
     table = _table("figures")
     table.add_column("now", justify="right")
     if before:
-        table.add_column(f"since the run as of {_instant(before):%Y-%m-%d %H:%M}", justify="right")
-    figures = (before or {}).get("headline") or {}
+        table.add_column(f"since the run as of {before.as_of:%Y-%m-%d %H:%M}", justify="right")
+    figures = before.headline if before else {}
     for name, label in HEADLINE:
         now = outcome.headline.get(name)
         table.add_row(label, number(now), *([change(now, figures.get(name))] if before else []))
     return table
 
 
-def previous(outcome: RunOutcome) -> dict[str, Any] | None:
+def previous(outcome: RunOutcome) -> PastRun | None:
     """The committed run before this one, when it is as of an earlier instant: nothing is compared with the future."""
-    committed = (run for run in outcome.history if run["run_id"] != outcome.run_id and run.get("event") != "held")
+    committed = (run for run in outcome.history if run.run_id != outcome.run_id and run.event != "held")
     last = next(committed, None)
-    earlier = last is not None and not outcome.historical and _instant(last) <= outcome.as_of
-    return dict(last) if last and earlier else None
-
-
-def _instant(run: Any) -> datetime:
-    return datetime.fromisoformat(run["as_of"]).astimezone(UTC)
+    return last if last and not outcome.historical and last.as_of <= outcome.as_of else None
 
 
 def _table(first: str) -> Table:

@@ -6,9 +6,8 @@ They are drawn from the reports alone, so no chart knows more than the reports s
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import pandas as pd
 
@@ -19,6 +18,7 @@ from tasks.charts.style import drawing, save
 from tasks.contracts import DAILY_ACTIVITY, DATA_QUALITY, POST_STATISTICS, SIGNUP_COHORTS, Report
 from tasks.files.layout import instant
 from tasks.files.manifest import FileEntry, entry_of
+from tasks.reports.figures import PastRun
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -27,18 +27,18 @@ VERSION = 2
 
 
 def draw_charts(
-    workspace: Workspace, *, as_of: datetime, history: Sequence[Mapping[str, Any]], settings: Settings
+    workspace: Workspace, *, as_of: datetime, history: Sequence[PastRun], settings: Settings
 ) -> list[FileEntry]:
     """Draw all charts of a run under `workspace.files`, from its report spools.
 
-    history: earlier committed runs, each `{"as_of": …, "rules": [{"table", "rule", "share"}, …]}`, in any order; this
-    run is added to them.
+    history: earlier runs, in any order; this run is added to them.
     """
     folder = workspace.files / "charts"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     daily, quality = _frame(workspace, DAILY_ACTIVITY), _frame(workspace, DATA_QUALITY)
-    runs = [*history, {"as_of": as_of, "rules": quality[["table", "rule", "share"]].to_dict("records")}]
+    shares = {(of["table"], of["rule"]): of["share"] for of in quality.to_dict("records")}
+    runs = [*history, PastRun(as_of, shares)]
     entries = []
     with drawing():
         figures = {

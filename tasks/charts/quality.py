@@ -13,18 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from tasks.charts.style import HEAT, ORANGE, QUIET, bare, card, ink_on, nothing, percent, top_of
-from tasks.files.layout import instant
+from tasks.reports.figures import PastRun
 
 RUNS = 12
 LEAST, MOST = 1e-4, 0.3  # shares where the colours begin and end: they distinguish orders of magnitude
 JUMP = 0.1  # a share that rose by ten points is marked
 
 
-def data_quality(runs: Sequence[Mapping[str, Any]]) -> Figure:
+def data_quality(runs: Sequence[PastRun]) -> Figure:
     """Share of rows that each rule rejected, changed or flagged, over the last runs.
 
-    runs: `{"as_of", "rules": [{"table", "rule", "share"}], "event"}` in any order; the later of two of one as_of
-    counts. event: what is written over the run's column (held, accepted); it may be absent.
+    runs: in any order; the later of two of one as_of counts. What happened to a run is written over its column.
     """
     shares = _shares(runs)
     if shares.empty or shares.iloc[:, -1].isna().all():
@@ -45,15 +44,13 @@ def data_quality(runs: Sequence[Mapping[str, Any]]) -> Figure:
     axes = figure.add_axes((0.245, bottom, 0.73, top_of(figure, gap=1.12) - bottom))
     _draw(axes, shares)
     _mark_jumps(axes, shares)
-    _mark_events(axes, shares, {instant(run["as_of"]): str(run.get("event") or "") for run in runs})
+    _mark_events(axes, shares, {run.as_of: run.event for run in runs})
     return figure
 
 
-def _shares(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def _shares(runs: Sequence[PastRun]) -> pd.DataFrame:
     """Rules (table, rule) as rows in their order, runs as columns, earliest first."""
-    columns = {
-        instant(run["as_of"]): {(rule["table"], rule["rule"]): rule["share"] for rule in run["rules"]} for run in runs
-    }
+    columns = {run.as_of: dict(run.shares) for run in runs}
     order = list(dict.fromkeys(key for rules in reversed(columns.values()) for key in rules))
     frame = pd.DataFrame({at: columns[at] for at in sorted(columns)[-RUNS:]}, dtype=float)
     return frame.reindex(sorted(order, key=lambda key: (key[0] != "users", key[0])))

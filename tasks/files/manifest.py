@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, PlainSerializer
 
 from tasks.files.layout import FORMAT, day_of, instant, manifest_path, run_path
+from tasks.reports.figures import RunCounts
 
 HISTORICAL_NOTE = (
     "For an earlier as_of, computed from the rows as they were when the run started: what was changed or deleted in "
@@ -81,7 +82,7 @@ class Manifest(Record):
     base_run: str | None = None
     full_because: str | None = None
     base: Mapping[str, Any] | None = None
-    counts: Mapping[str, Any] = Field(default_factory=dict)
+    counts: RunCounts = RunCounts()
     files: tuple[FileEntry, ...]
     note: str | None = None
     removed: Removed | None = None
@@ -165,7 +166,7 @@ class RunFacts(Protocol):
 def make_manifest(
     run: RunFacts,
     files: Iterable[FileEntry],
-    counts: Mapping[str, Any],
+    counts: RunCounts,
     *,
     as_of: datetime,
     started_at: datetime,

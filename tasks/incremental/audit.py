@@ -114,9 +114,9 @@ class Audit:
                     raise
                 logger.warning("The rule counts of %s are not audited: the database takes too long.", table.name)
                 continue
-            before = {r["rule"]: r["affected"] for r in self.base.counts["rules"] if r["table"] == table.name}
+            before = {r.rule: r.affected for r in self.base.counts.rules if r.table == table.name}
             wrong = [name for name, rows in found["affected"].items() if rows != before.get(name)]
-            drifted += len(wrong) + (found["read"] != self.base.counts["tables"][table.name]["read"])
+            drifted += len(wrong) + (found["read"] != self.base.counts.tables[table.name].read)
         return drifted
 
     def _files(self, entries: Sequence[FileEntry]) -> int:

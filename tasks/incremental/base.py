@@ -12,6 +12,7 @@ from tasks.files.published import NotAsPublished, read_manifest
 from tasks.platform.bucket import Bucket
 from tasks.platform.functions import Database
 from tasks.platform.stored import StoredInfo
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
 
 # What an incremental night needs of the base's files; reports and charts are made each night.
@@ -56,8 +57,8 @@ class Base:
         return self.published.started_at
 
     @property
-    def counts(self) -> Mapping[str, Any]:
-        return dict(self.published.counts)
+    def counts(self) -> RunCounts:
+        return self.published.counts
 
     def entries(self, *kinds: str) -> dict[str, FileEntry]:
         """The run's files of these kinds, by path."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,21 +10,20 @@ import pyarrow as pa
 from tasks.cleaning.counts import CleanCounts, RuleCount
 from tasks.cleaning.rules.base import Reject, Rule, bits_of
 from tasks.incremental.known import masks, rejected_by
+from tasks.reports.figures import RunCounts
 
 
-def table_counts(
-    table: str, rules: Sequence[Rule], base: Mapping[str, Any], known: pa.Table, now: CleanCounts
-) -> CleanCounts:
+def table_counts(table: str, rules: Sequence[Rule], base: RunCounts, known: pa.Table, now: CleanCounts) -> CleanCounts:
     """The counts of a table, as cleaning all of it would give them.
 
-    base: `run_counts` of the base. known: the touched rows as the base stored them. now: the counts of the touched rows
+    base: the figures of the base. known: the touched rows as the base stored them. now: the counts of the touched rows
     that were read this night, as cleaning left them.
     """
-    before = {rule["rule"]: int(rule["affected"]) for rule in base["rules"] if rule["table"] == table}
+    before = {rule.rule: rule.affected for rule in base.rules if rule.table == table}
     after = {rule.rule: rule.affected for rule in now.rules}
     gone = _contributions(rules, known)
     affected = {r.name: before[r.name] - gone[r.name] + after[r.name] for r in rules}
-    read = int(base["tables"][table]["read"]) - known.num_rows + now.read
+    read = base.tables[table].read - known.num_rows + now.read
     rejected = sum(affected[r.name] for r in rules if isinstance(r, Reject))
     return CleanCounts(table, read, read - rejected, rejected, _rule_counts(rules, affected, read))
 

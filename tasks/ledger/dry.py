@@ -38,7 +38,7 @@ class DryLedger(Ledger):
         midnight = snapshot_at.replace(hour=0, minute=0, second=0, microsecond=0)
         as_of = lease.as_of or (snapshot_at if lease.as_of_mode == "now" else midnight)
         current = self.current()
-        latest = datetime.fromisoformat(current["as_of"]) if current else as_of
+        latest = current.as_of if current and current.as_of else as_of
         earlier = lease.as_of_mode == "at" and as_of < latest
         return replace(lease, as_of=as_of, snapshot_at=snapshot_at, historical=lease.historical or earlier)
 

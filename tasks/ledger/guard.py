@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Protocol
 
 from tasks.cleaning.counts import load_counts
 from tasks.cleaning.rules import RULES
@@ -17,6 +17,7 @@ from tasks.contracts import REPORTS, TABLES
 from tasks.errors import ConfigurationError, RunHeld
 from tasks.reports.build import read_report_spool, run_counts
 from tasks.reports.checks import check_contract, check_totals
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -34,6 +35,15 @@ class Drift:
     name: str
     value: float
     message: str
+
+
+class Planned(Protocol):
+    """What the guard looks at of a table's plan."""
+
+    @property
+    def deletes(self) -> int: ...
+    @property
+    def target_rows(self) -> int: ...
 
 
 def metric_names() -> list[str]:
@@ -64,14 +74,14 @@ def require_known(accept: Iterable[str]) -> None:
 def check_run(
     workspace: Workspace,
     *,
-    plan: Mapping[str, Any],
-    last: Mapping[str, Any] | None,
+    plan: Mapping[str, Planned],
+    last: RunCounts | None,
     settings: Settings,
     accepted: Mapping[str, float] | None = None,
 ) -> None:
     """ConfigurationError for reports out of contract, RunHeld for metrics outside their bounds and not accepted.
 
-    plan: per table an object or mapping with `deletes` and `target_rows`. last: `run_counts` of the last committed run.
+    plan: by table, what would be deleted of how many rows. last: the figures of the last committed run.
     accepted: the metrics that somebody accepts, with the value that each had when the run was held.
     """
     reports = {report.name: read_report_spool(workspace, report) for report in REPORTS}
@@ -102,22 +112,24 @@ def _held(drifts: list[Drift], accepted: Mapping[str, float]) -> RunHeld:
 
 
 def find_drift(
-    counts: Mapping[str, Any], *, plan: Mapping[str, Any], last: Mapping[str, Any] | None, settings: Settings
+    counts: RunCounts, *, plan: Mapping[str, Planned], last: RunCounts | None, settings: Settings
 ) -> list[Drift]:
-    """Every metric outside its bounds. counts, last: as `run_counts` gives them."""
+    """Every metric outside its bounds. counts: the figures of this run; last: those of the one before."""
     drifts = list(_deletes(plan, settings))
     if last:
-        drifts += _drops(counts["tables"], last["tables"], settings)
-        drifts += _rules(counts["rules"], last["rules"], settings)
+        drifts += _drops(counts, last, settings)
+        drifts += _rules(counts, last, settings)
         drifts += _columns(counts, last, settings)
     return drifts
 
 
-def _columns(now: Mapping[str, Any], before: Mapping[str, Any], settings: Settings) -> Iterator[Drift]:
+def _columns(now: RunCounts, before: RunCounts, settings: Settings) -> Iterator[Drift]:
     """Columns that vanished from the source, or are filled in far fewer rows: what is read as null would be written."""
-    for table, shares in before.get("columns", {}).items():
-        found, rows = now.get("columns", {}).get(table), now["tables"].get(table, {}).get("read", 0)
-        for column, was in shares.items() if found is not None and rows else ():
+    for table, shares in before.columns.items():
+        found, counts = now.columns.get(table), now.tables.get(table)
+        if found is None or counts is None or not counts.read:
+            continue
+        for column, was in shares.items():
             share = found.get(column)
             if share is None:
                 yield Drift(
@@ -125,7 +137,7 @@ def _columns(now: Mapping[str, Any], before: Mapping[str, Any], settings: Settin
                 )
                 continue
             lost = was - share
-            many = lost * rows > settings.drift_floor_rows and lost > settings.max_drop_share * was
+            many = lost * counts.read > settings.drift_floor_rows and lost > settings.max_drop_share * was
             if many or share == 0 < was:
                 yield Drift(
                     f"column_filled:{table}.{column}",
@@ -135,9 +147,9 @@ def _columns(now: Mapping[str, Any], before: Mapping[str, Any], settings: Settin
                 )
 
 
-def _drops(now: Mapping[str, Any], before: Mapping[str, Any], settings: Settings) -> Iterator[Drift]:
-    for table, of in now.items():
-        kept, kept_before = of["kept"], before.get(table, {}).get("kept", 0)
+def _drops(now: RunCounts, before: RunCounts, settings: Settings) -> Iterator[Drift]:
+    for table, of in now.tables.items():
+        kept, kept_before = of.kept, before.tables[table].kept if table in before.tables else 0
         fewer, all_gone = kept_before - kept, kept == 0 < kept_before
         if all_gone or (fewer > settings.drift_floor_rows and fewer > settings.max_drop_share * kept_before):
             yield Drift(
@@ -148,9 +160,9 @@ def _drops(now: Mapping[str, Any], before: Mapping[str, Any], settings: Settings
             )
 
 
-def _deletes(plan: Mapping[str, Any], settings: Settings) -> Iterator[Drift]:
+def _deletes(plan: Mapping[str, Planned], settings: Settings) -> Iterator[Drift]:
     for table, planned in plan.items():
-        deletes, rows = _figure(planned, "deletes"), _figure(planned, "target_rows")
+        deletes, rows = planned.deletes, planned.target_rows
         many = deletes > settings.drift_floor_rows and deletes > settings.max_delete_share * rows
         if many or 0 < deletes == rows:
             yield Drift(
@@ -161,22 +173,17 @@ def _deletes(plan: Mapping[str, Any], settings: Settings) -> Iterator[Drift]:
             )
 
 
-def _rules(now: list[Mapping[str, Any]], before: list[Mapping[str, Any]], settings: Settings) -> Iterator[Drift]:
-    shares = {(rule["table"], rule["rule"]): rule["share"] for rule in before}
-    for rule in now:
-        was, share = shares.get((rule["table"], rule["rule"])), rule["share"]
+def _rules(now: RunCounts, before: RunCounts, settings: Settings) -> Iterator[Drift]:
+    shares = before.shares
+    for rule in now.rules:
+        was, share = shares.get((rule.table, rule.rule)), rule.share
         if was is None or share is None:
             continue  # a rule that is new, or that saw no rows, has nothing to be compared with
-        more, points = rule["affected"] - was * rule["checked"], (share - was) * 100
+        more, points = rule.affected - was * rule.checked, (share - was) * 100
         if more > settings.drift_floor_rows and points > settings.max_rule_points:
             yield Drift(
-                f"rule_share:{rule['table']}.{rule['rule']}",
+                f"rule_share:{rule.table}.{rule.rule}",
                 points,
                 f"{share:.1%} of the rows, {points:.1f} points more than the {was:.1%} of the last run "
                 f"(bound {settings.max_rule_points:g} points)",
             )
-
-
-def _figure(planned: Any, name: str) -> int:
-    value = planned[name] if isinstance(planned, Mapping) else getattr(planned, name)
-    return int(value)

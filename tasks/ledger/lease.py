@@ -6,14 +6,15 @@ import logging
 import secrets
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from tasks.errors import LeaseLost, PipelineError
+from tasks.ledger.row import LedgerRow
 from tasks.platform.functions import Database, open_database
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -52,26 +53,22 @@ class Lease:
     transport: str
     resumed_from: str | None
     historical: bool
-    last: dict[str, Any] | None
+    last: RunCounts | None
 
 
-def lease_of(row: Mapping[str, Any], token: str, last: dict[str, Any] | None) -> Lease:
+def lease_of(row: LedgerRow, token: str, last: RunCounts | None) -> Lease:
     """The lease from a row of the ledger."""
     return Lease(
-        run_id=row["run_id"],
+        run_id=row.run_id,
         token=token,
-        as_of=_instant(row["as_of"]),
-        as_of_mode=row["as_of_mode"],
-        snapshot_at=_instant(row["began"]),
-        transport=row["transport"],
-        resumed_from=row["resumed_from"],
-        historical=row["historical"],
+        as_of=row.as_of,
+        as_of_mode=row.as_of_mode,
+        snapshot_at=row.snapshot_at,
+        transport=row.transport,
+        resumed_from=row.resumed_from,
+        historical=row.historical,
         last=last,
     )
-
-
-def _instant(value: str | None) -> datetime | None:
-    return datetime.fromisoformat(value).astimezone(UTC) if value else None
 
 
 class Heartbeat(threading.Thread):

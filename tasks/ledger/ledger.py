@@ -13,7 +13,9 @@ from typing import Any, Literal
 from tasks.errors import ConfigurationError, LeaseHeld, PipelineError
 from tasks.ledger.as_of import AsOf
 from tasks.ledger.lease import Heartbeat, Lease, NoHeartbeat, Ticket, beating, lease_of
+from tasks.ledger.row import LedgerRow, parse_row
 from tasks.platform.functions import Database, Json
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, Transport
 
 logger = logging.getLogger(__name__)
@@ -60,12 +62,13 @@ class Ledger:
         row = self._take(start)
         return lease_of(row, start.ticket.token, self._last())
 
-    def _take(self, start: Start) -> dict[str, Any]:
+    def _take(self, start: Start) -> LedgerRow:
         facts, ticket = self._facts(start), start.ticket
         deadline = time.monotonic() + start.wait
         while True:
             try:
-                return dict(self._database.call("etl_start", p_run=ticket.run_id, p_token=ticket.token, p_facts=facts))
+                answer = self._database.call("etl_start", p_run=ticket.run_id, p_token=ticket.token, p_facts=facts)
+                return parse_row(answer)
             except LeaseHeld as held:
                 left = deadline - time.monotonic()
                 if left <= 0:
@@ -99,7 +102,7 @@ class Ledger:
         """
         require_past(lease, snapshot_at)
         row = self._database.call("etl_begin", p_run=lease.run_id, p_token=lease.token, p_began=snapshot_at.isoformat())
-        return lease_of(row, lease.token, lease.last)
+        return lease_of(parse_row(row), lease.token, lease.last)
 
     @contextmanager
     def holding(self, lease: Lease) -> Iterator[Heartbeat | NoHeartbeat]:
@@ -136,39 +139,40 @@ class Ledger:
             "etl_restore", p_run=lease.run_id, p_token=lease.token, p_target=target, p_aggregates=aggregates
         )
 
-    def current(self) -> dict[str, Any] | None:
+    def current(self) -> LedgerRow | None:
         """The run that latest.json must name and whose aggregates are in Postgres; None before the first commit."""
         return self._one(current=True)
 
-    def last_committed(self) -> dict[str, Any] | None:
+    def last_committed(self) -> LedgerRow | None:
         """The last committed run that was not historical, also after a restore of an earlier one."""
         return self._one(status="committed", kind="run", historical=False)
 
-    def run(self, run_id: str) -> dict[str, Any] | None:
+    def run(self, run_id: str) -> LedgerRow | None:
         """One row of the ledger."""
         return self._one(run_id=run_id)
 
-    def runs(self, limit: int = 100, **filters: Any) -> list[dict[str, Any]]:
+    def runs(self, limit: int = 100, **filters: Any) -> list[LedgerRow]:
         """Rows of the ledger, newest first. filters: status, kind, historical."""
-        return list(self._database.call("etl_history", p_filter={"limit": limit, **filters}))
+        answer = self._database.call("etl_history", p_filter={"limit": limit, **filters})
+        return [parse_row(row) for row in answer]
 
     def held_values(self) -> dict[str, float]:
         """The metrics that held the last run, by name, when nothing was committed since: what may be accepted."""
         newest = self.runs(20, kind="run", historical=False)
         for row in newest:
-            if row["status"] == "committed":
+            if row.status == "committed":
                 break
-            if row["status"] == "held":
-                return {str(name): float(value) for name, value in row["counts"].get("held", {}).items()}
+            if row.status == "held":
+                return dict(row.counts.held)
         return {}
 
-    def _one(self, **filters: Any) -> dict[str, Any] | None:
+    def _one(self, **filters: Any) -> LedgerRow | None:
         rows = self.runs(1, **filters)
         return rows[0] if rows else None
 
-    def _last(self) -> dict[str, Any] | None:
+    def _last(self) -> RunCounts | None:
         row = self.current()
-        return row["counts"] if row else None
+        return row.counts if row else None
 
 
 def require_past(lease: Lease, snapshot_at: datetime) -> None:

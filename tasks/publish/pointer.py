@@ -6,11 +6,10 @@ A reader sees one complete run at any moment: the one it names.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from tasks.errors import PublishError
-from tasks.files.layout import LATEST, manifest_path
+from tasks.files.layout import LATEST
 from tasks.files.manifest import Manifest, ManifestRef, Pointer
 from tasks.files.published import DAMAGED, NotAsPublished, read_manifest, read_pointer
 from tasks.platform.bucket import Bucket
@@ -19,10 +18,17 @@ from tasks.settings import Settings
 logger = logging.getLogger(__name__)
 
 
+class Published(Protocol):
+    """A run, as the ledger knows it: its manifest, None before its commit."""
+
+    @property
+    def manifest(self) -> ManifestRef | None: ...
+
+
 class CurrentRun(Protocol):
     """What the pointer needs of the ledger."""
 
-    def current(self) -> dict[str, Any] | None: ...
+    def current(self) -> Published | None: ...
 
 
 def point_to_current(settings: Settings, ledger: CurrentRun) -> str | None:
@@ -31,36 +37,24 @@ def point_to_current(settings: Settings, ledger: CurrentRun) -> str | None:
     The ledger is asked just before each change and once after it, so that of two runs that commit one after the other
     the later one is named, whoever of them comes here last.
     """
-    current = ledger.current()
-    while repair_pointer(settings, current):
-        current = ledger.current()
-    return current["manifest_path"] if current else None
+    named = _manifest_of(ledger.current())
+    while repair_pointer(settings, named):
+        named = _manifest_of(ledger.current())
+    return named.path if named else None
 
 
-def move_pointer(settings: Settings, run_path: str, manifest_sha256: str) -> bool:
-    """Make latest.json name a committed run; False when it names that one or a later one already.
-
-    The manifest is read back first, so the pointer never names what is not there. Runs are ordered by as_of, then by
-    when their reading started; a historical run never becomes the latest. PublishError names what is missing.
-    """
-    with Bucket(settings) as bucket:
-        manifest = _committed(bucket, ManifestRef(path=manifest_path(run_path), sha256=manifest_sha256))
-        current = current_pointer(bucket)
-        if manifest.historical or (current is not None and (current.as_of, current.started_at) >= manifest.order):
-            return False
-        bucket.replace(LATEST, manifest.pointer(manifest_sha256).to_json())
-        return True
+def _manifest_of(run: Published | None) -> ManifestRef | None:
+    return run.manifest if run else None
 
 
-def repair_pointer(settings: Settings, last_committed: Mapping[str, Any] | None) -> bool:
+def repair_pointer(settings: Settings, ref: ManifestRef | None) -> bool:
     """Make latest.json name what the ledger committed last, whatever it names; True when it had to be changed.
 
-    last_committed: `manifest_path` and `manifest_sha256` of that run; None when nothing was ever committed. A manifest
-    that is gone from the bucket is logged, and the pointer stays: a night must not fail for an emptied bucket.
+    ref: the manifest of that run; None when nothing was ever committed. A manifest that is gone from the bucket is
+    logged, and the pointer stays: a night must not fail for an emptied bucket.
     """
-    if not last_committed or not last_committed.get("manifest_path"):
+    if ref is None:
         return False
-    ref = ManifestRef(path=str(last_committed["manifest_path"]), sha256=str(last_committed["manifest_sha256"]))
     with Bucket(settings) as bucket:
         current = current_pointer(bucket)
         if current and (current.manifest, current.manifest_sha256) == (ref.path, ref.sha256):

@@ -6,10 +6,8 @@ the restored one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +23,13 @@ from tasks.platform.functions import Json, open_database
 from tasks.publish.pointer import repair_pointer
 from tasks.settings import Settings
 from tasks.sink.job import aggregates_json
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    run_id: str
+    as_of: datetime
+    manifest: ManifestRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,40 +53,40 @@ def restore(settings: Settings, run_id: str, *, dry_run: bool = False) -> Restor
     with open_database(settings) as database:
         ledger = Ledger(database, settings)
         target = _target(ledger, run_id)
-        reports = _published(settings, target)
+        reports = _published(settings, target.manifest)
         moved = False
         if not dry_run:
             _restore(ledger, settings, target, aggregates_json(reports))
-            moved = repair_pointer(settings, ledger.current())
+            current = ledger.current()
+            moved = repair_pointer(settings, current.manifest if current else None)
     rows = {report.name: table.num_rows for report, table in reports}
-    return Restored(run_id, datetime.fromisoformat(target["as_of"]), target["manifest_path"], rows, moved)
+    return Restored(run_id, target.as_of, target.manifest.path, rows, moved)
 
 
-def _target(ledger: Ledger, run_id: str) -> dict[str, Any]:
+def _target(ledger: Ledger, run_id: str) -> _Target:
     target = ledger.run(run_id)
-    if target and target["status"] == "committed" and target["kind"] == "run" and not target["historical"]:
-        return target
-    known = ", ".join(run["run_id"] for run in ledger.runs(10, status="committed", kind="run", historical=False))
+    was_current = target and target.status == "committed" and target.kind == "run" and not target.historical
+    if target and was_current and target.as_of and target.manifest:
+        return _Target(target.run_id, target.as_of, target.manifest)
+    known = ", ".join(run.run_id for run in ledger.runs(10, status="committed", kind="run", historical=False))
     raise ConfigurationError(
         f"{run_id} is not a committed run that was ever current. Nothing was changed.",
         remedy=f"The newest that can be restored are {known}." if known else "No run was committed yet.",
     )
 
 
-def _restore(ledger: Ledger, settings: Settings, target: Mapping[str, Any], aggregates: Json) -> None:
-    as_of = datetime.fromisoformat(target["as_of"])
-    run = ledger.start(Start(AsOf.instant(as_of), settings.resolved_transport, historical=True, kind="restore"))
+def _restore(ledger: Ledger, settings: Settings, target: _Target, aggregates: Json) -> None:
+    run = ledger.start(Start(AsOf.instant(target.as_of), settings.resolved_transport, historical=True, kind="restore"))
     try:
         with ledger.holding(run):
-            ledger.restore(run, target["run_id"], aggregates)
+            ledger.restore(run, target.run_id, aggregates)
     except Exception as error:
         ledger.fail(run, error)
         raise
 
 
-def _published(settings: Settings, target: Mapping[str, Any]) -> list[tuple[Report, pa.Table]]:
+def _published(settings: Settings, ref: ManifestRef) -> list[tuple[Report, pa.Table]]:
     """The run's aggregates from its published files, each verified by its checksum."""
-    ref = ManifestRef(path=target["manifest_path"], sha256=target["manifest_sha256"])
     with Bucket(settings) as bucket:
         try:
             manifest = read_manifest(bucket, ref)

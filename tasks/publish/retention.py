@@ -9,10 +9,10 @@ day. Exports go with the runs.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from tasks.contracts import REPORTS
 from tasks.errors import PublishError
@@ -59,7 +59,7 @@ class Action:
 
 def retain(
     settings: Settings,
-    ledger: Iterable[Mapping[str, Any]],
+    statuses: Mapping[str, str],
     *,
     now: datetime,
     keep_days: int | None = None,
@@ -68,13 +68,12 @@ def retain(
 ) -> list[Action]:
     """Bring the bucket to what should stay; the actions, also those of a dry run, which changes nothing.
 
-    ledger: rows with `run_id` and `status`; a run that the ledger does not know counts as committed once it has a
+    statuses: of each run in the ledger, by its id; a run that it does not know counts as committed once it has a
     manifest. now: the clock. base: the run that the next night starts from, which stays whole.
     Killed at any point and started again it continues. PublishError when
     latest.json cannot be read: then nobody knows which run must stay.
     """
     days = keep_days or settings.keep_days
-    statuses = {str(row["run_id"]): str(row["status"]) for row in ledger}
     with Bucket(settings) as bucket:
         runs = survey(settings, bucket)
         actions = plan(runs, statuses, latest=_latest(bucket), now=now, keep_days=days, base=base)

@@ -17,6 +17,7 @@ from tasks.files.manifest import FileEntry, ManifestRef, RunFacts, make_manifest
 from tasks.platform.bucket import Bucket, each
 from tasks.platform.progress import Progress, Running, no_progress
 from tasks.platform.workers import HERE, Tick, Workers
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, load_settings
 from tasks.workspace import Workspace
 
@@ -26,7 +27,7 @@ def publish(
     workspace: Workspace,
     run: RunFacts,
     files: Sequence[FileEntry],
-    counts: Mapping[str, Any],
+    counts: RunCounts,
     *,
     code_version: str = "",
     copied: Mapping[str, str] | None = None,
@@ -36,7 +37,7 @@ def publish(
 ) -> ManifestRef:
     """Upload and verify every file of a run, then its manifest. No reader sees it yet.
 
-    counts: JSON-able figures of the run. progress: bytes stored, and bytes in all. Called again for the same run, it
+    counts: figures of the run. progress: bytes stored, and bytes in all. Called again for the same run, it
     finds what is there already. PublishError, or a transient error, names the file; the pointer is untouched.
     copied: where in the bucket a file is already, by its path: it is copied there. more: see `make_manifest`.
     PublishError also when the bucket is public: then nothing is uploaded.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime
-from typing import Any
 
 import pyarrow as pa
 
@@ -14,6 +12,7 @@ from tasks.cleaning.passes import to_micros
 from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import REPORTS, TABLES, USER_STATISTICS, Report
 from tasks.reports import BUILDERS, ReportFacts
+from tasks.reports.figures import Figure, RuleCounts, RunCounts, TableCounts
 from tasks.workspace import Spool, Workspace
 
 
@@ -48,11 +47,9 @@ def read_report_spool(workspace: Workspace, report: Report) -> pa.Table:
     return report_spool(workspace, report).table()
 
 
-def headline(workspace: Workspace) -> dict[str, int | float | None]:
+def headline(workspace: Workspace) -> dict[str, Figure]:
     """The row of user_statistics but as_of, and the kept rows out of scope: users_after_as_of, posts_after_as_of."""
-    row: dict[str, int | float | None] = (
-        read_report_spool(workspace, USER_STATISTICS).drop_columns("as_of").to_pylist()[0]
-    )
+    row: dict[str, Figure] = read_report_spool(workspace, USER_STATISTICS).drop_columns("as_of").to_pylist()[0]
     kept_users = load_counts(workspace, "users").kept
     return {
         **row,
@@ -61,20 +58,18 @@ def headline(workspace: Workspace) -> dict[str, int | float | None]:
     }
 
 
-def run_counts(workspace: Workspace) -> dict[str, Any]:
-    """The figures of a run for the ledger, as JSON; the next run's guard compares with them.
-
-    tables: read, kept, rejected of each. rules: checked, affected and share of each. headline: see `headline`.
-    columns: of each table that was read whole, the non-null share of each column that the source has.
-    """
+def run_counts(workspace: Workspace) -> RunCounts:
+    """The figures of a run for the ledger; the next run's guard compares with them."""
     counts = {table.name: load_counts(workspace, table.name) for table in TABLES}
-    return {
-        "tables": {n: {"read": of.read, "kept": of.kept, "rejected": of.rejected} for n, of in counts.items()},
-        "rules": [_rule_figures(name, rule) for name, of in counts.items() for rule in of.rules],
-        "headline": headline(workspace),
-        "columns": workspace.facts().get("columns", {}),
-    }
+    return RunCounts(
+        tables={n: TableCounts(read=of.read, kept=of.kept, rejected=of.rejected) for n, of in counts.items()},
+        rules=tuple(_rule_counts(name, rule) for name, of in counts.items() for rule in of.rules),
+        headline=headline(workspace),
+        columns=workspace.columns(),
+    )
 
 
-def _rule_figures(table: str, rule: RuleCount) -> dict[str, Any]:
-    return {"table": table, **asdict(rule), "share": rule.share}
+def _rule_counts(table: str, of: RuleCount) -> RuleCounts:
+    return RuleCounts(
+        table=table, rule=of.rule, action=of.action, checked=of.checked, affected=of.affected, share=of.share
+    )

@@ -11,9 +11,11 @@ import pyarrow as pa
 
 from tasks.arrow.rebatch import slices
 from tasks.contracts import REPORTS, TABLES, Report, Table
+from tasks.files.manifest import ManifestRef
 from tasks.ledger.lease import Lease
 from tasks.platform.functions import Database, Json, too_many_refused
 from tasks.platform.progress import Progress
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
 from tasks.sink.model import LoadCounts, TablePlan, changes, cleaned, reject_changes, reject_deletes
 from tasks.sink.refused import contributions
@@ -58,7 +60,8 @@ class LoadJob:
     workspace: Workspace
     run: Lease
     plans: Mapping[str, TablePlan]
-    facts: Mapping[str, Any]
+    manifest: ManifestRef
+    counts: RunCounts
     progress: Progress
     done: int = 0
 
@@ -128,13 +131,18 @@ def begin(database: Database, job: LoadJob) -> None:
 def commit(database: Database, job: LoadJob, written: Mapping[str, Written]) -> dict[str, LoadCounts]:
     """Aggregates, refused rows and the ledger's commit, in one transaction. Returns the counts per table."""
     counts = {t.name: _counts(job.kept(t), written[t.name]) for t in job.tables}
-    figures = {**job.facts["counts"], "written": {name: asdict(c) for name, c in counts.items()}}
+    written_rows = {name: asdict(c) for name, c in counts.items()}
+    facts = {
+        "manifest_path": job.manifest.path,
+        "manifest_sha256": job.manifest.sha256,
+        "counts": {**job.counts.to_json(), "written": written_rows},
+    }
     refused = [row for table in job.tables for row in _rejects(job, table, written[table.name])]
     aggregates = Json(b"{}") if job.run.historical else aggregates_of(job.workspace)
     database.call(
         "etl_commit",
         **job.lease,
-        p_facts={**job.facts, "counts": figures, "refused": refused},
+        p_facts={**facts, "refused": refused},
         p_aggregates=aggregates,
     )
     return counts

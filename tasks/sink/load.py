@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from tasks.errors import WriteError
+from tasks.files.manifest import ManifestRef
 from tasks.ledger.lease import Lease
 from tasks.platform.progress import Progress, no_progress
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
 from tasks.sink.chosen import sink_of
 from tasks.sink.job import LoadJob
@@ -22,9 +23,8 @@ def load(
     run: Lease,
     plans: Mapping[str, TablePlan],
     *,
-    manifest_path: str,
-    manifest_sha256: str,
-    counts: Mapping[str, Any],
+    manifest: ManifestRef,
+    counts: RunCounts,
     progress: Progress = no_progress,
     verify: Verify | None = None,
 ) -> dict[str, LoadCounts]:
@@ -38,8 +38,7 @@ def load(
     Raises LeaseLost, WriteError (more rows refused than `max_refused_share` allows), or what the database said.
     verify: what must hold after the writing, asked before the commit where all of it is one transaction; it raises.
     """
-    facts = {"manifest_path": manifest_path, "manifest_sha256": manifest_sha256, "counts": dict(counts)}
-    job = LoadJob(settings, workspace, run, {} if run.historical else plans, facts, progress)
+    job = LoadJob(settings, workspace, run, {} if run.historical else plans, manifest, counts, progress)
     _require_whole_spools(job)
     sink = sink_of(settings)
 

@@ -66,9 +66,9 @@ class PostgresSink:
         """What the ledger says: an earlier try may have committed unheard."""
         with open_database(self._settings) as database:
             row = Ledger(database, self._settings).run(job.run.run_id)
-        if row is None or row["status"] != "committed":
+        if row is None or row.status != "committed":
             return None
-        return {name: LoadCounts(**counts) for name, counts in row["counts"]["written"].items()}
+        return {name: LoadCounts(**counts) for name, counts in row.counts.written.items()}
 
     def retried(self, load: Callable[[], dict[str, LoadCounts]]) -> dict[str, LoadCounts]:
         """Again while the failure is transient, but not what is stored otherwise than was expected."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,18 +22,13 @@ from tasks.charts.quality import data_quality
 from tasks.charts.style import drawing, percent, plural, save, short
 from tasks.contracts import DAILY_ACTIVITY, POST_STATISTICS, SIGNUP_COHORTS, Report
 from tasks.files.manifest import FileEntry
+from tasks.reports.figures import PastRun
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 from tests.publish.builders import AS_OF, empty_reports, make_workspace, reports
 
 REPORT_ROWS = reports(np.random.default_rng(1), [])
-HISTORY = [
-    {
-        "as_of": (AS_OF - timedelta(days=days)).isoformat(),
-        "rules": [{"table": "users", "rule": "clean_text", "share": 0.02 * days}],
-    }
-    for days in range(1, 20)
-]
+HISTORY = [PastRun(AS_OF - timedelta(days=days), {("users", "clean_text"): 0.02 * days}) for days in range(1, 20)]
 
 
 def _frame(report: Report) -> pd.DataFrame:
@@ -208,7 +204,7 @@ def test_posting_hours_name_the_fullest_hour() -> None:
 
 
 def test_quality_shows_the_last_runs_in_their_order() -> None:
-    text = _drawn(data_quality([*HISTORY[::-1], {"as_of": AS_OF, "rules": HISTORY[0]["rules"]}]))
+    text = _drawn(data_quality([*HISTORY[::-1], PastRun(AS_OF, HISTORY[0].shares)]))
     assert "Data quality: clean_text affected most rows, 2.0 % of users" in text
     assert "of the last 12 runs" in text
     assert "1 Feb" in text
@@ -216,10 +212,9 @@ def test_quality_shows_the_last_runs_in_their_order() -> None:
 
 
 def test_quality_marks_events_and_jumps() -> None:
-    rules = [{"table": "posts", "rule": "orphan", "share": share} for share in (0.01, 0.31)]
     runs = [
-        {"as_of": AS_OF - timedelta(days=1), "rules": rules[:1]},
-        {"as_of": AS_OF, "rules": rules[1:], "event": "accepted"},
+        PastRun(AS_OF - timedelta(days=1), {("posts", "orphan"): 0.01}),
+        PastRun(AS_OF, {("posts", "orphan"): 0.31}, event="accepted"),
     ]
     figure = data_quality(runs)
     assert "accepted" in _drawn(figure)
@@ -228,10 +223,8 @@ def test_quality_marks_events_and_jumps() -> None:
 
 
 def test_quality_copes_with_new_rules_and_runs_at_any_hour() -> None:
-    new = {"as_of": AS_OF + timedelta(hours=5), "rules": [{"table": "posts", "rule": "orphan", "share": None}]}
-    text = _drawn(
-        data_quality([*HISTORY[:2], new, {**new, "rules": [{"table": "posts", "rule": "orphan", "share": 0.0}]}])
-    )
+    new = PastRun(AS_OF + timedelta(hours=5), {("posts", "orphan"): None})
+    text = _drawn(data_quality([*HISTORY[:2], new, replace(new, shares={("posts", "orphan"): 0.0})]))
     assert "no rule affected a row" in text
     assert "05:00" in text
     assert "–" in text

@@ -10,12 +10,13 @@ import pytest
 from flows.engine.outcome import RunOutcome
 from flows.engine.report_page import report_page
 from tasks.contracts import REPORTS
+from tasks.reports.figures import PastRun
 
 AS_OF = datetime(2026, 1, 31, tzinfo=UTC)
 
 
-def run(days: int, users: int) -> dict[str, object]:
-    return {"as_of": (AS_OF - timedelta(days=days)).isoformat(), "headline": {"total_users": users}}
+def run(days: int, users: int) -> PastRun:
+    return PastRun(AS_OF - timedelta(days=days), {}, {"total_users": users})
 
 
 OUTCOME = RunOutcome(
@@ -66,7 +67,7 @@ def test_a_day_without_a_run_is_compared_with_nothing() -> None:
 
 
 def test_a_held_run_is_not_compared_with() -> None:
-    held = {**run(1, 5), "event": "held"}
+    held = replace(run(1, 5), event="held")
     (row,) = [line for line in page(history=[held, run(1, 1_000)]).splitlines() if line.startswith("| **users**")]
     assert "| 1,100 | +100 (+10.0 %) |" in row
 

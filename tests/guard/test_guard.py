@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,20 @@ from tasks.errors import ConfigurationError, RunHeld
 from tasks.ledger.guard import check_run, find_drift
 from tasks.reports.build import headline, report_spool, run_counts
 from tasks.reports.checks import check_contract
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
+from tasks.sink import TablePlan
 from tasks.workspace import Workspace
 from tests.cleaning.spools import all_reports, make_run, post, user
 
 SETTINGS = Settings(_env_file=None, drift_floor_rows=10)
-QUIET = {table: {"deletes": 0, "target_rows": 1_000} for table in ("users", "posts")}
+
+
+def planned(deletes: int, rows: int) -> TablePlan:
+    return TablePlan(inserts=0, updates=0, deletes=deletes, unchanged=rows - deletes, target_rows=rows)
+
+
+QUIET = {table: planned(0, 1_000) for table in ("users", "posts")}
 
 
 @pytest.fixture
@@ -36,20 +43,29 @@ def check(workspace: Workspace, **changes: Any) -> None:
     check_run(workspace, **given)
 
 
-def kept(counts: dict[str, Any], table: str, rows: int) -> dict[str, Any]:
-    counts = deepcopy(counts)
-    counts["tables"][table]["kept"] = rows
-    return counts
+def kept(counts: RunCounts, table: str, rows: int) -> RunCounts:
+    """The figures with so many kept rows of a table."""
+    of = counts.tables[table].model_copy(update={"kept": rows})
+    return counts.model_copy(update={"tables": {**counts.tables, table: of}})
+
+
+def affected(counts: RunCounts, rule: str, rows: int) -> RunCounts:
+    """The figures with so many rows affected by a rule."""
+    rules = (
+        of.model_copy(update={"affected": rows, "share": rows / of.checked}) if of.rule == rule else of
+        for of in counts.rules
+    )
+    return counts.model_copy(update={"rules": tuple(rules)})
 
 
 def test_a_first_night_and_a_quiet_one_pass(workspace: Workspace) -> None:
     check(workspace)
-    check(workspace, last=json.loads(json.dumps(run_counts(workspace))))
+    check(workspace, last=RunCounts.model_validate_json(json.dumps(run_counts(workspace).to_json())))
 
 
 def test_an_empty_project_passes(tmp_path: Path) -> None:
     empty, _ = make_run(tmp_path, [], [])
-    check(empty, last=run_counts(empty), plan={table: {"deletes": 0, "target_rows": 0} for table in QUIET})
+    check(empty, last=run_counts(empty), plan={table: planned(0, 0) for table in QUIET})
 
 
 def test_a_drop_is_held_by_name_and_passes_when_accepted(workspace: Workspace) -> None:
@@ -68,31 +84,30 @@ def test_a_drop_within_its_share_or_its_floor_passes(workspace: Workspace, table
 
 
 def test_deletes_are_held_above_share_and_floor(workspace: Workspace) -> None:
-    plan = {**QUIET, "users": {"deletes": 101, "target_rows": 1_000}}
+    plan = {**QUIET, "users": planned(101, 1_000)}
     with pytest.raises(RunHeld, match=r"users_deletes: 101 of 1,000 rows of clean_users would be deleted, 10\.1%"):
         check(workspace, plan=plan)
     check(workspace, plan=plan, accepted={"users_deletes": 0.101})
-    check(workspace, plan={**QUIET, "users": {"deletes": 100, "target_rows": 1_000}})
-    check(workspace, plan={**QUIET, "users": {"deletes": 9, "target_rows": 10}})
+    check(workspace, plan={**QUIET, "users": planned(100, 1_000)})
+    check(workspace, plan={**QUIET, "users": planned(9, 10)})
 
 
 def test_a_rule_that_suddenly_bites_is_held(workspace: Workspace) -> None:
     last = run_counts(workspace)
-    now = deepcopy(last)
-    rule = next(rule for rule in now["rules"] if rule["rule"] == "invalid_email")
-    rule.update(affected=12, share=12 / 50)
-    drifts = find_drift(now, plan=QUIET, last=last, settings=SETTINGS)
+    drifts = find_drift(affected(last, "invalid_email", 12), plan=QUIET, last=last, settings=SETTINGS)
     assert [drift.name for drift in drifts] == ["rule_share:users.invalid_email"]
     assert "24.0 points more" in drifts[0].message
-    rule.update(affected=10, share=10 / 50)  # the floor
-    assert not find_drift(now, plan=QUIET, last=last, settings=SETTINGS)
+    floor = affected(last, "invalid_email", 10)
+    assert not find_drift(floor, plan=QUIET, last=last, settings=SETTINGS)
 
 
 def test_a_new_rule_has_nothing_to_be_compared_with(workspace: Workspace) -> None:
-    last, now = run_counts(workspace), run_counts(workspace)
-    last["rules"] = [rule for rule in last["rules"] if rule["rule"] != "clean_text"]
-    for rule in now["rules"]:
-        rule.update(affected=rule["checked"], share=1.0 if rule["checked"] else None)
+    counts = run_counts(workspace)
+    last = counts.model_copy(update={"rules": tuple(of for of in counts.rules if of.rule != "clean_text")})
+    every_row = (
+        of.model_copy(update={"affected": of.checked, "share": 1.0 if of.checked else None}) for of in counts.rules
+    )
+    now = counts.model_copy(update={"rules": tuple(every_row)})
     names = {drift.name for drift in find_drift(now, plan=QUIET, last=last, settings=SETTINGS)}
     assert "rule_share:posts.orphan" in names
     assert "rule_share:posts.clean_text" not in names
@@ -101,7 +116,7 @@ def test_a_new_rule_has_nothing_to_be_compared_with(workspace: Workspace) -> Non
 def test_every_figure_is_named_at_once(workspace: Workspace) -> None:
     last = kept(kept(run_counts(workspace), "posts", 999), "users", 999)
     with pytest.raises(RunHeld) as held:
-        check(workspace, last=last, plan={"posts": {"deletes": 500, "target_rows": 900}})
+        check(workspace, last=last, plan={"posts": planned(500, 900)})
     assert [name in held.value.message for name in ("users_drop", "posts_drop", "posts_deletes")] == [True] * 3
 
 

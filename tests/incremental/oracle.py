@@ -17,6 +17,7 @@ from tasks.contracts import DATA_QUALITY, TABLES
 from tasks.files.run_files import write_files
 from tasks.ledger.as_of import AsOf
 from tasks.reports.build import read_report_spool, run_counts
+from tasks.reports.figures import RunCounts
 from tasks.settings import Transport
 from tasks.sink.model import REFUSED_RULE, changes, deletes, reject_changes, reject_deletes
 from tests.pipeline.kit import Project
@@ -27,7 +28,7 @@ class FullNight:
     """files: sha256 by path. differs: keys of rows that a full night would write, delete or reject otherwise."""
 
     files: dict[str, str]
-    counts: dict[str, Any]
+    counts: RunCounts
     quality: list[dict[str, Any]]
     differs: dict[str, list[str]]
 
@@ -82,10 +83,11 @@ def problems(project: Project, outcome: RunOutcome, transport: Transport) -> lis
         for path in sorted({*ours, *full.files})
         if ours.get(path) != full.files.get(path)
     ]
-    for name, of in full.counts["tables"].items():
-        mine = {key: outcome.tables[name][key] for key in of}
-        if mine != of:
-            found.append(f"{name} counted {mine} and {of}")
+    for name, of in full.counts.tables.items():
+        theirs = of.model_dump()
+        mine = {key: outcome.tables[name][key] for key in theirs}
+        if mine != theirs:
+            found.append(f"{name} counted {mine} and {theirs}")
         written = outcome.tables[name]
         if written["kept"] != sum(written[k] for k in ("inserted", "updated", "unchanged", "refused")):
             found.append(f"{name}: {written} does not add up")
@@ -93,8 +95,8 @@ def problems(project: Project, outcome: RunOutcome, transport: Transport) -> lis
         found.append(
             f"data_quality {[pair for pair in zip(outcome.quality, full.quality, strict=True) if pair[0] != pair[1]]}"
         )
-    if dict(outcome.headline) != dict(full.counts["headline"]):
-        found.append(f"headline {outcome.headline} and {full.counts['headline']}")
+    if dict(outcome.headline) != dict(full.counts.headline):
+        found.append(f"headline {outcome.headline} and {full.counts.headline}")
     refused = _refused(project)
     for what, keys in full.differs.items():
         expected = refused.get(what.split()[0], []) if what.endswith("to write") and "rejects" not in what else []

@@ -52,8 +52,8 @@ def test_a_later_attempt_replaces_the_earlier_one_at_once(stack: Stack, settings
             ledger.stage(ghost, "load")
         row = ledger.run(ghost.run_id)
     assert row is not None
-    assert row["status"] == "failed"
-    assert lease.run_id in row["error"]
+    assert row.status == "failed"
+    assert lease.run_id in (row.error or "")
 
 
 @both

@@ -128,9 +128,9 @@ def test_a_silent_holder_is_replaced_and_can_write_nothing(stack: Stack, setting
         assert versions(stack) == before
         replaced, holder = ledger.run(silent.run_id), ledger.run(taker.run_id)
     assert replaced is not None
-    assert taker.run_id in replaced["error"]
+    assert taker.run_id in (replaced.error or "")
     assert holder is not None
-    assert holder["status"] == "running"
+    assert holder.status == "running"
 
 
 @both
@@ -245,9 +245,9 @@ def test_what_a_failure_leaves_in_the_ledger(stack: Stack, settings: Settings) -
         ledger.fail(run, ValueError("jane@example.com wrote this"))
         row = ledger.run(run.run_id)
     assert row is not None
-    assert (row["status"], row["stage"], row["error"]) == ("failed", "build reports", "ValueError")
-    assert row["seconds"] == {"read posts": 2.5, "clean posts": 1.5}
-    assert row["bytes"] == {"read posts": 10}
+    assert (row.status, row.stage, row.error) == ("failed", "build reports", "ValueError")
+    assert row.seconds == {"read posts": 2.5, "clean posts": 1.5}
+    assert row.bytes == {"read posts": 10}
 
 
 def _check_for(heartbeat: Heartbeat | NoHeartbeat, *, seconds: float) -> None:

@@ -19,9 +19,10 @@ from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger
 from tasks.platform.bucket import Bucket
 from tasks.platform.functions import open_database
-from tasks.publish.pointer import move_pointer
+from tasks.publish.pointer import repair_pointer
 from tasks.publish.restore import restore
 from tasks.publish.upload import publish
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, Transport
 from tasks.sink import load, plan
 from tasks.workspace import Workspace
@@ -52,9 +53,9 @@ def published(settings: Settings, night: Night, as_of: datetime) -> Lease:
         workspace = Workspace.create(settings.data_dir, run.run_id)
         fill(workspace, night, as_of=as_of)
         plans = plan(settings, workspace, run)
-        manifest = publish(settings, workspace, run, _files(workspace), {})
-        load(settings, workspace, run, plans, manifest_path=manifest.path, manifest_sha256=manifest.sha256, counts={})
-    move_pointer(settings, manifest.run_path, manifest.sha256)
+        manifest = publish(settings, workspace, run, _files(workspace), RunCounts())
+        load(settings, workspace, run, plans, manifest=manifest, counts=RunCounts())
+    repair_pointer(settings, manifest)
     return run
 
 
@@ -126,10 +127,10 @@ def test_the_run_after_a_restore_goes_on_from_there(clean_stack: Stack, tmp_path
         ledger = Ledger(database, settings)
         current = ledger.current()
         assert current is not None
-        assert current["run_id"] == first.run_id
+        assert current.run_id == first.run_id
     run = work(settings, Night(posts=[post(3)]), as_of=AS_OF + timedelta(microseconds=1)).run
     assert not run.historical
-    assert run.last == current["counts"]
+    assert run.last == current.counts
 
 
 def test_what_cannot_be_restored(clean_stack: Stack, tmp_path: Path) -> None:
@@ -144,7 +145,8 @@ def test_what_cannot_be_restored(clean_stack: Stack, tmp_path: Path) -> None:
     with open_database(settings) as database:
         row = Ledger(database, settings).run(first.run_id)
     assert row is not None
-    report = row["manifest_path"].replace("manifest.json", "reports/daily_activity.parquet")
+    assert row.manifest is not None
+    report = f"{row.manifest.run_path}/reports/daily_activity.parquet"
     with Bucket(settings) as bucket:
         bucket.remove([report])
     with pytest.raises(PublishError, match="not in the bucket any more"):

@@ -22,8 +22,9 @@ from tasks.files.manifest import FileEntry, ManifestRef
 from tasks.files.published import NotAsPublished, read_manifest
 from tasks.platform.bucket import Bucket
 from tasks.publish.export import upload_export
-from tasks.publish.pointer import move_pointer, repair_pointer
+from tasks.publish.pointer import repair_pointer
 from tasks.publish.upload import publish, signed_links
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 from tests.publish.builders import AS_OF, SNAPSHOT_AT, FakeRun, settings_of
@@ -64,7 +65,7 @@ def test_a_published_run_is_as_its_manifest_says(
 ) -> None:
     seen: list[tuple[int, int | None]] = []
     manifest = publish(
-        settings, workspace, RUN, files, {"rows": 660}, code_version="1.2.3",
+        settings, workspace, RUN, files, RunCounts.model_validate({"rows": 660}), code_version="1.2.3",
         progress=lambda done, total: seen.append((done, total)),
     )  # fmt: skip
     assert manifest.run_path == PATH
@@ -86,13 +87,13 @@ def test_a_published_run_is_as_its_manifest_says(
 
 
 def test_publishing_moves_no_pointer(settings: Settings, workspace: Workspace, files: list[FileEntry]) -> None:
-    publish(settings, workspace, RUN, files, {})
+    publish(settings, workspace, RUN, files, RunCounts())
     assert _pointer(settings) == {}
 
 
 def test_publishing_again_finds_what_is_there(settings: Settings, workspace: Workspace, files: list[FileEntry]) -> None:
-    first = publish(settings, workspace, RUN, files, {})
-    assert publish(settings, workspace, RUN, files, {}) == first
+    first = publish(settings, workspace, RUN, files, RunCounts())
+    assert publish(settings, workspace, RUN, files, RunCounts()) == first
 
 
 def test_the_day_of_a_midnight_run_is_the_day_before() -> None:
@@ -100,48 +101,28 @@ def test_the_day_of_a_midnight_run_is_the_day_before() -> None:
     assert run_path("x", datetime(2026, 2, 1, 0, 0, 0, 1, tzinfo=UTC)) == "runs/2026-02-01/x"
 
 
-def test_the_pointer_names_the_run_and_never_moves_back(
-    settings: Settings, workspace: Workspace, files: list[FileEntry]
-) -> None:
-    today = publish(settings, workspace, RUN, files[:1], {})
-    tomorrow = publish(settings, workspace, _later(1), files[:1], {})
-    again = publish(
-        settings, workspace, _later(0, run_id="again", snapshot_at=SNAPSHOT_AT + timedelta(hours=1)), files[:1], {}
-    )
-    past = publish(settings, workspace, _later(2, historical=True), files[:1], {})
-    assert move_pointer(settings, today.run_path, today.sha256)
-    assert _pointer(settings)["run"] == PATH
-    assert move_pointer(settings, again.run_path, again.sha256), "the later of two runs for one as_of"
-    assert move_pointer(settings, tomorrow.run_path, tomorrow.sha256)
-    assert not move_pointer(settings, today.run_path, today.sha256)
-    assert not move_pointer(settings, past.run_path, past.sha256), "a historical run never becomes the latest"
-    assert _pointer(settings)["run"] == tomorrow.run_path == _assert_whole(settings)
-
-
 def test_the_pointer_never_names_what_is_not_there(
-    settings: Settings, workspace: Workspace, files: list[FileEntry]
+    settings: Settings, workspace: Workspace, files: list[FileEntry], caplog: pytest.LogCaptureFixture
 ) -> None:
-    manifest = publish(settings, workspace, RUN, files[:1], {})
-    with pytest.raises(PublishError, match="not the one that the ledger committed"):
-        move_pointer(settings, manifest.run_path, "0" * 64)
-    with pytest.raises(PublishError, match="is not in the bucket"):
-        move_pointer(settings, "runs/2026-01-01/none", manifest.sha256)
+    manifest = publish(settings, workspace, RUN, files[:1], RunCounts())
+    assert not repair_pointer(settings, manifest.model_copy(update={"sha256": "0" * 64}))
+    assert "not the one that the ledger committed" in caplog.text
+    assert not repair_pointer(settings, manifest.model_copy(update={"path": "runs/2026-01-01/none/manifest.json"}))
+    assert "is not in the bucket" in caplog.text
     assert _pointer(settings) == {}
-
-
-def _row(manifest: ManifestRef) -> dict[str, str]:
-    return {"manifest_path": manifest.path, "manifest_sha256": manifest.sha256}
+    assert repair_pointer(settings, manifest)
+    assert _pointer(settings)["run"] == PATH == _assert_whole(settings)
 
 
 def test_repair_follows_the_ledger_both_ways(settings: Settings, workspace: Workspace, files: list[FileEntry]) -> None:
-    today = publish(settings, workspace, RUN, files[:1], {})
-    tomorrow = publish(settings, workspace, _later(1), files[:1], {})
-    assert repair_pointer(settings, _row(tomorrow)), "a crash before the pointer moved"
-    assert not repair_pointer(settings, _row(tomorrow))
-    assert repair_pointer(settings, _row(today)), "a restore"
+    today = publish(settings, workspace, RUN, files[:1], RunCounts())
+    tomorrow = publish(settings, workspace, _later(1), files[:1], RunCounts())
+    assert repair_pointer(settings, tomorrow), "a crash before the pointer moved"
+    assert not repair_pointer(settings, tomorrow)
+    assert repair_pointer(settings, today), "a restore"
     assert _pointer(settings)["run"] == PATH
     assert not repair_pointer(settings, None)
-    assert not repair_pointer(settings, {"manifest_path": "runs/2026-01-01/x/manifest.json", "manifest_sha256": "0"})
+    assert not repair_pointer(settings, ManifestRef(path="runs/2026-01-01/x/manifest.json", sha256="0"))
     assert _pointer(settings)["run"] == PATH
 
 
@@ -150,12 +131,12 @@ def test_a_pointer_of_someone_else_is_replaced(
 ) -> None:
     with Bucket(settings) as bucket:
         bucket.replace("latest.json", b"[not ours]")
-    manifest = publish(settings, workspace, RUN, files[:1], {})
-    assert move_pointer(settings, manifest.run_path, manifest.sha256)
+    manifest = publish(settings, workspace, RUN, files[:1], RunCounts())
+    assert repair_pointer(settings, manifest)
 
 
 def test_links_work_without_a_key(settings: Settings, workspace: Workspace, files: list[FileEntry]) -> None:
-    publish(settings, workspace, RUN, files[:2], {})
+    publish(settings, workspace, RUN, files[:2], RunCounts())
     path = f"{PATH}/{files[0].path}"
     links = signed_links(settings, [path, f"{PATH}/none.parquet"])
     assert list(links) == [path]
@@ -164,9 +145,9 @@ def test_links_work_without_a_key(settings: Settings, workspace: Workspace, file
 
 def test_a_run_without_instants_cannot_be_published(settings: Settings, workspace: Workspace) -> None:
     with pytest.raises(PublishError, match="when its reading started"):
-        publish(settings, workspace, dataclasses.replace(RUN, snapshot_at=None), [], {})
+        publish(settings, workspace, dataclasses.replace(RUN, snapshot_at=None), [], RunCounts())
     workspace.note(snapshot_at=SNAPSHOT_AT)
-    assert publish(settings, workspace, dataclasses.replace(RUN, snapshot_at=None), [], {}).run_path == PATH
+    assert publish(settings, workspace, dataclasses.replace(RUN, snapshot_at=None), [], RunCounts()).run_path == PATH
 
 
 KILLED = """
@@ -179,15 +160,16 @@ from tests.publish.builders import AS_OF, FakeRun, make_workspace
 settings = Settings(part_rows=20, row_group_rows=10, writers=2)
 workspace = make_workspace(Path(sys.argv[1]), "killed", users=60, posts=600, seed=2)
 files = write_files(workspace, as_of=AS_OF, settings=settings)
-publish(settings, workspace, FakeRun(run_id="killed"), files, {}, progress=lambda done, total: print(done, flush=True))
+run = FakeRun(run_id="killed")
+publish(settings, workspace, run, files, RunCounts(), progress=lambda done, total: print(done, flush=True))
 """
 
 
 def test_a_killed_publish_leaves_readers_with_the_run_before(
     stack: Stack, settings: Settings, workspace: Workspace, files: list[FileEntry], tmp_path: Path
 ) -> None:
-    before = publish(settings, workspace, RUN, files, {})
-    move_pointer(settings, before.run_path, before.sha256)
+    before = publish(settings, workspace, RUN, files, RunCounts())
+    repair_pointer(settings, before)
     environment = {**stack.env(), "ETL_TRANSPORT": "rest", "PATH": "/usr/bin:/bin"}
     (tmp_path / "killed").mkdir()
     child = subprocess.Popen(
@@ -209,17 +191,17 @@ def test_a_killed_publish_leaves_readers_with_the_run_before(
 def test_a_network_that_drops_leaves_readers_with_the_run_before(
     stack: Stack, settings: Settings, workspace: Workspace, files: list[FileEntry]
 ) -> None:
-    before = publish(settings, workspace, RUN, files, {})
-    move_pointer(settings, before.run_path, before.sha256)
+    before = publish(settings, workspace, RUN, files, RunCounts())
+    repair_pointer(settings, before)
     impatient = settings_of(stack, workspace.root, retries=1, writers=2)
     try:
         with pytest.raises(ServiceUnavailable, match=r"Upload of|Checksum of"):
-            publish(impatient, workspace, _later(1), files, {}, progress=lambda done, total: stack.kill_api())
+            publish(impatient, workspace, _later(1), files, RunCounts(), progress=lambda done, total: stack.kill_api())
     finally:
         up(stack.home, empty=True)
     assert _assert_whole(settings) == PATH
-    after = publish(settings, workspace, _later(1), files, {})
-    assert move_pointer(settings, after.run_path, after.sha256)
+    after = publish(settings, workspace, _later(1), files, RunCounts())
+    assert repair_pointer(settings, after)
     assert _assert_whole(settings) == after.run_path
 
 
@@ -235,8 +217,8 @@ def test_a_short_outage_is_sat_out(
             stack.kill_api()
             up(stack.home, empty=True)
 
-    manifest = publish(patient, workspace, RUN, files, {}, progress=cut)
-    assert move_pointer(settings, manifest.run_path, manifest.sha256)
+    manifest = publish(patient, workspace, RUN, files, RunCounts(), progress=cut)
+    assert repair_pointer(settings, manifest)
     assert _assert_whole(settings) == PATH
 
 
@@ -246,7 +228,7 @@ def test_nothing_goes_to_a_public_bucket(
     clean_stack.query("update storage.buckets set public = true where id = 'reports'")
     try:
         with pytest.raises(PublishError, match=r"is public: anyone could read the cleaned tables\. Nothing was"):
-            publish(settings, workspace, RUN, files, {})
+            publish(settings, workspace, RUN, files, RunCounts())
         with pytest.raises(PublishError, match="is public"):
             upload_export(settings, b"a,b\n", "daily_activity", "csv", link_seconds=60)
     finally:
@@ -258,7 +240,7 @@ def test_nothing_goes_to_a_public_bucket(
 def test_a_run_that_was_pruned_says_so_to_who_would_read_it_as_it_was(
     settings: Settings, workspace: Workspace, files: list[FileEntry]
 ) -> None:
-    ref = publish(settings, workspace, RUN, files, {})
+    ref = publish(settings, workspace, RUN, files, RunCounts())
     with Bucket(settings) as bucket:
         manifest = read_manifest(bucket, ref)
         bucket.replace(ref.path, manifest.without([files[-1].path], at=AS_OF + timedelta(days=40)).to_json())

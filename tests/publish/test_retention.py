@@ -20,10 +20,11 @@ from tasks.files.layout import day_of, run_path
 from tasks.files.manifest import FileEntry, Manifest
 from tasks.files.run_files import write_files
 from tasks.platform.bucket import Bucket
-from tasks.publish.pointer import move_pointer
+from tasks.publish.pointer import repair_pointer
 from tasks.publish.retention import Action, Published, names_users, plan, retain
 from tasks.publish.upload import publish
 from tasks.read import list_runs, read_report
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
 from tests.publish.builders import FakeRun, make_workspace, settings_of
 
@@ -200,8 +201,10 @@ def filled(settings: Settings, tmp_path: Path) -> Settings:
     for name, as_of in (("a", _day(1, 6)), ("b", _day(2, 1)), ("c", _day(3, 2))):
         workspace = make_workspace(tmp_path, name, users=10, posts=12)
         files = [f for f in write_files(workspace, as_of=as_of, settings=settings) if "clean/posts" not in f.path]
-        manifest = publish(settings, workspace, FakeRun(run_id=name, as_of=as_of, snapshot_at=as_of), files, {})
-        move_pointer(settings, manifest.run_path, manifest.sha256)
+        manifest = publish(
+            settings, workspace, FakeRun(run_id=name, as_of=as_of, snapshot_at=as_of), files, RunCounts()
+        )
+        repair_pointer(settings, manifest)
     with Bucket(settings) as bucket:
         bucket.store("runs/2026-01-09/half/reports/daily_activity.parquet", b"PAR1")
         bucket.store("exports/2026-01-09/author_activity-031500-0a1b2c3d.parquet", b"PAR1")
@@ -222,7 +225,7 @@ LATER = datetime.now(UTC) + timedelta(days=2)
 
 def test_a_dry_run_lists_and_removes_nothing(filled: Settings) -> None:
     before = _paths(filled)
-    planned = retain(filled, [], now=NOW, dry_run=True)
+    planned = retain(filled, {}, now=NOW, dry_run=True)
     assert _paths(filled) == before
     assert {action.path.rpartition("/")[2]: action.verb for action in planned} == {
         "a": "remove", "b": "prune", "c": "keep", "half": "keep", "2026-01-09": "remove", "date=2026-01-08": "remove",
@@ -230,8 +233,8 @@ def test_a_dry_run_lists_and_removes_nothing(filled: Settings) -> None:
 
 
 def test_retention_does_what_it_lists_and_then_nothing(filled: Settings) -> None:
-    planned = retain(filled, [], now=NOW, dry_run=True)
-    assert retain(filled, [], now=NOW) == planned
+    planned = retain(filled, {}, now=NOW, dry_run=True)
+    assert retain(filled, {}, now=NOW) == planned
     after = _paths(filled)
     assert not any("/a/" in path or "exports/2026-01" in path or "exports/date=" in path for path in after)
     assert {path.partition("/b/")[2] for path in after if "/b/" in path} == {
@@ -245,12 +248,12 @@ def test_retention_does_what_it_lists_and_then_nothing(filled: Settings) -> None
     }
     assert "reports/author_activity.parquet" in manifest["removed"]["files"]
     assert manifest["removed"]["at"] == NOW.isoformat()
-    assert {action.verb for action in retain(filled, [], now=NOW)} == {"keep"}
+    assert {action.verb for action in retain(filled, {}, now=NOW)} == {"keep"}
     assert _paths(filled) == after
 
 
 def test_readers_are_served_after_a_retention(filled: Settings) -> None:
-    retain(filled, [], now=NOW)
+    retain(filled, {}, now=NOW)
     assert list_runs(settings=filled)["run_id"].tolist() == ["c", "b"]
     assert not read_report("author_activity", settings=filled).empty
     assert not read_report("daily_activity", as_of="2026-01-31", settings=filled).empty
@@ -259,24 +262,24 @@ def test_readers_are_served_after_a_retention(filled: Settings) -> None:
 
 
 def test_a_half_published_run_goes_when_no_run_is_working_on_it(filled: Settings) -> None:
-    busy = retain(filled, [{"run_id": "half", "status": "loading"}], now=LATER, dry_run=True)
+    busy = retain(filled, {"half": "loading"}, now=LATER, dry_run=True)
     assert next(action for action in busy if "half" in action.path).verb == "keep"
-    retain(filled, [{"run_id": "half", "status": "failed"}], now=LATER)
+    retain(filled, {"half": "failed"}, now=LATER)
     assert not any("half" in path for path in _paths(filled))
 
 
 def test_a_retention_cut_short_goes_on(filled: Settings) -> None:
-    pruned = next(action for action in retain(filled, [], now=NOW, dry_run=True) if action.verb == "prune")
+    pruned = next(action for action in retain(filled, {}, now=NOW, dry_run=True) if action.verb == "prune")
     with Bucket(filled) as bucket:  # as if it had been killed before it wrote the manifest
         bucket.remove([f"{pruned.path}/{file}" for file in pruned.files])
-    retain(filled, [], now=NOW)
+    retain(filled, {}, now=NOW)
     with pytest.raises(ReadError, match="removed by retention"):
         read_report("author_activity", as_of="2026-01-31", settings=filled)
-    assert {action.verb for action in retain(filled, [], now=NOW)} == {"keep"}
+    assert {action.verb for action in retain(filled, {}, now=NOW)} == {"keep"}
 
 
 def test_an_empty_bucket_has_nothing_to_remove(settings: Settings) -> None:
-    assert retain(settings, [], now=NOW) == []
+    assert retain(settings, {}, now=NOW) == []
 
 
 def test_the_flow_asks_the_ledger_and_tells_what_it_did(filled: Settings) -> None:

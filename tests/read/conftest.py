@@ -19,8 +19,9 @@ import pytest
 from local_stack import Stack
 from tasks.files.manifest import ManifestRef
 from tasks.files.run_files import write_files
-from tasks.publish.pointer import move_pointer
+from tasks.publish.pointer import repair_pointer
 from tasks.publish.upload import publish
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
 from tests.publish.builders import AS_OF, SNAPSHOT_AT, FakeRun, make_workspace, settings_of
 
@@ -51,8 +52,8 @@ def publish_two(stack: Stack, folder: Path, *, months: str = "2") -> Bucketful:
             for entry in write_files(workspace, as_of=run.as_of, settings=settings)
             if "month=" not in entry.path or f"month={months}" in entry.path
         ]
-        manifests.append(publish(settings, workspace, run, files, {}))
-        move_pointer(settings, manifests[-1].run_path, manifests[-1].sha256)
+        manifests.append(publish(settings, workspace, run, files, RunCounts()))
+        repair_pointer(settings, manifests[-1])
     return Bucketful(settings, *manifests)
 
 

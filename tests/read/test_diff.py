@@ -21,6 +21,7 @@ from tasks.files.run_files import write_files
 from tasks.publish.upload import publish
 from tasks.read import diff, open_run, read_report
 from tasks.read.difference import Difference, compare
+from tasks.reports.figures import RunCounts
 from tests.publish.builders import AS_OF, make_workspace
 from tests.read.conftest import Bucketful, later_of
 
@@ -160,7 +161,7 @@ def test_equal_files_are_not_read(changeable: Bucketful, tmp_path: Path) -> None
     settings = changeable.settings.model_copy(update={"cache_dir": tmp_path / "other"})
     workspace = make_workspace(tmp_path, "again", users=40, posts=400, seed=1)
     files = [e for e in write_files(workspace, as_of=AS_OF, settings=settings) if e.kind == "report"]
-    publish(settings, workspace, later_of(run_id="again"), files, {})
+    publish(settings, workspace, later_of(run_id="again"), files, RunCounts())
     found = diff("daily_activity", "again", "later", settings=settings)
     assert found.identical
     assert not found

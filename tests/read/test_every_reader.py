@@ -26,8 +26,9 @@ from tasks.contracts import REPORTS, TABLES
 from tasks.files.manifest import Manifest
 from tasks.files.run_files import write_files
 from tasks.platform.bucket import Bucket
-from tasks.publish.pointer import move_pointer
+from tasks.publish.pointer import repair_pointer
 from tasks.publish.upload import publish, signed_links
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
 from tests.publish.builders import AS_OF, FakeRun, make_workspace, settings_of
 
@@ -54,8 +55,8 @@ def run(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> tuple[Setting
     settings = settings_of(stack, folder, part_rows=1_000, row_group_rows=500)
     workspace = make_workspace(folder, users=1_200, posts=2_500)
     files = write_files(workspace, as_of=AS_OF, settings=settings)
-    ref = publish(settings, workspace, FakeRun(), files, {})
-    move_pointer(settings, ref.run_path, ref.sha256)
+    ref = publish(settings, workspace, FakeRun(), files, RunCounts())
+    repair_pointer(settings, ref)
     downloaded = folder / "downloaded"
     with Bucket(settings) as bucket:
         manifest = Manifest.model_validate_json(bucket.download(ref.path))

@@ -16,6 +16,7 @@ from tasks.files.run_files import write_files
 from tasks.platform.bucket import Bucket
 from tasks.publish.upload import publish
 from tasks.read import read_history, read_report
+from tasks.reports.figures import RunCounts
 from tests.publish.builders import AS_OF, SNAPSHOT_AT, make_workspace
 from tests.read.conftest import EARLIER, LATER, Bucketful, later_of
 
@@ -53,7 +54,7 @@ def test_a_night_that_really_ran_is_taken_before_a_backfill(changeable: Bucketfu
     past = later_of(run_id="past", snapshot_at=SNAPSHOT_AT + timedelta(days=3), historical=True)
     workspace = make_workspace(tmp_path, "past", users=5, posts=9)
     files = write_files(workspace, as_of=AS_OF, settings=settings, historical=True)
-    publish(settings, workspace, past, files, {})
+    publish(settings, workspace, past, files, RunCounts())
     assert list(read_history("daily_activity", settings=settings).attrs["runs"].values()) == ["earlier", "later"]
     assert read_report("daily_activity", as_of="2026-01-31", settings=settings).attrs["run_id"] == "later"
 

@@ -19,10 +19,11 @@ from tasks.errors import ConfigurationError, ReadError, ServiceUnavailable
 from tasks.files.manifest import Manifest
 from tasks.files.run_files import write_files
 from tasks.platform.bucket import Bucket
-from tasks.publish.pointer import move_pointer
+from tasks.publish.pointer import repair_pointer
 from tasks.publish.upload import publish
 from tasks.read import OfflineWarning, list_runs, open_run, read_report, read_table
 from tasks.read.cache import Cache
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
 from tests.publish.builders import AS_OF, SNAPSHOT_AT, make_workspace
 from tests.read.conftest import EARLIER, Bucketful, SignIn, later_of
@@ -131,8 +132,10 @@ def test_an_open_run_stays_the_same_while_others_are_committed(changeable: Bucke
         before = run.report("daily_activity")
         next_run = later_of(run_id="next", as_of=AS_OF + timedelta(days=1), snapshot_at=SNAPSHOT_AT + timedelta(days=1))
         workspace = make_workspace(tmp_path, "next", users=5, posts=9, seed=9)
-        ref = publish(settings, workspace, next_run, write_files(workspace, as_of=AS_OF, settings=settings), {})
-        assert move_pointer(settings, ref.run_path, ref.sha256)
+        ref = publish(
+            settings, workspace, next_run, write_files(workspace, as_of=AS_OF, settings=settings), RunCounts()
+        )
+        assert repair_pointer(settings, ref)
         assert read_report("daily_activity", settings=settings).attrs["run_id"] == "next"
         assert run.report("daily_activity").equals(before)
         frames = [run.report("author_activity"), run.table("users"), run.table("posts", months=["2025-07"])]

@@ -15,6 +15,7 @@ from tasks.platform.bucket import Bucket
 from tasks.publish.pointer import repair_pointer
 from tasks.publish.upload import publish
 from tasks.read import list_runs, read_report, read_table
+from tasks.reports.figures import RunCounts
 from tests.publish.builders import AS_OF, SNAPSHOT_AT, make_workspace
 from tests.publish.format_1 import move_to_format_1
 from tests.read.conftest import Bucketful, later_of
@@ -24,7 +25,7 @@ def test_of_two_runs_of_a_day_the_later_one_is_read(changeable: Bucketful, tmp_p
     settings = changeable.settings
     again = later_of(run_id="again", snapshot_at=SNAPSHOT_AT + timedelta(hours=1), as_of=AS_OF - timedelta(hours=1))
     workspace = make_workspace(tmp_path, "again", users=5, posts=9, seed=7)
-    publish(settings, workspace, again, write_files(workspace, as_of=again.as_of, settings=settings), {})
+    publish(settings, workspace, again, write_files(workspace, as_of=again.as_of, settings=settings), RunCounts())
     assert len(read_report("author_activity", as_of="2026-01-31", settings=settings)) == 40
     assert len(read_report("author_activity", as_of="2026-01-31T23:00Z", settings=settings)) == 5
 
@@ -77,7 +78,7 @@ def test_a_historical_run_has_no_cleaned_tables(changeable: Bucketful, tmp_path:
     settings, past = changeable.settings, later_of(run_id="past", as_of=AS_OF - timedelta(days=9), historical=True)
     workspace = make_workspace(tmp_path, "past", users=5, posts=9)
     files = write_files(workspace, as_of=past.as_of, settings=settings, historical=True)
-    publish(settings, workspace, past, files, {})
+    publish(settings, workspace, past, files, RunCounts())
     assert not read_report("daily_activity", run="past", settings=settings).empty
     with pytest.raises(ReadError, match="no cleaned tables"):
         read_table("posts", run="past", settings=settings)
@@ -95,6 +96,6 @@ def test_a_run_of_the_first_layout_is_read_like_any_other(changeable: Bucketful)
     assert runs["run"].tolist() == [changeable.later.run_path, old.run_path]
     assert runs["date"].tolist() == ["2026-01-31", "2026-01-30"]
     latest = move_to_format_1(settings, changeable.later)
-    repair_pointer(settings, {"manifest_path": latest.path, "manifest_sha256": latest.sha256})
+    repair_pointer(settings, latest)
     assert list_runs(days=1, settings=settings)["latest"].tolist() == [True]
     assert len(read_report("daily_activity", settings=settings)) == len(expected)

@@ -15,11 +15,13 @@ import pyarrow as pa
 from local_stack import Stack
 from tasks.cleaning.row_hash import row_hashes
 from tasks.contracts import DAILY_ACTIVITY, POSTS, REJECT_SCHEMA, STAMPS, TABLES, USER_STATISTICS, USERS, Report, Table
+from tasks.files.manifest import ManifestRef
 from tasks.ledger.as_of import AsOf
 from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger, Start
 from tasks.platform.functions import open_database
 from tasks.platform.progress import Progress, no_progress
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, Transport
 from tasks.sink import LoadCounts, TablePlan, load, plan
 from tasks.workspace import Workspace
@@ -111,9 +113,8 @@ def write(
         workspace,
         run,
         plan(settings, workspace, run),
-        manifest_path=MANIFEST_PATH,
-        manifest_sha256=SHA256,
-        counts={"nights": 1},
+        manifest=ManifestRef(path=MANIFEST_PATH, sha256=SHA256),
+        counts=RunCounts.model_validate({"nights": 1}),
         progress=progress,
     )
 
