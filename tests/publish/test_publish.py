@@ -155,6 +155,7 @@ import sys
 from pathlib import Path
 from tasks.files.run_files import write_files
 from tasks.publish.upload import publish
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
 from tests.publish.builders import AS_OF, FakeRun, make_workspace
 settings = Settings(part_rows=20, row_group_rows=10, writers=2)
