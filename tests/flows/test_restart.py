@@ -82,7 +82,7 @@ def alerted(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> Iterator[lis
         blocks = tuple(alerts.ensure(load_settings()).values())
         nightly = api(deployed.prefect, "/deployments/name/nightly/nightly")["id"]
         (alert,) = (
-            of for of in automations.planned(automations.Places({"nightly": nightly}, blocks)) if of.name == NO_NIGHT
+            of for of in automations.planned(automations.Targets({"nightly": nightly}, blocks)) if of.name == NO_NIGHT
         )
         assert automations.save(alert)
         yield received
