@@ -37,8 +37,8 @@ def show_in_order(pages: Sequence[Page]) -> None:
     if context is None or context.flow_run is None:
         return
     with get_client(sync_client=True) as client:
-        for position, page in enumerate(pages):
-            _create(client, context.flow_run.id, page, position, len(pages))
+        for place, page in enumerate(pages):
+            _create(client, context.flow_run.id, page, place, len(pages))
 
 
 def show_report(page: str, *more: Page, key: str, description: str) -> None:
@@ -50,12 +50,12 @@ def show_report(page: str, *more: Page, key: str, description: str) -> None:
     show_in_order([*pages, *more])
 
 
-def _create(client: SyncPrefectClient, flow_run: UUID, page: Page, position: int, count: int) -> None:
+def _create(client: SyncPrefectClient, flow_run: UUID, page: Page, place: int, places: int) -> None:
     wanted = ArtifactCreate(
         key=page.key, type=page.kind, description=page.description, data=_data(page), flow_run_id=flow_run
     )
-    share = _IDS // count
-    first = _IDS - (position + 1) * share
+    share = _IDS // places
+    first = _IDS - (place + 1) * share
     for _ in range(_TRIES):
         made = client.create_artifact(wanted)
         if first <= made.id.int < first + share:
