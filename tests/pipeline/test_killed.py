@@ -85,10 +85,11 @@ def check_instants(project: Project, transport: Transport, seed: int, kills: int
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_killed_at_every_stage_boundary_in_turn(transport: Transport, project: Project, demo: DemoCounts) -> None:
-    """Each start takes up what the one before left, and is killed a stage later."""
+    """Each start takes up what the one before left, and is killed at a later stage: every other one over each
+    transport here, each one over both in `make soak`."""
     env = project.env(transport)
     expected, _ = undisturbed(project, transport)
-    for stage in STAGES:
+    for stage in STAGES[TRANSPORTS.index(transport) :: 2]:
         assert run_in_child(env, as_of_to_go_on(project), kill_after=stage) == -9
         project.assert_whole()
     assert_recovers(project, env, expected)
