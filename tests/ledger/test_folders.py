@@ -86,13 +86,13 @@ def test_a_disk_that_takes_nothing_is_a_sentence(small_disk: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(
-    tmp_path: Path, stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, clean_stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
     assert f"{tmp_path}/file/runs/project cannot be made: a file is where a folder" in refused(tmp_path / "file")
     assert "File name too long" in refused(tmp_path / ("x" * 300))
     monkeypatch.chdir(tmp_path)
-    for name, value in {**stack.env(), "ETL_DATA_DIR": str(tmp_path / "file")}.items():
+    for name, value in {**clean_stack.env(), "ETL_DATA_DIR": str(tmp_path / "file")}.items():
         monkeypatch.setenv(name, value)
     assert main([]) == 1
     said = capsys.readouterr().err
