@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pandas as pd
 import pytest
@@ -20,6 +18,7 @@ from tasks.contracts import REPORTS
 from tasks.ledger.as_of import AsOf
 from tasks.read import read_report
 from tests.api.conftest import Person, Site, make_account
+from tests.api.watched import PATIENCE, Watched
 from tests.browser.conftest import ARGUMENTS, CHROMIUM
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
@@ -27,41 +26,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.ma
 AXE = vendor.HERE / "node_modules" / "axe-core" / "axe.min.js"
 PAGES = ["/", *(f"/explore/{report.name}" for report in REPORTS), "/compare", "/quality", "/history", "/history/{run}"]
 LOOKS = [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")]
-PATIENCE = 15_000
-
-
-@dataclass
-class Watched:
-    """A tab, and everything that went wrong in it."""
-
-    page: Page
-    errors: list[str] = field(default_factory=list)
-    strangers: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.page.set_default_timeout(PATIENCE)
-        self.page.on("console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("request", lambda request: self._look(request.url))
-
-    def _look(self, url: str) -> None:
-        if urlsplit(url).hostname not in ("127.0.0.1", None):
-            self.strangers.append(url)
-
-    def open(self, path: str) -> Page:
-        self.page.goto(path)
-        return self.page
-
-    def see_all_charts(self) -> None:
-        """Scroll to each chart, as a person would, and wait until it is drawn."""
-        for figure in self.page.locator(".chart").all():
-            figure.scroll_into_view_if_needed()
-            expect(figure).to_have_attribute("data-state", "drawn")
-            assert figure.locator("svg path, svg rect").count() > 3
-
-    def clean(self) -> None:
-        assert self.errors == []
-        assert self.strangers == []
 
 
 @pytest.fixture(scope="module")

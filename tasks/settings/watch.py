@@ -1,4 +1,4 @@
-"""The settings of `watch`, which are a part of all settings (tasks/settings.py)."""
+"""The settings of `watch`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,87 @@
+"""Settings of this process, or a sentence that names each variable that is wrong."""
+
+from __future__ import annotations
+
+import os
+from difflib import get_close_matches
+from pathlib import Path
+
+from dotenv import dotenv_values
+from pydantic import ValidationError
+
+from tasks.errors import ConfigurationError
+from tasks.settings.model import Settings
+
+LOCAL_PROJECT = Path("data/local/project.env")
+_OTHER_NAMES = frozenset({"ETL_CODE_VERSION", "ETL_PROJECT_DIR"})  # read before there are settings
+
+
+def load_settings(**overrides: object) -> Settings:
+    """The settings of this process; a wrong one is a ConfigurationError that names the variable, never its value."""
+    require_known_names()
+    try:
+        settings = Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = "; ".join(f"{_variable(e['loc'])}: {_plain(e['msg'])}" for e in error.errors())
+        raise ConfigurationError(
+            f"The settings are not usable: {problems}.", remedy="Correct them in the environment or in .env."
+        ) from None
+    _require_project(settings)
+    return settings.scaled()
+
+
+def require_known_names() -> None:
+    """ConfigurationError for an ETL_* name in the environment or .env that is no setting: most likely a typo."""
+    known = {f"ETL_{name.upper()}" for name in Settings.model_fields} | _OTHER_NAMES
+    given = {name.upper() for name in (*os.environ, *dotenv_values(".env")) if name.upper().startswith("ETL_")}
+    unknown = sorted(given - known)
+    if unknown:
+        nearest = [(name, get_close_matches(name, known, n=1)) for name in unknown]
+        said = "; ".join(f"{name}" + (f" (do you mean {near[0]}?)" if near else "") for name, near in nearest)
+        raise ConfigurationError(
+            f"There is no such setting: {said}.", remedy="Correct or remove it in the environment or in .env."
+        )
+
+
+def reader_settings() -> Settings:
+    """The settings of someone who only reads: those of the environment and .env, else the local stack's.
+
+    The local stack leaves its address and keys where only its owner can read them.
+    """
+    settings = Settings()
+    if settings.supabase_url or not LOCAL_PROJECT.exists():
+        return settings
+    return Settings(_env_file=(LOCAL_PROJECT, ".env"))
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def _variable(loc: tuple[int | str, ...]) -> str:
+    name = str(loc[0]) if loc else "settings"
+    return name.upper() if name.lower().startswith("supabase") else f"ETL_{name.upper()}"
+
+
+def _require_project(settings: Settings) -> None:
+    missing = [name for name, value in _required(settings) if not value]
+    if settings.resolved_transport == "postgres" and not settings.supabase_db_url.get_secret_value():
+        missing.append("SUPABASE_DB_URL")
+    if missing:
+        raise ConfigurationError(
+            f"{' and '.join(missing)} not set.",
+            remedy=f"Set {'it' if len(missing) == 1 else 'them'} in the environment or in .env. "
+            "Without SUPABASE_URL `make run` uses a local stack.",
+        )
+
+
+def _required(settings: Settings) -> list[tuple[str, str]]:
+    """What has to be set, by the identity that the settings choose (tasks/platform/identity.py)."""
+    password, token = settings.password.get_secret_value(), settings.access_token.get_secret_value()
+    if not (token or settings.email or password):
+        return [
+            ("SUPABASE_URL", settings.supabase_url),
+            ("SUPABASE_SERVICE_KEY", settings.supabase_service_key.get_secret_value()),
+        ]
+    needed = [("SUPABASE_URL", settings.supabase_url), ("SUPABASE_KEY", settings.supabase_key.get_secret_value())]
+    return needed if token else [*needed, ("ETL_EMAIL", settings.email), ("ETL_PASSWORD", password)]

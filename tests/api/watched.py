@@ -1,0 +1,44 @@
+"""A tab of a browser that remembers everything that went wrong in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Page, expect
+
+PATIENCE = 15_000
+
+
+@dataclass
+class Watched:
+    """A tab, and everything that went wrong in it."""
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.set_default_timeout(PATIENCE)
+        self.page.on("console", lambda m: self.errors.append(m.text) if m.type in ("error", "warning") else None)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("request", lambda request: self._look(request.url))
+
+    def _look(self, url: str) -> None:
+        if urlsplit(url).hostname not in ("127.0.0.1", None):
+            self.strangers.append(url)
+
+    def open(self, path: str) -> Page:
+        self.page.goto(path)
+        return self.page
+
+    def see_all_charts(self) -> None:
+        """Scroll to each chart, as a person would, and wait until it is drawn."""
+        for figure in self.page.locator(".chart").all():
+            figure.scroll_into_view_if_needed()
+            expect(figure).to_have_attribute("data-state", "drawn")
+            assert figure.locator("svg path, svg rect").count() > 3
+
+    def clean(self) -> None:
+        assert self.errors == []
+        assert self.strangers == []
