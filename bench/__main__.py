@@ -2,6 +2,7 @@
 
 make bench                    all of them but scale, incremental and api, which take long
 make bench scale              one of them
+make bench incremental ARGS="--transport postgres --shape recent --rows 500000"
 python -m bench reading writing --rows 100000
 
 Each bench compares in one run on one machine; on a shared machine only the ratios mean something.
@@ -24,21 +25,23 @@ def main() -> int:
         "names", nargs="*", default=list(BENCHES), metavar="bench", help=f"of {', '.join(BENCHES + BY_NAME)}"
     )
     parser.add_argument("--rows", type=int, help="posts to measure on (each bench has its own default)")
-    options = parser.parse_args()
-    failed = [name for name in options.names if _run(name, options.rows)]
+    options, own = parser.parse_known_args()
+    if own and len(options.names) > 1:
+        parser.error(f"{' '.join(own)}: options of a bench's own go with its name alone")
+    failed = [name for name in options.names if _run(name, options.rows, own)]
     if failed:
         sys.stderr.write(f"Not measured: {', '.join(failed)}\n")
     return 1 if failed else 0
 
 
-def _run(name: str, rows: int | None) -> int:
+def _run(name: str, rows: int | None, own: list[str]) -> int:
     if name not in BENCHES + BY_NAME:
         sys.stderr.write(f"There is no bench {name!r}; there are {', '.join(BENCHES + BY_NAME)}.\n")
         return 2
     sys.stdout.write(f"\n== {name} ==\n")
     sys.stdout.flush()
     size = ["--rows", str(rows)] if rows else []
-    return subprocess.run([sys.executable, "-m", f"bench.{name}", *size], check=False).returncode
+    return subprocess.run([sys.executable, "-m", f"bench.{name}", *size, *own], check=False).returncode
 
 
 if __name__ == "__main__":

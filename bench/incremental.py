@@ -28,6 +28,7 @@ Figures = dict[str, float]
 POSTS_PER_USER = 10
 AS_OF = "2026-01-31T00:00:00+00:00"
 DAYS = 1_800  # of history, growing
+SHAPES = ("recent", "scattered", "slope")
 _FILL = """
 insert into users (id, name, email, bio, status, created_at, updated_at)
 select md5('u' || g)::uuid, 'Person ' || g, 'person' || g || '@example.com', repeat('bio words ', g % 12),
@@ -43,23 +44,21 @@ from (select g, timestamptz '{as_of}' - interval '1 minute'
       from generate_series(1, {posts}) g) x;
 analyze users; analyze posts;
 """
-# Posts change, a tenth of as many users do, and a tenth each is new and goes.
+# The share of the rows of either table that changes; of the posts a tenth each is new and goes.
 _CHANGE = """
-create temp table chosen as select id from posts where {where} order by md5(id::text || '{salt}') limit {posts};
-update posts set content = content || ' {salt}' where id in (select id from chosen);
-delete from posts where id in (select id from chosen order by id limit {few});
+create temp table chosen_posts as {chosen_posts};
+create temp table chosen_users as {chosen_users};
+update posts set content = content || ' {salt}' where id in (select id from chosen_posts);
+delete from posts where id in (select id from chosen_posts order by id limit {few});
 insert into posts (id, user_id, title, content, created_at, updated_at)
 select md5('{salt}' || g)::uuid, (select id from users order by id limit 1), 'New', 'A new post',
        timestamptz '{as_of}' - interval '1 hour', now()
 from generate_series(1, {few}) g;
-update users set bio = bio || ' {salt}'
-where id in (select id from users order by md5(id::text || '{salt}') limit {users});
+update users set bio = bio || ' {salt}' where id in (select id from chosen_users);
 """
-_RECENT = (
-    "(created_at > timestamptz '{as_of}' - interval '60 days' and random() < 0.95) or "
-    "(date_trunc('month', created_at at time zone 'UTC') in ('2023-03-01', '2024-01-01', '2024-09-01') "
-    "and random() < {old})"
-)
+_SOME = "(select id from {table} where {where} order by md5(id::text || '{salt}') limit {rows})"
+_RECENT = "created_at > timestamptz '{as_of}' - interval '60 days'"
+_OLD = "date_trunc('month', created_at at time zone 'UTC') in ('2023-03-01', '2024-01-01', '2024-09-01')"
 GOALS = {
     "recent": {
         "received warm": 0.02,
@@ -96,13 +95,20 @@ def project(rows: int) -> Iterator[Stack]:
 
 
 def change(stack: Stack, rows: int, share: float, shape: str, salt: str) -> None:
-    """Change a share of the posts, and of the users."""
-    posts = round(rows * share)
+    """Change a share of the posts and of the users. rows: posts."""
+    posts, users = round(rows * share), round(rows / POSTS_PER_USER * share)
     if not posts:
         return
-    where = "true" if shape == "scattered" else _RECENT.format(as_of=AS_OF, old=0.05)
-    values = {"posts": posts, "few": max(1, posts // 10), "users": max(1, posts // 10), "salt": salt, "as_of": AS_OF}
-    stack.query(_CHANGE.format(where=where, **values))
+    chosen_posts, chosen_users = _chosen("posts", posts, shape, salt), _chosen("users", max(1, users), shape, salt)
+    values = {"chosen_posts": chosen_posts, "chosen_users": chosen_users, "few": max(1, posts // 10)}
+    stack.query(_CHANGE.format(**values, salt=salt, as_of=AS_OF))
+
+
+def _chosen(table: str, rows: int, shape: str, salt: str) -> str:
+    """A query for the keys that change: anywhere, or 95 % of the last 60 days and the rest of three older months."""
+    old = rows // 20
+    wanted = {"true": rows} if shape == "scattered" else {_RECENT.format(as_of=AS_OF): rows - old, _OLD: old}
+    return " union all ".join(_SOME.format(table=table, where=w, rows=n, salt=salt) for w, n in wanted.items())
 
 
 def measure(stack: Stack, transport: Transport, folder: Path, *, full: bool, as_of: str = AS_OF) -> Figures:
@@ -149,27 +155,26 @@ def night(*, full: bool, as_of: str) -> dict[str, Any]:
     }
 
 
-def shapes(stack: Stack, transport: Transport, folder: Path, rows: int) -> dict[str, dict[str, Figures]]:
-    """By shape: a full night, and incremental ones with the base's files on this disk and without."""
-    found: dict[str, dict[str, Figures]] = {}
-    for shape in ("recent", "scattered"):
-        ways: dict[str, Figures] = {}
-        for way in ("full", "warm", "empty"):
-            change(stack, rows, 0.001, shape, f"{transport}{shape}{way}")
-            if way == "empty":
-                shutil.rmtree(folder / "base", ignore_errors=True)
-            ways[way] = measure(stack, transport, folder, full=way == "full")
-        found[shape] = ways
-    return found
+def nights(stack: Stack, transport: Transport, folder: Path, rows: int, shape: str) -> list[str]:
+    """A full night, and incremental ones with the base's files on this disk and without, as lines."""
+    ways: dict[str, Figures] = {}
+    for way in ("full", "warm", "empty"):
+        change(stack, rows, 0.001, shape, f"{transport}{shape}{way}")
+        if way == "empty":
+            shutil.rmtree(folder / "base", ignore_errors=True)
+        ways[way] = measure(stack, transport, folder, full=way == "full")
+    return ratios(transport, shape, ways)
 
 
-def slope(stack: Stack, transport: Transport, folder: Path, rows: int) -> dict[float, Figures]:
-    """Incremental nights after more and more changes, all over the table."""
+def slope(stack: Stack, transport: Transport, folder: Path, rows: int, shape: str) -> list[str]:
+    """A full night, and incremental ones after more and more changes all over the table, as lines."""
+    change(stack, rows, 0.001, "scattered", f"{transport}{shape}full")
+    full = measure(stack, transport, folder, full=True)
     found = {}
     for share in (0.0, 0.001, 0.01, 0.1):
-        change(stack, rows, share, "scattered", f"{transport}slope{share}")
+        change(stack, rows, share, "scattered", f"{transport}{shape}{share}")
         found[share] = measure(stack, transport, folder, full=False)
-    return found
+    return report_slope(transport, found, full)
 
 
 def ratios(transport: Transport, shape: str, ways: Mapping[str, Figures]) -> list[str]:
@@ -211,7 +216,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench incremental", description=__doc__)
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--transport", choices=("postgres", "rest", "both"), default="both")
-    parser.add_argument("--no-slope", action="store_true")
+    parser.add_argument("--shape", nargs="+", choices=SHAPES, default=SHAPES, help="which to measure; all by default")
     parser.add_argument("--night", choices=("full", "incremental"), help=argparse.SUPPRESS)
     parser.add_argument("--as-of", default=AS_OF, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -223,12 +228,11 @@ def main() -> int:
         lines = []
         for transport in transports:
             measure(stack, transport, Path(folder), full=True)  # the base, and the first load
-            found = shapes(stack, transport, Path(folder), options.rows)
-            lines += [line for shape, ways in found.items() for line in ratios(transport, shape, ways)]
-            sys.stdout.write("\n".join(lines) + "\n")
-            if not options.no_slope:
-                steps = slope(stack, transport, Path(folder), options.rows)
-                lines += report_slope(transport, steps, found["scattered"]["full"])
+            for shape in options.shape:
+                found = (slope if shape == "slope" else nights)(stack, transport, Path(folder), options.rows, shape)
+                lines += found
+                sys.stdout.write("\n".join(found) + "\n")
+                sys.stdout.flush()
         sys.stdout.write("\n" + "\n".join(lines) + "\n")
     return 0
 

@@ -16,6 +16,8 @@ from tasks.contracts import ARROW_TYPES, USERS, Table
 Int64s = npt.NDArray[np.int64]
 UInt64s = npt.NDArray[np.uint64]
 
+_FACTOR = 0x9E3779B97F4A7C15
+
 _HEX = np.zeros(256, np.uint8)
 _HEX[list(b"0123456789abcdef")] = np.arange(16)
 _UUID_DIGITS = np.array([i for i in range(36) if i not in (8, 13, 18, 23)])
@@ -71,10 +73,26 @@ class UserIndex:
             found[ids.is_null().to_numpy(zero_copy_only=False)] = -1
         return found
 
+    @property
+    def has_numbers(self) -> bool:
+        """Whether a 64-bit number stands for each user, made of its id alone: not when two ids give the same one."""
+        return not self.size or int(self._lookup.factor) == _FACTOR
+
+    @cached_property
+    def numbers(self) -> Int64s:
+        """The 64-bit number of each user, by position: a bigint itself, both halves of a uuid mixed."""
+        return np.ascontiguousarray(self._lookup.mix(self._lookup.words)).view(np.int64)
+
+    def positions_of_numbers(self, numbers: Int64s) -> Int64s:
+        """Where the users of these numbers stand in the index; −1 for what is not there."""
+        if not self.size:
+            return np.full(len(numbers), -1, np.int64)
+        return np.asarray(self._lookup.index.get_indexer(pd.Index(numbers.view(np.uint64))), np.int64)
+
     @cached_property
     def _lookup(self) -> _Lookup:
         words = _words(self.table["id"].combine_chunks())
-        for factor in range(0x9E3779B97F4A7C15, 2**64, 2):
+        for factor in range(_FACTOR, 2**64, 2):
             lookup = _Lookup(words, np.uint64(factor))
             if lookup.index.is_unique:
                 return lookup

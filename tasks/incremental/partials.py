@@ -64,8 +64,11 @@ class MonthPartials:
         return sorted([*entries, *carried], key=lambda entry: entry.path)
 
     def _months_without(self) -> set[str]:
-        """Months that the base has no partial tables of: none of their rows was in scope, or nobody kept them."""
-        there = self._night.base.entries("state")
+        """Months that the base has no partial tables of: none of their rows was in scope, or nobody kept them.
+
+        All of them where two users have one number: then an author in a partial table could be either.
+        """
+        there = self._night.base.entries("state") if self._index.has_numbers else {}
         return {m for m in self._of_month if author_days_path(m) not in there or histogram_path(m) not in there}
 
     def _is_carried(self, entry: FileEntry, again: set[str]) -> bool:

@@ -11,16 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.cleaning import user_index
-from tasks.cleaning.user_index import UserIndex, index_schema
+from tasks.cleaning.user_index import UserIndex
+from tests.cleaning.twins import index_of, twin_of
 
 ids = st.one_of(st.uuids().map(str), st.integers(0, 40).map(lambda n: str(UUID(int=n << 64 | n * 7))))
-
-
-def index_of(keys: list[str] | list[int]) -> UserIndex:
-    kind = pa.int64() if keys and isinstance(keys[0], int) else pa.string()
-    table = index_schema().empty_table()
-    columns = {name: pa.nulls(len(keys), table.schema.field(name).type) for name in table.schema.names}
-    return UserIndex(pa.table({**columns, "id": pa.array(keys, kind)}))
 
 
 @given(st.lists(ids, unique=True), st.lists(st.one_of(st.none(), ids)), st.integers(0, 2))
@@ -50,3 +44,26 @@ def test_it_survives_the_disk(tmp_path: Path) -> None:
     index = index_of([str(UUID(int=n)) for n in range(3)])
     index.save(tmp_path / "index.arrow")
     assert UserIndex.load(tmp_path / "index.arrow").table.equals(index.table)
+
+
+@given(st.lists(ids, unique=True), st.lists(ids))
+def test_positions_of_numbers(known: list[str], others: list[str]) -> None:
+    known.sort()
+    index = index_of(known)
+    assert index.has_numbers
+    assert index.positions_of_numbers(index.numbers if known else np.empty(0, np.int64)).tolist() == [
+        *range(len(known))
+    ]
+    absent = [key for key in others if key not in known]
+    numbers = index_of(sorted(set(absent))).numbers if absent else np.empty(0, np.int64)
+    assert set(index.positions_of_numbers(numbers).tolist()) <= {-1}
+
+
+def test_users_with_one_number_have_none_and_are_found_all_the_same() -> None:
+    one = str(UUID(int=7))
+    both = sorted([one, twin_of(one)])
+    assert both[0] != both[1]
+    index = index_of(both)
+    assert not index.has_numbers
+    assert index.positions(pa.array(both)).tolist() == [0, 1]
+    assert index_of([-5, 7]).numbers.tolist() == [-5, 7]

@@ -5,94 +5,60 @@ Each step is a name and what it does to a project; keys come from a small space,
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import psycopg
 
-from tests.pipeline.kit import Project
+from tests.cleaning.twins import twin_of
+from tests.incremental.schema_steps import (
+    add_a_column,
+    add_or_drop_a_column,
+    make_status_an_enum,
+    rename_a_status,
+    repair_schema,
+    retype_a_column,
+    retype_a_column_that_is_not_read,
+)
+from tests.incremental.world import MONTHS, World, uid
 
-USERS = 14
-POSTS = 60
-MONTHS = ("2025-10", "2025-11", "2025-12", "2026-01")
 EMAILS = ("ann@example.com", "Bob@Example.com", "c@example.com", "not an address", " ann@example.com ")
 CONTENTS = ("Some words here", "other   words\r\nand a line", "\u200bhidden", "", "é e\u0301 combined", "x" * 300)
 NAMES = ("Ann", "  Bob ", "C\tD", "")
-_NOW = "now()"
-
-
-def uid(number: int) -> str:
-    return f"00000000-0000-4000-8000-{number:012d}"
-
-
-@dataclass
-class World:
-    """A project whose history is made up. late: connections with a transaction that is not committed yet."""
-
-    project: Project
-    rng: random.Random
-    late: list[psycopg.Connection] = field(default_factory=list)
-    dumped: bool = False
-    triggered: bool = False
-
-    def sql(self, statement: str) -> None:
-        self.project.stack.query(statement)
-
-    def user(self) -> str:
-        return uid(self.rng.randrange(USERS))
-
-    def post(self) -> str:
-        return uid(1_000 + self.rng.randrange(POSTS))
-
-    def instant(self) -> str:
-        """A created_at as SQL: mostly ordinary, at bounds of months and days, or one that a rule rejects."""
-        day, rng = self.rng.randrange(1, 29), self.rng
-        month = rng.choice(MONTHS)
-        odd = rng.random()
-        if odd < 0.04:
-            return "null"
-        if odd < 0.07:
-            return f"{_NOW} + interval '24 hours 4 seconds'"  # in the future now, not any more in a while
-        if odd < 0.09:
-            return "'infinity'"
-        if odd < 0.15:
-            return f"'{month}-01 00:00:00+00'"
-        if odd < 0.2:
-            return f"timestamptz '{month}-01 00:00:00+00' - interval '1 microsecond'"
-        if odd < 0.25:
-            return _NOW
-        return f"'{month}-{day:02d} {rng.randrange(24):02d}:00:00+00'"
-
-    def text(self, options: tuple[str, ...]) -> str:
-        if self.rng.random() < 0.1:
-            return "null"
-        return "'" + self.rng.choice(options).replace("'", "''") + "'"
 
 
 def insert_users(w: World) -> None:
     for _ in range(w.rng.randrange(1, 4)):
-        email = w.text(EMAILS) if w.rng.random() < 0.6 else f"'p{w.rng.randrange(99)}@example.com'"
-        w.sql(
-            "insert into users (id, name, email, bio, status, created_at, updated_at) values "
-            f"('{w.user()}', {w.text(NAMES)}, {email}, {w.text(CONTENTS)}, "
-            f"'{w.rng.choice(('active', 'INACTIVE', 'odd'))}', {w.instant()}, {w.instant()}) "
-            "on conflict (id) do update set email = excluded.email, created_at = excluded.created_at"
-        )
+        _insert_user(w, w.user())
+
+
+def insert_a_twin(w: World) -> None:
+    """A user whose 64-bit number is that of another one: no partial table can name them both."""
+    _insert_user(w, uid(0))
+    _insert_user(w, twin_of(uid(0)))
+
+
+def _insert_user(w: World, key: str) -> None:
+    email = w.text(EMAILS) if w.rng.random() < 0.6 else f"'p{w.rng.randrange(99)}@example.com'"
+    values = {
+        "id": f"'{key}'", "name": w.text(NAMES), "email": email, "bio": w.text(CONTENTS),
+        "status": f"'{w.rng.choice(w.statuses)}'", "created_at": w.instant(), "updated_at": w.instant(),
+    }  # fmt: skip
+    w.insert("users", values, "email created_at")
 
 
 def insert_posts(w: World) -> None:
     for _ in range(w.rng.randrange(1, 9)):
         author = "null" if w.rng.random() < 0.05 else f"'{w.user()}'"
-        w.sql(
-            "insert into posts (id, user_id, title, content, created_at, updated_at) values "
-            f"('{w.post()}', {author}, {w.text(NAMES)}, {w.text(CONTENTS)}, {w.instant()}, {w.instant()}) "
-            "on conflict (id) do update set content = excluded.content, user_id = excluded.user_id"
-        )
+        values = {
+            "id": f"'{w.post()}'", "user_id": author, "title": w.text(NAMES), "content": w.text(CONTENTS),
+            "created_at": w.instant(), "updated_at": w.instant(),
+        }  # fmt: skip
+        w.insert("posts", values, "content user_id")
 
 
 def update_emails(w: World) -> None:
-    w.sql(f"update users set email = {w.text(EMAILS)} where id in ('{w.user()}', '{w.user()}')")
+    if "users.email" not in w.gone:
+        w.sql(f"update users set email = {w.text(EMAILS)} where id in ('{w.user()}', '{w.user()}')")
 
 
 def move_signups(w: World) -> None:
@@ -108,7 +74,8 @@ def give_posts_away(w: World) -> None:
 
 
 def rewrite_posts(w: World) -> None:
-    w.sql(f"update posts set content = {w.text(CONTENTS)}, title = {w.text(NAMES)} where id = '{w.post()}'")
+    title = "" if "posts.title" in w.gone else f", title = {w.text(NAMES)}"
+    w.sql(f"update posts set content = {w.text(CONTENTS)}{title} where id = '{w.post()}'")
 
 
 def delete_users(w: World) -> None:
@@ -176,10 +143,6 @@ def restore_the_dump(w: World) -> None:
         )
 
 
-def add_a_column(w: World) -> None:
-    w.sql("alter table posts add column if not exists likes integer not null default 3")
-
-
 def switch_the_triggers(w: World) -> None:
     """Triggers of the product's own on our tables, that refuse some rows."""
     if w.triggered:
@@ -195,17 +158,23 @@ def switch_the_triggers(w: World) -> None:
     w.triggered = not w.triggered
 
 
-STEPS: tuple[Callable[[World], None], ...] = (
+# Of the rows alone: these may also happen between any two requests of a night.
+OF_ROWS: tuple[Callable[[World], None], ...] = (
     insert_users, insert_users, insert_posts, insert_posts, insert_posts, update_emails, update_emails, move_signups,
     move_posts, give_posts_away, rewrite_posts, delete_users, delete_users_with_posts, delete_posts,
-    delete_the_first_of_an_email, empty_a_month, import_old_posts, commit_late, roll_back, dump, restore_the_dump,
-    add_a_column, switch_the_triggers,
+    delete_the_first_of_an_email, empty_a_month, import_old_posts,
+)  # fmt: skip
+STEPS: tuple[Callable[[World], None], ...] = (
+    *OF_ROWS, insert_a_twin, commit_late, roll_back, dump, restore_the_dump, switch_the_triggers, rename_a_status,
+    rename_a_status, add_a_column, add_or_drop_a_column, retype_a_column, retype_a_column_that_is_not_read,
 )  # fmt: skip
 
 
 def begin(w: World) -> None:
     """A product with some of everything."""
     w.sql("alter table posts drop constraint if exists posts_user_id_fkey")
+    if w.rng.random() < 0.5:
+        make_status_an_enum(w)
     for _ in range(6):
         insert_users(w)
     for _ in range(9):
@@ -234,8 +203,5 @@ def end(w: World) -> None:
         connection.close()
     if w.triggered:
         switch_the_triggers(w)
-    w.sql(
-        "drop table if exists kept_users, kept_posts; alter table posts drop column if exists likes; "
-        "drop function if exists poison(); truncate users, posts; "
-        "alter table posts add constraint posts_user_id_fkey foreign key (user_id) references users"
-    )
+    w.sql("drop table if exists kept_users, kept_posts; drop function if exists poison(); truncate users, posts")
+    repair_schema(w)
