@@ -24,11 +24,24 @@ def outcome_shown(outcome: RunOutcome) -> None:
     """The artifacts of a run that ended well. The run is committed: what goes wrong here is logged, and no failure."""
     _quietly(show_outcome, outcome)
     if outcome.current:
-        _quietly(_emit, outcome)
+        _quietly(_emit_commit, outcome)
+    if outcome.drifted and outcome.status == "committed":
+        _quietly(_emit_drift, outcome)
 
 
-def _emit(outcome: RunOutcome) -> None:
+def _emit_commit(outcome: RunOutcome) -> None:
     """Readers see a new run: an alert waits for this, which dry and historical runs do not emit."""
+    payload = {"as_of": outcome.as_of.isoformat(), "transport": outcome.transport, "mode": outcome.mode}
+    _emit(COMMITTED_EVENT, outcome, payload)
+
+
+def _emit_drift(outcome: RunOutcome) -> None:
+    """A full night found what incremental ones had missed: an alert is sent, as that is never expected."""
+    _emit(DRIFTED_EVENT, outcome, {"drifted": outcome.drifted})
+
+
+def _emit(event: str, outcome: RunOutcome, payload: dict[str, Any]) -> None:
+    """An event of the run, with the flow run and the deployment that it is of; none outside of a flow."""
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     if run is None:
@@ -37,24 +50,8 @@ def _emit(outcome: RunOutcome) -> None:
     if run.deployment_id:
         deployment = f"prefect.deployment.{run.deployment_id}"
         related.append({"prefect.resource.id": deployment, "prefect.resource.role": "deployment"})
-    if outcome.drifted:
-        _emit_drift(outcome, related)
-    emit_event(
-        event=COMMITTED_EVENT,
-        resource={"prefect.resource.id": f"supabase-nightly.run.{outcome.run_id}", "prefect.resource.name": "run"},
-        related=related,
-        payload={"as_of": outcome.as_of.isoformat(), "transport": outcome.transport, "mode": outcome.mode},
-    )
-
-
-def _emit_drift(outcome: RunOutcome, related: list[dict[str, str]]) -> None:
-    """A full night found what incremental ones had missed: an alert is sent, as that is never expected."""
-    emit_event(
-        event=DRIFTED_EVENT,
-        resource={"prefect.resource.id": f"supabase-nightly.run.{outcome.run_id}", "prefect.resource.name": "run"},
-        related=related,
-        payload={"drifted": outcome.drifted},
-    )
+    resource = {"prefect.resource.id": f"supabase-nightly.run.{outcome.run_id}", "prefect.resource.name": "run"}
+    emit_event(event=event, resource=resource, related=related, payload=payload)
 
 
 def held(error: RunHeld) -> State[Any]:

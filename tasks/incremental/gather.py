@@ -116,7 +116,7 @@ def _require_few(touched: Touched, most_share: float) -> None:
 
 
 def _too_many(table: Table, most_share: float) -> str:
-    return f"more than {most_share:.0%} of {table.name} changed or depend on a change (ETL_MAX_CHANGED_SHARE)"
+    return f"more than {100 * most_share:g}% of {table.name} changed or depend on a change (ETL_MAX_CHANGED_SHARE)"
 
 
 def _touched(changes: Changes) -> Touched:

@@ -25,7 +25,10 @@ from tests.flows.conftest import Deployed
 from tests.source.fault_proxy import fault_proxy
 
 pytestmark = [pytest.mark.xdist_group("forms"), pytest.mark.timeout(300)]
-NO_NIGHT = "nightly: notify when no run was committed for 26 hours"
+ALERTS = (
+    "nightly: notify when no run was committed for 26 hours",
+    "nightly: notify when a full night found drifted rows",
+)
 FILTER = {"event": {"name": [COMMITTED_EVENT]}}
 
 
@@ -75,19 +78,17 @@ def test_the_second_restart_of_one_crash_gives_way(deployed: Deployed) -> None:
 
 @pytest.fixture
 def alerted(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What the alert of a night that never came sent; its 26 hours are ten seconds here, which Prefect takes."""
+    """What two alerts sent: of rows that drifted, and of a night that never came, whose 26 hours are ten seconds here."""
     monkeypatch.setattr(automations, "NIGHT_AND_A_BIT", timedelta(seconds=10))
     with webhook() as (address, received):
         monkeypatch.setenv("ETL_ALERT_SLACK_WEBHOOK", address)
         blocks = tuple(alerts.ensure(load_settings()).values())
         nightly = api(deployed.prefect, "/deployments/name/nightly/nightly")["id"]
-        (alert,) = (
-            of for of in automations.planned(automations.Targets({"nightly": nightly}, blocks)) if of.name == NO_NIGHT
-        )
-        assert automations.save(alert)
+        planned = automations.planned(automations.Targets({"nightly": nightly}, blocks))
+        assert [automations.save(alert) for alert in planned if alert.name in ALERTS] == [True, True]
         yield received
         with get_client(sync_client=True) as client:
-            for found in client.read_automations_by_name(NO_NIGHT):
+            for found in (found for name in ALERTS for found in client.read_automations_by_name(name)):
                 client.delete_automation(found.id)
         alerts.remove()
 
@@ -103,7 +104,10 @@ def waited(until: Any, seconds: float = 60) -> bool:
 def test_only_a_current_commit_is_an_event(
     deployed: Deployed, alerted: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dry and historical runs do not keep the alert of a missing night quiet; a committed run without links counts."""
+    """Dry and historical runs do not keep the alert of a missing night quiet; a committed run without links counts.
+
+    That one is full, and finds a row that somebody changed by hand: it alerts too.
+    """
 
     def events() -> int:
         return len(api(deployed.prefect, "/events/filter", {"filter": FILTER})["events"])
@@ -115,9 +119,10 @@ def test_only_a_current_commit_is_an_event(
     assert "no run was committed for 26 hours" in alerted[0]
     assert "dry runs and backfills do not count" in alerted[0]
     assert events() == before
+    deployed.stack.query("update clean_posts set title = 'by hand' where id in (select id from clean_posts limit 1)")
     with fault_proxy(deployed.stack.url, ["403"], 1.0, only="/object/sign/") as proxy:
         monkeypatch.setenv("SUPABASE_URL", proxy.url)
-        committed = deployed.run("nightly", {"dry_run": False})
+        committed = deployed.run("nightly", {"dry_run": False, "full_refresh": True})
         assert proxy.counts["403"] == 1
     assert committed["state_type"] == "COMPLETED", "what fails after the commit fails no run"
     page = deployed.artifacts(committed)["report"]
@@ -125,3 +130,4 @@ def test_only_a_current_commit_is_an_event(
     assert "The signed links could not be made: " in page
     assert waited(lambda: events() > before)
     assert events() == before + 1
+    assert waited(lambda: any("found rows that had drifted" in alert for alert in alerted)), "no alert of the drift"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from data.demo import DemoCounts
 from flows.engine.report_page import mode_sentence
 from tasks.errors import WriteError
+from tasks.files.manifest import Manifest
 from tasks.incremental.base import Base
 from tasks.incremental.mode import Night, base_facts, choose_mode
 from tasks.settings import Settings, Transport
@@ -20,7 +22,6 @@ from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import Project
 
 TRANSPORTS: tuple[Transport, ...] = ("postgres", "rest")
-_OTHER = "update posts set content = 'other' where id in (select id from clean_posts limit 3)"
 _POISON = """
 create function poison() returns trigger language plpgsql as $$ begin
   raise exception 'no' using errcode = '23514'; end $$;
@@ -47,42 +48,38 @@ def _forget_manifest(project: Project) -> None:
     project.bucket.remove([latest["manifest"]])
 
 
-REASONS: dict[str, tuple[Callable[[Project], Any], dict[str, Any], str]] = {
-    "asked for": (lambda p: None, {"full_refresh": True}, "asked for"),
-    "a file is gone": (lambda p: _delete_file(p, "clean/posts/"), {}, "is gone from the bucket"),
-    "partial tables are gone": (lambda p: _delete_file(p, "state/"), {}, "is gone from the bucket"),
-    "a file is damaged": (_damage_file, {}, "is not what its manifest says"),
-    "the manifest is gone": (_forget_manifest, {}, "is not in the bucket any more"),
-    "other file settings": (lambda p: None, {"ETL_PART_ROWS": 1_000}, "file settings changed"),
-    "a column's type": (
+# What happens, the night's options, and what it says: one after the other, each full night is the next one's base.
+REASONS: tuple[tuple[Callable[[Project], Any], dict[str, Any], str], ...] = (
+    (lambda p: None, {"full_refresh": True}, "asked for"),
+    (lambda p: _delete_file(p, "clean/posts/"), {}, "is gone from the bucket"),
+    (lambda p: _delete_file(p, "state/"), {}, "is gone from the bucket"),
+    (_damage_file, {}, "is not what its manifest says"),
+    (_forget_manifest, {}, "is not in the bucket any more"),
+    (lambda p: None, {"ETL_PART_ROWS": 1_000}, "file settings changed"),
+    (lambda p: None, {}, "file settings changed"),
+    (
         lambda p: p.stack.query("alter table users alter column name type varchar(500)"), {}, "changed their type",
     ),
-    "another seed": (
-        lambda p: p.stack.query("update etl_seed set id = gen_random_uuid(), seed = seed + 1"), {}, "seed",
-    ),
-    "too many changes": (
-        lambda p: p.stack.query("update posts set content = content || '.'"), {}, "more than 10% of posts",
-    ),
-    "it is due": (lambda p: None, {"ETL_FULL_REFRESH_DAYS": 0}, "days old or older"),
-}  # fmt: skip
+    (lambda p: p.stack.query("update etl_seed set id = gen_random_uuid(), seed = seed + 1"), {}, "seed"),
+    (lambda p: p.stack.query("update posts set content = content || '.'"), {}, "more than 10% of posts"),
+    (lambda p: None, {"ETL_FULL_REFRESH_DAYS": 0}, "days old or older"),
+)  # fmt: skip
 
 
-@pytest.mark.parametrize("reason", REASONS)
-def test_a_night_is_full_and_says_why(reason: str, project: Project, demo: DemoCounts, run: Runner) -> None:
-    happens, options, words = REASONS[reason]
+def test_a_night_is_full_and_says_why(project: Project, demo: DemoCounts, run: Runner) -> None:
     run()
-    happens(project)
     try:
-        night = run(**options)
-        assert night.mode == "full"
-        assert words in str(night.full_because)
-        assert words in mode_sentence(night)
-        manifest = project.manifest()
-        assert (manifest["mode"], manifest["full_because"]) == ("full", night.full_because)
-        counts = json.loads(project.stack.query(f"select counts from etl_runs where run_id = '{night.run_id}'"))
-        assert (counts["mode"], counts["full_because"]) == ("full", night.full_because)
-        again = {**options, "full_refresh": False, "ETL_FULL_REFRESH_DAYS": 7}
-        assert run(**again).mode == "incremental", "the full night is a base"
+        for happens, options, words in REASONS:
+            happens(project)
+            night = run(**{"ETL_PART_ROWS": 500_000, "ETL_FULL_REFRESH_DAYS": 7, **options})
+            assert night.mode == "full", words
+            assert words in str(night.full_because)
+            assert words in mode_sentence(night)
+            manifest = project.manifest()
+            assert (manifest["mode"], manifest["full_because"]) == ("full", night.full_because)
+            counts = json.loads(project.stack.query(f"select counts from etl_runs where run_id = '{night.run_id}'"))
+            assert (counts["mode"], counts["full_because"]) == ("full", night.full_because)
+        assert run(ETL_FULL_REFRESH_DAYS=7).base_run == night.run_id
     finally:
         project.stack.query("alter table users alter column name type text")
 
@@ -133,8 +130,6 @@ def test_a_run_for_a_past_instant_reads_everything_and_is_no_base(
 
 
 def _base(settings: Settings, sources: Preflight, started_at: datetime) -> Base:
-    from tasks.files.manifest import Manifest
-
     facts = base_facts(settings, sources, seed="s", last_full=started_at)
     manifest = Manifest(
         run="runs/2026-01-31/r", run_id="r", as_of=started_at, started_at=started_at, files=(), base=facts
@@ -142,18 +137,59 @@ def _base(settings: Settings, sources: Preflight, started_at: datetime) -> Base:
     return Base("r", False, "s", manifest)
 
 
-@pytest.mark.parametrize(
-    ("later", "words"),
-    [(-1, "clock is before"), (7 * 24, "7 days old or older"), (5, "")],
-    ids=["clock", "week", "none"],
-)
-def test_the_clock_decides(later: int, words: str) -> None:
-    settings, sources = Settings(_env_file=None), Preflight(datetime.now(UTC), "etl", {})
-    base = _base(settings, sources, sources.clock)
-    night = Night(False, False, sources, sources.clock + timedelta(hours=later))
-    mode = choose_mode(night, base, settings, intact=lambda found: "")
-    assert words in mode.because
-    assert bool(mode.because) == bool(words)
+@dataclass(frozen=True)
+class Case:
+    """How a night differs from one that is incremental, and what it says then."""
+
+    words: str
+    hours: int = 5
+    base: Callable[[Base], Base | None] = lambda base: base
+    night: Callable[[Night], Night] = lambda night: night
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    intact: str = ""
+
+
+def _with_base(facts: dict[str, Any]) -> Callable[[Base], Base]:
+    return lambda base: replace(base, manifest=base.published.model_copy(update={"base": facts}))
+
+
+def _with_facts(**facts: Any) -> Callable[[Base], Base]:
+    def changed(base: Base) -> Base:
+        return _with_base({**base.facts, **facts})(base)
+
+    return changed
+
+
+CASES = {
+    "incremental": Case(""),
+    "no base": Case("no earlier run", base=lambda base: None),
+    "dirty": Case("broke off while it wrote rows", base=lambda base: replace(base, dirty=True)),
+    "no manifest": Case("gone", base=lambda base: replace(base, manifest=None, problem="gone")),
+    "asked for": Case("asked for", night=lambda night: replace(night, full_refresh=True)),
+    "past": Case("past instant", night=lambda night: replace(night, historical=True)),
+    "code": Case("file settings changed", base=_with_facts(output="other")),
+    "part rows": Case("file settings changed", settings={"part_rows": 7}),
+    "types": Case("changed their type", base=_with_facts(sources={"users": {"id": "integer"}})),
+    "seed": Case("seed", base=_with_facts(seed="other")),
+    "earlier version": Case("earlier version", base=_with_base({})),
+    "clock": Case("clock is before", hours=-1),
+    "a week": Case("7 days old or older", hours=7 * 24),
+    "nearly a week": Case("", hours=7 * 24 - 2),
+    "never read": Case("7 days old or older", base=_with_facts(last_full=None)),
+    "two days": Case("2 days old or older", hours=48, settings={"full_refresh_days": 2}),
+    "files": Case("a file is gone", intact="a file is gone"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_decides_the_mode(name: str) -> None:
+    case, settings = CASES[name], Settings(_env_file=None)
+    sources = Preflight(datetime.now(UTC), "etl", {})
+    base = case.base(_base(settings, sources, sources.clock))
+    night = case.night(Night(False, False, sources, sources.clock + timedelta(hours=case.hours)))
+    mode = choose_mode(night, base, Settings(_env_file=None, **case.settings), intact=lambda found: case.intact)
+    assert case.words in mode.because
+    assert bool(mode.because) == bool(case.words) == (mode.base is None)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
