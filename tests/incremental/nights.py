@@ -133,8 +133,9 @@ class Nights:
         """Everything old goes, but what the next night starts from and what readers see."""
         settings = self.world.project.settings("rest")
         with open_database(settings) as database:
-            runs, base = Ledger(database, settings).runs(1_000), base_run(database)
-        retain(settings, runs, now=datetime.now(UTC) + timedelta(days=400), base=base)
+            statuses = {row.run_id: row.status for row in Ledger(database, settings).runs(1_000)}
+            base = base_run(database)
+        retain(settings, statuses, now=datetime.now(UTC) + timedelta(days=400), base=base)
         self.runs.clear()
         self.log.append("retention")
 
