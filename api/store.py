@@ -13,14 +13,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pandas as pd
 import pyarrow as pa
 
 from api.memo import Memo
 from api.tokens import Caller
-from api.upstream import Upstream
-from tasks.errors import ReadError, ServiceUnavailable
+from api.upstream import Upstream, network_errors
+from tasks.errors import ReadError
 from tasks.files.layout import parse_run_path
 from tasks.files.manifest import FileEntry, Manifest
 from tasks.read import Diff, OpenRun, diff, list_runs, read_history
@@ -131,7 +130,7 @@ class Store:
     def _ask(self, caller: Caller, path: str) -> bool:
         """Row-level security decides: a file that the caller may not see is a ReadError or an AccessError."""
         address = self._upstream.object_url("info", path)
-        self._upstream.http.get(address, headers=self._upstream.headers(caller.token))
+        self._upstream.send("GET", address, caller.token)
         return True
 
     def _copy(self, caller: Caller, path: str, local: Path, sha256: str) -> Path:
@@ -151,13 +150,11 @@ class Store:
 
     def _download(self, caller: Caller, path: str, write: Any) -> str:
         address, digest = self._upstream.object_url("", path), hashlib.sha256()
-        try:
-            with self._upstream.http.stream("GET", address, headers=self._upstream.headers(caller.token)) as answer:
-                for chunk in answer.iter_bytes(CHUNK):
-                    digest.update(chunk)
-                    write(chunk)
-        except httpx.TransportError as error:
-            raise ServiceUnavailable(f"Storage broke off ({type(error).__name__}).") from None
+        headers = self._upstream.headers(caller.token)
+        with network_errors(), self._upstream.http.stream("GET", address, headers=headers) as answer:
+            for chunk in answer.iter_bytes(CHUNK):
+                digest.update(chunk)
+                write(chunk)
         return digest.hexdigest()
 
 

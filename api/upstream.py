@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from tasks.platform.http import make_http
+from tasks.platform.http import make_http, not_json
+from tasks.retry import network_error
 from tasks.settings import Settings
 
 
 class Upstream:
     """REST, Auth and Storage of one project over one pool of connections; threads may share it.
 
-    An answer of 4xx or 5xx is raised as an error of ours (tasks.platform.http). Nothing is tried again: somebody waits.
+    What goes wrong is raised as an error of ours: an answer of 4xx or 5xx, one that is not JSON, and a network that
+    failed. Nothing is tried again: somebody waits.
     """
 
     def __init__(self, settings: Settings, *, transport: httpx.BaseTransport | None = None) -> None:
@@ -39,15 +43,37 @@ class Upstream:
         """The address of a file in the bucket; `kind` is Storage's word: info, sign, list, or nothing."""
         return self.url(f"/storage/v1/object/{kind + '/' if kind else ''}{quote(self.bucket)}/{quote(path)}")
 
+    def send(self, method: str, address: str, token: str | None, **more: Any) -> httpx.Response:
+        """One request. more: as httpx takes it; `headers` are added to those that say who asks."""
+        headers = {**self.headers(token), **more.pop("headers", {})}
+        with network_errors():
+            return self.http.request(method, address, headers=headers, **more)
+
     def get(self, path: str, token: str | None, params: Mapping[str, Any] | None = None) -> Any:
         """The JSON that a GET answers."""
-        return self.http.get(self.url(path), headers=self.headers(token), params=params).json()
+        return _json(self.send("GET", self.url(path), token, params=params))
 
     def post(self, path: str, token: str | None, body: Any, params: Mapping[str, Any] | None = None) -> Any:
         """The JSON that a POST answers; None for an empty answer."""
-        answer = self.http.post(self.url(path), headers=self.headers(token), params=params, json=body)
-        return answer.json() if answer.content else None
+        answer = self.send("POST", self.url(path), token, params=params, json=body)
+        return _json(answer) if answer.content else None
 
     def call(self, function: str, token: str, query: Mapping[str, Any]) -> Any:
         """What one of our SQL functions answers, under the caller's row-level security."""
         return self.post(f"/rest/v1/rpc/{function}", token, {"p_query": dict(query)})
+
+
+@contextmanager
+def network_errors() -> Iterator[None]:
+    """A network that failed, or a packed body that was cut short: the error that all requests of ours have for it."""
+    try:
+        yield
+    except (httpx.TransportError, httpx.DecodingError) as error:
+        raise network_error(error) from None
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return answer.json()
+    except json.JSONDecodeError:
+        raise not_json(answer) from None

@@ -97,7 +97,7 @@ def link_file(request: Request, caller: Reader, path: str) -> Link:
     upstream, seconds = request.app.state.upstream, request.app.state.settings.api_link_seconds
     address = upstream.object_url("sign", _checked(path))
     try:
-        answer = upstream.http.post(address, headers=upstream.headers(caller.token), json={"expiresIn": seconds})
+        answer = upstream.send("POST", address, caller.token, json={"expiresIn": seconds})
     except RequestRefused:
         raise _no_file(path) from None
     url = upstream.url(f"/storage/v1{answer.json()['signedURL']}")
@@ -111,7 +111,7 @@ def delete_file(request: Request, caller: Operator, path: str) -> Response:
         raise Problem(403, "Only files below exports/ can be deleted here.")
     upstream: Upstream = request.app.state.upstream
     address = upstream.url(f"/storage/v1/object/{quote(upstream.bucket)}")
-    answer = upstream.http.request("DELETE", address, headers=upstream.headers(caller.token), json={"prefixes": [path]})
+    answer = upstream.send("DELETE", address, caller.token, json={"prefixes": [path]})
     if not answer.json():
         raise _no_file(path)
     return Response(status_code=204)
@@ -131,8 +131,8 @@ def upload_file(request: Request, caller: Reader, file: UploadFile) -> Stored:
     if not body.startswith(MAGIC.get(EXTENSIONS[kind], b"")):
         raise Problem(415, f"The content is not {kind}.")
     upstream: Upstream = request.app.state.upstream
-    headers = {**upstream.headers(caller.token), "Content-Type": kind, "x-upsert": "false"}
-    upstream.http.post(upstream.object_url("", path), headers=headers, content=body)
+    headers = {"Content-Type": kind, "x-upsert": "false"}
+    upstream.send("POST", upstream.object_url("", path), caller.token, headers=headers, content=body)
     return Stored(path=path, bytes=len(body))
 
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from adbc_driver_postgresql import dbapi
 from pydantic import SecretStr
 
-from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable, WriteError
-from tasks.platform.postgres import primary_message, require_sessions
+from tasks.errors import ConfigurationError, PipelineError, RequestRefused, ServiceUnavailable, WriteError
+from tasks.platform.postgres import primary_message, refusals, require_sessions, sqlstate_of
 from tasks.retry import masked
 from tasks.settings import Settings
 
@@ -44,13 +44,12 @@ def connected(db_url: str) -> Iterator[Run]:
     Raises ConfigurationError when nothing answers at the URL, which is never shown, or a transaction pooler does.
     """
     try:
-        connection = dbapi.connect(db_url, autocommit=True)
-    except dbapi.Error as error:
-        # Masked: a password with an unescaped `@` or `/` is taken for a host, and would be shown as one.
-        said = masked(None, primary_message(error)).removeprefix("IO: [libpq] Failed to connect: ")
+        with refusals():
+            connection = dbapi.connect(db_url, autocommit=True)
+    except (RequestRefused, ServiceUnavailable) as error:
+        remedy = "Check its host, port, user and password (special characters as %40, %2F …)."
         raise ConfigurationError(
-            f"SUPABASE_DB_URL cannot be reached: {said}.",
-            remedy="Check its host, port, user and password (special characters as %40, %2F …).",
+            f"SUPABASE_DB_URL cannot be reached: {error.message}", remedy=f"{remedy} {error.remedy}".strip()
         ) from None
     try:
         require_sessions(Settings(_env_file=None, supabase_db_url=SecretStr(db_url)))
@@ -93,7 +92,7 @@ def with_lock_retries(step: Callable[[], object], *, sleep: Callable[[float], No
 
 
 def _refused(error: dbapi.Error, what: str) -> PipelineError:
-    said, code = primary_message(error), error.sqlstate
+    said, code = primary_message(error), sqlstate_of(error)
     if not code:
         return ServiceUnavailable(f"{what}: the connection broke ({masked(None, said)}).", remedy=f"Wait, and {_AGAIN}")
     if code != "P0001":  # which our own files raise, to name what is in the way

@@ -208,9 +208,7 @@ def refusals() -> Iterator[None]:
 
 
 def _classified(error: Exception) -> Exception:
-    found = _SQLSTATE.search(str(error))
-    code = getattr(error, "sqlstate", None) or (found[1] if found else "")
-    message = primary_message(error)
+    code, message = sqlstate_of(error), primary_message(error)
     if code and not code.startswith("00") and code != _IDLE_TOO_LONG:
         return classify(0, code, message)
     if _NOT_LET_IN.search(message):
@@ -239,6 +237,12 @@ def _broken_off(error: Exception, message: str) -> ServiceUnavailable:
         gone = ServiceUnavailable(f"The connection to the database failed ({why}).", remedy=remedy)
         gone.code = "08006"
     return gone
+
+
+def sqlstate_of(error: Exception) -> str:
+    """The SQLSTATE that the driver gives, or that its words hold; empty where the server said none."""
+    found = _SQLSTATE.search(str(error))
+    return str(getattr(error, "sqlstate", None) or (found[1] if found else ""))
 
 
 def primary_message(error: Exception) -> str:
