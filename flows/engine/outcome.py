@@ -64,7 +64,7 @@ class RunOutcome:
     tables: Mapping[str, Mapping[str, int]]
     quality: Sequence[Mapping[str, Any]]
     stages: Mapping[str, Mapping[str, float]]
-    samples: Mapping[str, Any] = field(default_factory=dict)
+    samples: Mapping[str, Mapping[str, Sequence[Mapping[str, str]]]] = field(default_factory=dict)
     run_path: str | None = None
     files: Sequence[FileEntry] = field(default_factory=tuple)
     last: RunCounts | None = None

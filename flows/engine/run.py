@@ -102,7 +102,7 @@ class Run:
         """Figures of the running stage, for its line of log: numbers and names of ours, nothing of a row."""
         self.figures.update(figures)
 
-    def totals(self) -> dict[str, dict[str, Any]]:
+    def totals(self) -> dict[str, dict[str, float]]:
         """Seconds and bytes by stage, as the ledger keeps them."""
         return {
             "seconds": {title: stage["seconds"] for title, stage in self.stages.items()},

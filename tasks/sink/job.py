@@ -35,21 +35,34 @@ _BECAUSE = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row that the database refused: its key, the SQLSTATE, and the constraint or column where one is named."""
+
+    key: str
+    code: str
+    constraint: str | None = None
+    column: str | None = None
+
+
 @dataclass
 class Written:
-    """The outcome of a table's batches so far. refused: as the database reported them, without a value of the row."""
+    """The outcome of a table's batches so far."""
 
     inserted: int = 0
     updated: int = 0
     deleted: int = 0
-    refused: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
 
     def add(self, answer: Mapping[str, Any]) -> None:
         """Add what a function answered."""
         self.inserted += answer.get("inserted", 0)
         self.updated += answer.get("updated", 0)
         self.deleted += answer.get("deleted", 0)
-        self.refused += answer.get("refused", [])
+        self.refused += [
+            Refused(str(row["key"]), str(row["code"]), row.get("constraint"), row.get("column"))
+            for row in answer.get("refused", ())
+        ]
 
 
 @dataclass
@@ -95,7 +108,7 @@ class LoadJob:
         if len(written.refused) > self.limit(table):
             raise too_many_refused(
                 f"{len(written.refused):,} of {self.kept(table):,} rows of {table.name} are refused, "
-                f"{self.limit(table):,} are tolerated, the last one with SQLSTATE {written.refused[-1]['code']}"
+                f"{self.limit(table):,} are tolerated, the last one with SQLSTATE {written.refused[-1].code}"
             )
 
     def passed(self, rows: int) -> None:
@@ -155,19 +168,19 @@ def _counts(kept: int, written: Written) -> LoadCounts:
 
 
 def _rejects(job: LoadJob, table: Table, written: Written) -> list[dict[str, Any]]:
-    of_files = contributions(job.rows_to_write(table), table, [str(row["key"]) for row in written.refused])
-    return [{**_reject(table, row), **of_files.get(str(row["key"]), {})} for row in written.refused]
+    of_files = contributions(job.rows_to_write(table), table, [row.key for row in written.refused])
+    return [{**_reject(table, row), **of_files.get(row.key, {})} for row in written.refused]
 
 
-def _reject(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
+def _reject(table: Table, row: Refused) -> dict[str, Any]:
     """A row that the database refused, as etl_rejects keeps it: nothing of the row but its key."""
-    code = str(row["code"])
+    code = row.code
     expected = _BECAUSE.get(code) or _BECAUSE.get(code[:2]) or "what a trigger or function of the table asks for"
-    named = f"{expected} ({row['constraint']})" if row.get("constraint") else expected
+    named = f"{expected} ({row.constraint})" if row.constraint else expected
     return {
         "table": table.name,
-        "key": row["key"],
-        "column": row.get("column"),
+        "key": row.key,
+        "column": row.column,
         "came": f"SQLSTATE {code}",
         "expected": named,
     }

@@ -96,7 +96,7 @@ class _PostgresLoading:
         """Commit what was written, once `verify` has passed."""
         counts = commit(self._transaction, self._job, written)
         if verify:
-            verify(self._transaction, {name: [str(row["key"]) for row in of.refused] for name, of in written.items()})
+            verify(self._transaction, {name: [row.key for row in of.refused] for name, of in written.items()})
         _commit(self._transaction.connection)
         return counts
 

@@ -83,9 +83,10 @@ class _RestLoading:
         return commit(self._database, self._job, written)
 
 
-def _collect(answers: Iterator[tuple[int, Answer]], job: LoadJob, table: Table, written: Written) -> None:
-    for rows, answer in answers:
-        written.add(answer)
+def _collect(answers: Iterator[tuple[int, list[Answer]]], job: LoadJob, table: Table, written: Written) -> None:
+    for rows, of_batch in answers:
+        for answer in of_batch:
+            written.add(answer)
         job.require_few_refused(table, written)
         job.passed(rows)
 
@@ -100,23 +101,20 @@ def _row_batches(job: LoadJob, table: Table) -> Iterator[pa.Array]:
         yield from json_batches(batch, rows=job.settings.write_rows, size=job.settings.write_bytes)
 
 
-Call = Callable[[Database], tuple[int, Answer]]
+Call = Callable[[Database], tuple[int, list[Answer]]]
 
 
 def _delete(job: LoadJob, table: Table, ids: list[str]) -> Call:
-    def call(database: Database) -> tuple[int, Answer]:
+    def call(database: Database) -> tuple[int, list[Answer]]:
         name = _name("delete", table, ",".join(ids).encode())
-        return len(ids), database.call("etl_delete", **job.lease, p_batch=name, p_table=table.name, p_ids=ids)
+        return len(ids), [database.call("etl_delete", **job.lease, p_batch=name, p_table=table.name, p_ids=ids)]
 
     return call
 
 
 def _write(job: LoadJob, table: Table, rows: pa.Array) -> Call:
-    def call(database: Database) -> tuple[int, Answer]:
-        written = Written()
-        for answer in _send(database, job, table, rows):
-            written.add(answer)
-        return len(rows), {"inserted": written.inserted, "updated": written.updated, "refused": written.refused}
+    def call(database: Database) -> tuple[int, list[Answer]]:
+        return len(rows), list(_send(database, job, table, rows))
 
     return call
 
@@ -163,9 +161,9 @@ class _Writers:
         for client in self._clients:
             client.close()
 
-    def run(self, calls: Iterator[Call]) -> Iterator[tuple[int, Answer]]:
+    def run(self, calls: Iterator[Call]) -> Iterator[tuple[int, list[Answer]]]:
         """The answers, in the order in which they come. The first failure ends it, once what is in flight is done."""
-        waiting: set[Future[tuple[int, Answer]]] = set()
+        waiting: set[Future[tuple[int, list[Answer]]]] = set()
         for call in calls:
             waiting.add(self._pool.submit(self._call, call))
             if len(waiting) >= 2 * self._settings.writers:
@@ -174,7 +172,7 @@ class _Writers:
         for future in waiting:
             yield future.result()
 
-    def _call(self, call: Call) -> tuple[int, Answer]:
+    def _call(self, call: Call) -> tuple[int, list[Answer]]:
         if not hasattr(self._local, "database"):
             self._local.database = RestDatabase(self._settings)
             self._clients.append(self._local.database)

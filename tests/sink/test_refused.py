@@ -122,6 +122,8 @@ def test_more_refused_rows_than_are_tolerated_fail_the_run(stack: Stack, tmp_pat
     poisoned = Night(posts=[post(n, title=POISON if n % 4 == 0 else "fine") for n in range(1, 41)])
     with refusing(stack, "a trigger"), pytest.raises(WriteError) as caught:
         work(setup, poisoned)
+    assert "refused" in caught.value.message
+    assert "are tolerated, the last" in caught.value.message
     assert "ETL_MAX_REFUSED_SHARE" in str(caught.value)
     assert "jane" not in str(caught.value)
     if transport == "postgres":
