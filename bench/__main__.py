@@ -1,6 +1,6 @@
 """`make bench`: side-by-side measurements, one process each, printed as ratios beside the goals.
 
-make bench                    all of them but scale, incremental and api, which take long
+make bench                    all of them but scale, incremental, api and watch, which take long
 make bench scale              one of them
 make bench incremental ARGS="--transport postgres --shape recent --rows 500000"
 python -m bench reading writing --rows 100000
@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 BENCHES = ("cleaning", "reading", "writing", "publishing", "overhead")
-BY_NAME = ("scale", "incremental", "api")
+BY_NAME = ("scale", "incremental", "api", "watch")
 
 
 def main() -> int:
