@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.files.manifest import FileEntry, Manifest, ManifestRef
 from tasks.files.published import NotAsPublished, read_manifest
-from tasks.platform.bucket import Bucket
+from tasks.platform.bucket import Bucket, each
 from tasks.platform.functions import Database
 from tasks.platform.stored import StoredInfo
 from tasks.reports.figures import RunCounts
@@ -88,9 +88,13 @@ def base_run(database: Database) -> str | None:
 
 
 def missing_files(base: Base, settings: Settings) -> str:
-    """Why the base's files cannot be used; '' when each is there with its size and checksum."""
-    with Bucket(settings) as bucket:
-        there = {f.path.removeprefix(f"{base.run_path}/"): f.info for f in bucket.walk(base.run_path)}
+    """Why the base's files cannot be used; '' when each is there with its size and checksum.
+
+    A month has a folder of its own, and Storage lists folder by folder: several at once.
+    """
+    folders = sorted({path.rpartition("/")[0] for path in base.entries()})
+    listed = each(settings, lambda bucket, folder: list(bucket.walk(f"{base.run_path}/{folder}")), folders)
+    there = {file.path.removeprefix(f"{base.run_path}/"): file.info for files in listed for file in files}
     for path, entry in base.entries().items():
         info = there.get(path)
         if info is None:
