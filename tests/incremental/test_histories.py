@@ -16,7 +16,7 @@ from tests.incremental.world import World
 from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import Project
 
-NIGHTS = 6
+NIGHTS = 4
 
 
 @pytest.fixture
@@ -36,4 +36,4 @@ def test_any_history_gives_what_a_full_night_gives(seed: int, world: World, run:
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(200))
 def test_hundreds_of_histories(seed: int, world: World, run: Runner) -> None:
-    play(world, run, 2 * NIGHTS)
+    play(world, run, 12)
