@@ -46,6 +46,15 @@ class Diff(Generic[Frame]):
         rows: list[Any] = [self.added, self.removed, self.changed]
         return any(len(frame) for frame in rows) or bool(self.new_columns or self.lost_columns)
 
+    def __repr__(self) -> str:
+        """One line for a notebook: the frames and manifests are asked for by name."""
+        rows = f"{_rows(self.added)} added, {_rows(self.removed)} removed, {_rows(self.changed)} changed"
+        return f"<Diff of {self.report}, {self.base.run_id} → {self.run.run_id}: {rows}>"
+
+
+def _rows(frame: Any) -> str:
+    return f"{len(frame):,}"
+
 
 @overload
 def diff(

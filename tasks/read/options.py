@@ -72,9 +72,22 @@ def check_options(function: str, options: Mapping[str, Any], kind: type, *named:
 
 
 def check_engine(engine: str) -> None:
-    """ConfigurationError for an engine that there is not."""
+    """ConfigurationError for an engine that there is not, or that is not installed."""
     if engine not in get_args(Engine):
         raise ConfigurationError(f"There is no engine {engine!r}.", remedy=f"They are {', '.join(get_args(Engine))}.")
+    if engine == "polars" and not _has_polars():
+        raise ConfigurationError(
+            "The engine 'polars' needs Polars, which is not installed here.",
+            remedy="`pip install polars` installs it; the engines pandas and arrow need nothing more.",
+        )
+
+
+def _has_polars() -> bool:
+    try:
+        import polars  # noqa: F401 - optional: only who asks for it needs it
+    except ImportError:
+        return False
+    return True
 
 
 def report_named(name: str) -> Report:

@@ -55,6 +55,10 @@ class OpenRun:
     def run_id(self) -> str:
         return self.manifest.run_id
 
+    def __repr__(self) -> str:
+        """One line for a notebook; `manifest` says all of it."""
+        return f"<OpenRun {self.run_id}, as of {self.as_of.isoformat()}>"
+
     @property
     def as_of(self) -> datetime:
         """The instant that the reports are as of, in UTC."""

@@ -172,7 +172,10 @@ def test_equal_files_are_not_read(changeable: Bucketful, tmp_path: Path) -> None
 def test_an_open_run_can_be_compared(published: Bucketful) -> None:
     with open_run(settings=published.settings) as run:
         found = diff("signup_cohorts", "earlier", run, settings=published.settings)
+        assert repr(run).startswith("<OpenRun later, as of 2026-")
     assert found.run.run_id == "later"
+    assert repr(found).startswith("<Diff of signup_cohorts, earlier → later: "), "a line, not two manifests"
+    assert "\n" not in repr(found)
     assert dataclasses.replace(found, changed=found.changed).cells == found.cells
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -238,3 +239,12 @@ def test_an_analyst_sees_an_empty_bucket_as_empty(changeable: Bucketful, sign_in
         bucket.remove([*(file.path for file in bucket.walk("runs")), "latest.json"])
     with pytest.warns(UserWarning, match="no run was committed yet"):
         assert list_runs(access_token=sign_in({"etl_role": "analyst"}), settings=settings).empty
+
+
+def test_an_engine_that_is_not_installed_is_named_with_the_command(
+    published: Bucketful, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "polars", None)  # as Python marks a module that cannot be imported
+    with pytest.raises(ConfigurationError, match="Polars, which is not installed") as raised:
+        read_report("daily_activity", engine="polars", settings=published.settings)
+    assert "pip install polars" in raised.value.remedy
