@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer
 
 from api.cursors import decode, encode
 from api.memo import Memo
@@ -13,12 +16,44 @@ from api.problems import Problem
 from api.tokens import Caller
 from api.upstream import Upstream
 from tasks.errors import ReadError
+from tasks.reports.figures import RunCounts
 
-LedgerRun = dict[str, Any]
 OVER = ("committed", "held", "failed")
 VIEW = "/rest/v1/nightly_runs"
 ORDER = "started_at.desc,run_id.desc"
 STATUS = {"COMPLETED": "completed", "FAILED": "failed", "CRASHED": "failed", "CANCELLED": "cancelled"}
+
+
+Instant = Annotated[datetime, PlainSerializer(lambda value: value.isoformat())]
+
+
+class LedgerRun(BaseModel):
+    """A run as its caller may see it: a row of the view, or of a run that Prefect alone knows the first four fields.
+
+    What else the view has is kept as it is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    run_id: str
+    status: str
+    flow_run_id: str | None = None
+    name: str = ""
+    kind: str = "run"
+    stage: str | None = None
+    historical: bool | None = None
+    as_of: Instant | None = None
+    started_at: Instant | None = None
+    finished_at: Instant | None = None
+    transport: str | None = None
+    error: str | None = None
+    code_version: str | None = None
+    counts: RunCounts = RunCounts()
+    seconds: Mapping[str, float] = {}
+
+    def to_json(self) -> dict[str, Any]:
+        """What is known of the run, for an answer."""
+        return self.model_dump(mode="json", exclude_unset=True)
 
 
 class Ledger:
@@ -37,35 +72,42 @@ class Ledger:
             query["status"] = f"eq.{status}"
         if cursor:
             query["or"] = _after(cursor)
-        rows: list[LedgerRun] = self._upstream.get(VIEW, caller.token, query)
+        rows = self._rows(caller, query)
         some = rows[:limit]
-        return some, encode(some[-1]["started_at"], some[-1]["run_id"]) if len(rows) > limit else None
+        return some, _cursor(some[-1]) if len(rows) > limit else None
 
     def current(self, caller: Caller) -> LedgerRun | None:
         """The run that readers see: the one whose commit or restore was last."""
         query = {"select": "*", "current_at": "not.is.null", "order": "current_at.desc", "limit": "1"}
-        return self._current.get(caller.token, lambda: next(iter(self._upstream.get(VIEW, caller.token, query)), None))
+        return self._current.get(caller.token, lambda: next(iter(self._rows(caller, query)), None))
 
     def find(self, caller: Caller, run_id: str) -> LedgerRun:
         """A run by its own id or its flow run's. ReadError when neither ledger nor Prefect knows it."""
         for column in ("run_id", "flow_run_id") if _is_uuid(run_id) else ("run_id",):
             query = {"select": "*", column: f"eq.{run_id}", "order": ORDER, "limit": "1"}
-            if rows := self._upstream.get(VIEW, caller.token, query):
-                return dict(rows[0])
+            if rows := self._rows(caller, query):
+                return rows[0]
         flow_run = self._prefect.run(run_id) if _is_uuid(run_id) else None
         if flow_run is None:
             raise ReadError(f"There is no run {run_id!r}.", remedy="GET /runs lists what there is.")
         return _of_prefect(flow_run)
 
+    def _rows(self, caller: Caller, query: Mapping[str, str]) -> list[LedgerRun]:
+        return [LedgerRun.model_validate(row) for row in self._upstream.get(VIEW, caller.token, query)]
+
 
 def is_over(run: LedgerRun) -> bool:
     """Whether nothing more will happen to it."""
-    return run["status"] in (*OVER, *STATUS.values())
+    return run.status in (*OVER, *STATUS.values())
 
 
 def _of_prefect(run: FlowRun) -> LedgerRun:
     status = STATUS.get(run.state_type, run.state.lower())
-    return {"run_id": run.id, "flow_run_id": run.id, "status": status, "stage": None, "name": run.name}
+    return LedgerRun(run_id=run.id, flow_run_id=run.id, status=status, stage=None, name=run.name)
+
+
+def _cursor(row: LedgerRun) -> str:
+    return encode(row.started_at.isoformat() if row.started_at else "", row.run_id)
 
 
 def _is_uuid(text: str) -> bool:

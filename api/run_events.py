@@ -25,7 +25,8 @@ async def events_of(ledger: Ledger, caller: Caller, run_id: str, run: LedgerRun)
     shown, spoke_at = "", 0.0
     ends_at = min(time.time() + LONGEST_SECONDS, float(caller.expires_at))
     while time.time() < ends_at:
-        facts = json.dumps({name: run.get(name) for name in SHOWN})
+        known = run.to_json()
+        facts = json.dumps({name: known.get(name) for name in SHOWN})
         if facts != shown:
             shown, spoke_at = facts, time.time()
             yield f"event: stage\ndata: {facts}\n\n"

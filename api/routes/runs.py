@@ -141,4 +141,4 @@ def start_run(request: Request, response: Response, caller: Operator, start: Sta
 
 
 def _run(request: Request, row: LedgerRun) -> Run:
-    return Run(**{**row, "page": request.app.state.prefect.page(row.get("flow_run_id"))})
+    return Run(**{**row.to_json(), "page": request.app.state.prefect.page(row.flow_run_id)})

@@ -234,7 +234,8 @@ def _committed_at(request: Request, caller: Caller, manifest: Manifest) -> datet
         row = request.app.state.ledger.find(caller, manifest.run_id)
     except (PipelineError, Problem):
         return None
-    return datetime.fromisoformat(row["finished_at"]) if row.get("finished_at") else None
+    finished: datetime | None = row.finished_at
+    return finished
 
 
 def _problem_of(error: PipelineError) -> Problem:

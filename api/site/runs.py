@@ -18,32 +18,28 @@ CHOICES = 100
 
 def run_view(row: LedgerRun, prefect: Prefect, current: LedgerRun | None) -> dict[str, Any]:
     """A run of the ledger in words."""
-    started, finished, as_of = (_moment(row.get(name)) for name in ("started_at", "finished_at", "as_of"))
-    counts = (row.get("counts") or {}).get("tables", {})
-    stages = [
-        {"title": name, "seconds": float(seconds), "text": duration(float(seconds))}
-        for name, seconds in (row.get("seconds") or {}).items()
-    ]
+    started, finished, as_of = (at and _utc(at) for at in (row.started_at, row.finished_at, row.as_of))
+    stages = [{"title": name, "seconds": seconds, "text": duration(seconds)} for name, seconds in row.seconds.items()]
     return {
-        "id": row["run_id"],
-        "status": row["status"],
-        "stage": row.get("stage"),
-        "kind": row.get("kind", "run"),
-        "historical": bool(row.get("historical")),
-        "is_current": current is not None and current["run_id"] == row["run_id"],
-        "is_readable": row["status"] == "committed",
-        "started": instant(started) if started else row.get("name") or row["run_id"],
+        "id": row.run_id,
+        "status": row.status,
+        "stage": row.stage,
+        "kind": row.kind,
+        "historical": bool(row.historical),
+        "is_current": current is not None and current.run_id == row.run_id,
+        "is_readable": row.status == "committed",
+        "started": instant(started) if started else row.name or row.run_id,
         "ago": ago(started) if started else "not started yet",
         "as_of": instant(as_of) if as_of else NONE,
         "took": duration((finished - started).total_seconds()) if started and finished else NONE,
-        "users": whole((counts.get("users") or {}).get("kept")),
-        "posts": whole((counts.get("posts") or {}).get("kept")),
-        "transport": row.get("transport") or NONE,
-        "version": row.get("code_version"),
-        "error": row.get("error"),
-        "page": prefect.page(row.get("flow_run_id")),
+        "users": whole(_kept(row, "users")),
+        "posts": whole(_kept(row, "posts")),
+        "transport": row.transport or NONE,
+        "version": row.code_version,
+        "error": row.error,
+        "page": prefect.page(row.flow_run_id),
         "stages": stages,
-        "longest": max((stage["seconds"] for stage in stages), default=1.0) or 1.0,
+        "longest": max(row.seconds.values(), default=1.0) or 1.0,
     }
 
 
@@ -51,25 +47,26 @@ def choices(request: Request, caller: Caller) -> list[dict[str, str]]:
     """Committed runs whose files are still there, newest first, for a list to choose from."""
     rows, _ = request.app.state.ledger.page(caller, status="committed", limit=CHOICES)
     days = set(request.app.state.store.days(caller))
-    return [_choice(row) for row in rows if row.get("as_of") and day_of(_at(row["as_of"])) in days and _is_run(row)]
+    return [
+        _choice(row, row.as_of, row.started_at)
+        for row in rows
+        if row.as_of and row.started_at and day_of(row.as_of) in days and row.kind == "run"
+    ]
 
 
-def _is_run(row: LedgerRun) -> bool:
-    return bool(row.get("kind", "run") == "run")
-
-
-def _choice(row: LedgerRun) -> dict[str, str]:
-    as_of, started = _at(row["as_of"]), _at(row["started_at"])
+def _choice(row: LedgerRun, as_of: datetime, started: datetime) -> dict[str, str]:
+    as_of, started = _utc(as_of), _utc(started)
     through = day(datetime.fromisoformat(day_of(as_of)).date())
     hours = "" if as_of.time().isoformat() == "00:00:00" else f" until {as_of:%H:%M}"
-    word = ", historical" if row.get("historical") else ""
+    word = ", historical" if row.historical else ""
     short = f"{through}{hours}"
-    return {"id": row["run_id"], "short": short, "label": f"{short}{word}, run {day(started.date())} {started:%H:%M}"}
+    return {"id": row.run_id, "short": short, "label": f"{short}{word}, run {day(started.date())} {started:%H:%M}"}
 
 
-def _at(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
+def _kept(row: LedgerRun, table: str) -> int | None:
+    counts = row.counts.tables.get(table)
+    return counts.kept if counts else None
 
 
-def _moment(text: str | None) -> datetime | None:
-    return _at(text) if text else None
+def _utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
