@@ -63,6 +63,6 @@ def transport(position: int) -> dict[str, Any]:
     )
 
 
-def dry_run(position: int, description: str) -> Any:
-    """The switch that every form starts with: look first, then switch it off to write."""
-    return Field(True, **field(position, "Dry run", f"{description} Switch it off to write."))
+def dry_run(position: int, description: str, *, off: str = "write") -> Any:
+    """The switch that every form starts with: look first, then switch it off. off: what the flow does then."""
+    return Field(True, **field(position, "Dry run", f"{description} Switch it off to {off}."))

@@ -37,4 +37,4 @@ class WatchForm(Form):
             minimum=0,
         ),
     )
-    dry_run: bool = dry_run(3, "Ask once what has changed and whether Realtime is enabled; start nothing.")
+    dry_run: bool = dry_run(3, "Ask once what has changed and whether Realtime is enabled; start nothing.", off="watch")

@@ -131,7 +131,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, product: Product) -> Iterator[Page]:
     """An empty tab. Addresses may be given without the server's."""
-    with browser.new_context(base_url=product.prefect.url, viewport={"width": 1400, "height": 1300}) as context:
+    options: Any = {"viewport": {"width": 1400, "height": 1300}, "timezone_id": "UTC", "locale": "en-GB"}
+    with browser.new_context(base_url=product.prefect.url, **options) as context:
         context.add_init_script(signed_in(product.prefect))
         tab = context.new_page()
         tab.set_default_timeout(30_000)

@@ -20,6 +20,8 @@ from tests.browser.forms import follow, open_form, submit
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
 
+SIGNED = "/storage/v1/object/sign/"
+
 
 def test_the_deployments_are_listed_and_explained(page: Page, product: Product) -> None:
     page.goto("/deployments")
@@ -28,15 +30,6 @@ def test_the_deployments_are_listed_and_explained(page: Page, product: Product) 
     page.goto(f"/deployments/deployment/{product.deployment('nightly')['id']}?tab=Description")
     for heading in ("What.", "When.", "What it writes.", "How long.", "When it fails."):
         expect(page.get_by_text(heading).first).to_be_visible()
-
-
-def test_a_bad_value_is_refused_in_the_form(page: Page, product: Product) -> None:
-    before = len(product.runs("export"))
-    open_form(page, product, "export")
-    page.locator("input[type=number]").fill("9")
-    page.get_by_role("button", name="Submit").click()
-    expect(page.get_by_text("9 is greater than the maximum of 7").first).to_be_visible()
-    assert len(product.runs("export")) == before
 
 
 def test_the_doctor_is_started_from_its_form_and_followed_to_its_end(page: Page, product: Product) -> None:
@@ -62,6 +55,28 @@ def test_the_nightly_starts_by_its_schedule_and_leaves_its_page(page: Page, prod
     page.get_by_text("What this run did.").first.click()
     expect(page.get_by_role("heading", name=re.compile("Committed: as of"))).to_be_visible()
     expect(page.get_by_text("total_users").first).to_be_visible()
+
+
+@pytest.mark.parametrize("ui", ["", "/v2"], ids=["old", "V2"])
+def test_every_artifact_of_the_night_opens_with_its_images_and_links(page: Page, product: Product, ui: str) -> None:
+    found = product.artifacts(product.finished("nightly", seconds=300))
+    links: set[str] = set()
+    for key, artifact in found.items():
+        page.goto(f"{ui}/artifacts/artifact/{artifact['id']}")
+        expect(page.get_by_text(key, exact=True).first).to_be_visible()
+        images = page.locator(f"img[src*='{SIGNED}']")
+        expect(images).to_have_count({"report": 5, "latest-report": 5}.get(key, int(key.startswith("chart-"))))
+        for image in images.all():
+            image.scroll_into_view_if_needed()
+            expect(image).to_have_js_property("complete", True)
+            assert image.evaluate("image => image.naturalWidth") > 300, key
+        if artifact["type"] == "markdown":
+            named = set(re.findall(rf"(?<!!)\[[^]]*\]\((http[^)]*{SIGNED}[^)]*)\)", artifact["data"]))
+            shown = page.locator(f"a[href*='{SIGNED}']").evaluate_all("links => links.map(link => link.href)")
+            assert named <= set(shown), key
+            links |= named
+    assert len(links) > 15
+    assert [link for link in links if ui and httpx.head(link).status_code != 200] == []
 
 
 def test_an_export_is_chosen_in_its_form_and_downloaded_by_its_link(page: Page, product: Product) -> None:

@@ -74,6 +74,11 @@ class Deployed:
         found = api(self.prefect, "/artifacts/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}, "limit": 100})
         return {artifact["key"]: artifact["data"] for artifact in found if artifact["key"]}
 
+    def listed(self, run: dict[str, Any]) -> list[str]:
+        """The keys of a run's artifacts as both of Prefect's pages list them: by their ids, from the highest."""
+        body = {"flow_runs": {"id": {"any_": [run["id"]]}}, "limit": 100, "sort": "ID_DESC"}
+        return [artifact["key"] for artifact in api(self.prefect, "/artifacts/filter", body) if artifact["key"]]
+
 
 @pytest.fixture(scope="session")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:

@@ -32,6 +32,8 @@ FORMS: dict[str, type[Form]] = {
     "doctor": DoctorForm,
 }
 
+PAGES = ["report", "summary", "statistics", "cleaning", "cleaning-samples", "traffic", "files", "latest-report"]
+
 
 def choices(form: type[Form]) -> Iterator[tuple[str, object]]:
     """Every value of a dropdown or a switch of a form that the form is not opened with."""
@@ -64,7 +66,11 @@ def test_a_form_runs_to_its_end(deployed: Deployed, name: str, options: dict[str
     assert run["state_name"] == "Completed", artifacts.get("failure", run["state"]["message"])
     assert artifacts, "a run shows what it did"
     assert artifacts["report"].startswith("# "), "first a sentence on the outcome"
-    if name != "nightly":
+    pages = [key for key in deployed.listed(run) if not key.startswith("chart-")]
+    if name == "nightly":
+        assert pages == [key for key in PAGES if key in artifacts]
+    else:
+        assert pages[:2] == ["report", name]
         assert artifacts[name] == artifacts["report"]
     assert "failure" not in artifacts
     if "dry_run" in FORMS[name].model_fields:
