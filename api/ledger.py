@@ -125,5 +125,5 @@ def _after(cursor: str) -> str:
     except ValueError:
         moment = ""
     if not moment or not run_id.replace("-", "").isalnum():
-        raise Problem(422, "This cursor is none of ours.")
+        raise Problem(422, "This cursor is none of ours.", remedy="Take `next` of a page as it is.")
     return f'(started_at.lt."{moment}",and(started_at.eq."{moment}",run_id.lt."{run_id}"))'

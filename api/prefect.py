@@ -99,7 +99,8 @@ class Prefect:
         try:
             answer = self._http.request(method, f"{self._url}{path}", json=body)
         except httpx.HTTPError as error:
-            raise Problem(503, f"Prefect's server does not answer ({type(error).__name__}).") from None
+            said = f"Prefect's server does not answer ({type(error).__name__})."
+            raise Problem(503, said, remedy="Try again in a moment; the operator looks at PREFECT_API_URL.") from None
         if answer.status_code == 404:
             raise Problem(404, "Prefect knows no such run or deployment.", remedy="Run `python -m scripts.bootstrap`.")
         if answer.status_code in (409, 422):

@@ -87,8 +87,10 @@ def parse_retry_after(value: str | None) -> float | None:
 
 def network_error(error: httpx.RequestError) -> ServiceUnavailable:
     """The error of ours for a connection that failed, timed out or broke off."""
-    host = error.request.url.host if error._request else "the project"
-    return ServiceUnavailable(f"The connection to {host} failed ({type(error).__name__}).", remedy=OUTAGE)
+    url = error.request.url if error._request else None
+    where = (f"{url.host}:{url.port}" if url.port else url.host) if url else "the project"
+    remedy = f"Is that the address in the dashboard, and in SUPABASE_URL? {OUTAGE}"
+    return ServiceUnavailable(f"The connection to {where} failed ({type(error).__name__}).", remedy=remedy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,10 @@ class BaseFiles:
     def _download(self, bucket: Bucket, entry: FileEntry) -> None:
         body = bucket.download(f"{self.run_path}/{entry.path}")
         if hashlib.sha256(body).hexdigest() != entry.sha256:
-            raise PublishError(f"{self.run_path}/{entry.path} is not what its manifest says. Nothing was written.")
+            raise PublishError(
+                f"{self.run_path}/{entry.path} is not what its manifest says. Nothing was written.",
+                remedy="Start the run again with --full-refresh: it reads nothing of earlier runs.",
+            )
         (cache_folder(self.settings) / entry.sha256).unlink(missing_ok=True)
         self.scratch.mkdir(parents=True, exist_ok=True)
         (self.scratch / entry.sha256).write_bytes(body)

@@ -66,7 +66,7 @@ class RestDatabase:
     def call(self, function: str, *, give_up: Callable[[Exception], bool] | None = None, **arguments: Any) -> Any:
         body = _object(arguments)
         with translated(function):
-            return self._retry.call(lambda: self._post(function, body), _name(function), give_up=give_up)
+            return self._retry.call(lambda: self._post(function, body), _calling(function), give_up=give_up)
 
     def _post(self, function: str, body: bytes) -> Any:
         response = self._http.post(self._url + function, content=body, headers=self._headers)
@@ -89,7 +89,7 @@ class PostgresDatabase:
 
     def call(self, function: str, *, give_up: Callable[[Exception], bool] | None = None, **arguments: Any) -> Any:
         with translated(function):
-            return self._retry.call(lambda: self._ask(function, arguments), _name(function), give_up=give_up)
+            return self._retry.call(lambda: self._ask(function, arguments), _calling(function), give_up=give_up)
 
     def _ask(self, function: str, arguments: dict[str, Any]) -> Any:
         self._connection = self._connection or connect(self._settings)
@@ -151,14 +151,20 @@ def translated(function: str) -> Iterator[None]:
         raise _meaning(function, error) from None
 
 
+_WAIT = (
+    "Start again when it has ended, or let runs wait for it with ETL_WAIT_FOR_LEASE. If its process is gone, its lease "
+    "ends by itself after ETL_LEASE_SECONDS."
+)
+
+
 def _meaning(function: str, error: RequestRefused) -> Exception:
     said = _said(error)
     if error.code == "ET001":
-        return LeaseHeld(
-            f"Another run holds the lease: {said}.", remedy="Wait for it; a dead one is replaced in its term."
-        )
+        return LeaseHeld(f"Another run holds the lease: {said}.", remedy=_WAIT)
     if error.code == "ET002":
-        return LeaseLost(f"Another run took over: {said}. This one writes no more.")
+        return LeaseLost(
+            f"Another run took over: {said}. This one writes no more.", remedy="Nothing: the other run does the work."
+        )
     if error.code == "ET003":
         return too_many_refused(_REFUSED.sub(r"rows of \1 are refused than are tolerated, the last one with \2", said))
     if error.code in _MISSING_FUNCTION:
@@ -186,7 +192,12 @@ def too_many_refused(what: str) -> WriteError:
 def _said(error: RequestRefused) -> str:
     """The server's words alone, without the name of the function and the codes around them."""
     text = error.message.removesuffix(".")
-    return re.sub(r"^\w+: | \([^()]*\)$", "", text)
+    return re.sub(r"^(Calling )?\w+: | \([^()]*\)$", "", text)
+
+
+def _calling(function: str) -> str:
+    """What is done, for messages."""
+    return f"Calling {_name(function)}"
 
 
 def _name(function: str) -> str:

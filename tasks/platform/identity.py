@@ -182,7 +182,8 @@ class SignedInUser:
 def _session(session: Session | None) -> Session:
     if session is None:
         raise AccessError(
-            "Auth opened no session for the user of ETL_EMAIL.", remedy="Does the user need a second factor?"
+            "Auth opened no session for the user of ETL_EMAIL.",
+            remedy="If it has a second factor, remove that: e-mail and password are all it has.",
         )
     return session
 

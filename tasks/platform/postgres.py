@@ -36,6 +36,7 @@ _CAUSES = (
     (r"timeout expired|timed out", "it did not answer in time", f"{OUTAGE} Look at the network restrictions, too."),
 )
 STATEMENT_TIMEOUT = "57014"
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.:-]{0,250}[A-Za-z0-9])?")
 
 _SQLSTATE = re.compile(r"SQLSTATE:? (\w{5})")
 _SAID = re.compile(r"(?:ERROR|FATAL|PANIC):\s+([^\n]+)")
@@ -45,6 +46,17 @@ _PROVED: set[str] = set()
 _ROUNDS = 3
 _STATEMENT_GONE = "26000"  # prepared in one backend, executed in another
 _IDLE_TOO_LONG = "25P03"  # the server ended the session: as good as a connection that broke
+
+
+def connecting_to(settings: Settings) -> str:
+    """`Connecting to the database at HOST:PORT`, for messages; without the address where the URL is not well formed."""
+    parts = urlsplit(settings.supabase_db_url.get_secret_value())
+    try:
+        host, port = parts.hostname or "", parts.port or 5432
+    except ValueError:  # a password with an unescaped `/` or `@` would be shown as host or port
+        return "Connecting to the database"
+    well_formed = _HOST.fullmatch(host) and parts.netloc.count("@") < 2
+    return f"Connecting to the database at {host}:{port}" if well_formed else "Connecting to the database"
 
 
 def connect(

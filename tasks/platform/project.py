@@ -10,7 +10,7 @@ from urllib.request import getproxies
 from tasks.errors import AccessError, ConfigurationError
 from tasks.platform.functions import RestDatabase
 from tasks.platform.identity import identity_of
-from tasks.platform.postgres import require_sessions
+from tasks.platform.postgres import connecting_to, require_sessions
 from tasks.platform.remedies import ADDRESS, KEY
 from tasks.retry import Retry
 from tasks.settings import Settings
@@ -30,13 +30,13 @@ def require_project(settings: Settings) -> None:
     if settings.resolved_transport == "rest":
         return
     require_host(settings.supabase_db_url.get_secret_value(), "SUPABASE_DB_URL", _DB_ADDRESS)
-    Retry.of(settings).call(lambda: require_sessions(settings), "connecting to the database")
+    Retry.of(settings).call(lambda: require_sessions(settings), connecting_to(settings))
     require_identity(settings)  # files go over HTTP on this transport too
 
 
 def require_host(url: str, variable: str, remedy: str) -> None:
     """ConfigurationError when no name server knows the host of an address. One that does not answer is an outage."""
-    host = urlsplit(url).hostname
+    host = _host(url, variable, remedy)
     try:
         if host:
             socket.getaddrinfo(host, None)
@@ -45,6 +45,18 @@ def require_host(url: str, variable: str, remedy: str) -> None:
             raise ConfigurationError(f"The host {host} of {variable} does not exist.", remedy=remedy) from None
     except UnicodeError:
         raise ConfigurationError(f"The host of {variable} is not a host's name.", remedy=remedy) from None
+
+
+def _host(url: str, variable: str, remedy: str) -> str | None:
+    parts = urlsplit(url)
+    try:
+        _ = parts.port
+    except ValueError:  # nothing of it is repeated: it may be the password
+        raise ConfigurationError(
+            f"{variable} is no address: what stands where the port should is no number.",
+            remedy=f"Write special characters of a password as %40 (@), %2F (/), %3A (:), %23 (#). {remedy}",
+        ) from None
+    return parts.hostname
 
 
 def require_identity(settings: Settings) -> None:

@@ -55,7 +55,10 @@ def read_history(report: str, *, days: int = DAYS, engine: Engine = "pandas", **
     with open_catalog(options.get("settings"), options.get("access_token")) as catalog:
         found = _files(catalog, f"reports/{report}.parquet", days)
         if not found:
-            raise ReadError(f"No run of the last {days} days with runs has the report {report}.")
+            raise ReadError(
+                f"No run of the last {days} days with runs has the report {report}.",
+                remedy="Raise days=; list_runs() shows the runs there are.",
+            )
         files = catalog.fetch([(run.run, entry) for run, entry in found], Cache.of(catalog.settings))
     tables = [_rows(declared, run, file, options) for (run, _), file in zip(found, files, strict=True)]
     table = pa.concat_tables(tables, promote_options="permissive")

@@ -15,14 +15,17 @@ from tasks.source.ranges import KeyRange
 def require_rising(keys: pa.Array, within: KeyRange, what: str) -> None:
     """ReadError unless keys rise strictly, without nulls, inside their range: else keyset pages prove nothing."""
     if keys.null_count:
-        raise ReadError(f"{what}: a row without a key came back.", remedy="The key must be unique and not null.")
+        raise ReadError(
+            f"{what}: a row whose key is null came back, though the column was not null before. Nothing was published.",
+            remedy="Did somebody change the table while it was read? Start the run again.",
+        )
     rising = len(keys) < 2 or pc.all(pc.less(keys[:-1], keys[1:])).as_py()
     first, last = keys[0].as_py(), keys[-1].as_py()
     inside = (within.after is None or first > within.after) and (within.until is None or last <= within.until)
     if not (rising and inside):
         raise ReadError(
-            f"{what}: the rows are not in the order of their keys, or a key came twice.",
-            remedy="The key must be unique, and sorted by the database as uuid or bigint.",
+            f"{what}: the rows are not in the order of their keys, or a key came twice. Nothing was published.",
+            remedy="Look for a proxy or cache in front of the API, and at a rule or view that sorts or repeats rows.",
         )
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from tasks.contracts import Table
 from tasks.errors import ConfigurationError, ReadError, ServiceUnavailable
 from tasks.platform.functions import PostgresDatabase
+from tasks.platform.postgres import connecting_to
 from tasks.platform.progress import Progress, no_progress
 from tasks.platform.workers import HERE, Workers
 from tasks.retry import Retry
@@ -132,7 +133,7 @@ class PostgresSource:
         if self._snapshot is None:
             tables = list(self._infos.values())
             make = lambda: Snapshot(self._settings, tables)  # noqa: E731
-            self._snapshot = Retry.of(self._settings).call(make, "connecting to the database")
+            self._snapshot = Retry.of(self._settings).call(make, connecting_to(self._settings))
         try:
             self._snapshot.lock(info)
         except ServiceUnavailable:

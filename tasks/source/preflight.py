@@ -75,7 +75,8 @@ def _parse_table(table: Table, found: dict[str, Any], role: str, trusted: frozen
     if not found["exists"]:
         raise ConfigurationError(
             f"There is no table {where}. Nothing was read.",
-            remedy="Name the source of the table in tasks/contracts/.",
+            remedy="Do SUPABASE_URL and SUPABASE_DB_URL name the right project? If the table has another name or "
+            "schema there, say so in tasks/contracts/.",
         )
     types = {name: kind.rpartition(".")[2] for name, kind in (found.get("columns") or {}).items()}
     for column in table.source_columns:
@@ -96,7 +97,7 @@ def _require_column(column: Column, types: dict[str, str], where: str) -> None:
     if kind is not None and kind not in ACCEPTED[column.kind]:
         raise ConfigurationError(
             f"{where}.{column.source_name} is of type {kind}, and the contract says {column.kind}. Nothing was read.",
-            remedy="Give the column its kind in tasks/contracts/.",
+            remedy="Give the column its kind in tasks/contracts/, then `make migration` and `make migrate`.",
         )
 
 

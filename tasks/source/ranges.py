@@ -75,7 +75,10 @@ def cuts_from(sample: Sequence[str], kind: Kind) -> tuple[Key, ...]:
     try:
         keys: set[Key] = {int(s) if kind == "bigint" else str(UUID(s)) for s in sample}
     except ValueError:
-        raise ReadError(f"A sampled key is not a {kind}. Nothing was read.") from None
+        raise ReadError(
+            f"A key of the table is no {kind}, as its contract says. Nothing was read.",
+            remedy="Compare the key's kind in tasks/contracts/ with the column's type.",
+        ) from None
     return tuple(sorted(keys))
 
 

@@ -150,7 +150,10 @@ class Sorter:
 def sort_keys(column: pa.Array) -> Keys:
     """The keys as numbers or as 16 bytes each, which numpy compares as the database does. ReadError for a null."""
     if column.null_count:
-        raise ReadError("A row without a key came back.", remedy="The key must be unique and not null.")
+        raise ReadError(
+            "A row whose key is null came back, though the column was not null before. Nothing was published.",
+            remedy="Did somebody change the table while it was read? Start the run again.",
+        )
     if isinstance(column.type, pa.UuidType):
         cells = column.storage
         return np.frombuffer(cells.buffers()[1], "S16")[cells.offset : cells.offset + len(cells)]

@@ -48,6 +48,25 @@ def test_a_host_that_does_not_exist_ends_it_at_once(
     assert "secret-word" not in str(error)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "where"),
+    [
+        ("SUPABASE_URL", "http://127.0.0.1:9", "127.0.0.1:9"),
+        ("SUPABASE_DB_URL", "postgresql://postgres:secret-word@127.0.0.1:9/postgres", "127.0.0.1:9"),
+        ("SUPABASE_DB_URL", "postgresql://postgres:secret/word@127.0.0.1:9/postgres", "is no address"),
+    ],
+)
+def test_where_nothing_answers_is_named_with_its_setting(
+    clean_stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, where: str
+) -> None:
+    env = {name: value, "ETL_RETRIES": "0", "ETL_RUN_RETRIES": "0"}
+    error = run(clean_stack, monkeypatch, tmp_path, RunRequest(), **env)
+    assert where in error.message
+    assert name in str(error)
+    assert "word@" not in str(error)
+    assert "secret" not in error.message
+
+
 @pytest.mark.parametrize("transport", ["rest", "postgres"])
 def test_a_wrong_key_ends_it_before_anything_is_read(
     clean_stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request_of: RunRequest, transport: str
