@@ -67,9 +67,10 @@ def _nightly(prefect: Prefect) -> str:
     """The id of a nightly that has completed: the second one, so that its page shows changes."""
     deployment = api(prefect, "/deployments/name/nightly/nightly")
     run_id = ""
-    for options in ({"as_of": "midnight"}, {"as_of": "now"}):
-        print(f"· Running the nightly, as of {options['as_of']}", file=sys.stderr)
+    for as_of in ("midnight", "now"):
+        print(f"· Running the nightly, as of {as_of}", file=sys.stderr)
         path = f"/deployments/{deployment['id']}/create_flow_run"
+        options = {"as_of": as_of, "dry_run": False}  # the form starts as a dry run
         run_id = api(prefect, path, {"parameters": {"options": options}})["id"]
         while (state := _run(prefect, run_id)["state_type"]) not in ENDED:
             time.sleep(1)
@@ -86,25 +87,28 @@ def _run(prefect: Prefect, run_id: str) -> dict[str, Any]:
 def _pictures(prefect: Prefect, run_id: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        context = browser.new_context(base_url=prefect.url, viewport={"width": 1280, "height": 1000})
+        context = browser.new_context(base_url=prefect.url, viewport={"width": 1280, "height": 1000}, timezone_id="UTC")
         password = base64.b64encode(prefect.password.encode()).decode()
         context.add_init_script(f"localStorage.setItem('prefect-password', '{password}')")
         page = context.new_page()
         deployment = _run(prefect, run_id)["deployment_id"]
+        filters = {"flow_runs": {"id": {"any_": [run_id]}}, "artifacts": {"key": {"any_": ["report"]}}}
+        report = f"/artifacts/artifact/{api(prefect, '/artifacts/filter', filters)[0]['id']}"
         _take(page, f"/deployments/deployment/{deployment}/run", "form.png", wait="Submit")
-        _take(page, f"/runs/flow-run/{run_id}", "run.png", wait="Completed")
-        for key, name in (("summary", "summary.png"), ("chart-growth", "charts.png")):
-            filters = {"flow_runs": {"id": {"any_": [run_id]}}, "artifacts": {"key": {"any_": [key]}}}
-            found = api(prefect, "/artifacts/filter", filters)
-            _take(page, f"/artifacts/artifact/{found[0]['id']}", name, wait=key)
+        _take(page, f"/runs/flow-run/{run_id}?tab=Artifacts", "run.png", wait="What this run did")
+        _take(page, report, "summary.png", wait="Readers now see this run")
+        _take(page, report, "charts.png", wait="Readers now see this run", scroll_to="img[alt='Growth']")
         browser.close()
 
 
-def _take(page: Page, path: str, name: str, *, wait: str) -> None:
-    """One page, once a text is there and what it loads besides has come."""
+def _take(page: Page, path: str, name: str, *, wait: str, scroll_to: str = "") -> None:
+    """One page, once a text is there and what it loads besides has come. scroll_to: what stands at the top."""
     page.goto(path)
     page.get_by_text(wait).first.wait_for()
     page.wait_for_timeout(4_000)
+    if scroll_to:
+        page.locator(scroll_to).first.evaluate("element => element.scrollIntoView()")
+        page.wait_for_timeout(500)
     page.screenshot(path=DOCS / name)
     print(f"· docs/{name}", file=sys.stderr)
 

@@ -27,7 +27,7 @@ class Page:
     """An artifact to be: its stable key, what it is, and its content (Markdown, rows of a table, or an image's URL)."""
 
     key: str
-    kind: Literal["markdown", "table", "image"]
+    kind: Literal["markdown", "table"]
     description: str
     data: Any
 

@@ -76,10 +76,19 @@ def test_a_nightly_is_started_once_a_key_followed_and_linked(
 
 
 def test_an_export_has_no_row_in_the_ledger_and_is_followed_all_the_same(api: httpx.Client, operator: Person) -> None:
+    before = set(exports(api, operator))
     run = start(api, operator, None, "export", report="daily_activity", format="csv", dry_run=False).json()["id"]
     assert events(api, operator, run)[-1][1]["status"] == "completed"
-    files = api.get("/files", params={"prefix": "exports"}, headers=operator.headers).json()["items"]
-    assert len(files) == 1
+    (made,) = set(exports(api, operator)) - before
+    assert "/daily_activity-" in made
+    assert made.endswith(".csv")
+
+
+def exports(api: httpx.Client, person: Person) -> Iterator[str]:
+    """The paths of all exported files."""
+    for folder in api.get("/files", params={"prefix": "exports"}, headers=person.headers).json()["items"]:
+        below = api.get("/files", params={"prefix": folder["path"], "limit": 100}, headers=person.headers)
+        yield from (item["path"] for item in below.json()["items"])
 
 
 WRONG = {
