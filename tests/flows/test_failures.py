@@ -39,10 +39,12 @@ def test_a_value_that_only_the_flow_can_refuse(deployed: Deployed, name: str) ->
     assert "Traceback" not in said(deployed, run)
 
 
-NEWEST = "select run_id from public.etl_runs where status = 'committed' order by started_at desc limit 1"
+NEWEST = """
+select run_id from public.etl_runs where status = 'committed' and kind = 'run' and not historical
+order by started_at desc limit 1"""
 UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
-    "restore": ({"run": "20200101T000000Z-nothere"}, "The newest that can be restored are {newest}, "),
-    "compare": ({"base": "20200101T000000Z-nothere"}, "The newest runs are {newest} (as of "),
+    "restore": ({"run": "20200101T000000Z-nothere"}, "The newest that can be restored are "),
+    "compare": ({"base": "20200101T000000Z-nothere"}, "The newest runs are "),
     "export": ({"columns": ["posts_1d"]}, "Columns: daily_activity has no posts_1d; it has date, new_users, posts, "),
     "nightly": ({"accept": ["posts_dorp"]}, "Did you mean posts_drop? There are users_drop, users_deletes, posts_drop"),
 }
@@ -53,7 +55,8 @@ def test_what_is_not_there_is_answered_with_what_there_is(deployed: Deployed, na
     """A form has no lists of runs, columns and metrics: they are known when it runs."""
     options, says = UNKNOWN[name]
     page = said(deployed, deployed.run(name, options))
-    assert says.format(newest=deployed.stack.query(NEWEST)) in page
+    assert says in page
+    assert name not in ("restore", "compare") or deployed.stack.query(NEWEST) in page
     assert name != "nightly" or "The last run was not held: leave it empty." in page
 
 
