@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import psutil
 
@@ -17,7 +17,17 @@ from tasks.contracts import TABLES
 from tasks.errors import PipelineError
 from tasks.live.book import Book, Rhythm
 from tasks.live.counts import LATE_SECONDS, Counts, fetch_counts
-from tasks.live.health import health_path, keep_base, kept_base, notify_systemd, write_private
+from tasks.live.health import (
+    PollHealth,
+    RealtimeHealth,
+    RunHealth,
+    WatchHealth,
+    health_path,
+    keep_base,
+    kept_base,
+    notify_systemd,
+    write_private,
+)
 from tasks.live.night import Night
 from tasks.live.realtime import Listener
 from tasks.platform.functions import Database
@@ -221,24 +231,19 @@ class Watch:
     def _write_health(self, state: str) -> None:
         notify_systemd("READY=1\nWATCHDOG=1")
         heard = self.listener.figures
-        health: dict[str, Any] = {
-            "state": state,
-            "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "started_at": self._started.isoformat(timespec="seconds"),
-            "pending": self.book.pending,
-            "blocked_by": self._blocked,
-            "poll": {"every_seconds": self.settings.watch_poll_seconds, "error": self._poll_error},
-            "realtime": {
-                "state": heard.state,
-                "why": heard.why,
-                "connects": heard.connects,
-                "messages": heard.messages,
-            },
-            "runs": {**self._runs, "failing": self.book.failures, "last": self._last},
-            "memory_mib": round(psutil.Process().memory_info().rss / 2**20),
-        }
+        health = WatchHealth(
+            state=state,
+            updated_at=datetime.now(UTC),
+            started_at=self._started,
+            pending=self.book.pending,
+            blocked_by=self._blocked,
+            poll=PollHealth(every_seconds=self.settings.watch_poll_seconds, error=self._poll_error),
+            realtime=RealtimeHealth(state=heard.state, why=heard.why, connects=heard.connects, messages=heard.messages),
+            runs=RunHealth(**self._runs, failing=self.book.failures, last=self._last),
+            memory_mib=round(psutil.Process().memory_info().rss / 2**20),
+        )
         try:
-            write_private(health_path(self.settings), health)
+            write_private(health_path(self.settings), health.model_dump(mode="json"))
         except PipelineError as error:
             logger.warning("watch: %s", error)
 

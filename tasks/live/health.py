@@ -8,11 +8,60 @@ import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer
 
 from tasks.errors import ConfigurationError
 from tasks.live.counts import Counts, parse_counts, to_json
 from tasks.settings import Settings
+
+Second = Annotated[datetime, PlainSerializer(lambda moment: moment.isoformat(timespec="seconds"))]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class PollHealth(_Part):
+    """How the database is asked. error: why the last poll failed; empty when it did not."""
+
+    every_seconds: float
+    error: str
+
+
+class RealtimeHealth(_Part):
+    """The connection to Realtime, and what came over it."""
+
+    state: str
+    why: str
+    connects: int
+    messages: int
+
+
+class RunHealth(_Part):
+    """Runs that the watch has started. failing: so many in a row have failed; last: the outcome of the last one."""
+
+    started: int
+    committed: int
+    failed: int
+    without_changes: int
+    failing: int
+    last: str
+
+
+class WatchHealth(_Part):
+    """What the health file says, for people and probes."""
+
+    state: str
+    updated_at: Second
+    started_at: Second
+    pending: int
+    blocked_by: str
+    poll: PollHealth
+    realtime: RealtimeHealth
+    runs: RunHealth
+    memory_mib: int
 
 
 def health_path(settings: Settings) -> Path:
@@ -35,31 +84,30 @@ def write_private(path: Path, content: Mapping[str, Any]) -> None:
         ) from None
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """A file of ours; empty when there is none, or it is none."""
+def read_health(path: Path) -> WatchHealth | None:
+    """What the watch wrote; None when there is no such file, or it is none of ours."""
     try:
-        content = json.loads(path.read_text())
+        return WatchHealth.model_validate_json(path.read_bytes())
     except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return None
 
 
 def verdict(settings: Settings, now: datetime | None = None) -> tuple[bool, str]:
     """Whether the watch of the health file is well, and a sentence about it."""
     path = health_path(settings)
-    health = read_file(path)
-    if not health:
+    health = read_health(path)
+    if health is None:
         return False, f"No watch has written {path} yet."
-    age = ((now or datetime.now(UTC)) - datetime.fromisoformat(health["updated_at"])).total_seconds()
-    if health["state"] == "stopped":
+    age = ((now or datetime.now(UTC)) - health.updated_at).total_seconds()
+    if health.state == "stopped":
         return False, f"The watch was stopped {age:.0f} s ago."
     if age > 60 + 3 * settings.watch_poll_seconds:
         return False, f"The watch has not written {path} for {age:.0f} s: it hangs, or was killed."
-    if health["poll"]["error"]:
-        return False, f"The database cannot be asked: {health['poll']['error']}"
-    if health["runs"]["failing"]:
-        return False, f"{health['runs']['failing']} runs in a row have failed: {health['runs']['last']}"
-    return True, f"{health['state']}; {health['pending']} changes pending; Realtime {health['realtime']['state']}."
+    if health.poll.error:
+        return False, f"The database cannot be asked: {health.poll.error}"
+    if health.runs.failing:
+        return False, f"{health.runs.failing} runs in a row have failed: {health.runs.last}"
+    return True, f"{health.state}; {health.pending} changes pending; Realtime {health.realtime.state}."
 
 
 def keep_base(settings: Settings, base: Counts | None) -> None:
@@ -71,10 +119,10 @@ def keep_base(settings: Settings, base: Counts | None) -> None:
 
 def kept_base(settings: Settings) -> Counts | None:
     """What an earlier watch of this project wrote down; None when nobody did."""
-    kept = read_file(settings.data_dir / "watch-base.json")
     try:
+        kept = json.loads((settings.data_dir / "watch-base.json").read_text())
         return parse_counts(kept["base"]) if kept.get("project") == settings.project else None
-    except (KeyError, TypeError, ValueError):
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
         return None
 
 
