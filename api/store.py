@@ -159,5 +159,5 @@ class Store:
 
 
 def _who(caller: Caller) -> str:
-    """A token's key in memory: its hash, as the token itself need not lie around."""
+    """A token's key in memory: its hash, as the token itself is not kept."""
     return hashlib.sha256(caller.token.encode()).hexdigest()

@@ -10,7 +10,7 @@ PipelineError
     ├── RequestRefused      the API said no, and would say so again
     │   └── AccessError     a key or role that may not do what the run needs
     ├── PreflightError      the sources cannot be trusted to be seen whole
-    ├── ReadError           a read that could not be proved complete
+    ├── ReadError           a read that could not be verified as complete
     ├── WriteError          the database refused what it should take
     ├── PublishError        a file could not be stored or verified
     ├── LeaseLost           another run took over; this one must write no more
@@ -99,7 +99,7 @@ class PreflightError(TerminalError):
 
 
 class ReadError(TerminalError):
-    """A read that could not be proved complete."""
+    """A read that could not be verified as complete."""
 
 
 class WriteError(TerminalError):

@@ -7,8 +7,10 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-# Applied migrations never change, a lock file is not ours to word, and this list names the terms.
-SKIPPED = re.compile(r"supabase/migrations/|requirements.*\.txt$|tests/test_words\.py$|\.(png|ico|woff2?|parquet)$")
+# Applied migrations and the changelog never change, a lock file is not ours to word, and this list names the terms.
+SKIPPED = re.compile(
+    r"supabase/migrations/|CHANGELOG\.md$|requirements.*\.txt$|tests/test_words\.py$|\.(png|ico|woff2?|parquet)$"
+)
 TERMS = {
     r"mend|mends|mended|mending": "fix, remedy",
     r"told": "computed from, reported, notified",

@@ -249,7 +249,7 @@ def _advice(error: BaseException) -> str:
     if isinstance(error, LeaseHeld):
         return "Nothing: the run that holds the lease is running, and the next schedule comes."
     if isinstance(error, LeaseLost):
-        return "Nothing: another run took over and finishes the night. See why this one was silent for so long."
+        return "Nothing: another run took over and finishes the night. See why this one was unresponsive for so long."
     if isinstance(error, TransientError):
         return "Start `nightly` again with *As of* set to `resume`; start `doctor` if it fails again."
     return "Start `doctor`: it names what is wrong with settings, keys, tables or bucket. Then start this flow again."

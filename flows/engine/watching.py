@@ -153,7 +153,7 @@ class Watch:
         self._start(counts, now)
 
     def _notice_deafness(self, new: int, counts: Counts) -> None:
-        """Changes that the poll finds and of which nothing was heard: Realtime's connection is alive, and deaf."""
+        """Changes that the poll finds and Realtime did not announce: its connection is open, and delivers nothing."""
         heard, self._heard = self.listener.figures.messages - self._heard, self.listener.figures.messages
         if not self.listener.listening or heard or not new:
             self._deaf = 0 if heard else self._deaf
@@ -161,7 +161,7 @@ class Watch:
         self._deaf += 1
         if self._deaf >= DEAF_POLLS:
             self._deaf = 0
-            self.listener.restart("deaf: the counts changed and no message came")
+            self.listener.restart("the counts changed and no message arrived")
 
     def _start(self, counts: Counts, now: float) -> None:
         self._say(f"{self.book.pending:,} changes: a run starts")

@@ -56,7 +56,7 @@ class ExportForm(Form):
         7,
         ge=1,
         le=7,
-        **field(5, "Days the link works", "After that the link is dead; the file itself stays until retention."),
+        **field(5, "Days the link works", "After that the link has expired; the file itself stays until retention."),
     )
     dry_run: bool = dry_run(6, "Show how many rows and which columns it would be; upload nothing, make no link.")
 

@@ -38,7 +38,7 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A run that holds the lease, as the ledger knows it. `token` proves it, and never leaves this process.
+    """A run that holds the lease, as the ledger knows it. `token` is the evidence, and never leaves this process.
 
     as_of is None until `Ledger.begin` when the mode is `now`. snapshot_at: the database's clock when reading started;
     None until then, but for a run that continues a failed reading over REST. last: the counts of the

@@ -1,7 +1,7 @@
 """Supabase Realtime as a hint: that something changed, and in which table. Never what changed.
 
-Realtime loses messages and connections in silence, so nothing here is relied on: after a hint the counts are asked for
-at once, and whatever never arrives is found by the next poll. The SDK's own reconnection is off: a client that is in
+Realtime loses messages and connections without a word, so nothing here is relied on: after a hint the counts are asked
+for at once, and whatever never arrives is found by the next poll. The SDK's own reconnection is off: a client that is in
 doubt is thrown away whole, and a new one is made after a pause.
 """
 
@@ -64,7 +64,7 @@ class Listener:
         return self.figures.state == "listening"
 
     def restart(self, why: str) -> None:
-        """Throw the connection away and make another one: it seems to be deaf."""
+        """Throw the connection away and make another one: it seems to deliver nothing."""
         if self.listening:
             self.figures.why = why
             self._restart.set()
@@ -131,7 +131,7 @@ class Listener:
         return notice
 
     async def _stay(self, client: AsyncClient, channel: AsyncRealtimeChannel, token: str | None) -> None:
-        """Return when the connection is gone, deaf or silent for too long; keep its token fresh meanwhile."""
+        """Return when the connection is gone, or delivered nothing for too long; keep its token fresh meanwhile."""
         self.figures.state, self.figures.why = "listening", ""
         self.figures.connects += 1
         self._restart.clear()
@@ -156,7 +156,7 @@ class Listener:
         if not channel.is_joined:
             return "the subscription ended"
         silent = time.monotonic() - max(since, self.figures.last_message or 0.0)
-        return f"silent for {silent:.0f} s" if silent > self._silence else ""
+        return f"no message for {silent:.0f} s" if silent > self._silence else ""
 
 
 def pause_before(attempt: int) -> float:

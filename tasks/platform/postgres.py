@@ -42,7 +42,7 @@ _SQLSTATE = re.compile(r"SQLSTATE:? (\w{5})")
 _SAID = re.compile(r"(?:ERROR|FATAL|PANIC):\s+([^\n]+)")
 _REPEATED = re.compile(r"Failed to execute query '.*': ", re.DOTALL)  # the driver repeats a whole script
 TRANSACTION_POOLER = 6543
-_PROVED: set[str] = set()
+_VERIFIED: set[str] = set()
 _ROUNDS = 3
 _STATEMENT_GONE = "26000"  # prepared in one backend, executed in another
 _IDLE_TOO_LONG = "25P03"  # the server ended the session: as good as a connection that broke
@@ -102,7 +102,7 @@ def release(connection: Connection) -> None:
 
 
 def require_sessions(settings: Settings) -> None:
-    """Prove, once a process and address, that a connection keeps its backend from one statement to the next.
+    """Verify, once a process and address, that a connection keeps its backend from one statement to the next.
 
     A pooler in transaction mode lends a backend for a transaction: what `set role` leaves there is the next client's.
     So nothing is set before this. Two connections are open at once: without a session of its own, the second is given
@@ -112,7 +112,7 @@ def require_sessions(settings: Settings) -> None:
     url = _url(settings)
     if urlsplit(url).port == TRANSACTION_POOLER:
         raise _no_sessions(f"SUPABASE_DB_URL names the transaction pooler (port {TRANSACTION_POOLER})")
-    if url in _PROVED:
+    if url in _VERIFIED:
         return
     try:
         kept = _keeps_its_backend(url)
@@ -122,7 +122,7 @@ def require_sessions(settings: Settings) -> None:
         kept = False
     if not kept:
         raise _no_sessions("SUPABASE_DB_URL leads to a pooler in transaction mode")
-    _PROVED.add(url)
+    _VERIFIED.add(url)
 
 
 def _keeps_its_backend(url: str) -> bool:

@@ -175,7 +175,7 @@ def names_users(path: str) -> bool:
 
 
 def _old_exports(bucket: Bucket, *, now: datetime, keep_days: int) -> list[Action]:
-    """Exports of a day that is long past: they may name user ids, and their links are dead."""
+    """Exports of a day that is long past: they may name user ids, and their links have expired."""
     oldest = (now - timedelta(days=keep_days)).date().isoformat()
     folders = {folder: day_of_folder(folder) for folder in bucket.folders(EXPORTS)}
     days = [folder for folder, day in folders.items() if is_day(day) and day < oldest]

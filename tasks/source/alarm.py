@@ -1,6 +1,6 @@
 """The exact count as an alarm: where it differs from what was read, the range's keys are listed and accounted for.
 
-Writers may be active all the time, so a difference alone proves nothing. Every key that is listed must have been
+Writers may be active all the time, so a difference alone means nothing. Every key that is listed must have been
 read, be readable by its key, or be gone by then.
 """
 

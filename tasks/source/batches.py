@@ -13,7 +13,7 @@ from tasks.source.ranges import KeyRange
 
 
 def require_rising(keys: pa.Array, within: KeyRange, what: str) -> None:
-    """ReadError unless keys rise strictly, without nulls, inside their range: else keyset pages prove nothing."""
+    """ReadError unless keys rise strictly, without nulls, inside their range: else keyset pages are no evidence."""
     if keys.null_count:
         raise ReadError(
             f"{what}: a row whose key is null came back, though the column was not null before. Nothing was published.",

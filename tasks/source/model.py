@@ -86,10 +86,10 @@ class Source(Protocol):
         """The database's clock at the preflight (UTC): every row that was committed before it is read."""
 
     def preflight(self, tables: Sequence[Table]) -> Preflight:
-        """Prove that the tables can be read whole. PreflightError, AccessError or ConfigurationError when not."""
+        """Verify that the tables can be read whole. PreflightError, AccessError or ConfigurationError when not."""
 
     def read(self, table: Table, spool: Spool, *, progress: Progress = no_progress) -> TableRead:
-        """Read a whole table into its spool, in key order. ReadError when that cannot be proved complete."""
+        """Read a whole table into its spool, in key order. ReadError when that cannot be verified as complete."""
 
     def changes(self) -> ChangeFinder:
         """What finds the rows that differ from those known, and fetches them."""

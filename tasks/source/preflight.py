@@ -1,4 +1,4 @@
-"""What must be proved before the first row is read: an empty or partial view must never pass for an empty table."""
+"""What must be verified before the first row is read: an empty or partial view must never pass for an empty table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading over REST: adjoining key ranges, several at once, each proved complete before it counts as finished."""
+"""Reading over REST: adjoining key ranges, several at once, each verified as complete before it counts as finished."""
 
 from __future__ import annotations
 

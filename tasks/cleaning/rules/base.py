@@ -68,7 +68,7 @@ class Flag:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A rule that takes rows out. `offends` marks them; `describe` gives column, what came and what was expected."""
+    """A rule that takes rows out. `offends` marks them; `describe` gives column, actual value and what was expected."""
 
     name: str
     description: str
