@@ -1,8 +1,8 @@
 """Supabase Realtime as a hint: that something changed, and in which table. Never what changed.
 
-Realtime loses messages and connections without a word, so nothing here is relied on: after a hint the counts are asked
-for at once, and whatever never arrives is found by the next poll. The SDK's own reconnection is off: a client that is in
-doubt is thrown away whole, and a new one is made after a pause.
+Realtime loses messages and connections without a word, so nothing here is relied on: after a hint the counts are
+asked for at once, and whatever never arrives is found by the next poll. The SDK's own reconnection is off: a client
+that is in doubt is thrown away whole, and a new one is made after a pause.
 """
 
 from __future__ import annotations
