@@ -73,7 +73,7 @@ def run(workspace: Workspace, processes: int) -> dict[str, float]:
 
 def measure(root: Path, rows: int, processes: int) -> dict[str, float]:
     """One way, in a process of its own, on a copy of the raw spools that is never changed."""
-    for name in ("clean", "rejects", "staged", "partials", "files", "months", "dask"):
+    for name in ("clean", "rejects", "staged", "partials", "partial_tables", "files", "months", "dask"):
         shutil.rmtree(root / name, ignore_errors=True)
     command = [sys.executable, "-m", "bench.scale", "--way", str(processes), "--root", str(root), "--rows", str(rows)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **PROJECT})

@@ -117,7 +117,7 @@ def _gather(run: Run, base: Base, index: UserIndex) -> Gathered:
 def _merge(run: Run) -> None:
     assert run.night is not None
     with open_database(run.settings) as database:
-        run.night.merge(database.call)
+        run.night.merge(database.call, workers=run.workers)
 
 
 def _require_own_reading(run: Run) -> None:

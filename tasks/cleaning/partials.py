@@ -3,15 +3,13 @@
 Any cut of the posts into batches, in any order, adds up to the same tables: they hold integers only, by key.
 - author days: per author and day, posts, words, first and last instant;
 - word histogram: per hour slot (month × weekday × hour) and word count, posts and posts without a title.
-Memory grows with author-days and with distinct word counts, not with posts.
+What is in memory of them is bounded; the tables themselves are on disk, see tasks/cleaning/pieces.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,15 +24,20 @@ HOUR = 3_600_000_000  # µs
 DAY = 24 * HOUR
 WINDOWS = (1, 7, 30)  # days
 _MERGE_ROWS = 200_000
+SPILL_ROWS = 400_000  # of some 48 bytes; twice as many and a batch are in memory at most
 
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """A partial table: two key columns below 2^31, and what is done with the others when rows of a key meet."""
+    """A partial table: two key columns below 2^31, and what is done with the others when rows of a key meet.
+
+    span: how many values of the first key a partition has, whatever the rows and whoever works.
+    """
 
     name: str
     keys: tuple[str, str]
     combine: Mapping[str, np.ufunc]
+    span: int = 2**31
 
     @property
     def schema(self) -> pa.Schema:
@@ -46,6 +49,7 @@ AUTHOR_DAYS = Partial(
     "author_days",
     ("author", "day"),
     {"posts": np.add, "words": np.add, "first_post_at": np.minimum, "last_post_at": np.maximum},
+    span=250_000,
 )
 # slot: see `hour_slots`.
 WORD_HISTOGRAM = Partial("word_histogram", ("slot", "word_count"), {"posts": np.add, "untitled": np.add})
@@ -55,7 +59,7 @@ def add_up(partial: Partial, parts: Sequence[Columns]) -> Columns:
     """Rows of equal keys made one, sorted by key."""
     columns = {name: np.concatenate([part[name] for part in parts]) for name in (*partial.keys, *partial.combine)}
     first, second = partial.keys
-    packed = columns[first] << 32 | columns[second]
+    packed = packed_keys(partial, columns)
     order = np.argsort(packed, kind="stable")
     packed = packed[order]
     starts = np.flatnonzero(np.diff(packed, prepend=-1))
@@ -63,6 +67,17 @@ def add_up(partial: Partial, parts: Sequence[Columns]) -> Columns:
     for name, ufunc in partial.combine.items():
         summed[name] = ufunc.reduceat(columns[name][order], starts) if len(starts) else columns[name]
     return summed
+
+
+def packed_keys(partial: Partial, rows: Columns) -> Ints:
+    """Both keys of each row as one number, in whose order the rows are sorted."""
+    first, second = partial.keys
+    return np.asarray(rows[first] << 32 | rows[second], np.int64)
+
+
+def empty(partial: Partial) -> Columns:
+    """No rows."""
+    return {name: np.empty(0, np.int64) for name in partial.schema.names}
 
 
 def hour_slots(created: Ints) -> Ints:
@@ -76,12 +91,21 @@ def hour_slots(created: Ints) -> Ints:
 
 @dataclass
 class Accumulator:
-    """A partial table as it grows: merged now and then, so that it holds little more than its distinct keys."""
+    """A partial table as it grows: merged now and then, and handed to `spill` when it has `SPILL_ROWS` distinct keys.
+
+    spill: takes sorted rows of distinct keys; what it got in several calls adds up to the table.
+    """
 
     partial: Partial
+    spill: Callable[[Columns], None]
     _parts: list[Columns] = field(default_factory=list)
     _pending: int = 0
     _merged: int = 0
+
+    @property
+    def held(self) -> int:
+        """Rows in memory."""
+        return self._pending + self._merged
 
     def add(self, rows: Columns) -> None:
         part = add_up(self.partial, [rows])
@@ -89,23 +113,18 @@ class Accumulator:
         self._pending += len(part[self.partial.keys[0]])
         if self._pending > max(_MERGE_ROWS, self._merged):
             self._merge()
+        if self._merged >= SPILL_ROWS:
+            self.end()
 
-    def merge(self, other: Accumulator) -> None:
-        """Add the rows of another table of the same kind."""
-        self.add(other.columns())
-
-    def columns(self) -> Columns:
-        """The table so far: rows of distinct keys, in their order."""
-        self._merge()
-        return self._parts[0]
+    def end(self) -> None:
+        """Hand over what is left."""
+        if self._parts:
+            self.spill(add_up(self.partial, self._parts))
+        self._parts, self._pending, self._merged = [], 0, 0
 
     def _merge(self) -> None:
-        empty = {name: np.empty(0, np.int64) for name in self.partial.schema.names}
-        merged = add_up(self.partial, self._parts or [empty])
+        merged = add_up(self.partial, self._parts)
         self._parts, self._pending, self._merged = [merged], 0, len(merged[self.partial.keys[0]])
-
-    def table(self) -> pa.Table:
-        return pa.table(self.columns(), schema=self.partial.schema)
 
 
 @dataclass
@@ -117,8 +136,8 @@ class PostPartials:
 
     as_of: int
     signed_up: Ints
-    author_days: Accumulator = field(default_factory=lambda: Accumulator(AUTHOR_DAYS))
-    histogram: Accumulator = field(default_factory=lambda: Accumulator(WORD_HISTOGRAM))
+    author_days: Accumulator
+    histogram: Accumulator
     windows: dict[int, int] = field(default_factory=lambda: dict.fromkeys(WINDOWS, 0))
     after_as_of: int = 0
 
@@ -144,37 +163,8 @@ class PostPartials:
         )
         self.histogram.add({"slot": hour_slots(created), "word_count": words, "posts": one, "untitled": untitled})
 
-    def merge(self, other: PostPartials) -> None:
-        """Add what another unit found in its posts."""
-        for days, posts in other.windows.items():
-            self.windows[days] += posts
-        self.after_as_of += other.after_as_of
-        self.author_days.merge(other.author_days)
-        self.histogram.merge(other.histogram)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """What travels from a worker: all but the sign-ups, which every process has in its user index."""
-        for table in (self.author_days, self.histogram):
-            table.columns()
-        return {**self.__dict__, "signed_up": np.empty(0, np.int64)}
-
-    def save(self, folder: Path) -> None:
-        """Write the partial tables as Arrow files."""
-        for accumulator in (self.author_days, self.histogram):
-            save_partial(folder, accumulator.partial, accumulator.table())
-
-    def scope(self) -> Scope:
-        """The posts by as_of."""
+    def end(self) -> Scope:
+        """Hand over what is left of both tables. Returns the posts by as_of."""
+        self.author_days.end()
+        self.histogram.end()
         return Scope(self.as_of, self.after_as_of, dict(self.windows))
-
-
-def save_partial(folder: Path, partial: Partial, table: pa.Table) -> None:
-    path = folder / f"{partial.name}.arrow"
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, partial.schema) as writer:
-        writer.write_table(table)
-
-
-def load_partial(folder: Path, partial: Partial) -> Columns:
-    with pa.OSFile(str(folder / f"{partial.name}.arrow"), "rb") as source, pa.ipc.open_file(source) as reader:
-        table = reader.read_all()
-    return {name: table[name].to_numpy() for name in partial.schema.names}

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tasks.cleaning.batches import Counted, keep_counts
 from tasks.cleaning.counts import CleanCounts, RuleCount, load_counts, save_scope
-from tasks.cleaning.partials import PostPartials
+from tasks.cleaning.reduced import Reduced, clear_partials
 from tasks.cleaning.rules import POSTS_RULES, RULES, USERS_RULES
 from tasks.cleaning.rules.common import GRACE
 from tasks.cleaning.rules.users import first_of_each_email
@@ -89,14 +89,14 @@ def clean_posts(
 ) -> CleanCounts:
     """Clean the posts, after the users: spools clean/posts, rejects/posts, the partial tables, counts and samples."""
     _clear(workspace, POSTS)
-    users = UserIndex.load(workspace.partials / USER_INDEX)
-    counted, partials = Counted(), PostPartials(to_micros(as_of), users.created_at)
+    clear_partials(workspace)
+    counted, reduced = Counted(), Reduced(to_micros(as_of))
     units = _units(workspace, POSTS, snapshot_at, as_of=to_micros(as_of))
     for of_unit, of_posts in workers.map(clean_posts_of_range, units, tick=Running(progress, total).add):
         counted.add(of_unit)
-        partials.merge(of_posts)
-    partials.save(workspace.partials)
-    return keep_counts(workspace, POSTS, POSTS_RULES, counted, partials.scope())
+        reduced.add(of_posts)
+    reduced.merge(workspace, workers=workers)
+    return keep_counts(workspace, POSTS, POSTS_RULES, counted, reduced.scope())
 
 
 def clean_further(
@@ -127,14 +127,14 @@ def reduce_again(
     workers: Workers = HERE,
 ) -> None:
     """The partial tables for another as_of, from the posts that `clean_posts` has left: nothing is cleaned again."""
-    users = UserIndex.load(workspace.partials / USER_INDEX)
-    partials = PostPartials(to_micros(as_of), users.created_at)
+    clear_partials(workspace)
+    reduced = Reduced(to_micros(as_of))
     files = clean_spool(workspace, POSTS).files()
     units = [CleaningUnit(workspace, int(path.stem), latest=0, as_of=to_micros(as_of)) for path in files]
     for of_unit in workers.map(reduce_posts_of_range, units, tick=Running(progress, total).add):
-        partials.merge(of_unit)
-    partials.save(workspace.partials)
-    save_scope(workspace, POSTS, partials.scope())
+        reduced.add(of_unit)
+    reduced.merge(workspace, workers=workers)
+    save_scope(workspace, POSTS, reduced.scope())
 
 
 def to_micros(instant: datetime) -> int:

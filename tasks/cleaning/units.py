@@ -18,11 +18,12 @@ import pyarrow.compute as pc
 from tasks.arrow.rebatch import for_work
 from tasks.cleaning.batches import CleaningPass, Counted, as_schema, is_whole_table
 from tasks.cleaning.partials import PostPartials
+from tasks.cleaning.reduced import Reduced, reducing
 from tasks.cleaning.row_hash import row_hashes
 from tasks.cleaning.rules import POSTS_RULES, RULES, USERS_RULES
 from tasks.cleaning.rules.base import MASK, Facts, Frame, bits_of, with_column
 from tasks.cleaning.rules.posts import with_author
-from tasks.cleaning.user_index import UserIndex, index_schema
+from tasks.cleaning.user_index import index_schema, loaded_index
 from tasks.cleaning.words import word_counts
 from tasks.contracts import POSTS, TABLES, USERS, Table
 from tasks.platform.workers import Tick
@@ -90,21 +91,21 @@ def clean_users_together(unit: CleaningUnit, tick: Tick) -> tuple[Counted, pa.Ta
     return work.counted, pa.concat_tables(index)
 
 
-def clean_posts_of_range(unit: CleaningUnit, tick: Tick) -> tuple[Counted, PostPartials]:
-    """All rules for posts. Raw file in, cleaned file and rejects out; returns what the reports need of the posts."""
-    users = _user_index(unit.workspace.partials / USER_INDEX)
+def clean_posts_of_range(unit: CleaningUnit, tick: Tick) -> tuple[Counted, Reduced]:
+    """All rules for posts. Raw file in; cleaned file, rejects and pieces of the partial tables out."""
+    users = loaded_index(unit.workspace.partials / USER_INDEX)
     facts = Facts(POSTS, unit.latest, users=users, bits=bits_of(POSTS_RULES))
     work = CleaningPass(POSTS, POSTS_RULES, facts, tick)
-    partials = PostPartials(unit.as_of, users.created_at)
+    with reducing(unit.workspace, unit.index, unit.as_of, users.created_at) as (partials, reduced):
 
-    def finish(frame: Frame) -> Frame:
-        frame = with_measures(work.run(with_author(frame, users)))
-        reduce_posts(frame, partials)
-        return finished(frame, POSTS)
+        def finish(frame: Frame) -> Frame:
+            frame = with_measures(work.run(with_author(frame, users)))
+            reduce_posts(frame, partials)
+            return finished(frame, POSTS)
 
-    _each_batch(unit, raw_spool(unit.workspace, POSTS), clean_spool(unit.workspace, POSTS), finish)
+        _each_batch(unit, raw_spool(unit.workspace, POSTS), clean_spool(unit.workspace, POSTS), finish)
     work.write_rejects(unit.workspace, unit.index)
-    return work.counted, partials
+    return work.counted, reduced
 
 
 def clean_rows_of_range(unit: CleaningUnit, tick: Tick) -> Counted:
@@ -120,14 +121,14 @@ def clean_rows_of_range(unit: CleaningUnit, tick: Tick) -> Counted:
     return work.counted
 
 
-def reduce_posts_of_range(unit: CleaningUnit, tick: Tick) -> PostPartials:
-    """What the reports need of posts that are clean already, for another as_of."""
-    users = _user_index(unit.workspace.partials / USER_INDEX)
-    partials = PostPartials(unit.as_of, users.created_at)
-    for frame in for_work(read_batches(clean_spool(unit.workspace, POSTS).path(unit.index))):
-        reduce_posts(with_author(frame, users), partials)
-        tick(frame.num_rows)
-    return partials
+def reduce_posts_of_range(unit: CleaningUnit, tick: Tick) -> Reduced:
+    """Pieces of the partial tables from posts that are clean already, for another as_of."""
+    users = loaded_index(unit.workspace.partials / USER_INDEX)
+    with reducing(unit.workspace, unit.index, unit.as_of, users.created_at) as (partials, reduced):
+        for frame in for_work(read_batches(clean_spool(unit.workspace, POSTS).path(unit.index))):
+            reduce_posts(with_author(frame, users), partials)
+            tick(frame.num_rows)
+    return reduced
 
 
 def _each_batch(unit: CleaningUnit, source: Spool, target: Spool, step: Callable[[Frame], Frame]) -> None:
@@ -166,16 +167,6 @@ def _index_rows(frame: Frame) -> pa.Table:
     has_email = frame["email"].is_valid() if "email" in USERS else pa.array(np.zeros(rows, np.bool_))
     columns = [frame[USERS.key.name], frame["created_at"], status, frame["duplicate_of"].is_valid(), has_email]
     return pa.Table.from_arrays(columns, schema=index_schema())
-
-
-def _user_index(path: Path) -> UserIndex:
-    """The index of kept users: read once by each process, not once a unit."""
-    return _loaded_index(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=1)
-def _loaded_index(path: Path, written: int) -> UserIndex:
-    return UserIndex.load(path)
 
 
 def _first_of(path: Path) -> pa.Table:

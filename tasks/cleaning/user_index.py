@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +97,16 @@ class UserIndex:
             if lookup.index.is_unique:
                 return lookup
         raise AssertionError("unreachable: some factor separates all ids")
+
+
+def loaded_index(path: Path) -> UserIndex:
+    """The index at a path: read once by each process, not once a unit."""
+    return _loaded(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path, written: int) -> UserIndex:
+    return UserIndex.load(path)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from tasks.arrow.rebatch import exactly
 from tasks.contracts import TABLES, Table
 from tasks.files.manifest import FileEntry, entry_of
-from tasks.files.months import MonthSplit, split_months
+from tasks.files.months import MonthSplit, of_month, split_months
 from tasks.files.parquet import file_schema, open_writer, to_file_shape
 from tasks.platform.workers import HERE, Tick, Workers
 from tasks.settings import Settings
@@ -72,16 +72,11 @@ def write_clean(workspace: Workspace, table: Table, settings: Settings, *, worke
     splits = tuple(workers.map(_split, units))
     try:
         months = sorted({month for split in splits for month in split.pieces})
-        assembled = [MonthUnit(workspace, table.name, month, _of_month(splits, month), shape) for month in months]
+        assembled = [MonthUnit(workspace, table.name, month, of_month(splits, month), shape) for month in months]
         return [entry for entries in workers.map(_write_month, assembled) for entry in entries]
     finally:
         for split in splits:
             split.remove()
-
-
-def _of_month(splits: tuple[MonthSplit, ...], month: str) -> tuple[MonthSplit, ...]:
-    """The same files with this month's places alone: what travels to a worker stays small."""
-    return tuple(MonthSplit(split.path, {month: split.pieces[month]}) for split in splits if month in split.pieces)
 
 
 def _write_whole(workspace: Workspace, table: Table, shape: FileShape) -> list[FileEntry]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -40,19 +40,34 @@ class MonthSplit:
         self.path.unlink(missing_ok=True)
 
 
-def split_months(batches: Iterable[pa.RecordBatch], path: Path, column: str) -> MonthSplit:
-    """Write the batches to a file, split by the month (UTC) of an instant; rows stay in their order within a month."""
+def of_month(splits: Iterable[MonthSplit], month: str) -> tuple[MonthSplit, ...]:
+    """The same files with this month's places alone: what travels to a worker stays small."""
+    return tuple(MonthSplit(split.path, {month: split.pieces[month]}) for split in splits if month in split.pieces)
+
+
+def split_months(
+    batches: Iterable[pa.RecordBatch], path: Path, column: str, *, only: Collection[str] | None = None
+) -> MonthSplit:
+    """Write the batches to a file, split by the month (UTC) of an instant; rows stay in their order within a month.
+
+    column: of the instant; a whole number is µs. only: the months to write; None for all.
+    """
     split = MonthSplit(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         for batch in batches:
-            for month, rows in _by_month(batch, column):
-                _append(file, split, f"{month:%Y-%m}", rows)
+            for instant, rows in _by_month(batch, column):
+                month = f"{instant:%Y-%m}"
+                if only is None or month in only:
+                    _append(file, split, month, rows)
     return split
 
 
 def _by_month(batch: pa.RecordBatch, column: str) -> Iterator[tuple[datetime, pa.RecordBatch]]:
-    months = pc.floor_temporal(batch.column(column), unit="month")
+    instants = batch.column(column)
+    if pa.types.is_integer(instants.type):
+        instants = instants.cast(pa.timestamp("us", tz="UTC"))
+    months = pc.floor_temporal(instants, unit="month")
     order = pc.sort_indices(months)  # stable, as Arrow documents
     sorted_rows, start = batch.take(order), 0
     counts: Any = pc.value_counts(months.take(order))  # in order of appearance: earliest month first

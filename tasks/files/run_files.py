@@ -6,9 +6,7 @@ import shutil
 from collections.abc import Sequence
 from datetime import datetime
 
-from tasks.cleaning.partials import AUTHOR_DAYS, WORD_HISTOGRAM, load_partial
 from tasks.cleaning.units import USER_INDEX
-from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import REPORTS, TABLES, Report
 from tasks.files.clean import write_clean
 from tasks.files.manifest import FileEntry, entry_of
@@ -42,17 +40,15 @@ def write_files(
     if not historical:
         for table in TABLES:
             entries += write_clean(workspace, table, settings, workers=workers)
-        entries += _write_state(workspace)
+        entries += _write_state(workspace, workers)
     return entries
 
 
-def _write_state(workspace: Workspace) -> list[FileEntry]:
+def _write_state(workspace: Workspace, workers: Workers) -> list[FileEntry]:
     """The partial tables of each month, for the next night."""
     if not (workspace.partials / USER_INDEX).exists():
         return []  # a cache: who lacks it computes it from the months' files
-    index = UserIndex.load(workspace.partials / USER_INDEX)
-    author_days, histogram = (load_partial(workspace.partials, partial) for partial in (AUTHOR_DAYS, WORD_HISTOGRAM))
-    return write_state(workspace.files, index, author_days, histogram)
+    return write_state(workspace, workers=workers)
 
 
 def _write_report(workspace: Workspace, report: Report, as_of: datetime, *, historical: bool) -> FileEntry:

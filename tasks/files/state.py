@@ -9,7 +9,9 @@ which takes half the bytes. It stands for a user as the id does, and goes with t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.arrow.rebatch import exactly
 from tasks.cleaning.partials import AUTHOR_DAYS, DAY, WORD_HISTOGRAM, Columns
-from tasks.cleaning.user_index import UserIndex
+from tasks.cleaning.pieces import PartialTable, batch_of, columns_of
+from tasks.cleaning.units import USER_INDEX
+from tasks.cleaning.user_index import UserIndex, loaded_index
 from tasks.files.manifest import FileEntry, entry_of
+from tasks.files.months import MonthSplit, of_month, split_months
 from tasks.files.parquet import WRITER
+from tasks.platform.workers import HERE, Tick, Workers
+from tasks.workspace import Workspace, read_batches
 
 STATE = "state"
+GROUP_ROWS = 2**20  # of a row group
+READ_ROWS = 262_144  # at a time: large enough that what is kept of each batch does not count
 _SLOTS_IN_MONTH = 7 * 24
 # first_at: µs into the day; span: µs from the first post of the day to the last.
 _AUTHOR_SCHEMA = pa.schema(
@@ -45,34 +55,69 @@ def month_of_path(path: str) -> str:
     return path.rpartition("month=")[2].partition("/")[0] if "month=" in path else Path(path).stem
 
 
-def write_state(root: Path, index: UserIndex, author_days: Columns, histogram: Columns) -> list[FileEntry]:
-    """A file of each kind for each month with posts in scope. root: the run's files; tables: sorted by their keys.
+@dataclass(frozen=True, slots=True)
+class StateSplitUnit:
+    """One partition of the author days, to be split by month. months: of those alone; None for all."""
+
+    workspace: Workspace
+    partition: int
+    months: frozenset[str] | None
+
+    def inputs(self) -> list[Path]:
+        return [PartialTable(self.workspace, AUTHOR_DAYS).spool.path(self.partition)]
+
+
+@dataclass(frozen=True, slots=True)
+class StateMonthUnit:
+    """The author days of one month, to be assembled from the partitions, in their order."""
+
+    workspace: Workspace
+    month: str
+    splits: tuple[MonthSplit, ...]
+
+    def inputs(self) -> list[Path]:
+        return [*(split.path for split in self.splits), self.workspace.partials / USER_INDEX]
+
+
+def write_state(
+    workspace: Workspace, *, months: Collection[str] | None = None, workers: Workers = HERE
+) -> list[FileEntry]:
+    """A file of each kind for each month with posts in scope, from the run's partial tables; or for these months.
 
     None where two users have one number, which happens once in 10⁹ projects of 200,000 users: they have no state then,
     and each night computes it from the months' files.
     """
-    if not index.has_numbers:
+    if not loaded_index(workspace.partials / USER_INDEX).has_numbers:
         return []
-    days = author_days["day"].view("datetime64[D]").astype("datetime64[M]").astype(np.int64)
-    entries = []
-    for month, rows in _by_month(author_days, days):
-        entries.append(_write(root, author_days_path(month), _author_table(index, rows), ["posts", "words", "span"]))
-    for month, rows in _by_month(histogram, histogram["slot"] // _SLOTS_IN_MONTH):
-        table = pa.table(rows, schema=_HISTOGRAM_SCHEMA)
-        entries.append(_write(root, histogram_path(month), table, ["posts", "untitled"]))
-    return entries
+    wanted = None if months is None else frozenset(months)
+    partitions = PartialTable(workspace, AUTHOR_DAYS).spool.files()
+    units = [StateSplitUnit(workspace, int(path.stem), wanted) for path in partitions]
+    splits = tuple(workers.map(_split, units))
+    try:
+        found = sorted({month for split in splits for month in split.pieces})
+        assembled = [StateMonthUnit(workspace, month, of_month(splits, month)) for month in found]
+        entries = list(workers.map(_write_author_days, assembled))
+    finally:
+        for split in splits:
+            split.remove()
+    return [*entries, *_write_histograms(workspace, wanted)]
 
 
-def _by_month(columns: Columns, months: npt.NDArray[np.int64]) -> Iterator[tuple[str, Columns]]:
-    """The rows of each month, in their order. months: of each row, since January 1970."""
-    order = np.argsort(months, kind="stable")
-    found, starts = np.unique(months[order], return_index=True)
-    for month, rows in zip(found, np.split(order, starts[1:]), strict=True) if len(found) else ():
-        yield str(np.datetime64(int(month), "M")), {name: values[rows] for name, values in columns.items()}
+def _split(unit: StateSplitUnit, tick: Tick) -> MonthSplit:
+    rows = read_batches(PartialTable(unit.workspace, AUTHOR_DAYS).spool.path(unit.partition))
+    path = unit.workspace.root / "months" / AUTHOR_DAYS.name / f"{unit.partition:05d}.split"
+    return split_months(exactly(rows, READ_ROWS), path, "first_post_at", only=unit.months)
 
 
-def _author_table(index: UserIndex, rows: Columns) -> pa.Table:
-    """The rows of a month in the order of their authors' numbers: rising numbers take the fewest bytes."""
+def _write_author_days(unit: StateMonthUnit, tick: Tick) -> FileEntry:
+    index = loaded_index(unit.workspace.partials / USER_INDEX)
+    rows = (batch for split in unit.splits for batch in split.batches(unit.month, AUTHOR_DAYS.schema))
+    batches = (_author_rows(index, columns_of(batch)) for batch in exactly(rows, GROUP_ROWS))
+    return _write(unit.workspace.files, author_days_path(unit.month), batches, ["posts", "words", "span"])
+
+
+def _author_rows(index: UserIndex, rows: Columns) -> pa.RecordBatch:
+    """A row group, in the order of its authors' numbers: rising numbers take the fewest bytes."""
     author = index.numbers[rows["author"]]
     order = np.lexsort((rows["day"], author))
     columns = {
@@ -83,39 +128,63 @@ def _author_table(index: UserIndex, rows: Columns) -> pa.Table:
         "first_at": rows["first_post_at"] - rows["day"] * DAY,
         "span": rows["last_post_at"] - rows["first_post_at"],
     }
-    return pa.table({name: values[order] for name, values in columns.items()}, schema=_AUTHOR_SCHEMA)
+    arrays = [pa.array(columns[name][order]) for name in _AUTHOR_SCHEMA.names]
+    return pa.RecordBatch.from_arrays(arrays, schema=_AUTHOR_SCHEMA)
 
 
-def _write(root: Path, path: str, table: pa.Table, repeating: list[str]) -> FileEntry:
-    """repeating: columns in which values come again, for which a dictionary pays; the others rise, or nearly so."""
-    file = root / path
+def _write_histograms(workspace: Workspace, wanted: frozenset[str] | None) -> Iterator[FileEntry]:
+    histogram = PartialTable(workspace, WORD_HISTOGRAM).whole()
+    for month, rows in _by_month(histogram, histogram["slot"] // _SLOTS_IN_MONTH):
+        if wanted is None or month in wanted:
+            batch = batch_of(WORD_HISTOGRAM, rows).cast(_HISTOGRAM_SCHEMA)
+            yield _write(workspace.files, histogram_path(month), [batch], ["posts", "untitled"])
+
+
+def _by_month(columns: Columns, months: npt.NDArray[np.int64]) -> Iterator[tuple[str, Columns]]:
+    """The rows of each month, in their order. months: of each row, since January 1970; they rise."""
+    found, starts = np.unique(months, return_index=True)
+    for month, start, end in zip(found, starts, [*starts[1:], len(months)], strict=True):
+        yield str(np.datetime64(int(month), "M")), {name: values[start:end] for name, values in columns.items()}
+
+
+def _write(root: Path, path: str, batches: Iterable[pa.RecordBatch], repeating: list[str]) -> FileEntry:
+    """Write a file, a batch a row group; there is at least one.
+
+    repeating: columns in which values come again, for which a dictionary pays; the others rise, or nearly so.
+    """
+    file, groups = root / path, iter(batches)
+    first = next(groups)
     file.parent.mkdir(parents=True, exist_ok=True)
-    rising = {name: "DELTA_BINARY_PACKED" for name in table.schema.names if name not in repeating}
+    rising = {name: "DELTA_BINARY_PACKED" for name in first.schema.names if name not in repeating}
     options: dict[str, Any] = {**WRITER, "use_dictionary": repeating, "column_encoding": rising}
-    pq.write_table(table, file, **options)
-    return entry_of(file, root, rows=table.num_rows, version=2, kind="state")
+    rows = 0
+    with pq.ParquetWriter(file, first.schema, **options) as writer:
+        for batch in chain([first], groups):
+            writer.write_batch(batch, row_group_size=GROUP_ROWS)
+            rows += batch.num_rows
+    return entry_of(file, root, rows=rows, version=2, kind="state")
 
 
-def read_author_days(file: Path, index: UserIndex) -> Columns:
-    """Author days with the authors' positions in `index`. ValueError when one is not in it."""
-    table = pq.read_table(file)
-    values = {name: table[name].to_numpy() for name in _AUTHOR_SCHEMA.names}
-    author = index.positions_of_numbers(values["author"])
-    if len(author) and author.min() < 0:
-        raise ValueError("an author of a kept post is not among the kept users")
-    first = values["day"] * DAY + values["first_at"]
-    return {
-        "author": author,
-        **{name: values[name] for name in ("day", "posts", "words")},
-        "first_post_at": first,
-        "last_post_at": first + values["span"],
-    }
+def read_author_days(file: Path, index: UserIndex) -> Iterator[Columns]:
+    """Author days with the authors' positions in `index`, some at a time, in the order of the file.
+
+    ValueError when an author is not in the index.
+    """
+    with pq.ParquetFile(file) as parquet:
+        for batch in parquet.iter_batches(READ_ROWS):
+            values = columns_of(batch)
+            author = index.positions_of_numbers(values["author"])
+            if len(author) and author.min() < 0:
+                raise ValueError("an author of a kept post is not among the kept users")
+            first = values["day"] * DAY + values["first_at"]
+            yield {
+                "author": author,
+                **{name: values[name] for name in ("day", "posts", "words")},
+                "first_post_at": first,
+                "last_post_at": first + values["span"],
+            }
 
 
 def read_histogram(file: Path) -> Columns:
     table = pq.read_table(file)
     return {name: table[name].to_numpy() for name in WORD_HISTOGRAM.schema.names}
-
-
-def empty(partial: Any = AUTHOR_DAYS) -> Columns:
-    return {name: np.empty(0, np.int64) for name in partial.schema.names}

@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.cleaning.counts import load_counts, save_counts
-from tasks.cleaning.partials import AUTHOR_DAYS, WORD_HISTOGRAM, save_partial
 from tasks.cleaning.rules import POSTS_RULES, USERS_RULES
 from tasks.cleaning.units import USER_INDEX, clean_spool, raw_spool
 from tasks.cleaning.user_index import UserIndex, index_schema
@@ -28,6 +27,7 @@ from tasks.incremental.mode import GoFull
 from tasks.incremental.partials import MonthPartials
 from tasks.incremental.proof import require_proof
 from tasks.incremental.store import BaseFiles
+from tasks.platform.workers import HERE, Workers
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -96,12 +96,12 @@ class IncrementalNight:
             self.known[table.name] = load_known(look_up, table.name, sorted(touched.asked))
             require_proof(touched, self.known[table.name])
 
-    def merge(self, look_up: LookUp) -> None:
-        """Files, partial tables and counts, as a full night would make them."""
+    def merge(self, look_up: LookUp, *, workers: Workers = HERE) -> None:
+        """Files, partial tables and counts, as a full night would make them. workers: for the partial tables."""
         users, posts = self._merge_users(), self._merge_posts()
         index = UserIndex.load(self.workspace.partials / USER_INDEX)
         partials = MonthPartials(self, index, posts)
-        state = partials.make(self._months_touched(), look_up)
+        state = partials.make(self._months_touched(), look_up, workers)
         self.entries = [*users, *posts, *state]
         self.copied = {entry.path for entry in self.entries if not (self.root / entry.path).exists()}
         self._drop_equal()
@@ -171,10 +171,6 @@ class IncrementalNight:
             counts = table_counts(table.name, RULES[table.name], self.base.counts, self.known[table.name], now)
             scope = partials.scope(counts.kept) if table is POSTS else None
             save_counts(self.workspace, replace(counts, scope=scope))
-        save_partial(self.workspace.partials, AUTHOR_DAYS, pa.table(partials.author_days, schema=AUTHOR_DAYS.schema))
-        save_partial(
-            self.workspace.partials, WORD_HISTOGRAM, pa.table(partials.histogram, schema=WORD_HISTOGRAM.schema)
-        )
 
     def _verify(self, index: UserIndex, users: list[FileEntry], posts: list[FileEntry]) -> None:
         """GoFull when rows of files, index, counts and source do not agree: better a full night than a wrong one."""

@@ -13,13 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.cleaning.counts import Scope
-from tasks.cleaning.partials import AUTHOR_DAYS, DAY, WINDOWS, WORD_HISTOGRAM, Columns, Ints, PostPartials, add_up
+from tasks.cleaning.partials import AUTHOR_DAYS, DAY, WINDOWS, WORD_HISTOGRAM, Ints, Partial, add_up
+from tasks.cleaning.pieces import PartialTable, PieceFile, piece_spool
+from tasks.cleaning.reduced import Reduced, clear_partials, reducing
 from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import POSTS
 from tasks.files.manifest import FileEntry
 from tasks.files.state import (
     author_days_path,
-    empty,
     histogram_path,
     month_of_path,
     read_author_days,
@@ -29,38 +30,39 @@ from tasks.files.state import (
 from tasks.incremental.gather import VALUES_IN_ONE_CALL
 from tasks.incremental.known import LookUp
 from tasks.incremental.mode import GoFull
+from tasks.platform.workers import Workers
 
 if TYPE_CHECKING:
     from tasks.incremental.night import IncrementalNight
 
 _BATCH_ROWS = 65_536
+_COMPUTED, _CARRIED = 0, 1  # numbers of the files of pieces
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class MonthPartials:
-    """Author days and word histogram of all posts in scope. posts: the cleaned files of this night, of all months."""
+    """The partial tables of all posts in scope. posts: the cleaned files of this night, of all months."""
 
     def __init__(self, night: IncrementalNight, index: UserIndex, posts: list[FileEntry]) -> None:
         self._night, self._index = night, index
         self._of_month: dict[str, list[FileEntry]] = {}
         for entry in posts:
             self._of_month.setdefault(month_of_path(entry.path), []).append(entry)
-        self.author_days, self.histogram = empty(AUTHOR_DAYS), empty(WORD_HISTOGRAM)
+        self._author_days = PartialTable(night.workspace, AUTHOR_DAYS)
 
-    def make(self, touched: set[str], look_up: LookUp) -> list[FileEntry]:
-        """Compute what changed, carry the rest. Returns the files of all months; new ones are in the run's folder."""
+    def make(self, touched: set[str], look_up: LookUp, workers: Workers) -> list[FileEntry]:
+        """Compute what changed, carry the rest: the run's partial tables, and the files of all months.
+
+        New files are in the run's folder.
+        """
         again = (touched | self._months_of_scope(look_up) | self._months_without()) & set(self._of_month)
-        days, histogram = self._compute(sorted(again))
-        entries = write_state(self._night.root, self._index, days, histogram)
         carried = [e for e in self._night.base.entries("state").values() if self._is_carried(e, again)]
-        files = self._night.files.paths(carried)
-        all_days, all_slots = [days], [histogram]
-        for entry, file in zip(carried, files, strict=True):
-            of_authors = entry.path == author_days_path(month_of_path(entry.path))
-            (all_days if of_authors else all_slots).append(
-                self._author_days(file) if of_authors else read_histogram(file)
-            )
-        self.author_days, self.histogram = add_up(AUTHOR_DAYS, all_days), add_up(WORD_HISTOGRAM, all_slots)
+        workspace = self._night.workspace
+        clear_partials(workspace)
+        reduced = self._compute(sorted(again))
+        reduced.add(self._carry(carried))
+        reduced.merge(workspace, workers=workers)
+        entries = write_state(workspace, months=again, workers=workers)
         return sorted([*entries, *carried], key=lambda entry: entry.path)
 
     def _months_without(self) -> set[str]:
@@ -76,23 +78,42 @@ class MonthPartials:
         month = month_of_path(entry.path)
         return month in self._of_month and month not in again
 
-    def _author_days(self, file: Path) -> Columns:
+    def _carry(self, entries: list[FileEntry]) -> Reduced:
+        """The base's partial tables of these months as pieces."""
+        carried = Reduced(self._night.as_of)
+        with self._pieces(AUTHOR_DAYS) as author_days, self._pieces(WORD_HISTOGRAM) as histogram:
+            for entry, file in zip(entries, self._night.files.paths(entries), strict=True):
+                if entry.path == author_days_path(month_of_path(entry.path)):
+                    self._carry_author_days(file, author_days)
+                else:
+                    histogram.write(read_histogram(file))
+        carried.pieces = {of.partial.name: of.pieces for of in (author_days, histogram)}
+        return carried
+
+    def _pieces(self, partial: Partial) -> PieceFile:
+        return PieceFile(partial, piece_spool(self._night.workspace, partial).path(_CARRIED))
+
+    def _carry_author_days(self, file: Path, pieces: PieceFile) -> None:
         try:
-            return read_author_days(file, self._index)
+            for rows in read_author_days(file, self._index):
+                pieces.write(add_up(AUTHOR_DAYS, [rows]))  # sorted: a file is in another order
         except ValueError as problem:
             raise GoFull(f"a partial table does not fit the users: {problem}") from None
 
     def scope(self, kept: int) -> Scope:
         """What reducing all posts would count."""
-        in_scope = int(self.author_days["posts"].sum())
+        in_scope = self._posts_from_day()
         windows = {days: self._posts_since(self._night.as_of - days * DAY) for days in WINDOWS}
         return Scope(self._night.as_of, kept - in_scope, windows)
 
     def _posts_since(self, edge: int) -> int:
         """Posts in scope from an instant on: by whole days, and of the day that it cuts from that month's file."""
         days, rest = -(-edge // DAY), edge % DAY
-        whole = int(self.author_days["posts"][self.author_days["day"] >= days].sum())
+        whole = self._posts_from_day(days)
         return whole if not rest else whole + self._posts_between(edge, days * DAY)
+
+    def _posts_from_day(self, first: int = -(2**31)) -> int:
+        return sum(int(rows["posts"][rows["day"] >= first].sum()) for rows in self._author_days.groups())
 
     def _posts_between(self, start: int, end: int) -> int:
         month = f"{_EPOCH + timedelta(microseconds=start):%Y-%m}"
@@ -121,12 +142,14 @@ class MonthPartials:
             passed |= set(look_up("etl_months_of", p_table=POSTS.name, p_column="created_at", p_values=values))
         return passed
 
-    def _compute(self, months: list[str]) -> tuple[Columns, Columns]:
-        partials = PostPartials(self._night.as_of, self._index.created_at)
-        for month in months:
-            for author, created, words, untitled in self._rows(month):
-                partials.add(author=author, created=created, words=words, untitled=untitled)
-        return partials.author_days.columns(), partials.histogram.columns()
+    def _compute(self, months: list[str]) -> Reduced:
+        """Pieces of the partial tables of these months, from their posts."""
+        signed_up = self._index.created_at
+        with reducing(self._night.workspace, _COMPUTED, self._night.as_of, signed_up) as (partials, reduced):
+            for month in months:
+                for author, created, words, untitled in self._rows(month):
+                    partials.add(author=author, created=created, words=words, untitled=untitled)
+        return reduced
 
     def _rows(self, month: str) -> Iterator[tuple[Ints, Ints, Ints, Ints]]:
         """Author position, created_at, word_count and 1 for untitled, of a month's posts."""

@@ -19,7 +19,7 @@ def author_activity(facts: ReportFacts) -> pa.Table:
     users = facts.users.table.select(["id", "status"]).take(pa.array(position))
     posts, words = authors["posts"].to_numpy(), authors["words"].to_numpy()
     first, last = authors["first_post_at"].to_numpy(), authors["last_post_at"].to_numpy()
-    active_days = authors["active_days"].to_numpy()
+    streaks, gaps = _rhythm(facts)
     return as_report(
         AUTHOR_ACTIVITY,
         {
@@ -29,15 +29,25 @@ def author_activity(facts: ReportFacts) -> pa.Table:
             "post_count": posts,
             "first_post_at": first,
             "last_post_at": last,
-            "active_days": active_days,
-            "longest_streak_days": longest_streaks(facts.author_days["day"], active_days),
-            "median_gap_days": median_gaps(facts.author_days["author"], facts.author_days["day"], position),
+            "active_days": authors["active_days"].to_numpy(),
+            "longest_streak_days": streaks,
+            "median_gap_days": gaps,
             "words": words,
             "words_per_post": words / posts,
             "days_to_first_post": (first - signed_up) / DAY,
             "days_since_last_post": (facts.as_of - last) / DAY,
         },
     )
+
+
+def _rhythm(facts: ReportFacts) -> tuple[Ints, Floats]:
+    """Longest streak and median gap of each author, in days."""
+    streaks, gaps = [np.empty(0, np.int64)], [np.empty(0)]
+    for group in facts.author_days.groups():
+        position, active_days = np.unique(group["author"], return_counts=True)
+        streaks.append(longest_streaks(group["day"], active_days))
+        gaps.append(median_gaps(group["author"], group["day"], position))
+    return np.concatenate(streaks), np.concatenate(gaps)
 
 
 def longest_streaks(day: Ints, active_days: Ints) -> Ints:

@@ -7,8 +7,9 @@ from datetime import datetime
 import pyarrow as pa
 
 from tasks.cleaning.counts import RuleCount, load_counts
-from tasks.cleaning.partials import AUTHOR_DAYS, WORD_HISTOGRAM, load_partial
+from tasks.cleaning.partials import AUTHOR_DAYS, WORD_HISTOGRAM
 from tasks.cleaning.passes import to_micros
+from tasks.cleaning.pieces import PartialTable
 from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import REPORTS, TABLES, USER_STATISTICS, Report
 from tasks.reports import BUILDERS, ReportFacts
@@ -32,8 +33,8 @@ def load_facts(workspace: Workspace, as_of: datetime) -> ReportFacts:
     return ReportFacts(
         as_of=to_micros(as_of),
         users=UserIndex.load(workspace.partials / "user_index.arrow"),
-        author_days=load_partial(workspace.partials, AUTHOR_DAYS),
-        histogram=load_partial(workspace.partials, WORD_HISTOGRAM),
+        author_days=PartialTable(workspace, AUTHOR_DAYS),
+        histogram=PartialTable(workspace, WORD_HISTOGRAM).whole(),
         counts=counts,
     )
 

@@ -13,7 +13,8 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks.cleaning.counts import CleanCounts
-from tasks.cleaning.partials import DAY, Columns
+from tasks.cleaning.partials import AUTHOR_DAYS, DAY, Columns, empty
+from tasks.cleaning.pieces import PartialTable
 from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import Report
 
@@ -26,12 +27,13 @@ class ReportFacts:
     """Input of every report.
 
     as_of: µs since the epoch, exclusive. author_days, histogram: see tasks/cleaning/partials.py; in scope already.
+    Author days are read in groups of whole authors: together they may be larger than memory.
     counts: per table what cleaning counted.
     """
 
     as_of: int
     users: UserIndex
-    author_days: Columns
+    author_days: PartialTable
     histogram: Columns
     counts: Mapping[str, CleanCounts]
 
@@ -53,14 +55,22 @@ class ReportFacts:
     @cached_property
     def authors(self) -> pd.DataFrame:
         """One row per posting user, by position: posts, words, first_post_at, last_post_at, active_days."""
-        days = pd.DataFrame(self.author_days)
-        return days.groupby("author", sort=True).agg(
+        groups = [_of_authors(empty(AUTHOR_DAYS)), *map(_of_authors, self.author_days.groups())]
+        return pd.concat(groups)
+
+
+def _of_authors(days: Columns) -> pd.DataFrame:
+    return (
+        pd.DataFrame(days)
+        .groupby("author", sort=True)
+        .agg(
             posts=("posts", "sum"),
             words=("words", "sum"),
             first_post_at=("first_post_at", "min"),
             last_post_at=("last_post_at", "max"),
             active_days=("day", "size"),
         )
+    )
 
 
 def as_report(report: Report, columns: Mapping[str, Any]) -> pa.Table:

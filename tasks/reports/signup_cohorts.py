@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from tasks.cleaning.partials import DAY
+from tasks.cleaning.partials import DAY, Columns
 from tasks.contracts import SIGNUP_COHORTS
 from tasks.reports.facts import Ints, ReportFacts, as_report, first_day_of, month_of
 
@@ -19,8 +19,9 @@ def signup_cohorts(facts: ReportFacts) -> pa.Table:
     months_since = np.arange(spans.sum()) - np.repeat(starts, spans)
     users = np.repeat(sizes, spans)
     authors = np.zeros(len(users), np.int64)
-    cohort, since = _active_months(facts)
-    np.add.at(authors, starts[np.searchsorted(cohorts, cohort)] + since, 1)
+    for group in facts.author_days.groups():
+        cohort, since = _active_months(facts, group)
+        np.add.at(authors, starts[np.searchsorted(cohorts, cohort)] + since, 1)
     return as_report(
         SIGNUP_COHORTS,
         {
@@ -33,10 +34,10 @@ def signup_cohorts(facts: ReportFacts) -> pa.Table:
     )
 
 
-def _active_months(facts: ReportFacts) -> tuple[Ints, Ints]:
+def _active_months(facts: ReportFacts, rows: Columns) -> tuple[Ints, Ints]:
     """Cohort and month since of each author's active months, each once; what is before the cohort counts at 0."""
-    author = facts.author_days["author"]
-    month = month_of(facts.author_days["day"] * DAY)
+    author = rows["author"]
+    month = month_of(rows["day"] * DAY)
     cohort = month_of(facts.users.created_at[author])
     since = np.maximum(month - cohort, 0)
     # Author days are sorted by author and day, so equal pairs stand side by side.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
+from tasks.cleaning import partials, pieces, reduced
 from tasks.cleaning.passes import CleanCounts, clean_posts, clean_users
 from tasks.contracts import POSTS, REPORTS, USERS, Table
 from tasks.reports.build import build_reports, read_report_spool
@@ -76,6 +80,21 @@ def make_run(
     }
     build_reports(workspace, as_of=as_of)
     return workspace, counts
+
+
+@contextmanager
+def small_pieces(
+    *, merge: int = 0, spill: int = 3, batch: int = 2, fan_in: int = 2, group: int = 2, span: int = 2
+) -> Iterator[None]:
+    """Partial tables cut as those of a large source are: rows and partitions of a few, trees of several levels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(partials, "_MERGE_ROWS", merge)
+        patch.setattr(partials, "SPILL_ROWS", spill)
+        patch.setattr(pieces, "BATCH_ROWS", batch)
+        patch.setattr(pieces, "FAN_IN", fan_in)
+        patch.setattr(pieces, "GROUP_ROWS", group)
+        patch.setattr(reduced, "PARTIALS", tuple(replace(partial, span=span) for partial in reduced.PARTIALS))
+        yield
 
 
 def cleaned(workspace: Workspace, table: Table) -> list[Row]:

@@ -11,9 +11,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tasks.cleaning.partials import AUTHOR_DAYS
+from tasks.cleaning.pieces import PartialTable
 from tasks.contracts import POSTS, REPORTS
+from tasks.files.state import write_state
 from tasks.reports.build import report_spool
-from tests.cleaning.spools import AS_OF, SNAPSHOT_AT, Row, all_reports, at, cleaned, make_run, post, uid, user
+from tests.cleaning.spools import (
+    AS_OF,
+    SNAPSHOT_AT,
+    Row,
+    all_reports,
+    at,
+    cleaned,
+    make_run,
+    post,
+    small_pieces,
+    uid,
+    user,
+)
 from tests.reports.recompute import assert_same_everywhere, recomputed
 
 DAY = timedelta(days=1)
@@ -139,9 +154,15 @@ def test_a_text_of_ten_megabytes(tmp_path: Path) -> None:
 def test_any_cut_gives_the_same_bytes(tmp_path: Path) -> None:
     cuts = [(), (1, 1, 2, 3, 5, 8, 13), tuple(range(30))]
     runs = [make_run(tmp_path, HOSTILE_USERS, HOSTILE_POSTS, cuts=cut)[0] for cut in cuts]
+    states = [write_state(run) for run in runs]
+    with small_pieces():
+        runs.append(make_run(tmp_path, HOSTILE_USERS, HOSTILE_POSTS, cuts=cuts[-1])[0])
+        states.append(write_state(runs[-1]))
+        assert len(PartialTable(runs[-1], AUTHOR_DAYS).spool.files()) > 3, "there are several partitions"
     for report in REPORTS:
-        files = [report_spool(run, report).path(0).read_bytes() for run in runs]
-        assert files[0] == files[1] == files[2], report.name
+        assert len({report_spool(run, report).path(0).read_bytes() for run in runs}) == 1, report.name
+    assert len(states[0]) > 10
+    assert all(state == states[0] for state in states), "checksums and rows of the files for the next night"
 
 
 instants = st.one_of(
@@ -193,5 +214,6 @@ def test_whatever_the_rows(drawn: tuple[list[Row], list[Row]], as_of: datetime, 
     users, posts = drawn
     with TemporaryDirectory() as folder:
         whole = check(Path(folder), users, posts, as_of=as_of)
-        cut = all_reports(make_run(Path(folder), users, posts, as_of=as_of, cuts=cuts)[0])
+        with small_pieces():
+            cut = all_reports(make_run(Path(folder), users, posts, as_of=as_of, cuts=cuts)[0])
         assert all(whole[report.name].equals(cut[report.name]) for report in REPORTS)
