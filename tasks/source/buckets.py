@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
 import pyarrow as pa
 
@@ -18,15 +19,22 @@ from tasks.workspace import Spool
 
 def write_bucket(sorter: Sorter, bucket: Bucket, info: TableInfo, spool: Spool, bounds: Bounds) -> Counter[str]:
     """A sorted bucket as a file of the raw spool. Returns non-null values by column. ReadError unless keys rise."""
-    raw = _converted(sorter.read(bucket), info, bucket.index)
-    spool.write(bucket.index, bounded([raw], rows=bounds.rows, nbytes=bounds.nbytes))
-    return filled_of(raw, info)
+    filled = Counter({column.name: 0 for column in info.columns})
+    converted = _converted(sorter, bucket, info, bounds, filled)
+    spool.write(bucket.index, bounded(converted, rows=bounds.rows, nbytes=bounds.nbytes))
+    pa.default_memory_pool().release_unused()  # what this thread's buckets took stays with it otherwise
+    return filled
 
 
-def _converted(rows: pa.RecordBatch | None, info: TableInfo, index: int) -> pa.RecordBatch:
-    if rows is None:
-        return pa.RecordBatch.from_pylist([], schema=info.table.raw_schema)
-    raw = from_driver(rows, info)
-    where = f"{info.table.source_schema}.{info.table.source}"
-    require_rising(raw.column(info.table.key.name), KeyRange(index, None, None), where)
-    return raw
+def _converted(
+    sorter: Sorter, bucket: Bucket, info: TableInfo, bounds: Bounds, filled: Counter[str]
+) -> Iterator[pa.RecordBatch]:
+    """The bucket's rows as the raw spool has them, as much at a time as is written at once."""
+    last, where = None, f"{info.table.source_schema}.{info.table.source}"
+    for rows in sorter.read(bucket, nbytes=max(1, bounds.nbytes // 4)):
+        raw = from_driver(rows, info)
+        keys = raw.column(info.table.key.name)
+        require_rising(keys, KeyRange(bucket.index, last, None), where)
+        last = keys[-1].as_py()
+        filled.update(filled_of(raw, info))
+        yield raw

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -165,11 +166,12 @@ class PostgresSource:
         else:
             with Readers(snapshot) as readers:
                 self._read_slices(slices, readers, info, sorter, tally, progress)
+        _give_back()
         total = Counter[str]()
         for counts in self._convert(info, spool, plan, sorter):
             total.update(counts)  # `+` would leave out columns without a value
         sorter.clear()
-        pa.default_memory_pool().release_unused()
+        _give_back()
         return len(slices), total, tally
 
     def _convert(self, info: TableInfo, spool: Spool, plan: SortPlan, sorter: Sorter) -> Iterable[Counter[str]]:
@@ -183,7 +185,8 @@ class PostgresSource:
         def convert(bucket: Bucket) -> Counter[str]:
             return write_bucket(sorter, bucket, info, spool, self._bounds)
 
-        return run(buckets, convert, Tally(), workers=self._settings.ranges, progress=no_progress, expected=None)
+        threads = min(self._settings.ranges, os.cpu_count() or 1)  # nothing is waited for here, and each holds a bucket
+        return run(buckets, convert, Tally(), workers=threads, progress=no_progress, expected=None)
 
     def _read_on_workers(
         self,
@@ -236,6 +239,12 @@ class PostgresSource:
                 rows = [from_driver(batch, info) for batch in read if batch.num_rows]
                 found.append(pa.Table.from_batches(rows, schema=table.raw_schema))
         return pa.concat_tables(found)
+
+
+def _give_back() -> None:
+    """To the system: what Arrow's pool has let go, and what the driver has, which asks the C library for memory."""
+    pa.default_memory_pool().release_unused()
+    pa.system_memory_pool().release_unused()
 
 
 def _with_fingerprint(database: PostgresDatabase, info: TableInfo) -> TableInfo:

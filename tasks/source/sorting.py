@@ -3,7 +3,7 @@
 Batches come in any order. Each part of them is sorted in memory and written as a run of small pages, and of every page
 the first key is remembered. From those the whole is cut into key-ordered buckets of about equal bytes; a bucket reads
 the pages that reach into it, from every run, and sorts them. Memory holds one part or one bucket a worker, whatever the
-table; the disk holds the rows once more.
+table: only keys are put in order, and rows follow a page at a time. The disk holds the rows once more.
 
 A uuid is compared by its 16 bytes, which is its order as text and the database's order; an integer by its value.
 """
@@ -28,7 +28,7 @@ from tasks.errors import ReadError
 
 Keys = npt.NDArray[Any]
 _IPC = pa.ipc.IpcWriteOptions(compression="lz4")
-_AT_ONCE = 2  # sorts: each needs its rows twice over
+_AT_ONCE = 2  # parts that are put together and written: each is there twice for a moment
 _LEAST_PAGE, _MOST_PAGE = 16 * 2**10, 128 * 2**10
 
 
@@ -73,21 +73,26 @@ class Sorter:
     def add(self, index: int, batches: Iterable[pa.RecordBatch]) -> int:
         """Write what `batches` gives as the runs of `index`, all or nothing. Returns its rows."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        path, rows, runs, pages = self.folder / f"{index:05d}.run", 0, list[Run](), 0
+        path = self.folder / f"{index:05d}.run"
         staged = path.with_suffix(".part")
         with pa.OSFile(str(staged), "wb") as sink:
-            writer = None
-            for part in groups(batches, self.part):
-                with self._gate:
-                    batch, keys = self._sorted(part)
-                writer = writer or pa.ipc.new_file(sink, batch.schema, options=_IPC)
-                runs.append(self._write(writer, path, pages, batch, keys))
-                pages, rows = pages + len(runs[-1].firsts), rows + batch.num_rows
-            if writer:
-                writer.close()
+            runs, rows = self._write_runs(sink, path, batches)
         os.replace(staged, path)
         self.runs[index] = runs
         return rows
+
+    def _write_runs(self, sink: pa.NativeFile, path: Path, batches: Iterable[pa.RecordBatch]) -> tuple[list[Run], int]:
+        writer, runs, rows, pages = None, list[Run](), 0, 0
+        for part in groups(batches, self.part):
+            writer = writer or pa.ipc.new_file(sink, part[0].schema, options=_IPC)
+            with self._gate:
+                ordered = _Ordered.of(part, self.key)
+                runs.append(self._write(writer, path, pages, ordered))
+            pages, rows = pages + len(runs[-1].firsts), rows + ordered.num_rows
+            del ordered  # the next part is read without this one
+        if writer:
+            writer.close()
+        return runs, rows
 
     def buckets(self) -> tuple[Bucket, ...]:
         """Adjoining buckets of about `part` bytes that cover all keys; at least one."""
@@ -103,33 +108,27 @@ class Sorter:
         edges = (None, *cuts, None)
         return tuple(Bucket(i, low, high) for i, (low, high) in enumerate(pairwise(edges)))
 
-    def read(self, bucket: Bucket) -> pa.RecordBatch | None:
-        """The rows of a bucket in key order; None when there are none."""
+    def read(self, bucket: Bucket, *, nbytes: int) -> Iterator[pa.RecordBatch]:
+        """The rows of a bucket in key order, in batches of about `nbytes` bytes."""
         with self._gate:
             pieces = [p for runs in self.runs.values() for run in runs for p in self._pieces(run, bucket)]
-            return self._sorted(pieces)[0] if pieces else None
+            ordered = _Ordered.of(pieces, self.key) if pieces else None
+        if ordered:
+            yield from ordered.batches(ordered.rows_of(nbytes))
 
     def clear(self) -> None:
         """Remove the files."""
         self.runs.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _sorted(self, batches: list[pa.RecordBatch]) -> tuple[pa.RecordBatch, Keys]:
-        whole = batches[0] if len(batches) == 1 else pa.concat_batches(batches)
-        keys = sort_keys(whole.column(self.key))
-        if bool(np.all(keys[:-1] <= keys[1:])):  # as in a table that was filled in key order
-            return whole, keys
-        order = _order(keys)
-        return whole.take(pa.array(order)), keys[order]
-
-    def _write(self, writer: Any, path: Path, first: int, batch: pa.RecordBatch, keys: Keys) -> Run:
-        rows = max(1, batch.num_rows * self.page // max(1, batch.nbytes))
-        starts = range(0, batch.num_rows, rows)
-        for start in starts:
-            writer.write_batch(batch.slice(start, rows))
-        share = batch.nbytes / batch.num_rows
-        sizes = np.array([int(share * min(rows, batch.num_rows - start)) for start in starts], np.int64)
-        return Run(path, first, keys[list(starts)], sizes)
+    def _write(self, writer: Any, path: Path, first: int, ordered: _Ordered) -> Run:
+        rows = ordered.rows_of(self.page)
+        for page in ordered.batches(rows):
+            writer.write_batch(page)
+        starts = range(0, ordered.num_rows, rows)
+        share = ordered.nbytes / ordered.num_rows
+        sizes = np.array([int(share * min(rows, ordered.num_rows - start)) for start in starts], np.int64)
+        return Run(path, first, ordered.keys[list(starts)], sizes)
 
     def _pieces(self, run: Run, bucket: Bucket) -> Iterator[pa.RecordBatch]:
         # The page before the first that starts in the bucket may end in it; equal keys may begin there, too.
@@ -145,6 +144,46 @@ class Sorter:
                 stop = len(keys) if bucket.high is None else int(np.searchsorted(keys, bucket.high))
                 if stop > start:
                     yield batch.slice(start, stop - start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ordered:
+    """Rows and the order of their keys. keys: in that order. places: of the rows; None where they are in it already."""
+
+    rows: pa.RecordBatch
+    keys: Keys
+    places: npt.NDArray[np.int64] | None
+
+    @classmethod
+    def of(cls, pieces: list[pa.RecordBatch], key: str) -> _Ordered:
+        """The rows of all pieces, which are let go."""
+        rows = pieces[0] if len(pieces) == 1 else pa.concat_batches(pieces)
+        pieces.clear()
+        keys = sort_keys(rows.column(key))
+        if bool(np.all(keys[:-1] <= keys[1:])):  # as in a table that was filled in key order
+            return cls(rows, keys, None)
+        places = _order(keys)
+        return cls(rows, keys[places], places)
+
+    @property
+    def num_rows(self) -> int:
+        return int(self.rows.num_rows)
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.rows.nbytes)
+
+    def rows_of(self, nbytes: int) -> int:
+        """How many rows have about so many bytes; at least one."""
+        return max(1, self.num_rows * nbytes // max(1, self.nbytes))
+
+    def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
+        """The rows in the order of their keys, so many at a time."""
+        for start in range(0, self.num_rows, rows):
+            if self.places is None:
+                yield self.rows.slice(start, rows)
+            else:
+                yield self.rows.take(pa.array(self.places[start : start + rows]))
 
 
 def sort_keys(column: pa.Array) -> Keys:

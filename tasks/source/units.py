@@ -27,7 +27,7 @@ from tasks.source.snapshot import reader_at
 from tasks.source.sorting import Bucket, Run, Sorter
 from tasks.workspace import Spool
 
-DRIVER_BYTES = 4 * 2**20
+DRIVER_BYTES = 2**20
 INDEX = "runs.pickle"
 
 

@@ -30,8 +30,8 @@ def batches_of(keys: list[UUID], size: int) -> list[pa.RecordBatch]:
 
 
 def in_order(sorter: Sorter) -> list[dict[str, object]]:
-    read = [sorter.read(bucket) for bucket in sorter.buckets()]
-    return [row for batch in read if batch is not None for row in batch.to_pylist()]
+    read = [batch for bucket in sorter.buckets() for batch in sorter.read(bucket, nbytes=500)]
+    return [row for batch in read for row in batch.to_pylist()]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
