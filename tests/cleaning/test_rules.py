@@ -94,6 +94,7 @@ def test_the_report_lists_every_rule_in_order(tmp_path: Path) -> None:
 
 
 def test_rejects_say_column_what_came_and_what_was_expected(tmp_path: Path) -> None:
+    """Long, as it lists one row a rule."""
     late = SNAPSHOT_AT + timedelta(days=2)
     users = [
         user(1),

@@ -141,7 +141,7 @@ def _instant(at: float) -> str:
 def watch_for(seconds: float, folder: Path, seed: int, **settings: object) -> Project:
     """A watch over so much time, with changes at random. Hints are lost, doubled, late or of nothing, then all lost.
 
-    settings: those of the watch.
+    settings: those of the watch. Long, as what happens in the simulated time is one story.
     """
     chance, loop = random.Random(seed), Loop()
     project = Project(loop, chance)

@@ -112,7 +112,10 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_every_change_is_read_by_a_run_that_starts_in_time(steps: list[tuple[str, int]]) -> None:
-    """Changes at any instant, runs that end in any way: no change is forgotten, and no run is for nothing."""
+    """Changes at any instant, runs that end in any way: no change is forgotten, and no run is for nothing.
+
+    Long, as the steps share what they count.
+    """
     total, now, published, reading = 0, 0.0, 0, 0
     kept = book()
 

@@ -63,6 +63,8 @@ def expiring(upstream: str, method: str, path: str) -> Iterator[Gate]:
 
 
 def _handler(gate: Gate) -> type[BaseHTTPRequestHandler]:
+    """Long, as http.server wants a class, and this one closes over its argument."""
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 

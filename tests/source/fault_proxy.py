@@ -89,6 +89,8 @@ class _Server(ThreadingHTTPServer):
 
 
 def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
+    """Long, as http.server wants a class, and this one closes over its argument."""
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
