@@ -70,5 +70,5 @@ def test_whole_numbers_are_sorted_by_value(tmp_path: Path) -> None:
 
 
 def test_a_null_key_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ReadError, match="without a key"):
+    with pytest.raises(ReadError, match="key is null"):
         Sorter(tmp_path, "id", 64, expected=64).add(0, [pa.record_batch({"id": pa.array([1, None], pa.int64())})])
