@@ -15,7 +15,7 @@ from tasks.cleaning.passes import CleanCounts
 from tasks.cleaning.samples import load_samples
 from tasks.contracts import DATA_QUALITY, FURTHER_TABLES
 from tasks.errors import ConfigurationError, LeaseHeld, PipelineError, TransientError
-from tasks.files.manifest import HISTORICAL_NOTE, ManifestRef
+from tasks.files.manifest import HISTORICAL_NOTE
 from tasks.ledger.guard import require_known
 from tasks.ledger.lease import Ticket
 from tasks.ledger.ledger import Ledger, Start
@@ -121,11 +121,11 @@ def report_and_commit(run: Run, users: CleanCounts, posts: CleanCounts) -> RunOu
     if run.request.dry_run:
         return _outcome(run, plans)
     files = stages.write_the_files(run, approved)
-    manifest = stages.publish_the_files(run, files)
-    loaded = stages.load_and_commit(run, manifest, approved, plans)
-    incremental.keep_base(run, files.entries)
-    pointer = stages.point_to_it(run, manifest, loaded)
-    return _outcome(run, loaded, manifest, files, pointer)
+    published = stages.publish_the_files(run, files)
+    loaded = stages.load_and_commit(run, published, approved, plans)
+    incremental.keep_base(run, published.files)
+    pointer = stages.point_to_it(run, published, loaded)
+    return _outcome(run, loaded, published, pointer)
 
 
 def _read_everything(run: Run, sources: Preflight) -> tuple[CleanCounts, CleanCounts]:
@@ -144,8 +144,7 @@ def _read_everything(run: Run, sources: Preflight) -> tuple[CleanCounts, CleanCo
 def _outcome(
     run: Run,
     written: Mapping[str, TablePlan] | Mapping[str, LoadCounts],
-    manifest: ManifestRef | None = None,
-    files: stages.Files | None = None,
+    published: stages.Published | None = None,
     pointer: stages.Pointer | None = None,
 ) -> RunOutcome:
     counts = run_counts(run.workspace)
@@ -153,7 +152,7 @@ def _outcome(
     if run.drifted:
         notes.append(f"{run.drifted:,} rows, counts or files had drifted: see docs/incremental.md.")
     return RunOutcome(
-        status="committed" if manifest else "dry_run",
+        status="committed" if published else "dry_run",
         run_id=run.lease.run_id,
         as_of=run.as_of,
         snapshot_at=run.snapshot_at,
@@ -163,8 +162,8 @@ def _outcome(
         quality=read_report_spool(run.workspace, DATA_QUALITY).to_pylist(),
         stages=run.stages,
         samples=load_samples(run.workspace),
-        run_path=manifest.run_path if manifest else None,
-        files=files.entries if files else (),
+        run_path=published.manifest.run_path if published else None,
+        files=published.files if published else (),
         last=run.lease.last,
         notes=[*notes, *(pointer.notes if pointer else ())],
         current=bool(pointer and pointer.current),

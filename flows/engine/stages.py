@@ -188,7 +188,7 @@ def guard(run: Run, progress: Meter, counts: RunCounts, plans: Mapping[str, Tabl
 
 @stage("Write files")
 def write_the_files(run: Run, progress: Meter, counts: RunCounts) -> Files:
-    """Parquet and charts, in the run's folder."""
+    """Parquet, in the run's folder."""
     night = run.night
     entries = write_files(
         run.workspace,
@@ -199,14 +199,30 @@ def write_the_files(run: Run, progress: Meter, counts: RunCounts) -> Files:
         tables=night.entries if night else None,
     )
     audit(run, entries)
-    entries += draw_charts(run.workspace, as_of=run.as_of, history=run.history(), settings=run.settings)
     run.record(files=len(entries), bytes=sum(entry.bytes for entry in entries))
     return Files(entries, counts, frozenset(night.copied if night else ()))
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A run's manifest in the bucket, and the files that it names."""
+
+    manifest: ManifestRef
+    files: list[FileEntry]
+
+
 @stage("Publish")
-def publish_the_files(run: Run, progress: Meter, files: Files) -> ManifestRef:
-    """Every file to Storage, verified, and the manifest after them. No reader is pointed to it yet."""
+def publish_the_files(run: Run, progress: Meter, files: Files) -> Published:
+    """Every file to Storage, verified, and the manifest after them. No reader is pointed to it yet.
+
+    Charts are drawn while the tables travel: the one takes this process, the other waits for the wire.
+    """
+    charts, history = list[FileEntry](), run.history()
+
+    def draw() -> list[FileEntry]:
+        charts.extend(draw_charts(run.workspace, as_of=run.as_of, history=history, settings=run.settings))
+        return charts
+
     manifest = publish(
         run.settings,
         run.workspace,
@@ -215,16 +231,17 @@ def publish_the_files(run: Run, progress: Meter, files: Files) -> ManifestRef:
         files.counts,
         code_version=code_version(),
         copied={path: f"{run.night.base.run_path}/{path}" for path in files.copied} if run.night else {},
+        meanwhile=draw,
         workers=run.workers,
         **mode_of_manifest(run),
     )
-    run.record(path=manifest.run_path, files=len(files.entries), copied=len(files.copied))
-    return manifest
+    run.record(path=manifest.run_path, files=len(files.entries) + len(charts), copied=len(files.copied))
+    return Published(manifest, [*files.entries, *charts])
 
 
 @stage("Load and commit")
 def load_and_commit(
-    run: Run, progress: Meter, manifest: ManifestRef, counts: RunCounts, plans: Mapping[str, TablePlan]
+    run: Run, progress: Meter, published: Published, counts: RunCounts, plans: Mapping[str, TablePlan]
 ) -> Mapping[str, LoadCounts]:
     """Changed rows, deletes, rejects, aggregates and the ledger's commit."""
     try:
@@ -233,7 +250,7 @@ def load_and_commit(
             run.workspace,
             run.lease,
             plans,
-            manifest=manifest,
+            manifest=published.manifest,
             counts=with_mode(run, counts),
             progress=progress,
             verify=verify_known(run.night) if run.night else None,
@@ -256,7 +273,7 @@ class Pointer:
 
 
 @stage("Move pointer")
-def point_to_it(run: Run, progress: Meter, manifest: ManifestRef, loaded: Mapping[str, LoadCounts]) -> Pointer:
+def point_to_it(run: Run, progress: Meter, published: Published, loaded: Mapping[str, LoadCounts]) -> Pointer:
     """`latest.json` names the run. The run is committed: a failure here is noted, and the next start does it."""
     if run.lease.historical:
         seen = run.ledger.current()
@@ -268,7 +285,7 @@ def point_to_it(run: Run, progress: Meter, manifest: ManifestRef, loaded: Mappin
         logger.warning(note, extra=IN_SUMMARY)
         return Pointer(current=False, notes=(note,))
     run.record(path=named)
-    return Pointer(current=named == manifest.path, run_id=PurePosixPath(named or "").parent.name)
+    return Pointer(current=named == published.manifest.path, run_id=PurePosixPath(named or "").parent.name)
 
 
 def by_table(counts: Mapping[str, TablePlan | LoadCounts]) -> dict[str, int]:

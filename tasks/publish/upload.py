@@ -5,14 +5,16 @@ Every file goes under a path never used before and is verified there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tasks.errors import PublishError
-from tasks.files.layout import instant
+from tasks.files.layout import instant, run_path
 from tasks.files.manifest import FileEntry, ManifestRef, RunFacts, make_manifest, sha256_of
 from tasks.platform.bucket import Bucket, each
 from tasks.platform.progress import Progress, Running, no_progress
@@ -20,6 +22,8 @@ from tasks.platform.workers import HERE, Tick, Workers
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, load_settings
 from tasks.workspace import Workspace
+
+T = TypeVar("T")
 
 
 def publish(
@@ -31,6 +35,7 @@ def publish(
     *,
     code_version: str = "",
     copied: Mapping[str, str] | None = None,
+    meanwhile: Callable[[], Sequence[FileEntry]] = tuple,
     progress: Progress = no_progress,
     workers: Workers = HERE,
     **more: Any,
@@ -39,13 +44,23 @@ def publish(
 
     counts: figures of the run. progress: bytes stored, and bytes in all. Called again for the same run, it
     finds what is there already. PublishError, or a transient error, names the file; the pointer is untouched.
-    copied: where in the bucket a file is already, by its path: it is copied there. more: see `make_manifest`.
+    copied: where in the bucket a file is already, by its path: it is copied there. meanwhile: makes the last files
+    while the others travel. more: see `make_manifest`.
     PublishError also when the bucket is public: then nothing is uploaded.
     """
     as_of, started_at = _instants(workspace, run)
+    with Bucket(settings) as bucket:
+        bucket.require_private()
+    store = _Store(settings, workspace, run_path(run.run_id, as_of), copied or {}, Running(progress, 0), workers)
+    if workers.count:
+        made = meanwhile()
+        store([*files, *made])
+    else:
+        made = _at_once(lambda: store(files), meanwhile)
+        store(made)
     manifest = make_manifest(
         run,
-        files,
+        [*files, *made],
         counts,
         as_of=as_of,
         started_at=started_at,
@@ -53,20 +68,40 @@ def publish(
         code_version=code_version,
         **more,
     )
-    with Bucket(settings) as bucket:
-        bucket.require_private()
-
-    units = [
-        UploadUnit(workspace, manifest.run, entry, (copied or {}).get(entry.path))
-        for entry in sorted(files, key=lambda entry: -entry.bytes)
-    ]
-    uploaded = Running(progress, sum(entry.bytes for entry in files))
-    for stored in _stored(settings, units, workers):
-        uploaded.add(stored)
     body = manifest.to_json()
     with Bucket(settings) as bucket:
         bucket.store(manifest.path, body)
     return ManifestRef(path=manifest.path, sha256=sha256_of(body))
+
+
+def _at_once(aside: Callable[[], None], here: Callable[[], T]) -> T:
+    """Do both, one of them on a thread; raises what either raises."""
+    with ThreadPoolExecutor(1, thread_name_prefix="publish") as pool:
+        waiting = pool.submit(copy_context().run, aside)
+        done = here()
+        waiting.result()
+    return done
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    """Stores files of a run under its path: on threads of this process, or on workers."""
+
+    settings: Settings
+    workspace: Workspace
+    run_path: str
+    copied: Mapping[str, str]
+    stored: Running
+    workers: Workers
+
+    def __call__(self, files: Sequence[FileEntry]) -> None:
+        units = [
+            UploadUnit(self.workspace, self.run_path, entry, self.copied.get(entry.path))
+            for entry in sorted(files, key=lambda entry: -entry.bytes)
+        ]
+        self.stored.total = (self.stored.total or 0) + sum(entry.bytes for entry in files)
+        for nbytes in _stored(self.settings, units, self.workers):
+            self.stored.add(nbytes)
 
 
 @dataclass(frozen=True, slots=True)
