@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -41,7 +43,6 @@ def find_changes(run: Run, progress: Meter, sources: Preflight) -> bool:
         Night(run.request.full_refresh, run.lease.historical, sources, sources.clock),
         base,
         run.settings,
-        intact=lambda found: missing_files(found, run.settings),
     )
     run.sources = sources
     night = Night(run.request.full_refresh, run.lease.historical, sources, sources.clock)
@@ -79,8 +80,10 @@ def _read(run: Run, base: Base | None, progress: Meter) -> None:
     """What changed, in the run's folder; `run.night` when everything about it is known."""
     assert base is not None
     night = IncrementalNight(run.settings, run.workspace, base, to_micros(run.as_of))
-    night.index = night.base_index()
-    gathered = _gather(run, base, night.index)
+    with ThreadPoolExecutor(1, thread_name_prefix="base") as pool:  # Storage answers while the database compares
+        index = pool.submit(_index_of_base, night)
+        gathered = _gather(run, base, index.result)
+    night.index = index.result()
     night.keep_raw(gathered)
     with open_database(run.settings) as database:
         night.load_known(database.call)
@@ -94,7 +97,14 @@ def _read(run: Run, base: Base | None, progress: Meter) -> None:
     run.record(rows=rows, rounds=gathered.rounds, rows_not_read=run.not_read["rows"])
 
 
-def _gather(run: Run, base: Base, index: UserIndex) -> Gathered:
+def _index_of_base(night: IncrementalNight) -> UserIndex:
+    """The base's kept users. GoFull when a file of the base is not there as its manifest says."""
+    if missing := missing_files(night.base, night.settings):
+        raise GoFull(missing)
+    return night.base_index()
+
+
+def _gather(run: Run, base: Base, index: Callable[[], UserIndex]) -> Gathered:
     """Over Postgres all of it in one snapshot; where that is lost, again from the start in another one."""
     finder = run.source.changes()
     try:

@@ -6,7 +6,7 @@ a listed key that does not come is gone. So what is found on the way may bring m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -67,16 +67,18 @@ class Gathered:
 
 
 def gather(
-    finder: ChangeFinder, index: UserIndex, *, latest: int, most_share: float, base_rows: Mapping[str, int]
-) -> Gathered:
-    """Find and fetch. index: the base's kept users. latest: as for cleaning, µs. GoFull when it is not worth it.
+    finder: ChangeFinder, base_index: Callable[[], UserIndex], *, latest: int, most_share: float,
+    base_rows: Mapping[str, int],
+) -> Gathered:  # fmt: skip
+    """Find and fetch. base_index: gives the base's kept users; asked once the changes are found. latest: as for
+    cleaning, µs. GoFull when it is not worth it.
 
     most_share: of changed and dependent rows. base_rows: rows that the base read, by table.
 
     Posts are detected before users: a post's author was there before it.
     """
     posts, users = (_find(finder, table, most_share, base_rows[table.name]) for table in (POSTS, USERS))
-    gathered = Gathered(_touched(users), _touched(posts))
+    gathered, index = Gathered(_touched(users), _touched(posts)), base_index()
     new_users, new_posts = list(users.fingerprints), list(posts.fingerprints)
     authors: set[str] = set()
     while new_users or new_posts:

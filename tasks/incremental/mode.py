@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -57,14 +57,12 @@ class Night:
     clock: datetime
 
 
-def choose_mode(night: Night, base: Base | None, settings: Settings, *, intact: Callable[[Base], str]) -> Mode:
-    """The mode of a run. intact: says what is missing of the base's files, '' when nothing is; asked last."""
+def choose_mode(night: Night, base: Base | None, settings: Settings) -> Mode:
+    """The mode of a run, by what is known before anything is read: neither files nor changes were looked at."""
     for reason in (_of_request(night), _of_base(base), *_of_changes(night, base, settings)):
         if reason:
             return Mode(None, reason)
-    assert base is not None
-    missing = intact(base)
-    return Mode(None, missing) if missing else Mode(base)
+    return Mode(base)
 
 
 def _of_request(night: Night) -> str:

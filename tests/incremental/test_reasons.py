@@ -146,7 +146,6 @@ class Case:
     base: Callable[[Base], Base | None] = lambda base: base
     night: Callable[[Night], Night] = lambda night: night
     settings: Mapping[str, Any] = field(default_factory=dict)
-    intact: str = ""
 
 
 def _with_base(facts: dict[str, Any]) -> Callable[[Base], Base]:
@@ -177,7 +176,6 @@ CASES = {
     "nearly a week": Case("", hours=7 * 24 - 2),
     "never read": Case("7 days old or older", base=_with_facts(last_full=None)),
     "two days": Case("2 days old or older", hours=48, settings={"full_refresh_days": 2}),
-    "files": Case("a file is gone", intact="a file is gone"),
 }  # fmt: skip
 
 
@@ -187,7 +185,7 @@ def test_what_decides_the_mode(name: str) -> None:
     sources = Preflight(datetime.now(UTC), "etl", {})
     base = case.base(_base(settings, sources, sources.clock))
     night = case.night(Night(False, False, sources, sources.clock + timedelta(hours=case.hours)))
-    mode = choose_mode(night, base, Settings(_env_file=None, **case.settings), intact=lambda found: case.intact)
+    mode = choose_mode(night, base, Settings(_env_file=None, **case.settings))
     assert case.words in mode.because
     assert bool(mode.because) == bool(case.words) == (mode.base is None)
 
