@@ -143,10 +143,6 @@ class Ledger:
         """The run that latest.json must name and whose aggregates are in Postgres; None before the first commit."""
         return self._one(current=True)
 
-    def last_committed(self) -> LedgerRow | None:
-        """The last committed run that was not historical, also after a restore of an earlier one."""
-        return self._one(status="committed", kind="run", historical=False)
-
     def run(self, run_id: str) -> LedgerRow | None:
         """One row of the ledger."""
         return self._one(run_id=run_id)
