@@ -43,12 +43,17 @@ class Reduced:
 
 
 @contextmanager
+def piece_files(workspace: Workspace, index: int) -> Iterator[tuple[PieceFile, ...]]:
+    """The files of unit `index` for pieces of author days and of the word histogram."""
+    with ExitStack() as stack:
+        files = (PieceFile(partial, piece_spool(workspace, partial).path(index)) for partial in PARTIALS)
+        yield tuple(stack.enter_context(file) for file in files)
+
+
+@contextmanager
 def reducing(workspace: Workspace, index: int, as_of: int, signed_up: Ints) -> Iterator[tuple[PostPartials, Reduced]]:
     """What the posts of unit `index` are added to, and its result once the block has ended. as_of, signed_up: µs."""
-    with ExitStack() as stack:
-        files = [
-            stack.enter_context(PieceFile(partial, piece_spool(workspace, partial).path(index))) for partial in PARTIALS
-        ]
+    with piece_files(workspace, index) as files:
         author_days, histogram = (Accumulator(file.partial, file.write) for file in files)
         partials = PostPartials(as_of, signed_up, author_days, histogram)
         reduced = Reduced(as_of, pieces={file.partial.name: file.pieces for file in files})

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.cleaning.counts import Scope
-from tasks.cleaning.partials import AUTHOR_DAYS, DAY, WINDOWS, WORD_HISTOGRAM, Ints, Partial, add_up
-from tasks.cleaning.pieces import PartialTable, PieceFile, piece_spool
-from tasks.cleaning.reduced import Reduced, clear_partials, reducing
+from tasks.cleaning.partials import AUTHOR_DAYS, DAY, WINDOWS, Ints, add_up
+from tasks.cleaning.pieces import PartialTable, PieceFile
+from tasks.cleaning.reduced import Reduced, clear_partials, piece_files, reducing
 from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import POSTS
 from tasks.files.manifest import FileEntry
@@ -80,18 +80,14 @@ class MonthPartials:
 
     def _carry(self, entries: list[FileEntry]) -> Reduced:
         """The base's partial tables of these months as pieces."""
-        carried = Reduced(self._night.as_of)
-        with self._pieces(AUTHOR_DAYS) as author_days, self._pieces(WORD_HISTOGRAM) as histogram:
+        with piece_files(self._night.workspace, _CARRIED) as (author_days, histogram):
             for entry, file in zip(entries, self._night.files.paths(entries), strict=True):
                 if entry.path == author_days_path(month_of_path(entry.path)):
                     self._carry_author_days(file, author_days)
                 else:
                     histogram.write(read_histogram(file))
-        carried.pieces = {of.partial.name: of.pieces for of in (author_days, histogram)}
-        return carried
-
-    def _pieces(self, partial: Partial) -> PieceFile:
-        return PieceFile(partial, piece_spool(self._night.workspace, partial).path(_CARRIED))
+        pieces = {file.partial.name: file.pieces for file in (author_days, histogram)}
+        return Reduced(self._night.as_of, pieces=pieces)
 
     def _carry_author_days(self, file: Path, pieces: PieceFile) -> None:
         try:

@@ -16,6 +16,7 @@ import pytest
 from tasks.cleaning import partials, pieces, reduced
 from tasks.cleaning.passes import CleanCounts, clean_posts, clean_users
 from tasks.contracts import POSTS, REPORTS, USERS, Table
+from tasks.files import state
 from tasks.reports.build import build_reports, read_report_spool
 from tasks.workspace import Workspace
 
@@ -93,7 +94,10 @@ def small_pieces(
         patch.setattr(pieces, "BATCH_ROWS", batch)
         patch.setattr(pieces, "FAN_IN", fan_in)
         patch.setattr(pieces, "GROUP_ROWS", group)
-        patch.setattr(reduced, "PARTIALS", tuple(replace(partial, span=span) for partial in reduced.PARTIALS))
+        patch.setattr(state, "READ_ROWS", group)
+        author_days, histogram = reduced.PARTIALS
+        cut = replace(author_days, span=span), replace(histogram, span=168 * span)  # some months of hour slots
+        patch.setattr(reduced, "PARTIALS", cut)
         yield
 
 
