@@ -24,6 +24,7 @@ from bench.cleaning import BATCH, POSTS_PER_USER, SNAPSHOT_AT, _ids, _posts, _te
 from tasks.cleaning.passes import clean_posts, clean_users
 from tasks.contracts import POSTS, USERS
 from tasks.files.clean import write_clean
+from tasks.files.state import write_state
 from tasks.platform.dask import open_workers
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -65,6 +66,7 @@ def run(workspace: Workspace, processes: int) -> dict[str, float]:
         clean_posts(workspace, snapshot_at=SNAPSHOT_AT, as_of=SNAPSHOT_AT, workers=workers)
         for table in (USERS, POSTS):
             write_clean(workspace, table, settings, workers=workers)
+        write_state(workspace, workers=workers)
         seconds = time.perf_counter() - started
         worker = workers.peak_mib() if processes else 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
