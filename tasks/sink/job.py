@@ -161,6 +161,11 @@ def commit(database: Database, job: LoadJob, written: Mapping[str, Written]) -> 
     return counts
 
 
+def refused_keys(written: Mapping[str, Written]) -> dict[str, list[str]]:
+    """The keys that the database refused, by table."""
+    return {name: [row.key for row in of.refused] for name, of in written.items()}
+
+
 def _counts(kept: int, written: Written) -> LoadCounts:
     refused = len(written.refused)
     unchanged = kept - written.inserted - written.updated - refused

@@ -36,7 +36,7 @@ def load(
     counts that this returns, is added to them. A historical run only commits. progress: rows written, and how many
     there are to write.
     Raises LeaseLost, WriteError (more rows refused than `max_refused_share` allows), or what the database said.
-    verify: what must hold after the writing, asked before the commit where all of it is one transaction; it raises.
+    verify: what must hold after the writing, asked before the commit; it raises.
     """
     job = LoadJob(settings, workspace, run, {} if run.historical else plans, manifest, counts, progress)
     _require_whole_spools(job)

@@ -19,7 +19,7 @@ from tasks.platform.quoting import identifier
 from tasks.platform.traffic import count_received, count_sent
 from tasks.retry import Retry
 from tasks.settings import Settings, Transport
-from tasks.sink.job import LoadJob, Written, begin, commit, write_rejects
+from tasks.sink.job import LoadJob, Written, begin, commit, refused_keys, write_rejects
 from tasks.sink.merge import STAMPED
 from tasks.sink.model import LoadCounts, deletes
 from tasks.sink.sink import Loading, Verify
@@ -96,7 +96,7 @@ class _PostgresLoading:
         """Commit what was written, once `verify` has passed."""
         counts = commit(self._transaction, self._job, written)
         if verify:
-            verify(self._transaction, {name: [row.key for row in of.refused] for name, of in written.items()})
+            verify(self._transaction, refused_keys(written), refused_noted=True)
         _commit(self._transaction.connection)
         return counts
 

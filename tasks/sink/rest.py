@@ -20,7 +20,7 @@ from tasks.contracts import Table
 from tasks.errors import RequestRefused, ServiceUnavailable
 from tasks.platform.functions import Database, RestDatabase, open_database
 from tasks.settings import Settings, Transport
-from tasks.sink.job import LoadJob, Written, begin, commit, json_batches, write_rejects
+from tasks.sink.job import LoadJob, Written, begin, commit, json_batches, refused_keys, write_rejects
 from tasks.sink.model import LoadCounts, deletes
 from tasks.sink.rows import as_array
 from tasks.sink.sink import Loading, Verify
@@ -79,7 +79,9 @@ class _RestLoading:
         return written
 
     def commit(self, written: Mapping[str, Written], verify: Verify | None) -> dict[str, LoadCounts]:
-        """The commit alone: what was written is there already, so nothing is verified."""
+        """The commit alone, once `verify` has passed: what was written is there already."""
+        if verify:
+            verify(self._database, refused_keys(written), refused_noted=False)
         return commit(self._database, self._job, written)
 
 

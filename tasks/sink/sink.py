@@ -12,8 +12,12 @@ from tasks.sink.job import LoadJob, Written
 from tasks.sink.model import LoadCounts
 from tasks.sink.target import TargetReader
 
-# Takes the transaction, and by table the keys that the database refused.
-Verify = Callable[[Database, Mapping[str, list[str]]], None]
+
+class Verify(Protocol):
+    """Asks the database whether what must hold after the writing does; raises where not."""
+
+    def __call__(self, database: Database, refused: Mapping[str, list[str]], *, refused_noted: bool) -> None:
+        """refused: keys that the database refused, by table; refused_noted: whether the rejects have them already."""
 
 
 class Loading(Protocol):
@@ -25,7 +29,7 @@ class Loading(Protocol):
     def commit(self, written: Mapping[str, Written], verify: Verify | None) -> dict[str, LoadCounts]:
         """Aggregates, refused rows and the ledger's commit, in one transaction.
 
-        verify: what must hold before it, asked where the writing belongs to the same transaction; it raises.
+        verify: what must hold before it; it raises.
         """
 
 
