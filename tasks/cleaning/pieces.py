@@ -21,8 +21,8 @@ from tasks.cleaning.partials import Columns, Ints, Partial, add_up, empty, packe
 from tasks.platform.workers import HERE, Tick, Workers
 from tasks.workspace import Spool, Workspace
 
-# A merge holds FAN_IN × BATCH_ROWS rows of some 48 bytes (50 MB) a few times over, whatever the size of the table.
-BATCH_ROWS = 16_384
+# A merge holds FAN_IN × BATCH_ROWS rows of some 48 bytes (25 MB) a few times over, whatever the size of the table.
+BATCH_ROWS = 8_192
 FAN_IN = 64
 GROUP_ROWS = 400_000
 _IPC = pa.ipc.IpcWriteOptions(compression="lz4")
