@@ -38,6 +38,8 @@ for name in modules:
     importlib.import_module(name)
 from api.app import create_app
 create_app()
+from tasks.doctor.machine import PINS
+assert PINS.is_file(), "or any version would pass for the pinned one"
 print(json.dumps([m.__file__ for m in list(sys.modules.values()) if getattr(m, "__file__", None)]))
 """
 

@@ -16,7 +16,7 @@ from tasks.doctor.findings import Finding, fail, ok, warn
 from tasks.settings import Settings
 from tasks.workspace import MINIMUM_FREE_BYTES
 
-PINS = Path(__file__).parents[2] / "requirements.txt"
+PINS = Path(__file__).parents[2] / "requirements-worker.txt"  # which the image has, too
 PACKAGES = ("prefect", "supabase", "pandas", "pyarrow", "duckdb", "adbc-driver-postgresql")
 COMFORTABLE_FREE_BYTES = 5 * 2**30
 LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1", "host.docker.internal"})
@@ -42,7 +42,7 @@ def _env_file(path: Path) -> Iterator[Finding]:
 
 
 def versions_are_pinned(settings: Settings) -> Iterator[Finding]:
-    """Installed packages against requirements.txt."""
+    """Installed packages against the pins."""
     pins = dict(re.findall(r"^([\w.-]+)==([\w.]+)", PINS.read_text(), re.MULTILINE)) if PINS.exists() else {}
     wrong = [f"{name} {_installed(name)} (pinned {pins[name]})" for name in PACKAGES if _differs(name, pins)]
     if wrong:
