@@ -215,12 +215,18 @@ def answers(url: str) -> bool:
 def api(prefect: Prefect, path: str, body: object | None = None) -> Any:
     """What the server's API answers to a request, from JSON; a body makes it a POST.
 
-    SQLite under load makes the server answer 503 for a moment; then it is asked again.
+    SQLite under load makes the server answer 503 for a moment, or late; then it is asked again.
     """
     user, _, password = prefect.password.partition(":")
     method, url = ("GET", f"{prefect.url}/api{path}") if body is None else ("POST", f"{prefect.url}/api{path}")
-    for _ in range(TRIES):
-        answer = httpx.request(method, url, json=body, auth=(user, password), timeout=30)
+    may_repeat = body is None or path.endswith("/filter")
+    for attempt in range(TRIES):
+        try:
+            answer = httpx.request(method, url, json=body, auth=(user, password), timeout=30)
+        except httpx.ReadTimeout:
+            if not may_repeat or attempt == TRIES - 1:
+                raise
+            continue
         if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
             break
         time.sleep(1)
