@@ -29,6 +29,7 @@ from scripts.ui import POOL, bootstrap
 DOCS = ROOT / "docs"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 USERS, POSTS = 2_000, 20_000
+WIDTH, HEIGHT = 1_280, 1_000
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -87,23 +88,31 @@ def _run(prefect: Prefect, run_id: str) -> dict[str, Any]:
 def _pictures(prefect: Prefect, run_id: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        context = browser.new_context(base_url=prefect.url, viewport={"width": 1280, "height": 1000}, timezone_id="UTC")
+        context = browser.new_context(base_url=prefect.url, timezone_id="UTC", locale="en-GB")
         password = base64.b64encode(prefect.password.encode()).decode()
         context.add_init_script(f"localStorage.setItem('prefect-password', '{password}')")
         page = context.new_page()
         deployment = _run(prefect, run_id)["deployment_id"]
         filters = {"flow_runs": {"id": {"any_": [run_id]}}, "artifacts": {"key": {"any_": ["report"]}}}
         report = f"/artifacts/artifact/{api(prefect, '/artifacts/filter', filters)[0]['id']}"
-        _take(page, f"/deployments/deployment/{deployment}/run", "form.png", wait="Submit")
-        _take(page, f"/runs/flow-run/{run_id}?tab=Artifacts", "run.png", wait="What this run did")
+        _take(page, f"/deployments/deployment/{deployment}/run", "form.png", wait="Submit", height=1_320)
+        _take(page, f"/runs/flow-run/{run_id}", "run.png", wait="What this run did", click="Artifacts")
         _take(page, report, "summary.png", wait="Readers now see this run")
         _take(page, report, "charts.png", wait="Readers now see this run", scroll_to="img[alt='Growth']")
         browser.close()
 
 
-def _take(page: Page, path: str, name: str, *, wait: str, scroll_to: str = "") -> None:
-    """One page, once a text is there and what it loads besides has come. scroll_to: what stands at the top."""
+def _take(
+    page: Page, path: str, name: str, *, wait: str, click: str = "", scroll_to: str = "", height: int = HEIGHT
+) -> None:
+    """One page, once a text is there and what it loads besides has come.
+
+    click: the tab to open. scroll_to: what shall stand at the top.
+    """
+    page.set_viewport_size({"width": WIDTH, "height": height})
     page.goto(path)
+    if click:
+        page.get_by_text(click, exact=True).first.click()
     page.get_by_text(wait).first.wait_for()
     page.wait_for_timeout(4_000)
     if scroll_to:
