@@ -143,7 +143,7 @@ def _write_histograms(workspace: Workspace, wanted: frozenset[str] | None) -> It
 def _by_month(columns: Columns, months: npt.NDArray[np.int64]) -> Iterator[tuple[str, Columns]]:
     """The rows of each month, in their order. months: of each row, since January 1970; they rise."""
     found, starts = np.unique(months, return_index=True)
-    for month, start, end in zip(found, starts, [*starts[1:], len(months)], strict=True):
+    for month, start, end in zip(found, starts, np.append(starts, len(months))[1:], strict=True):
         yield str(np.datetime64(int(month), "M")), {name: values[start:end] for name, values in columns.items()}
 
 

@@ -56,3 +56,15 @@ def test_changes_give_what_a_full_night_gives(
     assert night.tables["posts"]["deleted"] in (4, 5)
     full = assert_same_as_full(project, night, lambda: run(transport, full_refresh=True))
     assert full.full_because == "it was asked for (--full-refresh)"
+
+
+def test_a_product_that_starts_with_nothing(project: Project, run: Runner) -> None:
+    assert run().tables["posts"]["read"] == 0
+    project.stack.query(
+        "insert into users (id, created_at) values ('00000000-0000-4000-8000-00000000aaaa', '2026-01-20Z'); "
+        "insert into posts (user_id, content, created_at) "
+        "values ('00000000-0000-4000-8000-00000000aaaa', 'The first post', '2026-01-21Z')"
+    )
+    night = run("rest")
+    assert night.tables["posts"]["inserted"] == 1
+    assert_same_as_full(project, night, lambda: run(full_refresh=True))
