@@ -47,8 +47,8 @@ def start(home: Home, state: State, say: Callable[[str], None]) -> None:
 
 
 def service(home: Home) -> processes.Service:
-    """Its process: the one with the home's settings of the launcher as an argument."""
-    return processes.Service(home.pid_file(NAME), home.launcher_settings)
+    """Its process: the launcher with the home's settings."""
+    return processes.Service(home.pid_file(NAME), "launcher.mjs", home.launcher_settings)
 
 
 def stop(home: Home) -> bool:

@@ -35,8 +35,8 @@ def program(name: str) -> Path:
 
 
 def service(home: Home) -> processes.Service:
-    """Its process: the one with the home's cluster as an argument."""
-    return processes.Service(home.pid_file(NAME), home.cluster)
+    """Its process: the one that serves the home's cluster."""
+    return processes.Service(home.pid_file(NAME), "postgres", home.cluster)
 
 
 def account_of(home: Home) -> Account | None:

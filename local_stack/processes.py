@@ -1,8 +1,7 @@
 """Detached processes and how they are found again.
 
-A process is ours when one of its arguments is a path in the home that no other process is given: a stale pid file never
-points at somebody else's process, whatever the clock does, and a process whose starter was killed before it noted the
-pid is found all the same.
+A process is ours when it runs our program on a path in the home: a stale pid file never points at somebody else's
+process, whatever the clock does, and a process whose starter was killed before it noted the pid is found all the same.
 """
 
 from __future__ import annotations
@@ -27,10 +26,19 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 
 @dataclass(frozen=True)
 class Service:
-    """A detached process as it is found again: by the pid that is noted, else by the argument that only it has."""
+    """A detached process as it is found again: by the pid that is noted, else by its program and the path it works on.
+
+    program: how one of its arguments, or its own path, ends.
+    """
 
     pid_file: Path
-    argument: Path
+    program: str
+    path: Path
+
+    def runs_as(self, arguments: Sequence[str]) -> bool:
+        """Whether these are its arguments."""
+        path = str(self.path)
+        return path in arguments and any(a.endswith(self.program) for a in arguments if a != path)
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,7 @@ def _searched(service: Service) -> psutil.Process | None:
 
 def _is(process: psutil.Process, service: Service) -> bool:
     try:
-        return str(service.argument) in process.cmdline() and alive(process)
+        return service.runs_as(process.cmdline()) and alive(process)
     except psutil.Error:
         return False
 

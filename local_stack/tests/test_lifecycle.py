@@ -128,11 +128,15 @@ NOTES = (None, "", '{"pid": 999999999}', '{"pid": 1, "started_at": 1.0}')
 def test_what_no_pid_file_leads_to_is_found(own: Stack, note: str | None) -> None:
     """Whoever started it was killed before it noted the pid, or the file is of another time."""
     before = [process_of(own, name).pid for name in ("api", "postgres")]
+    looking = [subprocess.Popen(["tail", "-f", own.home / name]) for name in ("api.json", "postgres")]
     for path in (own.home / "api.pid", own.home / "postgres.pid"):
         path.unlink() if note is None else path.write_text(note)
     assert status(own.home).complete
     assert up(own.home, empty=True) == own
-    assert [process_of(own, name).pid for name in ("api", "postgres")] == before
+    assert [process_of(own, name).pid for name in ("api", "postgres")] == before, "and not who only looks at its files"
+    for stranger in looking:
+        stranger.kill()
+        stranger.wait()
 
 
 def test_down_keeps_the_data_and_the_ports(own: Stack) -> None:

@@ -154,6 +154,8 @@ def watch_for(seconds: float, folder: Path, seed: int, **settings: object) -> Pr
     }
     known = Settings(_env_file=None, **{**values, **settings})  # type: ignore[arg-type]
 
+    pace = known.watch_minutes * 60 + known.watch_poll_seconds
+
     async def play() -> None:
         watch = Watch(
             known,
@@ -164,7 +166,7 @@ def watch_for(seconds: float, folder: Path, seed: int, **settings: object) -> Pr
         )
         watching = asyncio.create_task(watch.run())
         while loop.time() < seconds:
-            await asyncio.sleep(chance.expovariate(1 / chance.choice((3, 60, 400))))
+            await asyncio.sleep(chance.expovariate(1 / (chance.choice((0.1, 2, 10)) * pace)))
             for _ in range(chance.choice((0, 1, 1, 1, 7))):
                 project.change()
             for _ in range(chance.choice((0, 0, 1, 2)) if loop.time() < seconds / 2 else 0):

