@@ -22,8 +22,8 @@ from tasks.charts.style import (
     card,
     count_axis,
     nothing,
-    percent,
     plural,
+    tick_percent,
     top_of,
 )
 
@@ -162,7 +162,7 @@ def _stickiness(axes: Axes, days: Days) -> None:
     axes.plot(whole.date, smooth, color=TEAL, linewidth=1.8, marker=_marker(whole))
     axes.fill_between(whole.date, smooth, color=TEAL, alpha=0.14, linewidth=0)
     axes.set_title("Stickiness: share of the 28 days' authors who post on a day (mean of 7 days)")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: percent(value)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_percent(round(value, 6))))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
     axes.set_ylim(0, _ceiling(whole, smooth))
     axes.set_ylabel("share")
@@ -181,7 +181,8 @@ def _trend(daily: pd.DataFrame) -> str:
     if len(daily) <= 28 or not (before := daily.authors_28d.iloc[-29]):
         return ""
     change = daily.authors_28d.iloc[-1] / before - 1
-    return f" · monthly {change:+.0%} in four weeks".replace("%", " %").replace("-", "−")
+    moved = f"{change:+.0%}".replace("%", " %").replace("-", "−") if abs(change) >= 0.005 else "unchanged"
+    return f" · monthly {moved} in four weeks"
 
 
 def _week(values: pd.Series[float]) -> pd.Series[float]:

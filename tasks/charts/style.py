@@ -112,6 +112,11 @@ def percent(share: float) -> str:
     return f"{value:.1f} %" if value >= 0.95 else f"{value:.2f} %"
 
 
+def tick_percent(share: float) -> str:
+    """A round share at an axis: 8 %, 16 %, 2.5 %."""
+    return f"{share * 100:.10g} %"
+
+
 def ink_on(share: float) -> str:
     """The colour of text that reads on HEAT at a place from 0 to 1."""
     return INK if share < 0.5 else "#ffffff"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from tasks.charts import CHARTS, draw_charts
 from tasks.charts.lines import activity, growth
 from tasks.charts.maps import posting_hours, retention
 from tasks.charts.quality import data_quality
-from tasks.charts.style import drawing, percent, plural, save, short
+from tasks.charts.style import drawing, percent, plural, save, short, tick_percent
 from tasks.contracts import DAILY_ACTIVITY, POST_STATISTICS, SIGNUP_COHORTS, Report
 from tasks.files.manifest import FileEntry
 from tasks.reports.figures import PastRun
@@ -148,6 +149,8 @@ def test_activity_names_weekly_and_monthly_authors() -> None:
     text = _drawn(activity(daily, as_of=AS_OF))
     assert f"{last.authors_7d:,} weekly and {last.authors_28d:,} monthly active authors" in text
     assert "in four weeks" in text
+    assert "+0 %" not in text
+    assert not re.search(r"\d\.0 %", text), "an axis reads 8 %, 16 %"
     assert "in four weeks" not in _drawn(activity(daily.head(20), as_of=AS_OF))
     assert "No post yet." in _drawn(activity(daily.assign(posts=0), as_of=AS_OF))
 
@@ -245,6 +248,11 @@ def test_quality_copes_with_new_rules_and_runs_at_any_hour() -> None:
 )
 def test_shares_read_as_percentages(share: float, text: str) -> None:
     assert percent(share) == text
+
+
+@pytest.mark.parametrize(("share", "text"), [(0.08, "8 %"), (0.16, "16 %"), (0.025, "2.5 %"), (0, "0 %")])
+def test_an_axis_has_no_needless_decimals(share: float, text: str) -> None:
+    assert tick_percent(share) == text
 
 
 def test_numbers_are_short() -> None:
