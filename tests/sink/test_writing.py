@@ -191,3 +191,17 @@ def test_any_sequence_of_nights_ends_as_the_last_one(
     before = versions(stack)
     work(setup, night, rows_in_batch=4)
     assert versions(stack) == before
+
+
+def test_a_first_load_leaves_the_servers_disk_alone(empty_stack: Stack, tmp_path: Path) -> None:
+    """4.5 MB of staged rows, more than a session's memory for a sort or a copy, are written from where they are."""
+
+    def temporary() -> int:
+        empty_stack.query("select pg_stat_force_next_flush()")
+        return int(empty_stack.query("select temp_bytes from pg_stat_database where datname = current_database()"))
+
+    before = temporary()
+    night = Night([user(1)], [post(n, user_id=uuid(1), content=f"{n:>4} " * 300) for n in range(3_000)])
+    outcome = work(settings_for(empty_stack, "postgres", tmp_path), night)
+    assert outcome.counts["posts"].inserted == 3_000
+    assert temporary() == before
