@@ -52,7 +52,8 @@ def test_a_mistake_is_reported_in_a_sentence(project: Project, prefect_home: Pat
 
 
 def test_a_wrong_key_is_reported_in_a_sentence(project: Project, prefect_home: Path) -> None:
-    done = run_command(project, prefect_home, "--transport", "rest", SUPABASE_SERVICE_KEY="sb_secret_wrong")
+    secret = "ETL_PASSWORD" if "ETL_PASSWORD" in project.identity else "SUPABASE_SERVICE_KEY"
+    done = run_command(project, prefect_home, "--transport", "rest", **{secret: "sb_secret_wrong"})
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     assert "sb_secret_wrong" not in done.stdout + done.stderr
