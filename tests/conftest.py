@@ -52,6 +52,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Without its groups the suite still passes, and takes twice as long: nobody would notice."""
+    if getattr(session.config.option, "loadgroup", False):
+        lost = [
+            item.nodeid for item in session.items if item.get_closest_marker("xdist_group") and "@" not in item.nodeid
+        ]
+        assert not lost, f"pytest-xdist does not know the groups of {len(lost)} tests"
+
+
 @contextmanager
 def temporary_home() -> Iterator[Path]:
     """A folder for a stack; nothing of it, and no process, is left afterwards."""
