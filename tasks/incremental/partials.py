@@ -13,13 +13,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.cleaning.counts import Scope
-from tasks.cleaning.partials import AUTHOR_DAYS, DAY, WINDOWS, Ints, add_up
-from tasks.cleaning.pieces import PartialTable, PieceFile
+from tasks.cleaning.partials import AUTHOR_DAYS, DAY, WINDOWS, Columns, Ints, add_up
+from tasks.cleaning.pieces import PartialTable
 from tasks.cleaning.reduced import Reduced, clear_partials, piece_files, reducing
 from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import POSTS
 from tasks.files.manifest import FileEntry
 from tasks.files.state import (
+    READ_ROWS,
     author_days_path,
     histogram_path,
     month_of_path,
@@ -80,21 +81,30 @@ class MonthPartials:
 
     def _carry(self, entries: list[FileEntry]) -> Reduced:
         """The base's partial tables of these months as pieces."""
+        files = dict(zip((e.path for e in entries), self._night.files.paths(entries), strict=True))
+        of_authors = [file for path, file in files.items() if path == author_days_path(month_of_path(path))]
         with piece_files(self._night.workspace, _CARRIED) as (author_days, histogram):
-            for entry, file in zip(entries, self._night.files.paths(entries), strict=True):
-                if entry.path == author_days_path(month_of_path(entry.path)):
-                    self._carry_author_days(file, author_days)
-                else:
+            for rows in self._author_days_of(of_authors):
+                author_days.write(rows)
+            for file in files.values():
+                if file not in of_authors:
                     histogram.write(read_histogram(file))
         pieces = {file.partial.name: file.pieces for file in (author_days, histogram)}
         return Reduced(self._night.as_of, pieces=pieces)
 
-    def _carry_author_days(self, file: Path, pieces: PieceFile) -> None:
+    def _author_days_of(self, files: list[Path]) -> Iterator[Columns]:
+        """Author days in key order, those of several months together: the fewer pieces, the less their merge holds."""
+        held, size = list[Columns](), 0
         try:
-            for rows in read_author_days(file, self._index):
-                pieces.write(add_up(AUTHOR_DAYS, [rows]))  # sorted: a file is in another order
+            for rows in (rows for file in files for rows in read_author_days(file, self._index)):
+                held, size = [*held, rows], size + len(rows["author"])
+                if size >= READ_ROWS:
+                    yield add_up(AUTHOR_DAYS, held)
+                    held, size = [], 0
         except ValueError as problem:
             raise GoFull(f"a partial table does not fit the users: {problem}") from None
+        if held:
+            yield add_up(AUTHOR_DAYS, held)
 
     def scope(self, kept: int) -> Scope:
         """What reducing all posts would count."""
