@@ -99,6 +99,7 @@ class IncrementalNight:
     def merge(self, look_up: LookUp, *, workers: Workers = HERE) -> None:
         """Files, partial tables and counts, as a full night would make them. workers: for the partial tables."""
         users, posts = self._merge_users(), self._merge_posts()
+        pa.default_memory_pool().release_unused()  # what reading and writing files held: the peak of the night is ahead
         index = UserIndex.load(self.workspace.partials / USER_INDEX)
         partials = MonthPartials(self, index, posts)
         state = partials.make(self._months_touched(), look_up, workers)

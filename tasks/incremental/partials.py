@@ -20,7 +20,6 @@ from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import POSTS
 from tasks.files.manifest import FileEntry
 from tasks.files.state import (
-    READ_ROWS,
     author_days_path,
     histogram_path,
     month_of_path,
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from tasks.incremental.night import IncrementalNight
 
 _BATCH_ROWS = 65_536
+_PIECE_ROWS = 65_536  # of some 48 bytes, held a few times over while they are sorted
 _COMPUTED, _CARRIED = 0, 1  # numbers of the files of pieces
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -98,7 +98,7 @@ class MonthPartials:
         try:
             for rows in (rows for file in files for rows in read_author_days(file, self._index)):
                 held, size = [*held, rows], size + len(rows["author"])
-                if size >= READ_ROWS:
+                if size >= _PIECE_ROWS:
                     yield add_up(AUTHOR_DAYS, held)
                     held, size = [], 0
         except ValueError as problem:
