@@ -46,7 +46,7 @@ begin
   source := case when p_rows is null
     then format('select %s from %s s %%s', shape.casts, stage)
     else format('select r.* from jsonb_populate_recordset(null::%s, $1) r', target) end;
-  set constraints all immediate;  -- a deferred constraint speaks up here, where its row can still be told
+  set constraints all immediate;  -- a deferred constraint is checked here, where its row is still known
   while cardinality(todo) > 0 loop
     low := todo[1];
     high := todo[2];
@@ -85,7 +85,7 @@ begin
         refused := refused || jsonb_build_object('key', key_of, 'code', code, 'constraint', nullif(constraint_of, ''),
                                                  'column', nullif(column_of, ''));
         if jsonb_array_length(refused) > p_limit then
-          raise exception 'more rows of % are refused than are borne, the last one with SQLSTATE %', p_table, code
+          raise exception 'more rows of % are refused than are tolerated, the last one with SQLSTATE %', p_table, code
             using errcode = 'ET003';
         end if;
       end if;

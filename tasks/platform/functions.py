@@ -33,7 +33,6 @@ _MISSING_FUNCTION = frozenset({"PGRST202", "42883"})
 _BROKEN = re.compile(r"08\w{3}|57P0\d")
 _ABOUT_A_ROW = re.compile(r"2[1-37]|44|P0")  # SQLSTATEs of cardinality, data, constraints, triggers, views, functions
 _IDENTIFIER = re.compile(r"etl_[a-z_]+")
-_REFUSED = re.compile(r"rows of (\w+) are refused.* (SQLSTATE \w{5})")  # the words of etl_write
 
 
 class Json(bytes):
@@ -166,7 +165,7 @@ def _meaning(function: str, error: RequestRefused) -> Exception:
             f"Another run took over: {said}. This one writes no more.", remedy="Nothing: the other run does the work."
         )
     if error.code == "ET003":
-        return too_many_refused(_REFUSED.sub(r"rows of \1 are refused than are tolerated, the last one with \2", said))
+        return too_many_refused(said)
     if error.code in _MISSING_FUNCTION:
         return ConfigurationError(
             f"The database has no function {function}: the migrations are not applied.",
