@@ -39,13 +39,8 @@ def find_changes(run: Run, progress: Meter, sources: Preflight) -> bool:
     with open_database(run.settings) as database:
         base = load_base(database, run.settings)
         run.seed = str(database.call("etl_seed_id"))
-    run.mode = choose_mode(
-        Night(run.request.full_refresh, run.lease.historical, sources, sources.clock),
-        base,
-        run.settings,
-    )
-    run.sources = sources
     night = Night(run.request.full_refresh, run.lease.historical, sources, sources.clock)
+    run.mode, run.sources = choose_mode(night, base, run.settings), sources
     run.audited = base if base and is_comparable(night, base, run.settings) else None
     if run.mode.base:
         _try(run, lambda: _read(run, run.mode.base, progress))
