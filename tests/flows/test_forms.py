@@ -22,21 +22,12 @@ from flows.forms import (
     Form,
     NightlyForm,
     RestoreForm,
-    RetentionForm,
     WatchForm,
 )
 from tasks.contracts import REPORTS
+from tests.flows.test_every_form import FORMS as BY_FLOW
 
-FORMS: list[type[Form]] = [
-    NightlyForm,
-    BackfillForm,
-    ExportForm,
-    CompareForm,
-    RestoreForm,
-    RetentionForm,
-    WatchForm,
-    DoctorForm,
-]
+FORMS = list(BY_FLOW.values())
 WRITING = [form for form in FORMS if form not in (DoctorForm, CompareForm)]
 each_form = pytest.mark.parametrize("form", FORMS)
 
