@@ -41,7 +41,7 @@ class MonthSplit:
 
 
 def of_month(splits: Iterable[MonthSplit], month: str) -> tuple[MonthSplit, ...]:
-    """The same files with this month's places alone: what travels to a worker stays small."""
+    """The same files with this month's pieces alone: what travels to a worker stays small."""
     return tuple(MonthSplit(split.path, {month: split.pieces[month]}) for split in splits if month in split.pieces)
 
 

@@ -31,7 +31,7 @@ class PollHealth(_Part):
 
 
 class RealtimeHealth(_Part):
-    """The connection to Realtime, and what came over it."""
+    """The connection to Realtime, and how many messages it received."""
 
     state: str
     why: str

@@ -74,10 +74,10 @@ def publish(
     return ManifestRef(path=manifest.path, sha256=sha256_of(body))
 
 
-def _at_once(aside: Callable[[], None], here: Callable[[], T]) -> T:
+def _at_once(elsewhere: Callable[[], None], here: Callable[[], T]) -> T:
     """Do both, one of them on a thread; raises what either raises."""
     with ThreadPoolExecutor(1, thread_name_prefix="publish") as pool:
-        waiting = pool.submit(copy_context().run, aside)
+        waiting = pool.submit(copy_context().run, elsewhere)
         done = here()
         waiting.result()
     return done

@@ -148,11 +148,11 @@ class Sorter:
 
 @dataclass(frozen=True, slots=True)
 class _Ordered:
-    """Rows and the order of their keys. keys: in that order. places: of the rows; None where they are in it already."""
+    """Rows and the order of their keys. keys: in that order. order: row numbers; None where they are in it already."""
 
     rows: pa.RecordBatch
     keys: Keys
-    places: npt.NDArray[np.int64] | None
+    order: npt.NDArray[np.int64] | None
 
     @classmethod
     def of(cls, pieces: list[pa.RecordBatch], key: str) -> _Ordered:
@@ -162,8 +162,8 @@ class _Ordered:
         keys = sort_keys(rows.column(key))
         if bool(np.all(keys[:-1] <= keys[1:])):  # as in a table that was filled in key order
             return cls(rows, keys, None)
-        places = _order(keys)
-        return cls(rows, keys[places], places)
+        order = _order(keys)
+        return cls(rows, keys[order], order)
 
     @property
     def num_rows(self) -> int:
@@ -180,10 +180,10 @@ class _Ordered:
     def batches(self, rows: int) -> Iterator[pa.RecordBatch]:
         """The rows in the order of their keys, so many at a time."""
         for start in range(0, self.num_rows, rows):
-            if self.places is None:
+            if self.order is None:
                 yield self.rows.slice(start, rows)
             else:
-                yield self.rows.take(pa.array(self.places[start : start + rows]))
+                yield self.rows.take(pa.array(self.order[start : start + rows]))
 
 
 def sort_keys(column: pa.Array) -> Keys:
@@ -200,7 +200,7 @@ def sort_keys(column: pa.Array) -> Keys:
 
 
 def _order(keys: Keys) -> npt.NDArray[np.int64]:
-    """The places of the keys in rising order."""
+    """The row numbers of the keys in rising order."""
     if keys.dtype.kind != "S":
         return np.argsort(keys)
     halves = keys.view(">u8").reshape(-1, 2).astype("u8")

@@ -21,7 +21,7 @@ def test_late_nights_become_one_for_the_latest_day(product: Product) -> None:
     assert len(late) >= 2
     ended = [product.ended(run_id) for run_id in late]
     assert sorted(run["state_type"] for run in ended) == ["CANCELLED"] * (len(late) - 1) + ["COMPLETED"]
-    # What was cancelled before it began has no artifact, as none of our code ran: its state says why.
+    # What was cancelled before it started has no artifact, as none of our code ran: its state says why.
     assert all(run["state"]["message"] for run in ended if run["state_type"] == "CANCELLED")
     (done,) = [run for run in ended if run["state_type"] == "COMPLETED"]
     newest = max(datetime.fromisoformat(run["expected_start_time"]) for run in ended)

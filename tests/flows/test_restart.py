@@ -78,7 +78,7 @@ def test_the_second_restart_of_one_crash_gives_way(deployed: Deployed) -> None:
 
 @pytest.fixture
 def alerted(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What two alerts sent: of drifted rows, and of a night that never came, whose 26 hours are 10 seconds here."""
+    """What two alerts sent: of drifted rows, and of a night that is missing, whose 26 hours are 10 seconds here."""
     monkeypatch.setattr(automations, "NIGHT_AND_A_BIT", timedelta(seconds=10))
     with webhook() as (address, received):
         monkeypatch.setenv("ETL_ALERT_SLACK_WEBHOOK", address)
