@@ -28,10 +28,16 @@ TRANSIENT_STATUS = frozenset({408, 429, 502, 503, 504, *range(520, 531), 540, 54
 _SERVER_ERROR = 500  # without a SQLSTATE it is not the database's; every call of ours may be sent twice
 _FROM_DATABASE = re.compile(r"[0-9A-Z]{5}|PGRST\w+|SUP")
 TRANSIENT_CODES = re.compile(r"40001|40P01|57P0\d|57014|53\w{3}|08\w{3}|PGRST00[0-3]")
+STATEMENT_TIMEOUT = "57014"
 ACCESS_CODES = re.compile(r"42501|28\w{3}|PGRST30\d")
 # Which SQLSTATEs have messages that name objects only. Others may quote a value of the row.
 NAMES_ONLY = re.compile(r"42\w{3}|23\w{3}|21\w{3}|40\w{3}|57\w{3}|53\w{3}|08\w{3}|3\w{4}|PGRST\w+|ET\w{3}")
 MAX_PAUSE = 30.0
+
+
+def is_statement_timeout(error: Exception) -> bool:
+    """Whether the database ended a statement that took too long: less at once may pass."""
+    return getattr(error, "code", None) == STATEMENT_TIMEOUT
 
 
 def classify(

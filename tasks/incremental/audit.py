@@ -25,8 +25,8 @@ from tasks.files.state import month_of_path
 from tasks.incremental.base import Base
 from tasks.incremental.known import KEYS_IN_ONE_CALL, LookUp, known_of, month_names, months
 from tasks.platform.functions import Database
+from tasks.retry import is_statement_timeout
 from tasks.sink.model import changes, deletes, suspects
-from tasks.source.api import STATEMENT_TIMEOUT
 from tasks.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -47,19 +47,20 @@ def mark_wrong(database: Database, lease: Mapping[str, Any], tables: Sequence[Ta
             bounds: dict[str, Any] = {"p_after": after, "p_until": until}
             try:
                 answer = database.call(
-                    "etl_mark_wrong", give_up=_too_long, **lease, p_table=table.name, p_columns=columns, **bounds
+                    "etl_mark_wrong",
+                    give_up=is_statement_timeout,
+                    **lease,
+                    p_table=table.name,
+                    p_columns=columns,
+                    **bounds,
                 )
             except ServiceUnavailable as error:
-                if not _too_long(error):
+                if not is_statement_timeout(error):
                     raise
                 logger.warning("The hashes of %s are not audited: the database takes too long.", table.clean)
                 break
             marked += int(answer)
     return marked
-
-
-def _too_long(error: Exception) -> bool:
-    return getattr(error, "code", None) == STATEMENT_TIMEOUT
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,9 @@ class Audit:
             bits, rules = bits_of(RULES[table.name]), RULES[table.name]
             asked = [{"name": r.name, "bit": None if isinstance(r, Reject) else bits[r.name]} for r in rules]
             try:
-                found = self.look_up("etl_rule_sums", give_up=_too_long, p_table=table.name, p_rules=asked)
+                found = self.look_up("etl_rule_sums", give_up=is_statement_timeout, p_table=table.name, p_rules=asked)
             except ServiceUnavailable as error:
-                if not _too_long(error):
+                if not is_statement_timeout(error):
                     raise
                 logger.warning("The rule counts of %s are not audited: the database takes too long.", table.name)
                 continue

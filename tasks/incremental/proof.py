@@ -15,9 +15,9 @@ from tasks.errors import ProofFailed, ServiceUnavailable
 from tasks.incremental.gather import Touched
 from tasks.incremental.mode import GoFull
 from tasks.platform.functions import Database
+from tasks.retry import is_statement_timeout
 from tasks.sink.model import REFUSED_RULE, cleaned
 from tasks.sink.sink import Verify
-from tasks.source.api import STATEMENT_TIMEOUT
 from tasks.source.changes import WHOLE
 from tasks.source.fingerprint import sum_of
 
@@ -73,9 +73,9 @@ def verify_known(night: IncrementalNight) -> Verify:
             stored = _Stored(night.touched(table), night.known[table.name], refused.get(table.name, []))
             wanted = stored.expected(None if refused_noted else _kept(night, table))
             try:
-                found = database.call("etl_known_sum", give_up=_too_long, p_table=table.name)
+                found = database.call("etl_known_sum", give_up=is_statement_timeout, p_table=table.name)
             except ServiceUnavailable as error:
-                if not _too_long(error):
+                if not is_statement_timeout(error):
                     raise
                 logger.warning("%s is not verified after the load: the database takes too long.", table.name)
                 continue
@@ -92,10 +92,6 @@ def _kept(night: IncrementalNight, table: Table) -> pa.Array:
     """Keys of the rows that were read and that no rule rejected, as text."""
     keys = [batch[table.key.name].cast(pa.string()) for batch in cleaned(night.workspace, table).batches()]
     return pa.concat_arrays([pa.array([], pa.string()), *keys])
-
-
-def _too_long(error: Exception) -> bool:
-    return getattr(error, "code", None) == STATEMENT_TIMEOUT
 
 
 @dataclass(frozen=True)

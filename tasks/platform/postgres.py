@@ -15,7 +15,7 @@ from adbc_driver_postgresql import dbapi
 from tasks.errors import AccessError, ConfigurationError, RequestRefused, ServiceUnavailable
 from tasks.platform.quoting import identifier
 from tasks.platform.remedies import OUTAGE
-from tasks.retry import classify, masked
+from tasks.retry import STATEMENT_TIMEOUT, classify, masked
 from tasks.settings import Settings
 from tasks.workspace import disk_problem
 
@@ -35,7 +35,6 @@ _CAUSES = (
     (r"Connection refused", "nothing listens at the host and port of SUPABASE_DB_URL", f"{OUTAGE} {_ADDRESS}"),
     (r"timeout expired|timed out", "it did not answer in time", f"{OUTAGE} Look at the network restrictions, too."),
 )
-STATEMENT_TIMEOUT = "57014"
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.:-]{0,250}[A-Za-z0-9])?")
 
 _SQLSTATE = re.compile(r"SQLSTATE:? (\w{5})")

@@ -19,6 +19,7 @@ from tasks.arrow.rebatch import slices
 from tasks.contracts import Table
 from tasks.errors import RequestRefused, ServiceUnavailable
 from tasks.platform.functions import Database, RestDatabase, open_database
+from tasks.retry import is_statement_timeout
 from tasks.settings import Settings, Transport
 from tasks.sink.job import LoadJob, Written, begin, commit, json_batches, refused_keys, write_rejects
 from tasks.sink.model import LoadCounts, deletes
@@ -139,7 +140,7 @@ def _send(database: Database, job: LoadJob, table: Table, rows: pa.Array) -> Ite
 
 def _too_much(error: Exception) -> bool:
     """The statement timeout, or a body that is too large: fewer rows at once may pass."""
-    return getattr(error, "code", None) == "57014" or getattr(error, "status", 0) == 413
+    return is_statement_timeout(error) or getattr(error, "status", 0) == 413
 
 
 def _name(what: str, table: Table, content: bytes) -> str:

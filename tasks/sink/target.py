@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from tasks.contracts import ARROW_TYPES, Table
 from tasks.errors import ServiceUnavailable
 from tasks.platform.functions import Database
-from tasks.platform.postgres import STATEMENT_TIMEOUT
+from tasks.retry import is_statement_timeout
 from tasks.sink.merge import STAMPED
 
 _LEAST_ROWS = 100
@@ -53,13 +53,13 @@ class TargetReader:
             try:
                 return self._database.call(
                     function,
-                    give_up=None if last else _timed_out,
+                    give_up=None if last else is_statement_timeout,
                     p_table=table.name,
                     p_after=after,
                     p_limit=self._page_rows,
                 )
             except ServiceUnavailable as error:
-                if last or not _timed_out(error):
+                if last or not is_statement_timeout(error):
                     raise
                 self._page_rows = max(_LEAST_ROWS, self._page_rows // 2)
 
@@ -81,7 +81,3 @@ def stamped(ids: pa.Array, hashes: pa.Array, fingerprints: pa.Array, masks: pa.A
 
 def _batch(ids: pa.Array, hashes: pa.Array) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([ids, hashes], names=["id", "row_hash"])
-
-
-def _timed_out(error: Exception) -> bool:
-    return getattr(error, "code", None) == STATEMENT_TIMEOUT

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from tasks.contracts import ARROW_TYPES
 from tasks.errors import ReadError, ServiceUnavailable
 from tasks.platform.quoting import url_column
-from tasks.source.api import KEYS_PER_REQUEST, STATEMENT_TIMEOUT, Api, PageTooLarge
+from tasks.retry import is_statement_timeout
+from tasks.source.api import KEYS_PER_REQUEST, Api, PageTooLarge
 from tasks.source.convert import to_arrow
 from tasks.source.model import TableInfo
 from tasks.source.pages import keys_of_source, pages
@@ -66,7 +67,7 @@ def _rows(api: Api, info: TableInfo, keys: list[Key], name: str) -> list[Any]:
             api.rows_among(info.table, keys), name, most=None if alone else MOST_BYTES, halve=not alone
         ).rows
     except (PageTooLarge, ServiceUnavailable) as error:
-        if len(keys) == 1 or getattr(error, "code", STATEMENT_TIMEOUT) != STATEMENT_TIMEOUT:
+        if len(keys) == 1 or not (isinstance(error, PageTooLarge) or is_statement_timeout(error)):
             raise
         middle = len(keys) // 2
         return _rows(api, info, keys[:middle], name) + _rows(api, info, keys[middle:], name)

@@ -14,12 +14,11 @@ from tasks.contracts import Table
 from tasks.errors import PipelineError, ServiceUnavailable
 from tasks.platform.http import make_client, not_json
 from tasks.platform.quoting import url_column
-from tasks.retry import Retry
+from tasks.retry import Retry, is_statement_timeout
 from tasks.settings import Settings
 from tasks.source.fingerprint import ROWS_BY_KEY_FUNCTION, ROWS_FUNCTION, source_request
 from tasks.source.ranges import Key, KeyRange
 
-STATEMENT_TIMEOUT = "57014"
 KEYS_PER_REQUEST = 150  # of uuids in one URL, which a server takes up to about 8 KB long
 
 
@@ -87,7 +86,7 @@ class Api:
 
         most: bytes of the body at which PageTooLarge is raised. halve: a statement timeout is not tried again as it is.
         """
-        give_up = _is_timeout if halve else None
+        give_up = is_statement_timeout if halve else None
         return self.retry.call(lambda: self._once(query, most), what, give_up=give_up)
 
     def count(self, table: Table, within: KeyRange) -> int | None:
@@ -130,10 +129,6 @@ def in_url(key: Key) -> str:
     if isinstance(key, str) or abs(key) < 2**53:
         return str(key)
     return f"{'-' if key < 0 else ''}0{abs(key)}"
-
-
-def _is_timeout(error: Exception) -> bool:
-    return getattr(error, "code", None) == STATEMENT_TIMEOUT
 
 
 def _body(response: httpx.Response, most: int | None, seconds: float) -> bytes:

@@ -14,10 +14,11 @@ import pyarrow as pa
 from tasks.contracts import Table
 from tasks.errors import RequestRefused, ServiceUnavailable
 from tasks.platform.functions import RestDatabase
+from tasks.retry import is_statement_timeout
 from tasks.settings import Settings
 from tasks.source import preflight
 from tasks.source.alarm import fetch_by_keys
-from tasks.source.api import STATEMENT_TIMEOUT, Api
+from tasks.source.api import Api
 from tasks.source.changes import CannotFindChanges, Changes
 from tasks.source.fingerprint import source_request
 from tasks.source.model import TableInfo
@@ -93,9 +94,9 @@ class RestChanges:
         }
         with self._database() as database:
             try:
-                return within, dict(database.call("etl_find_changes", give_up=_timed_out, **arguments))
+                return within, dict(database.call("etl_find_changes", give_up=is_statement_timeout, **arguments))
             except (ServiceUnavailable, RequestRefused) as error:
-                if not _timed_out(error):
+                if not is_statement_timeout(error):
                     raise
                 self._count_timeout(table)
                 return within, None
@@ -119,10 +120,6 @@ class RestChanges:
 def _fewer(cuts: tuple[Key, ...], parts: int) -> tuple[Key, ...]:
     """At most twice as many ranges as the source's rows ask for."""
     return cuts if len(cuts) < 2 * parts + 8 else cuts[:: max(1, len(cuts) // (2 * parts))]
-
-
-def _timed_out(error: Exception) -> bool:
-    return getattr(error, "code", None) == STATEMENT_TIMEOUT
 
 
 def halves(within: KeyRange, table: Table) -> tuple[KeyRange, KeyRange]:

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from tasks.errors import ServiceUnavailable
 from tasks.platform.quoting import url_column
-from tasks.source.api import STATEMENT_TIMEOUT, Answer, Api, PageTooLarge
+from tasks.retry import is_statement_timeout
+from tasks.source.api import Answer, Api, PageTooLarge
 from tasks.source.batches import require_rising
 from tasks.source.model import TableInfo
 from tasks.source.ranges import Key, KeyRange
@@ -97,7 +98,7 @@ def fetch(api: Api, query: Callable[[int], Any], size: PageSize, what: str, most
         except PageTooLarge:
             size.halve()
         except ServiceUnavailable as error:
-            if smallest or error.code != STATEMENT_TIMEOUT or not size.halve():
+            if smallest or not is_statement_timeout(error) or not size.halve():
                 raise
         else:
             size.learn(answer)
