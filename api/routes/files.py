@@ -123,7 +123,11 @@ def upload_file(request: Request, caller: Reader, file: UploadFile) -> Stored:
     settings = request.app.state.settings
     kind = (file.content_type or "").partition(";")[0].strip().lower()
     if kind not in [part.strip() for part in settings.api_upload_types.split(",")] or kind not in EXTENSIONS:
-        raise Problem(415, "This type of file is not taken.", remedy=f"Taken are {settings.api_upload_types}.")
+        raise Problem(
+            415,
+            f"This type of file is not taken: {kind[:100] or 'none was stated'}.",
+            remedy=f"Taken are {settings.api_upload_types}. State it with the file: curl -F 'file=@x.csv;type=text/csv'.",
+        )
     body = file.file.read(settings.api_upload_bytes + 1)
     if len(body) > settings.api_upload_bytes:
         raise Problem(413, f"The file is larger than {settings.api_upload_bytes:,} bytes.")

@@ -170,6 +170,13 @@ def test_an_upload_is_bounded(site: Site, what: str) -> None:
     assert upload(site, "analyst", name, body, kind).status_code == status
 
 
+def test_a_type_that_curl_does_not_know_is_named_with_the_way_to_state_it(site: Site) -> None:
+    answer = upload(site, "analyst", "x.csv", b"a,b\n1,2\n", "application/octet-stream")
+    assert answer.status_code == 415
+    assert "application/octet-stream" in answer.json()["detail"]
+    assert "type=text/csv" in answer.json()["remedy"]
+
+
 @pytest.mark.parametrize(
     "name", ["../../latest.json", "..\\x.csv", "ü 名.csv", "a/b/c.csv", "x" * 300 + ".csv", ".csv"]
 )
