@@ -40,6 +40,11 @@ SECURITY = {
 HSTS = "max-age=31536000"
 
 
+def _given(query: bytes) -> bytes:
+    """A query without its empty values: a form that was left empty sends them, and asks for nothing by it."""
+    return b"&".join(part for part in query.split(b"&") if part.partition(b"=")[2])
+
+
 class TooLarge(Exception):
     """The body is larger than its route takes."""
 
@@ -54,6 +59,7 @@ class Guarded:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        scope = {**scope, "query_string": _given(scope["query_string"])}
         state = scope.setdefault("state", {})
         state["request_id"] = _request_id(Headers(scope=scope))
         started_at, answered = time.perf_counter(), _Answer(scope, send)

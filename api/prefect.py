@@ -12,6 +12,7 @@ from api.problems import Problem
 from tasks.settings import Settings
 
 TIMEOUT = 10.0
+_LOOKED_AT = 50  # completed runs, for the last that committed
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +79,19 @@ class Prefect:
                 return None
             raise
 
-    def last_completed(self, flow: str) -> datetime | None:
-        """When a run of the flow completed last."""
+    def last_commit(self) -> datetime | None:
+        """When a nightly completed last that was to commit: neither a dry run nor one for a past instant.
+
+        None when there is none among the newest `_LOOKED_AT` that completed.
+        """
         body = {
-            "flows": {"name": {"any_": [flow]}},
+            "flows": {"name": {"any_": ["nightly"]}},
             "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
             "sort": "END_TIME_DESC",
-            "limit": 1,
+            "limit": _LOOKED_AT,
         }
-        runs = self._ask("POST", "/flow_runs/filter", body)
-        return datetime.fromisoformat(runs[0]["end_time"]) if runs and runs[0]["end_time"] else None
+        ends = (run["end_time"] for run in self._ask("POST", "/flow_runs/filter", body) if _commits(run))
+        return next((datetime.fromisoformat(end) for end in ends if end), None)
 
     def _ask(self, method: str, path: str, body: object | None = None) -> Any:
         return self._send(method, path, body).json()
@@ -121,3 +125,9 @@ def _flow_run(body: dict[str, Any], *, is_new: bool = False) -> FlowRun:
         message=str(state.get("message") or ""),
         is_new=is_new,
     )
+
+
+def _commits(run: dict[str, Any]) -> bool:
+    """Whether readers see what this run of the nightly made, by the form that it was started with."""
+    options = (run.get("parameters") or {}).get("options") or {}
+    return options.get("dry_run") is False and not options.get("instant")

@@ -126,7 +126,7 @@ def upload_file(request: Request, caller: Reader, file: UploadFile) -> Stored:
         raise Problem(
             415,
             f"This type of file is not taken: {kind[:100] or 'none was stated'}.",
-            remedy=f"Taken are {settings.api_upload_types}. State it with the file: curl -F 'file=@x.csv;type=text/csv'.",
+            remedy=f"Taken are {settings.api_upload_types}. State it: curl -F 'file=@x.csv;type=text/csv'.",
         )
     body = file.file.read(settings.api_upload_bytes + 1)
     if len(body) > settings.api_upload_bytes:

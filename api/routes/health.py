@@ -31,7 +31,7 @@ class Ready(BaseModel):
     storage: Word
     auth: Word
     prefect: Word
-    last_commit_at: datetime | None = Field(None, description="When the last nightly completed.")
+    last_commit_at: datetime | None = Field(None, description="When the last nightly committed, by Prefect.")
     last_commit_age_seconds: float | None = Field(None, examples=[20_412.5])
 
 
@@ -80,6 +80,6 @@ def _word(check: Callable[[], object]) -> Word:
 
 def _last_commit(prefect: Any) -> datetime | None:
     try:
-        return prefect.last_completed("nightly")  # type: ignore[no-any-return]
+        return prefect.last_commit()  # type: ignore[no-any-return]
     except (PipelineError, httpx.HTTPError):
         return None

@@ -62,6 +62,11 @@ def test_an_unknown_status_is_refused(site: Site, status: str) -> None:
     assert site.get("/users", "operator", params={"status": status}).status_code == 422
 
 
+def test_a_filter_that_is_left_empty_asks_for_nothing(site: Site) -> None:
+    assert users(site, status="", search="", page="", per_page="") == users(site)
+    assert site.get("/reports/daily_activity?as_of=&run=&columns=&from=&to=&format=").status_code == 200
+
+
 def test_pages_have_a_total_and_cover_every_user_once(site: Site) -> None:
     counts = site.get("/stats/users", "operator").json()
     first = users(site, per_page=37)

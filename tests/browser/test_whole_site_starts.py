@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from api.app import READY_SECONDS
 from tests.api.conftest import Person, make_account, serving, settings_for
 from tests.browser.conftest import Product
 
@@ -73,6 +75,10 @@ def test_a_nightly_is_started_once_a_key_followed_and_linked(
     health = api.get("/health/ready").json()
     assert (health["status"], health["prefect"]) == ("ok", "ok")
     assert 0 <= health["last_commit_age_seconds"] < 600
+    dry = start(api, operator, None, "nightly").json()["id"]
+    assert events(api, operator, dry)[-1][1]["status"] == "completed"
+    time.sleep(READY_SECONDS)  # so long an answer is shared
+    assert api.get("/health/ready").json()["last_commit_at"] == health["last_commit_at"], "a dry run commits nothing"
 
 
 def test_an_export_has_no_row_in_the_ledger_and_is_followed_all_the_same(api: httpx.Client, operator: Person) -> None:
