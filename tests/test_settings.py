@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,18 @@ def test_the_example_names_every_setting_that_an_operator_sets() -> None:
     }
     assert named <= known
     assert {"SUPABASE_URL", "SUPABASE_SERVICE_KEY", "SUPABASE_DB_URL", "ETL_CRON"} <= named
+
+
+def test_each_default_of_the_example_is_the_default_also_as_docker_and_systemd_read_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    defaults = load_settings()
+    example = (Path(__file__).parents[1] / ".env.example").read_text()
+    pairs = re.findall(r"^# ((?:ETL|PREFECT)_[A-Z_]+)=(.*)$", example, re.MULTILINE)
+    assert len(pairs) > 40
+    for name, value in pairs:  # all that follows the =, a comment too
+        monkeypatch.setenv(name, value)
+    assert load_settings() == defaults
 
 
 # Every setting of .env.example, set to what cannot be right. What only the project or the machine can decide is below.
