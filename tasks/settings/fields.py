@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AliasChoices, Field
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field
 
 Transport = Literal["rest", "postgres"]
 TransportChoice = Literal["auto", "rest", "postgres"]
@@ -28,3 +28,5 @@ def _address(value: str) -> str:
 
 Address = Annotated[str, AfterValidator(_address)]  # of a server, or empty
 Email = Annotated[str, Field(pattern=r"^([^@\s]+@[^@\s]+)?$")]
+
+EmptyIsNone = BeforeValidator(lambda value: None if value == "" else value)  # an empty variable is one not set

@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, NonNegativeInt, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from tasks.settings.fields import Address, Email, Transport, TransportChoice, named
+from tasks.settings.fields import Address, Email, EmptyIsNone, Transport, TransportChoice, named
 from tasks.settings.schedule import ScheduleSettings
 from tasks.settings.site import SiteSettings
 from tasks.settings.watch import WatchSettings
@@ -88,9 +88,8 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
     writers: int = Field(default=4, ge=1, le=16, description="Write requests in flight.")
     max_refused_share: float = Field(default=0.01, ge=0, le=1)
     lease_seconds: int = Field(default=120, ge=2)
-    wait_for_lease: int | None = Field(
+    wait_for_lease: Annotated[NonNegativeInt | None, EmptyIsNone] = Field(
         default=None,
-        ge=0,
         description="Seconds to wait for another run; without it a scheduled run waits an hour, any other not at all.",
     )
     clock_scale: float = Field(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
+
+from tasks.settings.fields import EmptyIsNone
 
 
 class WatchSettings(BaseSettings):
@@ -19,4 +21,6 @@ class WatchSettings(BaseSettings):
     watch_clear_minutes: float = Field(default=10, ge=0, description="No run so shortly before a scheduled night.")
     watch_realtime: Literal["auto", "off"] = "auto"
     watch_silence_minutes: float = Field(default=15, gt=0, description="Subscribe again after so long without a word.")
-    watch_health: Path | None = Field(default=None, description="Health file; watch.json in data_dir when not set.")
+    watch_health: Annotated[Path | None, EmptyIsNone] = Field(
+        default=None, description="Health file; watch.json in data_dir when not set."
+    )
