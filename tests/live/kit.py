@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from local_stack import Stack
 from tests.pipeline.identities import identity_env
 
@@ -34,8 +36,10 @@ CHANGES = {
 class Watched:
     """A watch in a process of its own, and the project that it watches."""
 
-    def __init__(self, stack: Stack, folder: Path, process: subprocess.Popen[bytes]) -> None:
-        self.stack, self.folder, self.process = stack, folder, process
+    def __init__(
+        self, stack: Stack, folder: Path, process: subprocess.Popen[bytes], session: psycopg.Connection[Any]
+    ) -> None:
+        self.stack, self.folder, self.process, self._session = stack, folder, process, session
         self.changed: list[float] = []  # when, by the database's clock
 
     @property
@@ -43,16 +47,22 @@ class Watched:
         return dict(json.loads((self.folder / "watch.json").read_text()))
 
     def change(self, kind: str) -> None:
+        """By a session that ends: one that stays open may report its counts ten seconds later."""
         sql = f"{CHANGES[kind]}; select extract(epoch from clock_timestamp())"
         self.changed.append(float(self.stack.query(sql, {"word": secrets.token_hex(6)})))
 
     def delays(self) -> list[float]:
         """Seconds from each change, or from the end of the run that was running, to the start of the run with it."""
         listed = ", ".join(f"({at})" for at in self.changed)
-        return [float(line) for line in self.stack.query(_DELAYS.format(changes=listed)).split()]
+        return [float(row[0]) for row in self._session.execute(_DELAYS.format(changes=listed))]  # type: ignore[arg-type]
 
     def committed(self) -> int:
-        return int(self.stack.query(COMMITTED))
+        return int(self._value(COMMITTED))
+
+    def _value(self, sql: str) -> Any:
+        """The one value that a query yields; asked often, so by one session and not by psql."""
+        row = self._session.execute(sql).fetchone()  # type: ignore[arg-type]
+        return row[0] if row else None
 
     def wait(self, until: Callable[[], bool], what: str, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
@@ -63,7 +73,7 @@ class Watched:
 
     def wait_until_idle(self) -> None:
         """All changes are published and nothing is running."""
-        self.wait(lambda: self.published() and self.idle(), "not published")
+        self.wait(lambda: self.idle() and self.published() and self.idle(), "not published")
 
     def idle(self) -> bool:
         health = self.health
@@ -71,7 +81,7 @@ class Watched:
 
     def published(self) -> bool:
         """What the sources hold is what the cleaned tables and rejects hold."""
-        return self.stack.query(_SAME) == "t"
+        return bool(self._value(_SAME))
 
     def log(self) -> str:
         return (self.folder / "watch.log").read_text()
@@ -123,9 +133,10 @@ def watching(stack: Stack, folder: Path, *, kind: str = "service key", url: str 
         command = [sys.executable, "-m", "flows.watch"]
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
     try:
-        watched = Watched(stack, folder, process)
-        watched.wait((folder / "watch.json").exists, "no health file")
-        yield watched
+        with psycopg.connect(stack.db_url, autocommit=True) as session:
+            watched = Watched(stack, folder, process, session)
+            watched.wait((folder / "watch.json").exists, "no health file")
+            yield watched
     finally:
         process.terminate()
         assert process.wait(60) == 0, "a clean end on SIGTERM"
