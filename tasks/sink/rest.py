@@ -25,7 +25,7 @@ from tasks.sink.job import LoadJob, Written, begin, commit, json_batches, refuse
 from tasks.sink.model import LoadCounts, deletes
 from tasks.sink.rows import as_array
 from tasks.sink.sink import Loading, Verify
-from tasks.sink.target import TargetReader
+from tasks.sink.target import ANSWER_ROWS, TargetReader
 
 _DELETES_IN_ONE_CALL = 5_000
 Answer = dict[str, Any]
@@ -43,7 +43,7 @@ class RestSink:
     def compare(self) -> Iterator[TargetReader]:
         """What the tables hold, a page a call."""
         with open_database(self._settings) as database:
-            yield TargetReader(database, self._settings.batch_rows)
+            yield TargetReader(database, min(ANSWER_ROWS, self._settings.batch_rows))
 
     @contextmanager
     def open(self, job: LoadJob) -> Iterator[Loading]:

@@ -14,6 +14,9 @@ from tasks.platform.functions import Database
 from tasks.retry import is_statement_timeout
 from tasks.sink.merge import STAMPED
 
+# A page over REST is a value of under 2 MiB: one larger than the server's work_mem (2 MiB on the smallest project)
+# is written to its disk before it is sent.
+ANSWER_ROWS = 15_000
 _LEAST_ROWS = 100
 Stream = Generator[pa.RecordBatch, None, None]
 
