@@ -54,14 +54,14 @@ class Watched:
     def delays(self) -> list[float]:
         """Seconds from each change, or from the end of the run that was running, to the start of the run with it."""
         listed = ", ".join(f"({at})" for at in self.changed)
-        return [float(row[0]) for row in self._session.execute(_DELAYS.format(changes=listed))]  # type: ignore[arg-type]
+        return [float(row[0]) for row in self._session.execute(_DELAYS.format(changes=listed))]
 
     def committed(self) -> int:
         return int(self._value(COMMITTED))
 
     def _value(self, sql: str) -> Any:
         """The one value that a query yields; asked often, so by one session and not by psql."""
-        row = self._session.execute(sql).fetchone()  # type: ignore[arg-type]
+        row = self._session.execute(sql).fetchone()
         return row[0] if row else None
 
     def wait(self, until: Callable[[], bool], what: str, seconds: float = 120) -> None:
