@@ -36,12 +36,15 @@ class Project:
     folder: Path
     identity: Mapping[str, str]
 
+    @property
+    def access(self) -> dict[str, str]:
+        """The project's addresses and the identity of its runs: the service key only where that is the identity."""
+        return {"SUPABASE_URL": self.stack.url, "SUPABASE_DB_URL": self.stack.db_url, **self.identity}
+
     def env(self, transport: Transport, **more: str) -> dict[str, str]:
         """The environment of a process that runs the pipeline here, with pauses fit for a test."""
         return {
-            "SUPABASE_URL": self.stack.url,
-            "SUPABASE_DB_URL": self.stack.db_url,
-            **self.identity,
+            **self.access,
             "ETL_TRANSPORT": transport,
             "ETL_DATA_DIR": str(self.folder / "data"),
             "ETL_LEASE_SECONDS": "2",
@@ -54,7 +57,7 @@ class Project:
     def default_env(self, transport: Transport) -> dict[str, str]:
         """The environment of a process with the default lease and retries, a tenth as long on the clock."""
         folder = {"ETL_DATA_DIR": str(self.folder / "data")}
-        return {**self.stack.env(), **folder, "ETL_TRANSPORT": transport, "ETL_CLOCK_SCALE": str(CLOCK)}
+        return {**self.access, **folder, "ETL_TRANSPORT": transport, "ETL_CLOCK_SCALE": str(CLOCK)}
 
     def settings(self, transport: Transport = "rest") -> Settings:
         return Settings(

@@ -27,7 +27,7 @@ COUNTS = ["read", "kept", "rejected", "after_as_of", "inserted", "updated", "unc
 
 def command(project: Project, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """The command in the environment of the systemd unit, with this project's address and keys."""
-    full = {"PATH": os.environ["PATH"], **of_unit(project.folder / "data"), **project.stack.env(), **env}
+    full = {"PATH": os.environ["PATH"], **of_unit(project.folder / "data"), **project.access, **env}
     line = [sys.executable, "-m", "flows.nightly", *arguments]
     return subprocess.run(line, cwd=ROOT, env=full, capture_output=True, text=True, timeout=300, check=False)
 

@@ -30,7 +30,7 @@ def environment(project: Project) -> dict[str, str]:
     """Every setting at its default, without a server."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "ETL_", "SUPABASE_"))}
     folders = {"ETL_DATA_DIR": str(project.folder / "data"), "PREFECT_HOME": str(project.folder / "prefect")}
-    return {**kept, **project.stack.env(), **folders}
+    return {**kept, **project.access, **folders}
 
 
 def in_pipe(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
