@@ -93,6 +93,9 @@ def connect(
 
 def release(connection: Connection) -> None:
     """Close a connection and leave nothing on the server's side: a pooler may hand it to somebody else."""
+    with suppress(Exception):  # with autocommit there is none; without, the driver opens the next one by itself
+        connection.adbc_connection.rollback()
+        connection.adbc_connection.set_autocommit(True)
     with suppress(Exception):  # a connection that broke cannot be closed well
         execute(connection, "rollback")
         execute(connection, "discard all")

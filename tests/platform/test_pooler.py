@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
+from adbc_driver_postgresql import dbapi
 
 from local_stack import Stack
 from tasks.errors import ConfigurationError
-from tasks.platform.postgres import connect, release
+from tasks.platform.postgres import connect, execute, release
 from tasks.source import open_source
 from tests.platform.pgbouncer import pgbouncer
 from tests.source.kit import posts_at, read, settings_for, source_table
@@ -62,9 +63,13 @@ def test_a_session_pooler_serves_and_is_left_as_it_was(stack: Stack, tmp_path: P
         assert sessions(url) == before
 
 
-def test_a_released_connection_leaves_no_setting_and_no_table(stack: Stack, tmp_path: Path) -> None:
-    """Also where the pooler does not reset what it is given back."""
-    connection = connect(settings_for(stack, "postgres", tmp_path), session={"work_mem": "77MB"})
+@pytest.mark.parametrize("autocommit", [True, False])
+def test_a_released_connection_leaves_no_setting_and_no_table(stack: Stack, tmp_path: Path, autocommit: bool) -> None:
+    """Also where the pooler does not reset what it is given back, and in the middle of a transaction that failed."""
+    settings = settings_for(stack, "postgres", tmp_path)
+    connection = connect(settings, autocommit=autocommit, session={"work_mem": "77MB"})
+    with suppress(dbapi.Error):
+        execute(connection, f"{'begin;' if autocommit else ''} select 1 / 0")
     seen: list[str] = []
     close = connection.close
 
