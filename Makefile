@@ -69,12 +69,9 @@ migration: install ## Write what tasks/contracts/ asks for as a new migration (A
 migrate: install ## Apply supabase/migrations to SUPABASE_DB_URL (never done unasked)
 	@$(PY) -m scripts.migrations $(ARGS)
 
-test: $(VENV)/.installed-dev ## The whole test suite, on a stack of its own
+test: $(VENV)/.installed-dev ## The whole test suite, on stacks of its own
 	@# On a busy machine a test of real servers can miss its time. What failed beside others runs once more, alone.
-	@$(PY) -m pytest -n 4 --dist loadgroup -q -m "not soak and not browser" $(ARGS) \
-	  || $(PY) -m pytest --last-failed -q -m "not soak and not browser" $(ARGS)
-	@# By themselves, since they watch a clock. 5: none was chosen.
-	@$(PY) -m pytest -q -m browser $(ARGS) || [ $$? = 5 ] || $(PY) -m pytest --last-failed -q -m browser $(ARGS)
+	@$(PY) -m pytest -n 4 --dist loadgroup -q -m "not soak" $(ARGS) || $(PY) -m pytest --last-failed -q -m "not soak" $(ARGS)
 
 check: $(VENV)/.installed-dev ## ruff, formatting, mypy --strict
 	@$(VENV)/bin/ruff check .

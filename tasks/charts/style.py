@@ -122,15 +122,16 @@ def ink_on(share: float) -> str:
     return INK if share < 0.5 else "#ffffff"
 
 
-def bare(axes: Axes, shape: tuple[int, ...]) -> None:
-    """Cells separated by thin lines of the card's colour, no frame, no ticks."""
+def bare(axes: Axes, shape: tuple[int, int]) -> None:
+    """Cells separated by thin lines of the card's colour, no frame, no ticks. shape: rows and columns."""
+    rows, columns = shape
     axes.grid(visible=False)
-    axes.tick_params(length=0)
+    axes.tick_params(length=0, left=False, bottom=False)
     axes.spines[:].set_visible(False)
-    axes.set_xticks(np.arange(-0.5, shape[1]), minor=True)
-    axes.set_yticks(np.arange(-0.5, shape[0]), minor=True)
-    axes.grid(visible=True, which="minor", axis="both", color=axes.get_facecolor(), linewidth=1.6)
-    axes.tick_params(which="minor", length=0)
+    # Two artists: a grid of minor ticks has five for each line, which was a third of the time that a chart takes.
+    colour = axes.get_facecolor()
+    axes.hlines(np.arange(rows + 1) - 0.5, -0.5, columns - 0.5, colors=colour, linewidth=1.6, zorder=0.5)
+    axes.vlines(np.arange(columns + 1) - 0.5, -0.5, rows - 0.5, colors=colour, linewidth=1.6, zorder=0.5)
 
 
 def save(figure: Figure, path: Path) -> None:
