@@ -23,7 +23,7 @@ from typing import Any
 from local_stack import Stack, down, up
 from tasks.settings import Transport
 
-Figures = dict[str, float]
+Night = dict[str, Any]  # figures of a night by name; stages: title to seconds and seconds of CPU
 
 POSTS_PER_USER = 10
 AS_OF = "2026-01-31T00:00:00+00:00"
@@ -111,7 +111,7 @@ def _chosen(table: str, rows: int, shape: str, salt: str) -> str:
     return " union all ".join(_SOME.format(table=table, where=w, rows=n, salt=salt) for w, n in wanted.items())
 
 
-def measure(stack: Stack, transport: Transport, folder: Path, *, full: bool, as_of: str = AS_OF) -> Figures:
+def measure(stack: Stack, transport: Transport, folder: Path, *, full: bool, as_of: str = AS_OF) -> Night:
     """One night in a process of its own."""
     command = [
         sys.executable,
@@ -127,12 +127,12 @@ def measure(stack: Stack, transport: Transport, folder: Path, *, full: bool, as_
         "ETL_MAX_CHANGED_SHARE": "1", "ETL_MAX_DELETE_SHARE": "1", "ETL_MAX_RULE_POINTS": "100",
     }  # fmt: skip
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=env)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: Night = json.loads(done.stdout.splitlines()[-1])
     sys.stderr.write(f"  {transport} {json.dumps(found)}\n")
-    return {name: float(value) for name, value in found.items() if not isinstance(value, (str, dict))}
+    return found
 
 
-def night(*, full: bool, as_of: str) -> dict[str, Any]:
+def night(*, full: bool, as_of: str) -> Night:
     """Run it here, and say what it cost."""
     from flows.engine.outcome import RunRequest
     from flows.engine.pipeline import run_pipeline
@@ -151,19 +151,19 @@ def night(*, full: bool, as_of: str) -> dict[str, Any]:
         "received": sum(of["received"] for of in stages.values()),
         "uploaded": stages["Publish"]["sent"],
         "written": sum(of["inserted"] + of["updated"] + of["deleted"] for of in outcome.tables.values()),
-        "stages": {title: round(of["seconds"], 1) for title, of in stages.items()},
+        "stages": {title: [round(of["seconds"], 2), round(of["cpu"], 2)] for title, of in stages.items()},
     }
 
 
 def nights(stack: Stack, transport: Transport, folder: Path, rows: int, shape: str) -> list[str]:
     """A full night, and incremental ones with the base's files on this disk and without, as lines."""
-    ways: dict[str, Figures] = {}
+    ways: dict[str, Night] = {}
     for way in ("full", "warm", "empty"):
         change(stack, rows, 0.001, shape, f"{transport}{shape}{way}")
         if way == "empty":
             shutil.rmtree(folder / "base", ignore_errors=True)
         ways[way] = measure(stack, transport, folder, full=way == "full")
-    return ratios(transport, shape, ways)
+    return [*by_stage(ways["full"], ways["warm"]), *ratios(transport, shape, ways)]
 
 
 def slope(stack: Stack, transport: Transport, folder: Path, rows: int, shape: str) -> list[str]:
@@ -177,7 +177,17 @@ def slope(stack: Stack, transport: Transport, folder: Path, rows: int, shape: st
     return report_slope(transport, found, full)
 
 
-def ratios(transport: Transport, shape: str, ways: Mapping[str, Figures]) -> list[str]:
+def by_stage(full: Night, incremental: Night) -> list[str]:
+    """What each stage of both nights took, side by side: seconds, and of them seconds of CPU."""
+    titles = dict.fromkeys([*full["stages"], *incremental["stages"]])
+    lines = [f"{'seconds (of CPU) by stage':<28} {'full':>16} {'incremental':>16}"]
+    for title in titles:
+        took = (night["stages"].get(title) for night in (full, incremental))
+        lines.append(f"  {title:<26} " + " ".join(f"{s[0]:8.2f} ({s[1]:5.2f})" if s else " " * 16 for s in took))
+    return lines
+
+
+def ratios(transport: Transport, shape: str, ways: Mapping[str, Night]) -> list[str]:
     """The lines of the table: measured, as a share of the full night, and the goal."""
     full, warm, empty = ways["full"], ways["warm"], ways["empty"]
     goals = GOALS[shape]
@@ -198,7 +208,7 @@ def ratios(transport: Transport, shape: str, ways: Mapping[str, Figures]) -> lis
     return lines
 
 
-def report_slope(transport: Transport, found: Mapping[float, Figures], full: Figures) -> list[str]:
+def report_slope(transport: Transport, found: Mapping[float, Night], full: Night) -> list[str]:
     """The slope, and the share above which a full night is cheaper, by the line through its ends."""
     lines = [
         f"{transport:<9} {share:6.1%} changed   {of['seconds'] / full['seconds']:6.1%} of the time   "

@@ -44,7 +44,7 @@ class RunOutcome:
     """A run that ended well.
 
     tables: name to counts (read, kept, rejected, inserted, updated, unchanged, deleted, refused).
-    stages: title to seconds, rows, bytes sent and received. quality: the rows of data_quality.
+    stages: title to seconds, seconds of CPU, rows, bytes sent and received. quality: the rows of data_quality.
     identity: sentences on who acted, and what it may do beyond what is needed.
     mode: whether every row was read, or those that changed since `base_run`; full_because: why every row, in words.
     not_read: rows and bytes (about) that an incremental night did not read. drifted: what a full night found that

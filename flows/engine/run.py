@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -86,12 +87,14 @@ class Run:
             self.heartbeat.check()
             self.ledger.stage(self.lease, title.lower(), **self.totals())
         self.figures = {}
-        self.stages[title] = {"seconds": 0.0, "sent": -TRAFFIC.sent, "received": -TRAFFIC.received}
+        counters = {"cpu": time.process_time(), "sent": TRAFFIC.sent, "received": TRAFFIC.received}
+        self.stages[title] = {"seconds": 0.0, **{name: -before for name, before in counters.items()}}
 
     def leave(self, title: str, seconds: float) -> None:
         """A stage has ended: one line of log with its numbers."""
         stage = self.stages[title]
         stage["seconds"] = round(seconds, 3)
+        stage["cpu"] = round(stage["cpu"] + time.process_time(), 3)  # of this process, all of its threads
         stage["sent"] += TRAFFIC.sent
         stage["received"] += TRAFFIC.received
         stage["rows"] = self.figures.get("rows", 0)
