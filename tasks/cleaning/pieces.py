@@ -25,6 +25,7 @@ from tasks.workspace import Spool, Workspace
 BATCH_ROWS = 8_192
 FAN_IN = 64
 GROUP_ROWS = 400_000
+WHOLE = "partial_tables"  # where the partial tables of all posts lie
 _IPC = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -95,14 +96,15 @@ class PieceFile:
 
 @dataclass(frozen=True, slots=True)
 class PartialTable:
-    """A partial table of a run: a file a partition, in key order."""
+    """A partial table of a run: a file a partition, in key order. group: where it lies; reports read the default."""
 
     workspace: Workspace
     partial: Partial
+    group: str = WHOLE
 
     @property
     def spool(self) -> Spool:
-        return self.workspace.spool("partial_tables", self.partial.name, self.partial.schema)
+        return self.workspace.spool(self.group, self.partial.name, self.partial.schema)
 
     def groups(self) -> Iterator[Columns]:
         """The rows in key order, some `GROUP_ROWS` at a time; rows of equal first keys are in one group."""
@@ -143,20 +145,18 @@ def piece_spool(workspace: Workspace, partial: Partial) -> Spool:
     return workspace.spool("pieces", partial.name, partial.schema)
 
 
-def merge_pieces(
-    workspace: Workspace, partial: Partial, pieces: Iterable[Piece], *, workers: Workers = HERE
-) -> PartialTable:
-    """The run's partial table from all of its pieces, in place of what was there; the pieces go."""
-    table, between = PartialTable(workspace, partial), workspace.spool("merges", partial.name, partial.schema)
+def merge_pieces(table: PartialTable, pieces: Iterable[Piece], *, workers: Workers = HERE) -> list[Piece]:
+    """Make a partial table from all of its pieces, in place of what was there. Returns its files, each as a piece."""
+    between = table.workspace.spool("merges", table.partial.name, table.partial.schema)
     table.spool.clear()
-    waiting, numbers = list(pieces), count()
+    waiting, whole, numbers = list(pieces), list[Piece](), count()
     while waiting:
         units = list(_level(table, between, waiting, numbers))
-        merged = zip(units, workers.map(merge_unit, units), strict=True)
+        merged = list(zip(units, workers.map(merge_unit, units), strict=True))
+        whole += [piece for unit, piece in merged if unit.is_last]
         waiting = [piece for unit, piece in merged if not unit.is_last]
-    piece_spool(workspace, partial).remove()
     between.remove()
-    return table
+    return whole
 
 
 def _level(table: PartialTable, between: Spool, pieces: Sequence[Piece], numbers: Iterator[int]) -> Iterator[MergeUnit]:

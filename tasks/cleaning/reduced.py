@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tasks.cleaning.counts import Scope
 from tasks.cleaning.partials import AUTHOR_DAYS, WINDOWS, WORD_HISTOGRAM, Accumulator, Ints, PostPartials
-from tasks.cleaning.pieces import PartialTable, Piece, PieceFile, merge_pieces, piece_spool
+from tasks.cleaning.pieces import WHOLE, PartialTable, Piece, PieceFile, merge_pieces, piece_spool
 from tasks.platform.workers import HERE, Workers
 from tasks.workspace import Workspace
 
@@ -37,9 +37,10 @@ class Reduced:
         return Scope(self.as_of, self.after_as_of, self.windows)
 
     def merge(self, workspace: Workspace, *, workers: Workers = HERE) -> None:
-        """Make the partial tables of the run from all pieces."""
+        """Make the partial tables of the run from all pieces, which go."""
         for partial in PARTIALS:
-            merge_pieces(workspace, partial, self.pieces[partial.name], workers=workers)
+            merge_pieces(PartialTable(workspace, partial), self.pieces[partial.name], workers=workers)
+            piece_spool(workspace, partial).remove()
 
 
 @contextmanager
@@ -62,8 +63,8 @@ def reducing(workspace: Workspace, index: int, as_of: int, signed_up: Ints) -> I
         reduced.after_as_of, reduced.windows = scope.after_as_of, dict(scope.windows)
 
 
-def clear_partials(workspace: Workspace) -> None:
-    """Remove what an earlier start has left of pieces and partial tables."""
+def clear_partials(workspace: Workspace, group: str = WHOLE) -> None:
+    """Remove what an earlier start has left of pieces, and the partial tables of a group."""
     for partial in PARTIALS:
         piece_spool(workspace, partial).remove()
-        PartialTable(workspace, partial).spool.remove()
+        PartialTable(workspace, partial, group).spool.remove()

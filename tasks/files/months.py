@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -45,21 +45,17 @@ def of_month(splits: Iterable[MonthSplit], month: str) -> tuple[MonthSplit, ...]
     return tuple(MonthSplit(split.path, {month: split.pieces[month]}) for split in splits if month in split.pieces)
 
 
-def split_months(
-    batches: Iterable[pa.RecordBatch], path: Path, column: str, *, only: Collection[str] | None = None
-) -> MonthSplit:
+def split_months(batches: Iterable[pa.RecordBatch], path: Path, column: str) -> MonthSplit:
     """Write the batches to a file, split by the month (UTC) of an instant; rows stay in their order within a month.
 
-    column: of the instant; a whole number is µs. only: the months to write; None for all.
+    column: of the instant; a whole number is µs.
     """
     split = MonthSplit(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         for batch in batches:
             for instant, rows in _by_month(batch, column):
-                month = f"{instant:%Y-%m}"
-                if only is None or month in only:
-                    _append(file, split, month, rows)
+                _append(file, split, f"{instant:%Y-%m}", rows)
     return split
 
 

@@ -9,7 +9,7 @@ which takes half the bytes. It stands for a user as the id does, and goes with t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from tasks.arrow.rebatch import exactly
 from tasks.cleaning.partials import AUTHOR_DAYS, DAY, WORD_HISTOGRAM, Columns
-from tasks.cleaning.pieces import PartialTable, batch_of, columns_of
+from tasks.cleaning.pieces import WHOLE, PartialTable, batch_of, columns_of
 from tasks.cleaning.units import USER_INDEX
 from tasks.cleaning.user_index import UserIndex, loaded_index
 from tasks.files.manifest import FileEntry, entry_of
@@ -57,14 +57,18 @@ def month_of_path(path: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StateSplitUnit:
-    """One partition of the author days, to be split by month. months: of those alone; None for all."""
+    """One partition of the author days, to be split by month. group: which author days, see `PartialTable`."""
 
     workspace: Workspace
+    group: str
     partition: int
-    months: frozenset[str] | None
+
+    @property
+    def path(self) -> Path:
+        return PartialTable(self.workspace, AUTHOR_DAYS, self.group).spool.path(self.partition)
 
     def inputs(self) -> list[Path]:
-        return [PartialTable(self.workspace, AUTHOR_DAYS).spool.path(self.partition)]
+        return [self.path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +83,16 @@ class StateMonthUnit:
         return [*(split.path for split in self.splits), self.workspace.partials / USER_INDEX]
 
 
-def write_state(
-    workspace: Workspace, *, months: Collection[str] | None = None, workers: Workers = HERE
-) -> list[FileEntry]:
-    """A file of each kind for each month with posts in scope, from the run's partial tables; or for these months.
+def write_state(workspace: Workspace, *, group: str = WHOLE, workers: Workers = HERE) -> list[FileEntry]:
+    """A file of each kind for each month with posts in scope, from partial tables: the run's, or those of a group.
 
     None where two users have one number, which happens once in 10⁹ projects of 200,000 users: they have no state then,
     and each night computes it from the months' files.
     """
     if not loaded_index(workspace.partials / USER_INDEX).has_numbers:
         return []
-    wanted = None if months is None else frozenset(months)
-    partitions = PartialTable(workspace, AUTHOR_DAYS).spool.files()
-    units = [StateSplitUnit(workspace, int(path.stem), wanted) for path in partitions]
+    partitions = PartialTable(workspace, AUTHOR_DAYS, group).spool.files()
+    units = [StateSplitUnit(workspace, group, int(path.stem)) for path in partitions]
     splits = tuple(workers.map(_split, units))
     try:
         found = sorted({month for split in splits for month in split.pieces})
@@ -100,13 +101,12 @@ def write_state(
     finally:
         for split in splits:
             split.remove()
-    return [*entries, *_write_histograms(workspace, wanted)]
+    return [*entries, *_write_histograms(workspace, group)]
 
 
 def _split(unit: StateSplitUnit, tick: Tick) -> MonthSplit:
-    rows = read_batches(PartialTable(unit.workspace, AUTHOR_DAYS).spool.path(unit.partition))
     path = unit.workspace.root / "months" / AUTHOR_DAYS.name / f"{unit.partition:05d}.split"
-    return split_months(exactly(rows, READ_ROWS), path, "first_post_at", only=unit.months)
+    return split_months(exactly(read_batches(unit.path), READ_ROWS), path, "first_post_at")
 
 
 def _write_author_days(unit: StateMonthUnit, tick: Tick) -> FileEntry:
@@ -132,12 +132,11 @@ def _author_rows(index: UserIndex, rows: Columns) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=_AUTHOR_SCHEMA)
 
 
-def _write_histograms(workspace: Workspace, wanted: frozenset[str] | None) -> Iterator[FileEntry]:
-    histogram = PartialTable(workspace, WORD_HISTOGRAM).whole()
+def _write_histograms(workspace: Workspace, group: str) -> Iterator[FileEntry]:
+    histogram = PartialTable(workspace, WORD_HISTOGRAM, group).whole()
     for month, rows in _by_month(histogram, histogram["slot"] // _SLOTS_IN_MONTH):
-        if wanted is None or month in wanted:
-            batch = batch_of(WORD_HISTOGRAM, rows).cast(_HISTOGRAM_SCHEMA)
-            yield _write(workspace.files, histogram_path(month), [batch], ["posts", "untitled"])
+        batch = batch_of(WORD_HISTOGRAM, rows).cast(_HISTOGRAM_SCHEMA)
+        yield _write(workspace.files, histogram_path(month), [batch], ["posts", "untitled"])
 
 
 def _by_month(columns: Columns, months: npt.NDArray[np.int64]) -> Iterator[tuple[str, Columns]]:

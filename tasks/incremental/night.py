@@ -170,7 +170,7 @@ class IncrementalNight:
         for table in (USERS, POSTS):
             now = load_counts(self.workspace, table.name)
             counts = table_counts(table.name, RULES[table.name], self.base.counts, self.known[table.name], now)
-            scope = partials.scope(counts.kept) if table is POSTS else None
+            scope = partials.scope if table is POSTS else None
             save_counts(self.workspace, replace(counts, scope=scope))
 
     def _verify(self, index: UserIndex, users: list[FileEntry], posts: list[FileEntry]) -> None:

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from tasks.cleaning.counts import Scope
 from tasks.cleaning.partials import AUTHOR_DAYS, DAY, WINDOWS, Columns, Ints, add_up
-from tasks.cleaning.pieces import PartialTable
-from tasks.cleaning.reduced import Reduced, clear_partials, piece_files, reducing
+from tasks.cleaning.pieces import PartialTable, merge_pieces
+from tasks.cleaning.reduced import PARTIALS, Reduced, clear_partials, piece_files, reducing
 from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import POSTS
 from tasks.files.manifest import FileEntry
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _BATCH_ROWS = 65_536
 _PIECE_ROWS = 65_536  # of some 48 bytes, held a few times over while they are sorted
 _COMPUTED, _CARRIED = 0, 1  # numbers of the files of pieces
+_COMPUTED_GROUP = "computed_tables"  # of the months that are computed again, alone
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -49,7 +50,7 @@ class MonthPartials:
         self._of_month: dict[str, list[FileEntry]] = {}
         for entry in posts:
             self._of_month.setdefault(month_of_path(entry.path), []).append(entry)
-        self._author_days = PartialTable(night.workspace, AUTHOR_DAYS)
+        self.scope = Scope(night.as_of, 0, {})  # what reducing all posts would count
 
     def make(self, touched: set[str], look_up: LookUp, workers: Workers) -> list[FileEntry]:
         """Compute what changed, carry the rest: the run's partial tables, and the files of all months.
@@ -61,10 +62,19 @@ class MonthPartials:
         workspace = self._night.workspace
         clear_partials(workspace)
         reduced = self._compute(sorted(again))
+        entries = self._write_state(reduced, workers)
         reduced.add(self._carry(carried))
         reduced.merge(workspace, workers=workers)
-        entries = write_state(workspace, months=again, workers=workers)
+        clear_partials(workspace, _COMPUTED_GROUP)
+        self.scope = reduced.scope()
         return sorted([*entries, *carried], key=lambda entry: entry.path)
+
+    def _write_state(self, computed: Reduced, workers: Workers) -> list[FileEntry]:
+        """The files of the months computed again, from their pieces, which are merged pieces from here on."""
+        for partial in PARTIALS:
+            table = PartialTable(self._night.workspace, partial, _COMPUTED_GROUP)
+            computed.pieces[partial.name] = merge_pieces(table, computed.pieces[partial.name], workers=workers)
+        return write_state(self._night.workspace, group=_COMPUTED_GROUP, workers=workers)
 
     def _months_without(self) -> set[str]:
         """Months that the base has no partial tables of: none of their rows was in scope, or nobody kept them.
@@ -80,17 +90,25 @@ class MonthPartials:
         return month in self._of_month and month not in again
 
     def _carry(self, entries: list[FileEntry]) -> Reduced:
-        """The base's partial tables of these months as pieces."""
+        """The base's partial tables of these months as pieces, and their posts by as_of."""
         files = dict(zip((e.path for e in entries), self._night.files.paths(entries), strict=True))
         of_authors = [file for path, file in files.items() if path == author_days_path(month_of_path(path))]
+        months = {month_of_path(path) for path in files}
+        windows = {days: self._posts_of_cut_day(self._night.as_of - days * DAY, months) for days in WINDOWS}
+        posts = 0
         with piece_files(self._night.workspace, _CARRIED) as (author_days, histogram):
             for rows in self._author_days_of(of_authors):
                 author_days.write(rows)
+                posts += int(rows["posts"].sum())
+                for days in WINDOWS:
+                    whole = rows["day"] >= -(-(self._night.as_of - days * DAY) // DAY)
+                    windows[days] += int(rows["posts"][whole].sum())
             for file in files.values():
                 if file not in of_authors:
                     histogram.write(read_histogram(file))
         pieces = {file.partial.name: file.pieces for file in (author_days, histogram)}
-        return Reduced(self._night.as_of, pieces=pieces)
+        kept = sum(entry.rows for month in months for entry in self._of_month[month])
+        return Reduced(self._night.as_of, kept - posts, windows, pieces)
 
     def _author_days_of(self, files: list[Path]) -> Iterator[Columns]:
         """Author days in key order, those of several months together: the fewer pieces, the less their merge holds."""
@@ -106,26 +124,14 @@ class MonthPartials:
         if held:
             yield add_up(AUTHOR_DAYS, held)
 
-    def scope(self, kept: int) -> Scope:
-        """What reducing all posts would count."""
-        in_scope = self._posts_from_day()
-        windows = {days: self._posts_since(self._night.as_of - days * DAY) for days in WINDOWS}
-        return Scope(self._night.as_of, kept - in_scope, windows)
-
-    def _posts_since(self, edge: int) -> int:
-        """Posts in scope from an instant on: by whole days, and of the day that it cuts from that month's file."""
-        days, rest = -(-edge // DAY), edge % DAY
-        whole = self._posts_from_day(days)
-        return whole if not rest else whole + self._posts_between(edge, days * DAY)
-
-    def _posts_from_day(self, first: int = -(2**31)) -> int:
-        return sum(int(rows["posts"][rows["day"] >= first].sum()) for rows in self._author_days.groups())
-
-    def _posts_between(self, start: int, end: int) -> int:
-        month = f"{_EPOCH + timedelta(microseconds=start):%Y-%m}"
-        total = 0
+    def _posts_of_cut_day(self, edge: int, months: set[str]) -> int:
+        """Posts in scope from an instant to the end of its day, where these months have it: no partial table tells."""
+        month = f"{_EPOCH + timedelta(microseconds=edge):%Y-%m}"
+        if not edge % DAY or month not in months:
+            return 0
+        end, total = -(-edge // DAY) * DAY, 0
         for author, created, _, _ in self._rows(month):
-            inside = (created >= start) & (created < end) & self._in_scope(author, created)
+            inside = (created >= edge) & (created < end) & self._in_scope(author, created)
             total += int(inside.sum())
         return total
 
