@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.contracts import USERS, Table
+from tasks.errors import ServiceUnavailable
 from tasks.platform.functions import Transaction
 from tasks.platform.postgres import Connection, execute
-from tasks.retry import Retry
+from tasks.retry import Retry, is_statement_timeout
 from tasks.settings import Settings
 from tasks.source.binary import from_driver
 from tasks.source.changes import WHOLE, Changes, TooManyChanges
@@ -25,9 +26,12 @@ _KEYS_AT_ONCE = 2_000
 _BATCH_BYTES = 2**20
 # A hash of two million known keys takes 130 MB; past this it goes to temporary files, of keys and fingerprints alone.
 # The planner expects as many groups as rows and would sort them all, with 200 MB more; all equal rows are one group.
+# Workers share that hash; the rejects are read by workers too, few as they may be, or nothing of the join is parallel.
 _FOR_DETECTION = """
-set local work_mem = '256MB'; set local max_parallel_workers_per_gather = 2;
-set local enable_sort = off; set local jit = off"""
+set local work_mem = '{memory}MB'; set local max_parallel_workers_per_gather = {workers};
+set local min_parallel_table_scan_size = 0; set local enable_sort = off; set local jit = off"""
+_WORKERS = 2
+_MEMORY = 256  # MB, of all of them together
 
 
 class PostgresChanges:
@@ -44,6 +48,7 @@ class PostgresChanges:
     ) -> None:
         self._settings, self._snapshot, self._info, self.end = settings, snapshot, info, end
         self._retry = Retry.of(settings)
+        self._workers = _WORKERS
 
     def find(self, table: Table, most: int) -> Changes:
         what = f"finding the changes of {table.source_schema}.{table.source}"
@@ -61,23 +66,27 @@ class PostgresChanges:
         return self._retry.call(call, function)
 
     def _find(self, table: Table, most: int) -> Changes:
+        """One try. The next is without workers: shared memory (64 MB in a container) may not hold their hash."""
         found = Changes(table)
-        arguments: dict[str, Any] = {
-            "p_table": table.name,
-            "p_source": source_request(table),
-            "p_after": "",
-            "p_until": "",
-        }
-        with self._reader(table) as connection:
-            query = str(Transaction(connection).call("etl_find_changes_sql", **arguments))
-            execute(connection, _FOR_DETECTION)
-            patience = self._settings.statement_timeout
-            for batch in batches(connection, query, nbytes=_BATCH_BYTES, patience=patience):
-                for row in batch.to_pylist():
-                    _add(found, row)
-                if len(found.fingerprints) > most:
-                    raise TooManyChanges
+        try:
+            with self._reader(table) as connection:
+                self._collect(found, connection, most)
+        except ServiceUnavailable as error:
+            if not is_statement_timeout(error):
+                self._workers = 0
+            raise
         return found
+
+    def _collect(self, found: Changes, connection: Connection, most: int) -> None:
+        source = source_request(found.table)
+        arguments: dict[str, Any] = {"p_table": found.table.name, "p_source": source, "p_after": "", "p_until": ""}
+        query = str(Transaction(connection).call("etl_find_changes_sql", **arguments))
+        execute(connection, _FOR_DETECTION.format(workers=self._workers, memory=_MEMORY // (self._workers + 1)))
+        for batch in batches(connection, query, nbytes=_BATCH_BYTES, patience=self._settings.statement_timeout):
+            for row in batch.to_pylist():
+                _add(found, row)
+            if len(found.fingerprints) > most:
+                raise TooManyChanges
 
     def _fetch(self, table: Table, keys: pa.Array) -> pa.Table:
         info, rows = self._info(table), [table.raw_schema.empty_table()]

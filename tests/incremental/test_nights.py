@@ -24,6 +24,20 @@ from (values ('Hello', 'My first post', timestamptz '2026-01-21Z'), (null, 'Befo
   as x (title, content, at);
 """
 
+# A server that has no room for what parallel workers share, as in a container with little shared memory.
+NO_SHARED_MEMORY = """
+create or replace function public.etl_seed_value() returns bigint
+language plpgsql stable parallel safe security definer set search_path = '' as
+$$
+begin
+  if current_setting('max_parallel_workers_per_gather')::integer > 0 then
+    raise exception 'could not resize shared memory segment: No space left on device' using errcode = '53100';
+  end if;
+  return (select s.seed from public.etl_seed s);
+end
+$$
+"""
+
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_quiet_night_reads_only_what_is_tried_every_night(
@@ -32,6 +46,7 @@ def test_a_quiet_night_reads_only_what_is_tried_every_night(
     first = run(transport)
     assert first.full_because == "there is no earlier run to start from"
     writes, tables = project.writes(), stored(project)
+    project.stack.query(NO_SHARED_MEMORY)
     night = run(transport)
     assert night.mode == "incremental", night.full_because
     assert night.base_run == first.run_id
