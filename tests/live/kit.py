@@ -64,7 +64,7 @@ class Watched:
         row = self._session.execute(sql).fetchone()
         return row[0] if row else None
 
-    def wait(self, until: Callable[[], bool], what: str, seconds: float = 120) -> None:
+    def wait(self, until: Callable[[], bool], what: str, seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
         while not until():
             assert self.process.poll() is None, f"the watch has ended: {self.log()}"

@@ -26,9 +26,10 @@ SLACK_SECONDS = 10.0  # of a busy machine: exactly it is shown in simulated time
 
 @pytest.fixture
 def filled(clean_stack: Stack) -> Stack:
-    """Some tidy rows: their names are not changed by cleaning."""
-    load(clean_stack.db_url, users=200, posts=300, until=datetime.fromisoformat("2026-01-31T00:00:00+00:00"))
+    """Some tidy rows of two months: names that cleaning leaves as they are, and few files for each run to copy."""
+    load(clean_stack.db_url, users=200, posts=1_200, until=datetime.fromisoformat("2026-01-31T00:00:00+00:00"))
     clean_stack.query("update public.users set name = 'Name ' || substr(id::text, 1, 8)")
+    clean_stack.query("delete from public.posts where created_at < '2025-12-01+00'")
     return clean_stack
 
 
