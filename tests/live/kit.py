@@ -34,12 +34,14 @@ CHANGES = {
 
 
 class Watched:
-    """A watch in a process of its own, and the project that it watches."""
+    """A watch, mostly in a process of its own, and the project that it watches."""
+
+    process: subprocess.Popen[bytes]
 
     def __init__(
-        self, stack: Stack, folder: Path, process: subprocess.Popen[bytes], session: psycopg.Connection[Any]
+        self, stack: Stack, folder: Path, session: psycopg.Connection[Any], is_alive: Callable[[], bool]
     ) -> None:
-        self.stack, self.folder, self.process, self._session = stack, folder, process, session
+        self.stack, self.folder, self._session, self._is_alive = stack, folder, session, is_alive
         self.changed: list[float] = []  # when, by the database's clock
 
     @property
@@ -67,7 +69,7 @@ class Watched:
     def wait(self, until: Callable[[], bool], what: str, seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
         while not until():
-            assert self.process.poll() is None, f"the watch has ended: {self.log()}"
+            assert self._is_alive(), f"the watch has ended: {self.log()}"
             assert time.monotonic() < deadline, f"{what}: {self.log()} {self.health}"
             time.sleep(0.1)
 
@@ -112,11 +114,9 @@ left join lateral (select * from public.etl_runs b where b.started_at < r.starte
                    order by b.started_at desc limit 1) b on true"""
 
 
-@contextmanager
-def watching(stack: Stack, folder: Path, *, kind: str = "service key", url: str = "", **more: str) -> Iterator[Watched]:
-    env = {
-        **{k: v for k, v in os.environ.items() if not k.startswith(("ETL_", "SUPABASE_", "PREFECT_"))},
-        "PYTHONPATH": str(ROOT),
+def environment(stack: Stack, folder: Path, *, kind: str = "service key", url: str = "") -> dict[str, str]:
+    """The settings of a watch in a hurry."""
+    return {
         "SUPABASE_URL": url or stack.url,
         **identity_env(stack, kind),
         "ETL_TRANSPORT": "rest",
@@ -127,6 +127,15 @@ def watching(stack: Stack, folder: Path, *, kind: str = "service key", url: str 
         "ETL_WATCH_EVERY_MINUTES": str(T_SECONDS / 60),
         "ETL_WATCH_POLL_SECONDS": str(POLL_SECONDS),
         "ETL_WATCH_CLEAR_MINUTES": "0",
+    }
+
+
+@contextmanager
+def watching(stack: Stack, folder: Path, *, kind: str = "service key", url: str = "", **more: str) -> Iterator[Watched]:
+    env = {
+        **{k: v for k, v in os.environ.items() if not k.startswith(("ETL_", "SUPABASE_", "PREFECT_"))},
+        "PYTHONPATH": str(ROOT),
+        **environment(stack, folder, kind=kind, url=url),
         **more,
     }
     with open(folder / "watch.log", "wb") as log:
@@ -134,7 +143,8 @@ def watching(stack: Stack, folder: Path, *, kind: str = "service key", url: str 
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
     try:
         with psycopg.connect(stack.db_url, autocommit=True) as session:
-            watched = Watched(stack, folder, process, session)
+            watched = Watched(stack, folder, session, lambda: process.poll() is None)
+            watched.process = process
             watched.wait((folder / "watch.json").exists, "no health file")
             yield watched
     finally:
