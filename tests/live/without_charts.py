@@ -6,13 +6,13 @@ import os
 from typing import Any
 
 from flows.engine import stages
+from tasks.charts import draw_charts
 
 SWITCH = "TEST_WITHOUT_CHARTS"
-_draw = stages.draw_charts
 
 
 def _draw_unless_switched_off(*args: Any, **options: Any) -> Any:
-    return [] if SWITCH in os.environ else _draw(*args, **options)
+    return [] if SWITCH in os.environ else draw_charts(*args, **options)
 
 
-stages.draw_charts = _draw_unless_switched_off
+setattr(stages, "draw_charts", _draw_unless_switched_off)  # noqa: B010 - a name that the module itself imports
