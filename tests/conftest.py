@@ -66,6 +66,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.set_threshold(50_000, 20, 20)
 
 
+def pytest_unconfigure() -> None:
+    """What ends with Python may be collected again: modules in C report what is left as leaks."""
+    gc.unfreeze()
+
+
 @contextmanager
 def temporary_home() -> Iterator[Path]:
     """A folder for a stack; nothing of it, and no process, is left afterwards."""

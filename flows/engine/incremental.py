@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from typing import Any
 
 from flows.engine.progress import Meter
@@ -182,12 +181,10 @@ def mode_of_manifest(run: Run) -> dict[str, Any]:
     if base:
         facts["base_run"] = base.run_id
     if not run.lease.historical:
-        last: datetime | str = base.facts["last_full"] if base else run.snapshot_at
-        read_bytes = dict(base.facts.get("row_bytes", {})) if base else run.row_bytes
-        facts["base"] = {
-            **base_facts(run.settings, run.sources, seed=run.seed, last_full=last),
-            "row_bytes": read_bytes,
-        }
+        before = base.facts if base else None
+        last_full = before.last_full if before else run.snapshot_at
+        row_bytes = before.row_bytes if before else run.row_bytes
+        facts["base"] = base_facts(run.settings, run.sources, seed=run.seed, last_full=last_full, row_bytes=row_bytes)
     return facts
 
 

@@ -61,6 +61,20 @@ class Removed(Record):
     files: tuple[str, ...]
 
 
+class BaseFacts(Record):
+    """What a run leaves for the next incremental night, which is full where one of them changed.
+
+    output: a fingerprint of what shapes files (contracts, rules, libraries, settings). sources: types by column and
+    table. seed: of the fingerprints. last_full: when the last full read started. row_bytes: of a row then, by table.
+    """
+
+    output: str
+    sources: dict[str, dict[str, str]]
+    seed: str
+    last_full: Instant | None = None
+    row_bytes: dict[str, float] = {}
+
+
 class Manifest(Record):
     """All that a run's manifest.json says. run: the run's path in the bucket; started_at: when reading started.
 
@@ -81,7 +95,7 @@ class Manifest(Record):
     mode: Literal["full", "incremental"] = "full"
     base_run: str | None = None
     full_because: str | None = None
-    base: Mapping[str, Any] | None = None
+    base: BaseFacts | None = None
     counts: RunCounts = RunCounts()
     files: tuple[FileEntry, ...]
     note: str | None = None

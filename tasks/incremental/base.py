@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from tasks.files.manifest import FileEntry, Manifest, ManifestRef
+from tasks.files.manifest import BaseFacts, FileEntry, Manifest, ManifestRef
 from tasks.files.published import NotAsPublished, read_manifest
 from tasks.platform.bucket import Bucket, each
 from tasks.platform.functions import Database
@@ -40,9 +38,9 @@ class Base:
         return self.manifest
 
     @property
-    def facts(self) -> Mapping[str, Any]:
-        """What the run left for the next night; empty when it was made before there was such."""
-        return dict((self.manifest.base if self.manifest else None) or {})
+    def facts(self) -> BaseFacts | None:
+        """What the run left for the next night; None when it was made before there was such."""
+        return self.manifest.base if self.manifest else None
 
     @property
     def run_path(self) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from tasks.contracts import FURTHER_TABLES, POSTS, USERS
+from tasks.files.manifest import BaseFacts
 from tasks.incremental.base import Base
 from tasks.incremental.output import output_fingerprint
 from tasks.settings import Settings
@@ -82,15 +83,12 @@ def _of_base(base: Base | None) -> str:
 def _of_changes(night: Night, base: Base | None, settings: Settings) -> list[str]:
     if base is None or base.manifest is None:
         return []
-    facts = base.facts
+    if (facts := base.facts) is None:
+        return ["the last run was made by an earlier version"]
     checks = [
-        (not facts, "the last run was made by an earlier version"),
-        (
-            facts.get("output") != output_fingerprint(settings),
-            "the contracts, rules, libraries or file settings changed",
-        ),
-        (facts.get("sources") != source_types(night.sources), "columns of a source came, went or changed their type"),
-        (facts.get("seed") != base.seed, "the seed of the fingerprints is new"),
+        (facts.output != output_fingerprint(settings), "the contracts, rules, libraries or file settings changed"),
+        (facts.sources != source_types(night.sources), "columns of a source came, went or changed their type"),
+        (facts.seed != base.seed, "the seed of the fingerprints is new"),
         (night.clock < base.started_at, "the database's clock is before the last run's"),
         (
             _is_due(facts, night.clock, settings),
@@ -102,17 +100,17 @@ def _of_changes(night: Night, base: Base | None, settings: Settings) -> list[str
 
 def is_comparable(night: Night, base: Base, settings: Settings) -> bool:
     """Whether a full night must give what the base carried: same rules, files, columns, seed, nothing broken off."""
-    if night.historical or base.dirty or base.manifest is None or UNABLE:
+    facts = base.facts
+    if night.historical or base.dirty or facts is None or UNABLE:
         return False
-    same = {"output": output_fingerprint(settings), "sources": source_types(night.sources), "seed": base.seed}
-    return all(base.facts.get(name) == value for name, value in same.items())
+    same = output_fingerprint(settings), source_types(night.sources), base.seed
+    return (facts.output, facts.sources, facts.seed) == same
 
 
-def _is_due(facts: Mapping[str, Any], clock: datetime, settings: Settings) -> bool:
-    read = facts.get("last_full")
+def _is_due(facts: BaseFacts, clock: datetime, settings: Settings) -> bool:
     # A nightly starts some minutes earlier or later from day to day.
     due = timedelta(days=settings.full_refresh_days) - timedelta(hours=1)
-    return read is None or clock - datetime.fromisoformat(read) >= due
+    return facts.last_full is None or clock - facts.last_full >= due
 
 
 def source_types(sources: Preflight) -> dict[str, dict[str, str]]:
@@ -123,7 +121,14 @@ def source_types(sources: Preflight) -> dict[str, dict[str, str]]:
     }
 
 
-def base_facts(settings: Settings, sources: Preflight, *, seed: str, last_full: datetime | str) -> dict[str, Any]:
+def base_facts(
+    settings: Settings, sources: Preflight, *, seed: str, last_full: datetime | None, row_bytes: Mapping[str, float]
+) -> BaseFacts:
     """What a run leaves in its manifest for the next night."""
-    read = last_full if isinstance(last_full, str) else last_full.isoformat()
-    return {"output": output_fingerprint(settings), "sources": source_types(sources), "seed": seed, "last_full": read}
+    return BaseFacts(
+        output=output_fingerprint(settings),
+        sources=source_types(sources),
+        seed=seed,
+        last_full=last_full,
+        row_bytes=dict(row_bytes),
+    )

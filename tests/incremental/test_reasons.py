@@ -13,7 +13,7 @@ import pytest
 from data.demo import DemoCounts
 from flows.engine.report_page import mode_sentence
 from tasks.errors import ProofFailed, WriteError
-from tasks.files.manifest import Manifest
+from tasks.files.manifest import BaseFacts, Manifest
 from tasks.incremental.base import Base
 from tasks.incremental.mode import Night, base_facts, choose_mode
 from tasks.settings import Settings, Transport
@@ -153,7 +153,7 @@ def test_a_run_for_a_past_instant_reads_everything_and_is_no_base(
 
 
 def _base(settings: Settings, sources: Preflight, started_at: datetime) -> Base:
-    facts = base_facts(settings, sources, seed="s", last_full=started_at)
+    facts = base_facts(settings, sources, seed="s", last_full=started_at, row_bytes={})
     manifest = Manifest(
         run="runs/2026-01-31/r", run_id="r", as_of=started_at, started_at=started_at, files=(), base=facts
     )
@@ -171,13 +171,14 @@ class Case:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _with_base(facts: dict[str, Any]) -> Callable[[Base], Base]:
+def _with_base(facts: BaseFacts | None) -> Callable[[Base], Base]:
     return lambda base: replace(base, manifest=base.published.model_copy(update={"base": facts}))
 
 
 def _with_facts(**facts: Any) -> Callable[[Base], Base]:
     def changed(base: Base) -> Base:
-        return _with_base({**base.facts, **facts})(base)
+        assert base.facts
+        return _with_base(base.facts.model_copy(update=facts))(base)
 
     return changed
 
@@ -193,7 +194,7 @@ CASES = {
     "part rows": Case("file settings changed", settings={"part_rows": 7}),
     "types": Case("changed their type", base=_with_facts(sources={"users": {"id": "integer"}})),
     "seed": Case("seed", base=_with_facts(seed="other")),
-    "earlier version": Case("earlier version", base=_with_base({})),
+    "earlier version": Case("earlier version", base=_with_base(None)),
     "clock": Case("clock is before", hours=-1),
     "a week": Case("7 days old or older", hours=7 * 24),
     "nearly a week": Case("", hours=7 * 24 - 2),
