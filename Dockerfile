@@ -16,7 +16,11 @@ FROM python:3.11-slim AS build
 WORKDIR /build
 RUN python -m venv /venv
 COPY requirements-worker.txt ./
-RUN /venv/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements-worker.txt
+# Four packages bring 70 MB of their own tests, which nothing imports.
+RUN /venv/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements-worker.txt \
+ && rm -r /venv/lib/python3.11/site-packages/pandas/tests /venv/lib/python3.11/site-packages/pyarrow/tests \
+ && find /venv/lib/python3.11/site-packages/numpy /venv/lib/python3.11/site-packages/matplotlib \
+      -type d -name tests -prune -exec rm -r {} +
 COPY api/__init__.py api/vendor.py api/
 COPY --from=javascript /api/node_modules api/node_modules
 RUN /venv/bin/python -m api.vendor --lay-out
