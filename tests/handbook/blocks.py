@@ -1,4 +1,4 @@
-"""The shell blocks of the handbook, and a shell that runs one as it stands, but for what stands for an operator's own."""
+"""The shell blocks of the handbook, and a shell that runs one with this machine's names in place of the page's."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ BLOCKS = [(p.stem, b) for p in PAGES for b in re.findall(r"```sh\n(.*?)```", p.r
 _OF_A_PROJECT = ("SUPABASE_", "ETL_", "PREFECT_")
 
 
-def block(start: str) -> str:
-    """The one block of the handbook that has a line which begins so."""
+def block(*starts: str) -> str:
+    """The one block of the handbook that has a line which begins with each of these."""
     found: str
-    (found,) = [text for _, text in BLOCKS if re.search(rf"^\s*{re.escape(start)}", text, re.MULTILINE)]
+    (found,) = [
+        text for _, text in BLOCKS if all(re.search(rf"^\s*{re.escape(s)}", text, re.MULTILINE) for s in starts)
+    ]
     return found
 
 
