@@ -46,7 +46,7 @@ up: install ## Start the local stack, or find it, and print its addresses (ARGS=
 down: install ## Stop the local stack; its data stays
 	@$(PY) -m local_stack down --home $(HOME_DIR)/stack
 
-reset: install ## Stop the local stack and delete its data
+reset: install ## Throw the data of the local stack away and start it with demo data again (ARGS=--empty: without)
 	@$(PY) -m local_stack reset --home $(HOME_DIR)/stack $(ARGS)
 
 ui: install ## Prefect server, deployments and worker on this machine; Ctrl-C ends them

@@ -1,10 +1,20 @@
-"""The handbook (docs/*.md): every block is run here or by the test that is named, or each part of it is checked.
+"""The handbook (docs/*.md, the local stack's page) and the README: which test runs each block.
 
-Run elsewhere: the timer's command in its unit's environment in tests/pipeline/test_nightly_command.py, the workflow in
-tests/pipeline/test_workflow.py, keys in tests/platform/test_key_rotation.py, the publication in
-tests/live/test_watch.py, the bootstrap in tests/deploy/test_bootstrap.py, the migrations in tests/migrations, the
-image's files in tests/test_image.py. Not run, as they need another machine: `docker`, a Prefect server on a Postgres of
-its own, a Dask cluster.
+As it stands, with this machine's hosts, ports and passwords in place of the page's:
+- operating.md: a night from cron in tests/pipeline/test_nightly_command.py, in the environment of the systemd unit; the
+  timer here, without a systemd that runs; the workflow in tests/pipeline/test_workflow.py; the site in
+  tests/handbook/test_site.py; with `make soak` Prefect's database, server, deployments, worker, backup and upgrade in
+  tests/handbook/test_prefect_on_postgres.py, and the image in tests/handbook/test_docker.py
+- keys.md: tests/platform/test_key_rotation.py, the login in tests/pipeline/test_without_the_key.py
+- scaling.md: the cluster in tests/handbook/test_cluster.py with `make soak`
+- watch.md: tests/live/kit.py
+- README.md: Python in tests/read/test_notebook.py, the grant in local_stack/tests/test_auth.py, curl in
+  tests/api/test_readme.py, `make test` by CI
+- local_stack/README.md: tests/handbook/test_local_stack.py with `make soak`
+
+The command behind the words: `make run` in tests/pipeline/test_commands.py, `make ui` and `make api` in tests/browser,
+ETL_WORKERS in tests/workers, the bootstrap's flags in tests/deploy/test_bootstrap.py. Only checked: the downloads of
+`pip install`, which the Dockerfile does with the same pins, and of `make install-dask`.
 """
 
 from __future__ import annotations
@@ -24,11 +34,8 @@ from click import ClickException
 from prefect.settings import get_current_settings
 
 from tasks.settings import Settings
+from tests.handbook.blocks import BLOCKS, ROOT, block
 
-ROOT = Path(__file__).parents[1]
-PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "local_stack" / "README.md"]
-OPERATING = (ROOT / "docs" / "operating.md").read_text()
-BLOCKS = [(p.stem, b) for p in PAGES for b in re.findall(r"```sh\n(.*?)```", p.read_text(), re.DOTALL)]
 UNITS = [*sorted((ROOT / "deploy" / "systemd").iterdir()), ROOT / "deploy" / "supabase-nightly-watch.service"]
 WORKFLOW = yaml.safe_load((ROOT / "deploy" / "github-nightly.yml").read_text())["jobs"]["nightly"]
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -36,14 +43,8 @@ STATE = "/var/lib/supabase-nightly"
 SAFE = ["User=etl", "ProtectSystem=strict", "ProtectHome=yes", "NoNewPrivileges=yes", "UMask=0077",
         f"Environment=HOME={STATE}", f"ReadWritePaths={STATE}"]  # fmt: skip
 # Of Docker and of the reports site's container; the rest is ours or Prefect's.
+AUTH = {"PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"}
 FOREIGN = {"PREFECT_API_URL", "DO_NOT_TRACK", "HEALTH_URL", "VERSION"}
-
-
-def block(start: str) -> str:
-    """The one block of the operator's page that has a line which begins so."""
-    found: str
-    (found,) = [text for _, text in BLOCKS if re.search(rf"^{re.escape(start)}", text, re.MULTILINE)]
-    return found
 
 
 def commands() -> dict[str, set[str]]:
@@ -63,9 +64,10 @@ def test_a_block_is_shell_and_names_files_targets_and_settings_that_exist(text: 
     assert set(re.findall(r"\bmake ([a-z-]+)", text)) <= TARGETS
     named = set(re.findall(r"\b([A-Z]+(?:_[A-Z]+)+)=", text)) - FOREIGN
     ours = {name.removeprefix("ETL_").lower() for name in named if not name.startswith("PREFECT_")}
-    assert ours <= {*Settings.model_fields, "supabase_url", "supabase_key"} | {"supabase_jwt_secret"}
+    assert ours <= {*Settings.model_fields, "supabase_url", "supabase_key", "supabase_jwt_secret", "project_dir"}
+    # A password that is not set is in no listing of Prefect's settings.
     prefects = get_current_settings().to_environment_variables(exclude_unset=False)
-    assert {name for name in named if name.startswith("PREFECT_")} <= {*prefects, "PREFECT_SERVER_API_AUTH_STRING"}
+    assert {name for name in named if name.startswith("PREFECT_")} <= {*prefects, *AUTH}
 
 
 @pytest.mark.parametrize("module", commands())
@@ -105,14 +107,14 @@ def test_the_timer_is_installed_by_the_block(tmp_path: Path) -> None:
 
 
 def test_the_upgrade_installs_what_the_pins_say() -> None:
-    (line,) = re.findall(r"^python -m pip (install .*)$", block("python -m pip install"), re.MULTILINE)
+    (line,) = re.findall(r"^\s*python -m pip (install .*)$", block("python -m pip install"), re.MULTILINE)
     assert f"python -m pip {line}" in [step.get("run") for step in WORKFLOW["steps"]]
     asked = [sys.executable, "-m", "pip", *shlex.split(line), "--dry-run", "--quiet", "--no-index"]
     done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, "what is installed here is what the pins say, so nothing is looked for"
 
 
-@pytest.mark.parametrize("start", ["env -u SUPABASE_SERVICE_KEY", "docker run -d --restart=always -p"])
+@pytest.mark.parametrize("start", ["env -u SUPABASE_SERVICE_KEY", "docker run -d --name nightly-site"])
 def test_the_site_is_served_with_options_that_its_server_knows(start: str) -> None:
     words = shlex.split(block(start).replace("\\\n", " "), comments=True)
     given = words[words.index("uvicorn") + 1 :]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import resource
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,8 @@ from tasks.platform.workers import HERE, NeedsFiles, Result, Tick, Unit, Workers
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
+_LOOK_SECONDS = 20.0  # between two looks at whether a cluster still has workers
+_NO_WORKER_SECONDS = 300.0  # a cluster may be without one for so long, as when it grows or its machines restart
 _KILLS = 3  # workers that one unit may lose before it is taken for the cause
 # One thread a library in each worker, as Dask has it by default; but without its MALLOC_TRIM_THRESHOLD_, which makes
 # glibc give the memory of every batch back to the kernel: half as much CPU again, in page faults.
@@ -47,13 +50,42 @@ def open_workers(settings: Settings, workspace: Workspace) -> Iterator[Workers]:
 
 def _client(runner: Any, settings: Settings) -> Any:
     try:
-        return runner.client
+        client = runner.client
     except (OSError, TimeoutError) as error:
         raise ServiceUnavailable(
             f"No Dask scheduler answers at {settings.dask_address or 'this machine'} ({type(error).__name__}). "
             "Nothing was read.",
             remedy="Look at ETL_DASK_ADDRESS, and whether the scheduler runs.",
         ) from None
+    if settings.dask_address:
+        _require_workers_with_our_code(client, settings)
+    return client
+
+
+def _require_workers_with_our_code(client: Any, settings: Settings) -> None:
+    """Of a cluster that somebody else started. A worker without this code leaves it when it is sent some, unheard."""
+
+    def finds_the_code() -> bool:  # nested, so that it travels as a whole and not by its name in this module
+        from importlib.util import find_spec
+
+        return find_spec("tasks") is not None
+
+    where = f"at {settings.dask_address}"
+    try:
+        client.wait_for_workers(1, timeout=settings.connect_timeout)
+    except TimeoutError:
+        raise ServiceUnavailable(
+            f"The Dask scheduler {where} has no workers. Nothing was read.", remedy="Start some: docs/scaling.md."
+        ) from None
+    found = {f"worker {name}": finds for name, finds in client.run(finds_the_code).items()}
+    lacking = [
+        who for who, finds in {"scheduler": client.run_on_scheduler(finds_the_code), **found}.items() if not finds
+    ]
+    if lacking:
+        raise ConfigurationError(
+            f"The Dask {' and the '.join(lacking)} {where} cannot find this code. Nothing was read.",
+            remedy="Start scheduler and workers by `python -m dask` in the folder of this repository: docs/scaling.md.",
+        )
 
 
 def _runner(settings: Settings, workspace: Workspace) -> Any:
@@ -150,7 +182,7 @@ class DaskWorkers:
         from distributed import KilledWorker
 
         try:
-            return future.result()
+            return self._wait(future)
         except PipelineError:
             raise
         except KilledWorker:
@@ -163,6 +195,23 @@ class DaskWorkers:
                 f"The Dask scheduler on {self._where} went away ({type(error).__name__}).",
                 remedy="Look at the scheduler; a new start of the run reads what is missing again.",
             ) from None
+
+    def _wait(self, future: Any) -> Any:
+        """Its result. Dask itself would wait forever for workers that do not come back."""
+        seen_at = time.monotonic()
+        while True:
+            try:
+                return future.result(timeout=_LOOK_SECONDS)
+            except TimeoutError:
+                if future.done():
+                    raise
+            if self._client.scheduler_info(n_workers=-1)["workers"]:
+                seen_at = time.monotonic()
+            elif time.monotonic() - seen_at > _NO_WORKER_SECONDS:
+                raise ServiceUnavailable(
+                    f"The Dask cluster at {self._where} has had no worker for {_NO_WORKER_SECONDS / 60:.0f} minutes.",
+                    remedy="Look at its workers; a new start of the run reads what is missing again.",
+                )
 
 
 def _peak_mib() -> float:

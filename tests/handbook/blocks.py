@@ -54,12 +54,18 @@ def shell(text: str, env: Mapping[str, str], *, seconds: float = 300) -> str:
 
 @contextmanager
 def running(
-    text: str, env: Mapping[str, str], log: Path, *, until: Callable[[], bool], seconds: float = 120
+    text: str,
+    env: Mapping[str, str],
+    log: Path,
+    *,
+    until: Callable[[], bool],
+    cwd: Path = ROOT,
+    seconds: float = 120,
 ) -> Iterator[int]:
     """Run a block whose last command stays, until `until` says that it is up. Yields the id of its process group."""
     with log.open("wb") as file:
         line = ["bash", "-euc", text]
-        shell = subprocess.Popen(line, cwd=ROOT, env=dict(env), stdout=file, stderr=file, start_new_session=True)
+        shell = subprocess.Popen(line, cwd=cwd, env=dict(env), stdout=file, stderr=file, start_new_session=True)
     try:
         patience = time.monotonic() + seconds
         while not until():

@@ -29,7 +29,7 @@ from tests.handbook.test_site import sign_in_behind_a_proxy
 
 BUILD, NIGHT = block("docker build"), block("docker run --rm --env-file .env -v")
 SITE = block("docker run -d --name nightly-site")
-IMAGE = "supabase-nightly-of-a-test"
+IMAGE = "handbook-test"
 WORKER, SITES = f"{IMAGE}-worker", f"{IMAGE}-site"
 # What is in the image: who it runs as, what that account cannot write, what is not installed, bytes by package.
 LOOK = """
@@ -107,7 +107,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
             shell(host.own(BUILD), host.env, seconds=900)
             yield host
         finally:
-            for what in (["rm", "-f", WORKER, SITES], ["volume", "rm", IMAGE], ["rmi", IMAGE]):
+            for what in (["rm", "-f", "-v", WORKER, SITES], ["volume", "rm", IMAGE], ["rmi", IMAGE]):
                 subprocess.run(["docker", *what], env=host.env, capture_output=True, check=False)
 
 

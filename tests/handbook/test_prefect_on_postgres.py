@@ -157,7 +157,8 @@ def test_prefect_on_postgres_is_set_up_works_is_upgraded_and_comes_back_from_its
             assert "report" in operator.served.artifacts(ended)
         assert clean_stack.query("select count(*) from public.etl_runs where status = 'committed'") == "1"
         assert httpx.get(f"{operator.served.url}/ui-settings").json()["api_url"] == f"{operator.served.url}/api"
-        operator.run(exports(WORKER) + PAUSE)
+        listed = operator.run(exports(WORKER) + with_own(PAUSE, {"--state-type RUNNING": "--state-type COMPLETED"}))
+        assert ended["id"] in "".join(listed.split()), "what runs would be listed so"
         assert operator.served.api("/work_pools/nightly-pool")["is_paused"]
         operator.run(BACKUP)
     operator.run(exports(SERVER) + TABLES)

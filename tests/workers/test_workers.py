@@ -23,6 +23,7 @@ from flows.engine.outcome import RunOutcome
 from local_stack.state import free_port
 from tasks.cleaning.units import CleaningUnit, clean_posts_of_range
 from tasks.errors import ConfigurationError, ServiceUnavailable
+from tasks.platform import dask
 from tasks.platform.dask import _expected, open_workers
 from tasks.settings import Transport
 from tasks.workspace import Workspace
@@ -86,6 +87,24 @@ def test_a_worker_without_settings_says_so(project: Project, demo: DemoCounts, r
     assert "A Dask worker" in raised.value.message
     assert "SUPABASE_URL and SUPABASE_SERVICE_KEY not set" in raised.value.message
     assert "own environment" in raised.value.remedy
+
+
+@pytest.mark.soak
+def test_a_cluster_whose_workers_are_gone(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask, "_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(dask, "_NO_WORKER_SECONDS", 1.0)
+    workspace = Workspace.create(project.folder / "data", "run")
+    with cluster(project.env("rest"), tmp_path, workers=1) as address:
+        settings = project.settings().model_copy(update={"dask_address": address, "connect_timeout": 20.0})
+        with open_workers(settings, workspace) as workers:
+            for process in psutil.Process().children(recursive=True):
+                if "dask_worker" in " ".join(process.cmdline()):
+                    process.kill()
+            with pytest.raises(ServiceUnavailable, match="has had no worker"):
+                list(workers.map(clean_posts_of_range, [CleaningUnit(workspace, 0, 0)]))
+        settings = settings.model_copy(update={"connect_timeout": 1.0})
+        with pytest.raises(ServiceUnavailable, match="has no workers"), open_workers(settings, workspace):
+            pass
 
 
 def test_no_scheduler_at_the_address(project: Project, demo: DemoCounts, run: Runner) -> None:
