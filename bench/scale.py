@@ -23,8 +23,7 @@ import pyarrow as pa
 from bench.cleaning import BATCH, POSTS_PER_USER, SNAPSHOT_AT, _ids, _posts, _texts, _users
 from tasks.cleaning.passes import clean_posts, clean_users
 from tasks.contracts import POSTS, USERS
-from tasks.files.clean import write_clean
-from tasks.files.state import write_state
+from tasks.files.run_files import write_tables
 from tasks.platform.dask import open_workers
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -64,9 +63,7 @@ def run(workspace: Workspace, processes: int) -> dict[str, float]:
         started = time.perf_counter()
         clean_users(workspace, snapshot_at=SNAPSHOT_AT, workers=workers)
         clean_posts(workspace, snapshot_at=SNAPSHOT_AT, as_of=SNAPSHOT_AT, workers=workers)
-        for table in (USERS, POSTS):
-            write_clean(workspace, table, settings, workers=workers)
-        write_state(workspace, workers=workers)
+        write_tables(workspace, settings, workers=workers)
         seconds = time.perf_counter() - started
         worker = workers.peak_mib() if processes else 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

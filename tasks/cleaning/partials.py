@@ -9,7 +9,7 @@ What is in memory of them is bounded; the tables themselves are on disk, see tas
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ HOUR = 3_600_000_000  # µs
 DAY = 24 * HOUR
 WINDOWS = (1, 7, 30)  # days
 _MERGE_ROWS = 200_000
+_PARTITIONS, _LEAST_SPAN = 16, 8_192
 SPILL_ROWS = 400_000  # of some 48 bytes; twice as many and a batch are in memory at most
 
 
@@ -42,6 +43,10 @@ class Partial:
     @property
     def schema(self) -> pa.Schema:
         return pa.schema([(name, pa.int64()) for name in (*self.keys, *self.combine)])
+
+    def cut_for(self, values: int) -> Partial:
+        """The same for a first key of so many values: a few partitions of a small table too, to work on at once."""
+        return replace(self, span=min(self.span, max(_LEAST_SPAN, -(-values // _PARTITIONS))))
 
 
 # author: the position among the kept users (see UserIndex); day: days since the epoch; instants in µs.

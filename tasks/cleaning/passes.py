@@ -47,6 +47,7 @@ __all__ = [
 ]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TOGETHER = 8  # files in one task: some seconds of work, which is what a lost worker costs at most
 
 
 def clean_users(
@@ -66,11 +67,11 @@ def clean_users(
     staged.clear()
     units = _units(workspace, USERS, snapshot_at)
     counted = Counted()
-    for of_unit in workers.map(clean_users_alone, units, tick=Running(progress, total).add):
+    for of_unit in workers.map(clean_users_alone, units, tick=Running(progress, total).add, together=_TOGETHER):
         counted.add(of_unit)
     _save(first_of_each_email(_email_keys(staged)), workspace, FIRST_OF_EMAIL)
     index = [index_schema().empty_table()]
-    for of_unit, rows in workers.map(clean_users_together, units):
+    for of_unit, rows in workers.map(clean_users_together, units, together=_TOGETHER):
         counted.add(of_unit)
         index.append(rows)
     staged.clear()
@@ -92,7 +93,8 @@ def clean_posts(
     clear_partials(workspace)
     counted, reduced = Counted(), Reduced(to_micros(as_of))
     units = _units(workspace, POSTS, snapshot_at, as_of=to_micros(as_of))
-    for of_unit, of_posts in workers.map(clean_posts_of_range, units, tick=Running(progress, total).add):
+    tick = Running(progress, total).add
+    for of_unit, of_posts in workers.map(clean_posts_of_range, units, tick=tick, together=_TOGETHER):
         counted.add(of_unit)
         reduced.add(of_posts)
     reduced.merge(workspace, workers=workers)
@@ -110,10 +112,9 @@ def clean_further(
 ) -> CleanCounts:
     """Clean a further table by its columns: spools clean/<table> and rejects/<table>, counts and samples."""
     _clear(workspace, table)
-    counted = Counted()
-    for of_unit in workers.map(
-        clean_rows_of_range, _units(workspace, table, snapshot_at), tick=Running(progress, total).add
-    ):
+    counted, units = Counted(), _units(workspace, table, snapshot_at)
+    tick = Running(progress, total).add
+    for of_unit in workers.map(clean_rows_of_range, units, tick=tick, together=_TOGETHER):
         counted.add(of_unit)
     return keep_counts(workspace, table, RULES[table.name], counted)
 
@@ -131,7 +132,8 @@ def reduce_again(
     reduced = Reduced(to_micros(as_of))
     files = clean_spool(workspace, POSTS).files()
     units = [CleaningUnit(workspace, int(path.stem), latest=0, as_of=to_micros(as_of)) for path in files]
-    for of_unit in workers.map(reduce_posts_of_range, units, tick=Running(progress, total).add):
+    tick = Running(progress, total).add
+    for of_unit in workers.map(reduce_posts_of_range, units, tick=tick, together=_TOGETHER):
         reduced.add(of_unit)
     reduced.merge(workspace, workers=workers)
     save_scope(workspace, POSTS, reduced.scope())

@@ -26,6 +26,7 @@ BATCH_ROWS = 8_192
 FAN_IN = 64
 GROUP_ROWS = 400_000
 WHOLE = "partial_tables"  # where the partial tables of all posts lie
+_TOGETHER = 8  # merges in one task: neighbouring partitions come from the same files
 _IPC = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -145,30 +146,47 @@ def piece_spool(workspace: Workspace, partial: Partial) -> Spool:
     return workspace.spool("pieces", partial.name, partial.schema)
 
 
-def merge_pieces(table: PartialTable, pieces: Iterable[Piece], *, workers: Workers = HERE) -> list[Piece]:
-    """Make a partial table from all of its pieces, in place of what was there. Returns its files, each as a piece."""
-    between = table.workspace.spool("merges", table.partial.name, table.partial.schema)
-    table.spool.clear()
-    waiting, whole, numbers = list(pieces), list[Piece](), count()
-    while waiting:
-        units = list(_level(table, between, waiting, numbers))
-        merged = list(zip(units, workers.map(merge_unit, units), strict=True))
-        whole += [piece for unit, piece in merged if unit.is_last]
-        waiting = [piece for unit, piece in merged if not unit.is_last]
-    between.remove()
-    return whole
+def merge_pieces(
+    tables: Iterable[tuple[PartialTable, Sequence[Piece]]], *, workers: Workers = HERE
+) -> list[list[Piece]]:
+    """Make partial tables from all of their pieces, in place of what was there. Returns the files of each, as pieces."""
+    trees = [_Tree(table, list(pieces)) for table, pieces in tables]
+    for tree in trees:
+        tree.table.spool.clear()
+    while levels := [(tree, unit) for tree in trees for unit in tree.level()]:
+        for tree in trees:
+            tree.waiting = []
+        units = [unit for _, unit in levels]
+        for (tree, unit), piece in zip(levels, workers.map(merge_unit, units, together=_TOGETHER), strict=True):
+            (tree.merged if unit.is_last else tree.waiting).append(piece)
+    for tree in trees:
+        tree.between.remove()
+    return [tree.merged for tree in trees]
 
 
-def _level(table: PartialTable, between: Spool, pieces: Sequence[Piece], numbers: Iterator[int]) -> Iterator[MergeUnit]:
-    """One level of the tree: of each partition, the pieces in groups."""
-    of_partition: dict[int, list[Piece]] = {}
-    for piece in pieces:
-        of_partition.setdefault(piece.partition, []).append(piece)
-    for partition, of in sorted(of_partition.items()):
-        is_last = len(of) <= FAN_IN
-        for start in range(0, len(of), FAN_IN):
-            target, index = (table.spool, partition) if is_last else (between, next(numbers))
-            yield MergeUnit(table.partial, tuple(of[start : start + FAN_IN]), target, index, is_last)
+@dataclass
+class _Tree:
+    """The merges of one table. waiting: pieces that the next level makes fewer; merged: the table's files so far."""
+
+    table: PartialTable
+    waiting: list[Piece]
+    merged: list[Piece] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    @property
+    def between(self) -> Spool:
+        return self.table.workspace.spool("merges", self.table.partial.name, self.table.partial.schema)
+
+    def level(self) -> Iterator[MergeUnit]:
+        """One level of the tree: of each partition, the pieces in groups."""
+        of_partition: dict[int, list[Piece]] = {}
+        for piece in self.waiting:
+            of_partition.setdefault(piece.partition, []).append(piece)
+        for partition, of in sorted(of_partition.items()):
+            is_last = len(of) <= FAN_IN
+            for start in range(0, len(of), FAN_IN):
+                target, index = (self.table.spool, partition) if is_last else (self.between, next(self._numbers))
+                yield MergeUnit(self.table.partial, tuple(of[start : start + FAN_IN]), target, index, is_last)
 
 
 def merge_unit(unit: MergeUnit, tick: Tick) -> Piece:

@@ -38,23 +38,25 @@ class Reduced:
 
     def merge(self, workspace: Workspace, *, workers: Workers = HERE) -> None:
         """Make the partial tables of the run from all pieces, which go."""
+        merge_pieces([(PartialTable(workspace, of), self.pieces[of.name]) for of in PARTIALS], workers=workers)
         for partial in PARTIALS:
-            merge_pieces(PartialTable(workspace, partial), self.pieces[partial.name], workers=workers)
             piece_spool(workspace, partial).remove()
 
 
 @contextmanager
-def piece_files(workspace: Workspace, index: int) -> Iterator[tuple[PieceFile, ...]]:
-    """The files of unit `index` for pieces of author days and of the word histogram."""
+def piece_files(workspace: Workspace, index: int, users: int) -> Iterator[tuple[PieceFile, ...]]:
+    """The files of unit `index` for pieces of author days and of the word histogram. users: how many are kept."""
+    author_days, histogram = PARTIALS
     with ExitStack() as stack:
-        files = (PieceFile(partial, piece_spool(workspace, partial).path(index)) for partial in PARTIALS)
+        cut = (author_days.cut_for(users), histogram)
+        files = (PieceFile(partial, piece_spool(workspace, partial).path(index)) for partial in cut)
         yield tuple(stack.enter_context(file) for file in files)
 
 
 @contextmanager
 def reducing(workspace: Workspace, index: int, as_of: int, signed_up: Ints) -> Iterator[tuple[PostPartials, Reduced]]:
     """What the posts of unit `index` are added to, and its result once the block has ended. as_of, signed_up: µs."""
-    with piece_files(workspace, index) as files:
+    with piece_files(workspace, index, len(signed_up)) as files:
         author_days, histogram = (Accumulator(file.partial, file.write) for file in files)
         partials = PostPartials(as_of, signed_up, author_days, histogram)
         reduced = Reduced(as_of, pieces={file.partial.name: file.pieces for file in files})

@@ -5,7 +5,7 @@ However the spool was cut into files and batches, and whoever writes a unit, the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice
 from pathlib import Path
@@ -18,9 +18,10 @@ from tasks.contracts import TABLES, Table
 from tasks.files.manifest import FileEntry, entry_of
 from tasks.files.months import MonthSplit, of_month, split_months
 from tasks.files.parquet import file_schema, open_writer, to_file_shape
-from tasks.platform.workers import HERE, Tick, Workers
+from tasks.files.steps import write_in_steps
+from tasks.platform.workers import HERE, Workers
 from tasks.settings import Settings
-from tasks.workspace import Workspace, read_batches
+from tasks.workspace import Spool, Workspace, read_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,13 @@ class SplitUnit:
     index: int
 
     def inputs(self) -> list[Path]:
+        return [_spool(self.workspace, _table(self.table)).path(self.index)]
+
+    def split(self) -> MonthSplit:
         table = _table(self.table)
-        return [self.workspace.spool("clean", table.name, table.clean_schema).path(self.index)]
+        batches = (to_file_shape(table, batch) for batch in read_batches(*self.inputs()))
+        path = self.workspace.root / "months" / table.name / f"{self.index:05d}.split"
+        return split_months(batches, path, str(table.by_month))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,45 +67,59 @@ class MonthUnit:
     def inputs(self) -> list[Path]:
         return [split.path for split in self.splits]
 
+    def write(self) -> list[FileEntry]:
+        table = _table(self.table)
+        schema = file_schema(table)
+        batches = (batch for split in self.splits for batch in split.batches(self.month, schema))
+        folder = self.workspace.files / "clean" / table.name / f"month={self.month}"
+        return [_entry(self.workspace, table, file) for file in write_parts(table, batches, folder, self.shape)]
+
+
+@dataclass(frozen=True, slots=True)
+class WholeUnit:
+    """A table that is not split by month, from the files of its cleaned spool."""
+
+    workspace: Workspace
+    table: str
+    files: tuple[Path, ...]
+    shape: FileShape
+
+    def inputs(self) -> list[Path]:
+        return list(self.files)
+
+    def write(self) -> list[FileEntry]:
+        table = _table(self.table)
+        batches = (to_file_shape(table, batch) for path in self.files for batch in read_batches(path))
+        parts = write_parts(table, batches, self.workspace.files / "clean" / table.name, self.shape, always=True)
+        return [_entry(self.workspace, table, file) for file in parts]
+
+
+@dataclass(frozen=True, slots=True)
+class CleanFiles:
+    """The files of a cleaned table, in the steps of `write_in_steps`."""
+
+    workspace: Workspace
+    table: Table
+    shape: FileShape
+
+    def splitting(self) -> list[SplitUnit]:
+        if self.table.by_month is None:
+            return []
+        files = _spool(self.workspace, self.table).files()
+        return [SplitUnit(self.workspace, self.table.name, int(path.stem)) for path in files]
+
+    def writing(self, splits: Sequence[MonthSplit]) -> list[MonthUnit] | list[WholeUnit]:
+        name, shape = self.table.name, self.shape
+        if self.table.by_month is None:
+            files = tuple(_spool(self.workspace, self.table).files())
+            return [WholeUnit(self.workspace, name, files, shape)]
+        months = sorted({month for split in splits for month in split.pieces})
+        return [MonthUnit(self.workspace, name, month, of_month(splits, month), shape) for month in months]
+
 
 def write_clean(workspace: Workspace, table: Table, settings: Settings, *, workers: Workers = HERE) -> list[FileEntry]:
     """Write the cleaned rows of a table in parts: sorted by key, by month where the contract says so."""
-    shape = FileShape.of(settings)
-    if table.by_month is None:
-        return _write_whole(workspace, table, shape)
-    files = workspace.spool("clean", table.name, table.clean_schema).files()
-    units = [SplitUnit(workspace, table.name, int(path.stem)) for path in files]
-    splits = tuple(workers.map(_split, units))
-    try:
-        months = sorted({month for split in splits for month in split.pieces})
-        assembled = [MonthUnit(workspace, table.name, month, of_month(splits, month), shape) for month in months]
-        return [entry for entries in workers.map(_write_month, assembled) for entry in entries]
-    finally:
-        for split in splits:
-            split.remove()
-
-
-def _write_whole(workspace: Workspace, table: Table, shape: FileShape) -> list[FileEntry]:
-    spool = workspace.spool("clean", table.name, table.clean_schema)
-    batches = (to_file_shape(table, batch) for batch in spool.batches())
-    folder = workspace.files / "clean" / table.name
-    return [_entry(workspace, table, file) for file in write_parts(table, batches, folder, shape, always=True)]
-
-
-def _split(unit: SplitUnit, tick: Tick) -> MonthSplit:
-    table = _table(unit.table)
-    spool = unit.workspace.spool("clean", table.name, table.clean_schema)
-    batches = (to_file_shape(table, batch) for batch in read_batches(spool.path(unit.index)))
-    path = unit.workspace.root / "months" / table.name / f"{unit.index:05d}.split"
-    return split_months(batches, path, str(table.by_month))
-
-
-def _write_month(unit: MonthUnit, tick: Tick) -> list[FileEntry]:
-    table = _table(unit.table)
-    schema = file_schema(table)
-    batches = (batch for split in unit.splits for batch in split.batches(unit.month, schema))
-    folder = unit.workspace.files / "clean" / table.name / f"month={unit.month}"
-    return [_entry(unit.workspace, table, file) for file in write_parts(table, batches, folder, unit.shape)]
+    return write_in_steps([CleanFiles(workspace, table, FileShape.of(settings))], workers=workers)
 
 
 def write_parts(
@@ -134,6 +154,10 @@ def write_parts(
 def _entry(workspace: Workspace, table: Table, file: Path) -> FileEntry:
     rows = pq.read_metadata(file).num_rows
     return entry_of(file, workspace.files, rows=rows, version=table.version, kind="clean")
+
+
+def _spool(workspace: Workspace, table: Table) -> Spool:
+    return workspace.spool("clean", table.name, table.clean_schema)
 
 
 def _table(name: str) -> Table:

@@ -6,12 +6,12 @@ import shutil
 from collections.abc import Sequence
 from datetime import datetime
 
-from tasks.cleaning.units import USER_INDEX
 from tasks.contracts import REPORTS, TABLES, Report
-from tasks.files.clean import write_clean
+from tasks.files.clean import CleanFiles, FileShape
 from tasks.files.manifest import FileEntry, entry_of
 from tasks.files.parquet import write_report
-from tasks.files.state import STATE, write_state
+from tasks.files.state import STATE, StateFiles, has_state
+from tasks.files.steps import InSteps, write_in_steps
 from tasks.platform.workers import HERE, Workers
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -37,18 +37,19 @@ def write_files(
     entries = [_write_report(workspace, report, as_of, historical=historical) for report in REPORTS]
     if tables is not None:
         return [*entries, *tables]
-    if not historical:
-        for table in TABLES:
-            entries += write_clean(workspace, table, settings, workers=workers)
-        entries += _write_state(workspace, workers)
-    return entries
+    return entries if historical else [*entries, *write_tables(workspace, settings, workers=workers)]
 
 
-def _write_state(workspace: Workspace, workers: Workers) -> list[FileEntry]:
-    """The partial tables of each month, for the next night."""
-    if not (workspace.partials / USER_INDEX).exists():
-        return []  # a cache: who lacks it computes it from the months' files
-    return write_state(workspace, workers=workers)
+def write_tables(workspace: Workspace, settings: Settings, *, workers: Workers = HERE) -> list[FileEntry]:
+    """Write the files of the cleaned tables, and the partial tables of each month, for the next night.
+
+    Workers write all of them at once. One process writes one kind after the other, which takes less of the disk.
+    """
+    kinds: list[InSteps] = [CleanFiles(workspace, table, FileShape.of(settings)) for table in TABLES]
+    if has_state(workspace):  # a cache: who lacks it computes it from the months' files
+        kinds.append(StateFiles(workspace))
+    steps = [kinds] if workers.count else [[kind] for kind in kinds]
+    return [entry for of_step in steps for entry in write_in_steps(of_step, workers=workers)]
 
 
 def _write_report(workspace: Workspace, report: Report, as_of: datetime, *, historical: bool) -> FileEntry:

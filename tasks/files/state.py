@@ -9,7 +9,7 @@ which takes half the bytes. It stands for a user as the id does, and goes with t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -28,7 +28,8 @@ from tasks.cleaning.user_index import UserIndex, loaded_index
 from tasks.files.manifest import FileEntry, entry_of
 from tasks.files.months import MonthSplit, of_month, split_months
 from tasks.files.parquet import WRITER
-from tasks.platform.workers import HERE, Tick, Workers
+from tasks.files.steps import write_in_steps
+from tasks.platform.workers import HERE, Workers
 from tasks.workspace import Workspace, read_batches
 
 STATE = "state"
@@ -63,12 +64,13 @@ class StateSplitUnit:
     group: str
     partition: int
 
-    @property
-    def path(self) -> Path:
-        return PartialTable(self.workspace, AUTHOR_DAYS, self.group).spool.path(self.partition)
-
     def inputs(self) -> list[Path]:
-        return [self.path]
+        return [PartialTable(self.workspace, AUTHOR_DAYS, self.group).spool.path(self.partition)]
+
+    def split(self) -> MonthSplit:
+        rows = exactly(read_batches(*self.inputs()), READ_ROWS)
+        path = self.workspace.root / "months" / AUTHOR_DAYS.name / f"{self.partition:05d}.split"
+        return split_months(rows, path, "first_post_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,49 @@ class StateMonthUnit:
     def inputs(self) -> list[Path]:
         return [*(split.path for split in self.splits), self.workspace.partials / USER_INDEX]
 
+    def write(self) -> list[FileEntry]:
+        index = loaded_index(self.workspace.partials / USER_INDEX)
+        rows = (batch for split in self.splits for batch in split.batches(self.month, AUTHOR_DAYS.schema))
+        batches = (_author_rows(index, columns_of(batch)) for batch in exactly(rows, GROUP_ROWS))
+        return [_write(self.workspace.files, author_days_path(self.month), batches, ["posts", "words", "span"])]
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramUnit:
+    """The word histogram of all months, from the files of the partial table."""
+
+    workspace: Workspace
+    files: tuple[Path, ...]
+
+    def inputs(self) -> list[Path]:
+        return list(self.files)
+
+    def write(self) -> list[FileEntry]:
+        rows = [batch for path in self.files for batch in read_batches(path)]
+        histogram = columns_of(pa.Table.from_batches(rows, WORD_HISTOGRAM.schema))
+        return [
+            _write(self.workspace.files, histogram_path(month), [_histogram_rows(of_month)], ["posts", "untitled"])
+            for month, of_month in _by_month(histogram, histogram["slot"] // _SLOTS_IN_MONTH)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class StateFiles:
+    """A file of each kind for each month with posts in scope, in the steps of `write_in_steps`. group: see write_state."""
+
+    workspace: Workspace
+    group: str = WHOLE
+
+    def splitting(self) -> list[StateSplitUnit]:
+        partitions = PartialTable(self.workspace, AUTHOR_DAYS, self.group).spool.files()
+        return [StateSplitUnit(self.workspace, self.group, int(path.stem)) for path in partitions]
+
+    def writing(self, splits: Sequence[MonthSplit]) -> list[StateMonthUnit | HistogramUnit]:
+        found = sorted({month for split in splits for month in split.pieces})
+        histogram = tuple(PartialTable(self.workspace, WORD_HISTOGRAM, self.group).spool.files())
+        of_authors = (StateMonthUnit(self.workspace, month, of_month(splits, month)) for month in found)
+        return [*of_authors, HistogramUnit(self.workspace, histogram)]
+
 
 def write_state(workspace: Workspace, *, group: str = WHOLE, workers: Workers = HERE) -> list[FileEntry]:
     """A file of each kind for each month with posts in scope, from partial tables: the run's, or those of a group.
@@ -89,31 +134,15 @@ def write_state(workspace: Workspace, *, group: str = WHOLE, workers: Workers = 
     None where two users have one number, which happens once in 10⁹ projects of 200,000 users: they have no state then,
     and each night computes it from the months' files.
     """
-    if not loaded_index(workspace.partials / USER_INDEX).has_numbers:
+    if not has_state(workspace):
         return []
-    partitions = PartialTable(workspace, AUTHOR_DAYS, group).spool.files()
-    units = [StateSplitUnit(workspace, group, int(path.stem)) for path in partitions]
-    splits = tuple(workers.map(_split, units))
-    try:
-        found = sorted({month for split in splits for month in split.pieces})
-        assembled = [StateMonthUnit(workspace, month, of_month(splits, month)) for month in found]
-        entries = list(workers.map(_write_author_days, assembled))
-    finally:
-        for split in splits:
-            split.remove()
-    return [*entries, *_write_histograms(workspace, group)]
+    return write_in_steps([StateFiles(workspace, group)], workers=workers)
 
 
-def _split(unit: StateSplitUnit, tick: Tick) -> MonthSplit:
-    path = unit.workspace.root / "months" / AUTHOR_DAYS.name / f"{unit.partition:05d}.split"
-    return split_months(exactly(read_batches(unit.path), READ_ROWS), path, "first_post_at")
-
-
-def _write_author_days(unit: StateMonthUnit, tick: Tick) -> FileEntry:
-    index = loaded_index(unit.workspace.partials / USER_INDEX)
-    rows = (batch for split in unit.splits for batch in split.batches(unit.month, AUTHOR_DAYS.schema))
-    batches = (_author_rows(index, columns_of(batch)) for batch in exactly(rows, GROUP_ROWS))
-    return _write(unit.workspace.files, author_days_path(unit.month), batches, ["posts", "words", "span"])
+def has_state(workspace: Workspace) -> bool:
+    """Whether the users have numbers of their own, and were cleaned in this folder: else there is no state to write."""
+    path = workspace.partials / USER_INDEX
+    return path.exists() and loaded_index(path).has_numbers
 
 
 def _author_rows(index: UserIndex, rows: Columns) -> pa.RecordBatch:
@@ -132,11 +161,8 @@ def _author_rows(index: UserIndex, rows: Columns) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=_AUTHOR_SCHEMA)
 
 
-def _write_histograms(workspace: Workspace, group: str) -> Iterator[FileEntry]:
-    histogram = PartialTable(workspace, WORD_HISTOGRAM, group).whole()
-    for month, rows in _by_month(histogram, histogram["slot"] // _SLOTS_IN_MONTH):
-        batch = batch_of(WORD_HISTOGRAM, rows).cast(_HISTOGRAM_SCHEMA)
-        yield _write(workspace.files, histogram_path(month), [batch], ["posts", "untitled"])
+def _histogram_rows(rows: Columns) -> pa.RecordBatch:
+    return batch_of(WORD_HISTOGRAM, rows).cast(_HISTOGRAM_SCHEMA)
 
 
 def _by_month(columns: Columns, months: npt.NDArray[np.int64]) -> Iterator[tuple[str, Columns]]:

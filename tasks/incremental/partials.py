@@ -71,9 +71,9 @@ class MonthPartials:
 
     def _write_state(self, computed: Reduced, workers: Workers) -> list[FileEntry]:
         """The files of the months computed again, from their pieces, which are merged pieces from here on."""
-        for partial in PARTIALS:
-            table = PartialTable(self._night.workspace, partial, _COMPUTED_GROUP)
-            computed.pieces[partial.name] = merge_pieces(table, computed.pieces[partial.name], workers=workers)
+        tables = [PartialTable(self._night.workspace, partial, _COMPUTED_GROUP) for partial in PARTIALS]
+        merged = merge_pieces([(of, computed.pieces[of.partial.name]) for of in tables], workers=workers)
+        computed.pieces = {of.partial.name: pieces for of, pieces in zip(tables, merged, strict=True)}
         return write_state(self._night.workspace, group=_COMPUTED_GROUP, workers=workers)
 
     def _months_without(self) -> set[str]:
@@ -96,7 +96,7 @@ class MonthPartials:
         months = {month_of_path(path) for path in files}
         windows = {days: self._posts_of_cut_day(self._night.as_of - days * DAY, months) for days in WINDOWS}
         posts = 0
-        with piece_files(self._night.workspace, _CARRIED) as (author_days, histogram):
+        with piece_files(self._night.workspace, _CARRIED, self._index.size) as (author_days, histogram):
             for rows in self._author_days_of(of_authors):
                 author_days.write(rows)
                 posts += int(rows["posts"].sum())

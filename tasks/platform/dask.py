@@ -12,13 +12,14 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable
-from tasks.platform.dask_worker import TOKEN, Expected, run_unit, versions
+from tasks.platform.dask_worker import TOKEN, Done, Expected, run_units, versions
 from tasks.platform.shared_folder import SharedFolder
 from tasks.platform.traffic import TRAFFIC
-from tasks.platform.workers import HERE, NeedsFiles, Result, Tick, Unit, Workers, no_tick
+from tasks.platform.workers import HERE, NeedsFiles, Result, Tick, Unit, Workers, no_tick, runs_of
 from tasks.settings import Settings
 from tasks.workspace import Workspace
 
@@ -28,6 +29,14 @@ _KILLS = 3  # workers that one unit may lose before it is taken for the cause
 # One thread a library in each worker, as Dask has it by default; but without its MALLOC_TRIM_THRESHOLD_, which makes
 # glibc give the memory of every batch back to the kernel: half as much CPU again, in page faults.
 _ENVIRON = {f"{name}_NUM_THREADS": 1 for name in ("OMP", "MKL", "OPENBLAS")}
+# Workers started here share the cores with the work. Dask's profiler looks at every thread 100 times a second and its
+# clock ticks 50 times; each time the thread that works has to let go of the interpreter: an eighth of the whole.
+_LOCAL = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.worker.preload": ["tasks.cleaning.units", "tasks.files.state"],  # imported while they start
+}
 
 
 @contextmanager
@@ -101,6 +110,7 @@ def _runner(settings: Settings, workspace: Workspace) -> Any:
     logging.getLogger("distributed").setLevel(logging.ERROR)  # what matters of it becomes an error of ours
     if settings.dask_address:
         return DaskTaskRunner(address=settings.dask_address, client_kwargs={"timeout": settings.connect_timeout})
+    dask.config.set(_LOCAL)
     local = {
         "n_workers": settings.workers,
         "threads_per_worker": 1,
@@ -134,34 +144,30 @@ class DaskWorkers:
         self.count = settings.workers or max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
 
     def map(
-        self, work: Callable[[Unit, Tick], Result], units: Sequence[Unit], *, tick: Tick = no_tick
+        self, work: Callable[[Unit, Tick], Result], units: Sequence[Unit], *, tick: Tick = no_tick, together: int = 1
     ) -> Iterator[Result]:
         """The results in the order of the units; see `Workers`."""
-        futures = [
-            self._client.submit(
-                run_unit,
-                work,
-                unit,
-                self._expected,
-                self._share(unit),
-                pure=False,
-                key=f"{work.__name__}-{secrets.token_hex(8)}",
-            )
-            for unit in units
-        ]
+        futures = [self._submit(work, run) for run in runs_of(units, workers=self.count, together=together)]
         try:
             for index, future in enumerate(futures):
-                done = self._result(future)
+                finished = self._result(future)
                 futures[index] = None  # the cluster may forget it
-                if done.error:
-                    raise done.error
-                if self._shared:
-                    self._shared.pull(done.outputs)
-                TRAFFIC.add(sent=done.sent, received=done.received)
-                tick(done.rows)
-                yield done.result
+                for done in finished:
+                    if done.error:
+                        raise done.error
+                    if self._shared:
+                        self._shared.pull(done.outputs)
+                    TRAFFIC.add(sent=done.sent, received=done.received)
+                    tick(done.rows)
+                    yield done.result
         finally:
             self._client.cancel([future for future in futures if future is not None], force=True)
+
+    def _submit(self, work: Callable[[Unit, Tick], Result], run: Sequence[Unit]) -> Any:
+        """A task for neighbouring units. Returns its future."""
+        files = sorted(set(chain.from_iterable(self._share(unit) for unit in run)))
+        key = f"{work.__name__}-{secrets.token_hex(8)}"
+        return self._client.submit(run_units, work, run, self._expected, files, pure=False, key=key)
 
     def _share(self, unit: Any) -> list[str]:
         """Put what a unit reads where workers without a shared disk find it. Returns the names of the files."""
@@ -178,11 +184,12 @@ class DaskWorkers:
         """The most memory that one of the workers has held so far, MiB."""
         return max(self._client.run(_peak_mib).values(), default=0.0)
 
-    def _result(self, future: Any) -> Any:
+    def _result(self, future: Any) -> list[Done]:
         from distributed import KilledWorker
 
         try:
-            return self._wait(future)
+            finished: list[Done] = self._wait(future)
+            return finished
         except PipelineError:
             raise
         except KilledWorker:

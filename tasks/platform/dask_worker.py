@@ -61,9 +61,27 @@ class Done:
     error: OSError | None = None
 
 
-def run_unit(work: Callable[[Any, Tick], Any], unit: Any, expected: Expected, names: Sequence[str] = ()) -> Done:
-    """On a worker, which runs one unit at a time."""
+def run_units(
+    work: Callable[[Any, Tick], Any], units: Sequence[Any], expected: Expected, names: Sequence[str] = ()
+) -> list[Done]:
+    """On a worker: a task's units, one after the other; the last of them is the one that failed.
+
+    names: files that they read, where the run's folder is not shared.
+    """
     _ready(expected)
+    finished: list[Done] = []
+    try:
+        for unit in units:
+            finished.append(_run_unit(work, unit, expected, () if finished else names))
+            if finished[-1].error:
+                break
+    finally:
+        if expected.url:
+            _own_folder(expected).forget(but=LOOKED_UP)
+    return finished
+
+
+def _run_unit(work: Callable[[Any, Tick], Any], unit: Any, expected: Expected, names: Sequence[str]) -> Done:
     rows, sent, received = 0, TRAFFIC.sent, TRAFFIC.received
 
     def tick(done: int) -> None:
@@ -85,12 +103,11 @@ def run_unit(work: Callable[[Any, Tick], Any], unit: Any, expected: Expected, na
 def _run_apart(
     work: Callable[[Any, Tick], Any], unit: Any, tick: Tick, expected: Expected, names: Sequence[str]
 ) -> tuple[Any, tuple[str, ...]]:
-    """A unit in this worker's own folder: what it reads is fetched first, what it writes is put at the URL."""
+    """A unit in this worker's own folder: what is missing there is fetched first, what it writes is put at the URL."""
     shared = _own_folder(expected)
     shared.pull(names)
     result = work(relocate(unit, expected.folder, shared.local), tick)
     outputs = tuple(shared.push(shared.changed()))
-    shared.forget(but=LOOKED_UP)
     return relocate(result, shared.local, expected.folder), outputs
 
 

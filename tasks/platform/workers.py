@@ -32,9 +32,12 @@ class Workers(Protocol):
     count: int
 
     def map(
-        self, work: Callable[[Unit, Tick], Result], units: Sequence[Unit], *, tick: Tick = no_tick
+        self, work: Callable[[Unit, Tick], Result], units: Sequence[Unit], *, tick: Tick = no_tick, together: int = 1
     ) -> Iterator[Result]:
-        """The results in the order of the units. The first failure ends the others and is raised."""
+        """The results in the order of the units. The first failure ends the others and is raised.
+
+        together: how many neighbouring units one task may have at most. For many short units: a task has a price.
+        """
 
     def peak_mib(self) -> float:
         """The most memory that one worker process has held so far, MiB; 0 where there is none."""
@@ -46,13 +49,22 @@ class ThisProcess:
     count = 0
 
     def map(
-        self, work: Callable[[Unit, Tick], Result], units: Sequence[Unit], *, tick: Tick = no_tick
+        self, work: Callable[[Unit, Tick], Result], units: Sequence[Unit], *, tick: Tick = no_tick, together: int = 1
     ) -> Iterator[Result]:
         for unit in units:
             yield work(unit, tick)
 
     def peak_mib(self) -> float:
         return 0.0
+
+
+def runs_of(units: Sequence[Unit], *, workers: int, together: int) -> Iterator[Sequence[Unit]]:
+    """Neighbouring units, as runs for one task each: first long ones, then ever shorter ones, to end together."""
+    start = 0
+    while start < len(units):
+        size = min(together, -(-(len(units) - start) // (4 * workers)))
+        yield units[start : start + size]
+        start += size
 
 
 HERE = ThisProcess()
