@@ -29,13 +29,15 @@ _KILLS = 3  # workers that one unit may lose before it is taken for the cause
 # One thread a library in each worker, as Dask has it by default; but without its MALLOC_TRIM_THRESHOLD_, which makes
 # glibc give the memory of every batch back to the kernel: half as much CPU again, in page faults.
 _ENVIRON = {f"{name}_NUM_THREADS": 1 for name in ("OMP", "MKL", "OPENBLAS")}
+# What the units of a night need, imported while a worker starts rather than by its first units.
+_PRELOADED = ("platform.dask_worker", "source.units", "cleaning.units", "files.clean", "files.state", "publish.upload")
 # Workers started here share the cores with the work. Dask's profiler looks at every thread 100 times a second and its
 # clock ticks 50 times; each time the thread that works has to let go of the interpreter: an eighth of the whole.
 _LOCAL = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "5s",
-    "distributed.worker.preload": ["tasks.cleaning.units", "tasks.files.state"],  # imported while they start
+    "distributed.worker.preload": [f"tasks.{name}" for name in _PRELOADED],
 }
 
 
