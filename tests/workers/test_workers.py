@@ -168,7 +168,7 @@ def test_a_worker_killed_in_the_stage_after(
     alone, expected = counted(run(transport)), project.state()
     forget(project)
     with killing_after(stage) as killed:
-        together = run(transport, ETL_WORKERS=2)
+        together = run(transport, ETL_WORKERS=2, ETL_RANGES=24)  # so many files that a task has several of them
     assert killed, "no worker was there to be killed"
     assert (counted(together), project.state()) == (alone, expected)
     assert not project.remove_local_runs()

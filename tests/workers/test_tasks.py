@@ -1,0 +1,113 @@
+"""Units in tasks: neighbouring ones in one task, and a task that was cut off runs again as if nothing had happened."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.cleaning.passes import clean_posts, clean_users
+from tasks.contracts import POSTS, USERS
+from tasks.files.run_files import write_tables
+from tasks.platform.dask import _expected
+from tasks.platform.dask_worker import Expected, run_units
+from tasks.platform.workers import HERE, Result, Tick, Unit, Workers, no_tick, runs_of
+from tasks.settings import Settings, load_settings
+from tasks.workspace import Workspace
+from tests.cleaning.spools import AS_OF, SNAPSHOT_AT, fill_raw, post, small_pieces, user
+
+DAY = timedelta(days=1)
+USERS_ROWS = [user(n, email=f"user{n % 20}@example.com", created_at=AS_OF - DAY * (400 - n)) for n in range(40)]
+POSTS_ROWS = [post(n, n % 43, created_at=datetime(2025, 1, 1, tzinfo=UTC) + DAY * n) for n in range(300)]
+
+
+@given(units=st.integers(0, 400), workers=st.integers(1, 9), together=st.integers(1, 9))
+def test_runs_are_all_units_in_their_order_and_the_last_ones_are_short(units: int, workers: int, together: int) -> None:
+    runs = list(runs_of(range(units), workers=workers, together=together))
+    assert list(chain.from_iterable(runs)) == list(range(units))
+    sizes = [len(run) for run in runs]
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(1 <= size <= together for size in sizes)
+    assert set(sizes[-workers:]) <= {1}
+    assert set(sizes) <= {1} or units > 4 * workers, "every worker has several tasks before one has several units"
+
+
+class CutOff:
+    """Runs each task twice: until a worker dies after its first unit, then whole."""
+
+    count = 2
+
+    def __init__(self, expected: Expected) -> None:
+        self._expected = expected
+        self.most = 0
+
+    def map(
+        self, work: Callable[[Unit, Tick], Result], units: Sequence[Unit], *, tick: Tick = no_tick, together: int = 1
+    ) -> Iterator[Result]:
+        for run in runs_of(units, workers=1, together=together):
+            self.most = max(self.most, len(run))
+            run_units(work, run[:1], self._expected)
+            for done in run_units(work, run, self._expected):
+                assert done.error is None
+                tick(done.rows)
+                yield done.result
+
+    def peak_mib(self) -> float:
+        return 0.0
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
+    """Those of a worker in this process."""
+    monkeypatch.setenv("SUPABASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("SUPABASE_SERVICE_KEY", "none")
+    monkeypatch.setenv("ETL_PART_ROWS", "40")
+    monkeypatch.setattr(pa, "set_cpu_count", lambda count: None)
+    return load_settings(transport="rest")
+
+
+def night(workspace: Workspace, settings: Settings, workers: Workers) -> tuple[object, dict[str, str]]:
+    """Counts and entries of a small night, and the checksum of each file that it wrote."""
+    fill_raw(workspace, USERS, USERS_ROWS, cuts=range(2, 40, 2))
+    fill_raw(workspace, POSTS, POSTS_ROWS, cuts=range(5, 300, 5))
+    with small_pieces(fan_in=4, span=10):
+        users = clean_users(workspace, snapshot_at=SNAPSHOT_AT, workers=workers)
+        posts = clean_posts(workspace, snapshot_at=SNAPSHOT_AT, as_of=AS_OF, workers=workers)
+        entries = write_tables(workspace, settings, workers=workers)
+    written = (path for folder in ("clean", "rejects", "files") for path in (workspace.root / folder).rglob("*.*"))
+    sums = {str(p.relative_to(workspace.root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in written}
+    return (users, posts, entries), sums
+
+
+def test_a_task_that_was_cut_off_and_runs_again_writes_the_same(tmp_path: Path, settings: Settings) -> None:
+    alone = night(Workspace.create(tmp_path, "alone"), settings, HERE)
+    workspace = Workspace.create(tmp_path, "cut-off")
+    workers = CutOff(_expected(settings, workspace))
+    assert night(workspace, settings, workers) == alone
+    assert workers.most == 8, "tasks had several units"
+    assert len(alone[1]) > 60
+    assert not list((workspace.root / "months").rglob("*.*")), "what was split by month is gone"
+
+
+def test_a_task_ends_with_the_unit_that_failed(tmp_path: Path, settings: Settings) -> None:
+    workspace = Workspace.create(tmp_path, "run")
+
+    def work(unit: int, tick: Tick) -> int:
+        if unit == 2:
+            raise OSError(28, "No space left on device")
+        tick(10)
+        return unit
+
+    finished = run_units(work, [0, 1, 2, 3], _expected(settings, workspace))
+    assert [(done.result, done.rows, done.error is None) for done in finished] == [
+        (0, 10, True),
+        (1, 10, True),
+        (None, 0, False),
+    ]
