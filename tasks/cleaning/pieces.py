@@ -149,7 +149,7 @@ def piece_spool(workspace: Workspace, partial: Partial) -> Spool:
 def merge_pieces(
     tables: Iterable[tuple[PartialTable, Sequence[Piece]]], *, workers: Workers = HERE
 ) -> list[list[Piece]]:
-    """Make partial tables from all of their pieces, in place of what was there. Returns the files of each, as pieces."""
+    """Make partial tables of all their pieces, in place of what was there. Returns their files, each as a piece."""
     trees = [_Tree(table, list(pieces)) for table, pieces in tables]
     for tree in trees:
         tree.table.spool.clear()

@@ -112,7 +112,7 @@ class HistogramUnit:
 
 @dataclass(frozen=True, slots=True)
 class StateFiles:
-    """A file of each kind for each month with posts in scope, in the steps of `write_in_steps`. group: see write_state."""
+    """A file of each kind for each month with posts in scope, in the steps of `write_in_steps`; see `write_state`."""
 
     workspace: Workspace
     group: str = WHOLE
