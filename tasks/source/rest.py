@@ -40,6 +40,9 @@ from tasks.source.units import known
 from tasks.workspace import Spool, Workspace, read_batches
 
 ROWS_PER_RANGE = 50_000
+# Pages are made to fill half of it: a server writes an answer larger than its work_mem (2 MiB on the smallest project)
+# to its disk before it sends it.
+_MOST_PAGE_BYTES = 3 * 2**20
 _READS = 3  # of one range in which too many rows are missing
 _KEY_HELP = "SUPABASE_SERVICE_KEY must be the project's secret key (sb_secret_… or service_role)."
 
@@ -68,7 +71,7 @@ class RestSource:
     ) -> None:
         self._settings, self._transport, self._workers = settings, transport, workers
         self._snapshot_at, self._infos = snapshot_at, dict[str, TableInfo]()
-        self._page_bytes = max(2**20, settings.batch_bytes // 8)
+        self._page_bytes = min(_MOST_PAGE_BYTES, max(2**20, settings.batch_bytes // 8))
         self._bounds = Bounds(settings.batch_rows, max(2**16, settings.batch_bytes // settings.ranges))
 
     @property

@@ -106,6 +106,25 @@ def test_pages_shrink_when_rows_are_large(tmp_path: Path) -> None:
     assert got == ids(20)
 
 
+def test_no_page_is_so_large_that_the_server_writes_it_to_its_disk(tmp_path: Path) -> None:
+    """The smallest project has 2 MiB of work_mem."""
+    sizes: list[int] = []
+
+    def trouble(request: httpx.Request) -> httpx.Response | None:
+        if not is_page(request):
+            return None
+        after = request.url.params.get("id", "gt.").removeprefix("gt.")
+        rows = [{"id": key, "content": "x" * 1_000} for key in keys if key > after][: int(request.url.params["limit"])]
+        sizes.append(len(json.dumps(rows)))
+        return httpx.Response(200, json=rows)
+
+    keys = ids(6_000)
+    got, _ = _read(FakePostgrest(keys, trouble=trouble), tmp_path, ranges=1)
+    assert got == keys
+    assert max(sizes) < 2 * 2**20
+    assert len(sizes) < 8, "and none is small"
+
+
 @pytest.mark.parametrize("body", ['[{"id": "0000', "", "<html>busy</html>", '{"id": 1}', "[1"])
 def test_a_body_that_is_cut_or_not_json_is_asked_for_again(tmp_path: Path, body: str) -> None:
     answered: list[httpx.Request] = []
