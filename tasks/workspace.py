@@ -79,10 +79,10 @@ class Spool:
             )
         return sorted(self.folder.glob("*.arrow"))
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """All rows in key order, a batch at a time."""
+    def batches(self, columns: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
+        """All rows in key order, a batch at a time; or these columns of them, in the order of the schema."""
         for path in self.files():
-            yield from read_batches(path)
+            yield from read_batches(path, [self.schema.get_field_index(name) for name in columns])
 
     def places(self) -> Iterator[Place]:
         """Where each of the batches lies, in key order: to read them as often, and as much of them, as it takes."""
@@ -124,9 +124,10 @@ class Place:
             return reader.get_batch(self.index)
 
 
-def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """The record batches of one Arrow file, read one at a time."""
-    with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
+def read_batches(path: Path, fields: Sequence[int] = ()) -> Iterator[pa.RecordBatch]:
+    """The record batches of one Arrow file, read one at a time. fields: to read, by number; all when empty."""
+    options = pa.ipc.IpcReadOptions(included_fields=list(fields))
+    with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source, options=options) as reader:
         for index in range(reader.num_record_batches):
             yield reader.get_batch(index)
 

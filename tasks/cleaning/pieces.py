@@ -107,10 +107,13 @@ class PartialTable:
     def spool(self) -> Spool:
         return self.workspace.spool(self.group, self.partial.name, self.partial.schema)
 
-    def groups(self) -> Iterator[Columns]:
-        """The rows in key order, some `GROUP_ROWS` at a time; rows of equal first keys are in one group."""
+    def groups(self, *columns: str) -> Iterator[Columns]:
+        """The rows in key order, some `GROUP_ROWS` at a time; rows of equal first keys are in one group.
+
+        columns: to read, among them the first key; all when none is named.
+        """
         key, held = self.partial.keys[0], empty(self.partial)
-        for batch in exactly(self.spool.batches(), GROUP_ROWS):
+        for batch in exactly(self.spool.batches(columns), GROUP_ROWS):
             held = {name: np.concatenate([held[name], values]) for name, values in columns_of(batch).items()}
             whole = int(np.searchsorted(held[key], held[key][-1]))
             if whole:

@@ -43,7 +43,7 @@ def author_activity(facts: ReportFacts) -> pa.Table:
 def _rhythm(facts: ReportFacts) -> tuple[Ints, Floats]:
     """Longest streak and median gap of each author, in days."""
     streaks, gaps = [np.empty(0, np.int64)], [np.empty(0)]
-    for group in facts.author_days.groups():
+    for group in facts.author_days.groups("author", "day"):
         position, active_days = np.unique(group["author"], return_counts=True)
         streaks.append(longest_streaks(group["day"], active_days))
         gaps.append(median_gaps(group["author"], group["day"], position))

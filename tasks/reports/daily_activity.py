@@ -85,7 +85,7 @@ class Posted:
         """Added up over groups of whole authors."""
         posts, words, authors = (np.zeros(calendar.days, np.int64) for _ in range(3))
         steps = {window: np.zeros(calendar.days + 1, np.int64) for window in WINDOWS}
-        for group in facts.author_days.groups():
+        for group in facts.author_days.groups("author", "day", "posts", "words"):
             posts += calendar.per_day(group["day"], group["posts"])
             words += calendar.per_day(group["day"], group["words"])
             authors += calendar.per_day(group["day"])

@@ -20,6 +20,7 @@ from tasks.contracts import Report
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+_OF_AUTHORS = dict(AUTHOR_DAYS.combine)  # days of an author add up as posts of a day do
 
 
 @dataclass(frozen=True)
@@ -55,22 +56,17 @@ class ReportFacts:
     @cached_property
     def authors(self) -> pd.DataFrame:
         """One row per posting user, by position: posts, words, first_post_at, last_post_at, active_days."""
-        groups = [_of_authors(empty(AUTHOR_DAYS)), *map(_of_authors, self.author_days.groups())]
-        return pd.concat(groups)
+        groups = self.author_days.groups("author", *_OF_AUTHORS)
+        return pd.concat([_of_authors(empty(AUTHOR_DAYS)), *map(_of_authors, groups)])
 
 
 def _of_authors(days: Columns) -> pd.DataFrame:
-    return (
-        pd.DataFrame(days)
-        .groupby("author", sort=True)
-        .agg(
-            posts=("posts", "sum"),
-            words=("words", "sum"),
-            first_post_at=("first_post_at", "min"),
-            last_post_at=("last_post_at", "max"),
-            active_days=("day", "size"),
-        )
-    )
+    """One row per author. days: whole authors, sorted by author."""
+    author = days["author"]
+    starts = np.flatnonzero(np.diff(author, prepend=-1))
+    columns = {name: add.reduceat(days[name], starts) if len(starts) else author for name, add in _OF_AUTHORS.items()}
+    columns["active_days"] = np.diff(starts, append=len(author))
+    return pd.DataFrame(columns, index=pd.Index(author[starts], name="author"))
 
 
 def as_report(report: Report, columns: Mapping[str, Any]) -> pa.Table:

@@ -19,7 +19,7 @@ def signup_cohorts(facts: ReportFacts) -> pa.Table:
     months_since = np.arange(spans.sum()) - np.repeat(starts, spans)
     users = np.repeat(sizes, spans)
     authors = np.zeros(len(users), np.int64)
-    for group in facts.author_days.groups():
+    for group in facts.author_days.groups("author", "day"):
         cohort, since = _active_months(facts, group)
         np.add.at(authors, starts[np.searchsorted(cohorts, cohort)] + since, 1)
     return as_report(
