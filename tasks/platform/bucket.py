@@ -104,8 +104,12 @@ class Bucket:
         verified and uploaded. A copy that is there already, from a try whose answer was lost, counts when it is the
         same. PublishError when the source is gone, or is not what `size` (bytes) and `md5` say.
         """
-        self._copy(source, target)
-        if self.info(target) == StoredInfo(size, md5):
+        self.start_copy(source, target)
+        self.verify_copy(source, target, self.info(target), size=size, md5=md5)
+
+    def verify_copy(self, source: str, target: str, info: StoredInfo, *, size: int, md5: str) -> None:
+        """The second half of `copy`. info: what Storage says of the copy, by its path or in a listing."""
+        if info == StoredInfo(size, md5):
             return
         self.remove([target])
         body = self.download(source)
@@ -116,7 +120,8 @@ class Bucket:
             )
         self.store(target, body)
 
-    def _copy(self, source: str, target: str) -> None:
+    def start_copy(self, source: str, target: str) -> None:
+        """The first half of `copy`: it is not verified."""
         try:
             self._retry.call(lambda: self._files.copy(source, target), f"Copy of {source} to {target}")
         except AccessError:

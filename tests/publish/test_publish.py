@@ -18,9 +18,10 @@ import pytest
 from local_stack import Stack, up
 from tasks.errors import PublishError, ServiceUnavailable
 from tasks.files.layout import run_path
-from tasks.files.manifest import FileEntry, ManifestRef
+from tasks.files.manifest import FileEntry, ManifestRef, entry_of
 from tasks.files.published import NotAsPublished, read_manifest
 from tasks.platform.bucket import Bucket
+from tasks.platform.stored import StoredInfo
 from tasks.publish.export import upload_export
 from tasks.publish.pointer import repair_pointer
 from tasks.publish.upload import publish, signed_links
@@ -106,6 +107,28 @@ def test_publishing_moves_no_pointer(settings: Settings, workspace: Workspace, f
 def test_publishing_again_finds_what_is_there(settings: Settings, workspace: Workspace, files: list[FileEntry]) -> None:
     first = publish(settings, workspace, RUN, files, RunCounts())
     assert publish(settings, workspace, RUN, files, RunCounts()) == first
+
+
+def test_files_of_the_run_before_are_copied_and_what_else_is_under_their_paths_is_replaced(
+    settings: Settings, workspace: Workspace, files: list[FileEntry]
+) -> None:
+    of_state = [f"state/author_days/2025-0{month}.parquet" for month in range(1, 5)]
+    for path in of_state:
+        (workspace.files / path).parent.mkdir(parents=True, exist_ok=True)
+        (workspace.files / path).write_bytes(path.encode())
+    files += [entry_of(workspace.files / p, workspace.files, rows=1, version=1, kind="state") for p in of_state]
+    publish(settings, workspace, RUN, files, RunCounts())
+    later = _later(1)
+    path = run_path(later.run_id, AS_OF + timedelta(days=1))
+    with Bucket(settings) as bucket:
+        bucket.store(f"{path}/{of_state[1]}", b"PAR1 of another try")
+    publish(settings, workspace, later, files, RunCounts(), copied={e.path: f"{PATH}/{e.path}" for e in files})
+    with Bucket(settings) as bucket:
+        stored = {file.path: file.info for file in bucket.walk(path)}
+        assert {f"{path}/{e.path}": StoredInfo(e.bytes, e.md5) for e in files}.items() <= stored.items()
+        bucket.remove([f"{PATH}/{of_state[2]}"])
+    with pytest.raises(PublishError, match=rf"{of_state[2]} is not in the bucket any more"):
+        publish(settings, workspace, _later(2), files, RunCounts(), copied={e.path: f"{PATH}/{e.path}" for e in files})
 
 
 def test_the_day_of_a_midnight_run_is_the_day_before() -> None:
