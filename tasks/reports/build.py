@@ -10,7 +10,8 @@ from tasks.cleaning.counts import RuleCount, load_counts
 from tasks.cleaning.partials import AUTHOR_DAYS, WORD_HISTOGRAM
 from tasks.cleaning.passes import to_micros
 from tasks.cleaning.pieces import PartialTable
-from tasks.cleaning.user_index import UserIndex
+from tasks.cleaning.units import USER_INDEX
+from tasks.cleaning.user_index import loaded_index
 from tasks.contracts import REPORTS, TABLES, USER_STATISTICS, Report
 from tasks.reports import BUILDERS, ReportFacts
 from tasks.reports.figures import Figure, RuleCounts, RunCounts, TableCounts
@@ -32,7 +33,7 @@ def load_facts(workspace: Workspace, as_of: datetime) -> ReportFacts:
         raise ValueError("the posts were reduced for another as_of")
     return ReportFacts(
         as_of=to_micros(as_of),
-        users=UserIndex.load(workspace.partials / "user_index.arrow"),
+        users=loaded_index(workspace.partials / USER_INDEX),
         author_days=PartialTable(workspace, AUTHOR_DAYS),
         histogram=PartialTable(workspace, WORD_HISTOGRAM).whole(),
         counts=counts,
