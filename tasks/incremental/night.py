@@ -40,8 +40,8 @@ _POSTS = f"clean/{POSTS.name}"
 class IncrementalNight:
     """What an incremental night knows, from its base to its files. as_of: µs.
 
-    index: of the base's kept users, until it is merged. entries: the files of the cleaned tables and the partial tables; those in `copied`
-    are the base's.
+    index: of the base's kept users, until it is merged. entries: the files of the cleaned tables and the partial
+    tables; those in `copied` are the base's.
     """
 
     settings: Settings
