@@ -7,6 +7,7 @@ written again from the first part that a change is in; all else stays the base's
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from tasks.files.parquet import file_schema
 from tasks.incremental.store import BaseFiles
 
 _BATCH_ROWS = 65_536
+_FEW = 200  # changed rows of a batch up to which looking their places up is quicker than sorting the batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +67,37 @@ def _last_key(table: Table, file: Path) -> pa.Scalar:
 
 def _merged(table: Table, parts: Iterable[Path], edit: Edit) -> Iterator[pa.RecordBatch]:
     """The rows of the parts without those dropped, and with those put in their places."""
-    key, schema, put = table.key.name, file_schema(table), edit.put
+    key, put, drop = table.key.name, edit.put, edit.drop
+    schema = file_schema(table)
     for part in parts:
         with pq.ParquetFile(part) as parquet:
             for batch in parquet.iter_batches(_BATCH_ROWS):
-                before = put.filter(pc.less_equal(put[key], batch[key][-1]))
-                put = put.slice(before.num_rows)
-                kept = batch.filter(pc.invert(pc.is_in(batch[key], value_set=edit.drop)))
-                rows = pa.Table.from_arrays(kept.columns, schema=schema)
-                if before.num_rows:
-                    rows = pa.concat_tables([rows, before]).sort_by(key)
-                yield from rows.combine_chunks().to_batches()
+                rows = pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+                before = put.filter(pc.less_equal(put[key], rows[key][-1]))
+                gone = drop.filter(pc.less_equal(drop, rows[key][-1]))
+                put, drop = put.slice(before.num_rows), drop.slice(len(gone))
+                merge = _spliced if len(gone) <= _FEW else _sorted
+                yield from merge(key, rows, before, gone).combine_chunks().to_batches()
     yield from put.combine_chunks().to_batches()
+
+
+def _sorted(key: str, rows: pa.RecordBatch, put: pa.Table, drop: pa.Array) -> pa.Table:
+    """The rows of a batch after an edit with many rows."""
+    kept = pa.Table.from_batches([rows.filter(pc.invert(pc.is_in(rows[key], value_set=drop)))])
+    return pa.concat_tables([kept, put]).sort_by(key) if put.num_rows else kept
+
+
+def _spliced(key: str, rows: pa.RecordBatch, put: pa.Table, drop: pa.Array) -> pa.Table:
+    """The same for few rows: the places of their keys are looked up, and no other row is compared or moved."""
+    keys, new = rows[key], {k: at for at, k in enumerate(put[key].to_pylist())}
+    pieces, start = [pa.Table.from_batches([rows.slice(0, 0)])], 0
+    for gone in drop.to_pylist():
+        at = bisect_left(range(len(keys)), gone, lo=start, key=lambda i: keys[i].as_py())
+        pieces.append(pa.Table.from_batches([rows.slice(start, at - start)]))
+        start = at + 1 if at < len(keys) and keys[at].as_py() == gone else at
+        if gone in new:
+            pieces.append(put.slice(new[gone], 1))
+    return pa.concat_tables([*pieces, pa.Table.from_batches([rows.slice(start)])])
 
 
 def _entry(table: Table, file: Path, root: Path) -> FileEntry:

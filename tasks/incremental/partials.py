@@ -161,6 +161,8 @@ class MonthPartials:
             for month in months:
                 for author, created, words, untitled in self._rows(month):
                     partials.add(author=author, created=created, words=words, untitled=untitled)
+                if partials.author_days.held >= _PIECE_ROWS:
+                    partials.end()  # no key of a month is in another one: there is nothing to add up any more
         return reduced
 
     def _rows(self, month: str) -> Iterator[tuple[Ints, Ints, Ints, Ints]]:
