@@ -82,7 +82,7 @@ class Spool:
     def batches(self, columns: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
         """All rows in key order, a batch at a time; or these columns of them, in the order of the schema."""
         for path in self.files():
-            yield from read_batches(path, [self.schema.get_field_index(name) for name in columns])
+            yield from read_batches(path, fields=[self.schema.get_field_index(name) for name in columns])
 
     def places(self) -> Iterator[Place]:
         """Where each of the batches lies, in key order: to read them as often, and as much of them, as it takes."""
@@ -124,7 +124,7 @@ class Place:
             return reader.get_batch(self.index)
 
 
-def read_batches(path: Path, fields: Sequence[int] = ()) -> Iterator[pa.RecordBatch]:
+def read_batches(path: Path, *, fields: Sequence[int] = ()) -> Iterator[pa.RecordBatch]:
     """The record batches of one Arrow file, read one at a time. fields: to read, by number; all when empty."""
     options = pa.ipc.IpcReadOptions(included_fields=list(fields))
     with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source, options=options) as reader:
