@@ -62,7 +62,7 @@ def test_by_polling_alone_inserts_updates_and_deletes_are_published(filled: Stac
 def test_a_new_start_runs_for_nothing_only_where_nobody_knows(filled: Stack, tmp_path: Path) -> None:
     with watching(filled, tmp_path) as watched:
         watched.wait_until_idle()
-    runs = watched.committed()
+        runs = watched.committed()
     (tmp_path / "watch.json").unlink()
     with watching(filled, tmp_path) as watched:
         time.sleep(6)
