@@ -45,6 +45,7 @@ ENV PATH=/venv/bin:$PATH \
     ETL_DATA_DIR=/data \
     ETL_CACHE_DIR=/data/cache \
     PREFECT_HOME=/data/prefect \
+    PREFECT_SERVER_UI_STATIC_DIRECTORY=/data/prefect/ui \
     HEALTH_URL=http://127.0.0.1:8080/health \
     PREFECT_LOGGING_EXTRA_LOGGERS=flows,tasks \
     PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW=ignore \
@@ -53,8 +54,8 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 USER etl
-# The worker's own answer: unhealthy when it has not asked the server for runs for a while. The site sets HEALTH_URL to
-# its /health/live.
+# The worker's own answer: unhealthy when it has not asked the server for runs for a while. The site and
+# Prefect's server set HEALTH_URL to their own.
 HEALTHCHECK --interval=60s --timeout=10s --start-period=60s \
   CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(os.environ['HEALTH_URL'], timeout=5)"]
 # SIGTERM ends the worker in order; give it more than the default 10 s (docker stop -t 60).

@@ -32,6 +32,7 @@ import uvicorn
 import yaml
 from click import ClickException
 from prefect.settings import get_current_settings
+from uvicorn.middleware.proxy_headers import _TrustedHosts
 
 from tasks.settings import Settings
 from tests.handbook.blocks import BLOCKS, ROOT, block
@@ -124,6 +125,10 @@ def test_the_site_is_served_with_options_that_its_server_knows(start: str) -> No
         pytest.fail(error.message)
     assert (context.params["app"], context.params["factory"]) == ("api.app:create_app", True)
     assert importlib.import_module("api.app").create_app
+    proxies = _TrustedHosts(context.params["forwarded_allow_ips"])
+    assert ("172.17.0.1" in proxies) == start.startswith("docker"), "Docker's gateway, for whom a container is asked"
+    assert "127.0.0.1" in proxies
+    assert "198.51.100.7" not in proxies, "nobody else may say who asks"
 
 
 def test_a_worker_needs_no_stack_and_no_test_tool() -> None:

@@ -8,6 +8,7 @@ machine's network, since the stack and the server listen on 127.0.0.1 only.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from data.demo import load
@@ -23,14 +25,15 @@ from deploy.prefect_services import Prefect, server
 from local_stack import Stack
 from local_stack.state import free_port
 from tests.conftest import temporary_stack
-from tests.handbook.blocks import answers, block, environment, shell, with_own
+from tests.handbook.blocks import ROOT, answers, block, environment, shell, with_own
 from tests.handbook.served import Served
 from tests.handbook.test_site import sign_in_behind_a_proxy
 
 BUILD, NIGHT = block("docker build"), block("docker run --rm --env-file .env -v")
-SITE = block("docker run -d --name nightly-site")
+SITE, SERVER = block("docker run -d --name nightly-site"), block("docker run -d --name nightly-prefect")
+UNIT = (ROOT / "deploy" / "systemd" / "supabase-nightly-prefect.service").read_text()
 IMAGE = "handbook-test"
-WORKER, SITES = f"{IMAGE}-worker", f"{IMAGE}-site"
+WORKER, SITES, SERVERS = f"{IMAGE}-worker", f"{IMAGE}-site", f"{IMAGE}-prefect"
 # What is in the image: who it runs as, what that account cannot write, what is not installed, bytes by package.
 LOOK = """
 import json, os, pathlib, shutil
@@ -71,7 +74,12 @@ class Host:
         """A block on this machine's network, with this test's names and files in place of the page's."""
         own = {"docker build": "docker build --network=host", "docker run": "docker run --network=host"}
         own |= {"--env-file .env": f"--env-file {self.env_file}", "etl:/data": f"{IMAGE}:/data"}
-        own |= {"nightly-worker": WORKER, "nightly-site": SITES, " supabase-nightly": f" {IMAGE}"}
+        own |= {
+            "nightly-worker": WORKER,
+            "nightly-site": SITES,
+            "nightly-prefect": SERVERS,
+            " supabase-nightly": f" {IMAGE}",
+        }
         return with_own(text, {name: value for name, value in own.items() if name in text})
 
     def docker(self, *arguments: str) -> str:
@@ -107,7 +115,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
             shell(host.own(BUILD), host.env, seconds=900)
             yield host
         finally:
-            for what in (["rm", "-f", "-v", WORKER, SITES], ["volume", "rm", IMAGE], ["rmi", IMAGE]):
+            for what in (["rm", "-f", "-v", WORKER, SITES, SERVERS], ["volume", "rm", IMAGE], ["rmi", IMAGE]):
                 subprocess.run(["docker", *what], env=host.env, capture_output=True, check=False)
 
 
@@ -166,3 +174,33 @@ def test_the_site_is_served(host: Host) -> None:
     assert "SUPABASE_SERVICE_KEY" not in host.docker("exec", SITES, "env")
     sign_in_behind_a_proxy(url, host.stack)
     host.healthy(SITES)
+
+
+@pytest.mark.parametrize("how", ["block", "unit"])
+def test_prefects_server_has_its_pages_where_its_code_is_read_only(how: str, host: Host, tmp_path: Path) -> None:
+    """By the page's block; and as systemd starts it, with ProtectSystem=strict."""
+    port = free_port()
+    (tmp_path / "prefect.env").write_text("PREFECT_SERVER_API_AUTH_STRING=admin:its-own\n" + of_unit(how))
+    own = {
+        "4200": str(port),
+        "--host 0.0.0.0": "--host 127.0.0.1",
+        "--env-file prefect.env": "--read-only --tmpfs /tmp",
+    }
+    own["--read-only"] = f"--read-only --env-file {tmp_path}/prefect.env"
+    own["-v prefect:/data"] = "-v /data"
+    shell(host.own(with_own(SERVER, own)), host.env)
+    try:
+        url, patience = f"http://127.0.0.1:{port}", time.monotonic() + 120
+        while not answers(f"{url}/api/health"):
+            assert time.monotonic() < patience, host.docker("logs", SERVERS)
+            time.sleep(0.5)
+        page = httpx.get(url, headers={"Accept": "text/html"}, follow_redirects=True)
+        assert "<!doctype html>" in page.text.lower(), host.docker("logs", SERVERS)
+    finally:
+        host.docker("rm", "-f", "-v", SERVERS)
+
+
+def of_unit(how: str) -> str:
+    """What the unit gives the server, with its state folder where the image's is."""
+    lines = re.findall(r"^Environment=(.*)$", UNIT, re.MULTILINE) if how == "unit" else []
+    return "".join(f"{line}\n".replace("/var/lib/supabase-nightly", "/data") for line in lines)
