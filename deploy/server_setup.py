@@ -58,6 +58,7 @@ def set_up(settings: Settings, *, replace: bool = False, say: Say = print) -> No
         say(f"Work pool {POOL}")
         cron, timezone = deploy(settings)
         say(f"Deployments: {', '.join(DEPLOYMENTS)}; nightly at {cron} ({timezone})")
+        say(f"Workers run the code that lies in {_folder_of_workers()} there (ETL_PROJECT_DIR)")
         blocks = alerts.ensure(settings)
         changed = [save(automation) for automation in planned(Targets(deployment_ids(), tuple(blocks.values())))]
         say(f"Automations: {len(changed)}, {sum(changed)} of them new or changed")
@@ -112,7 +113,7 @@ def deploy(settings: Settings) -> tuple[str, str]:
     """All deployments of prefect.yaml; returns cron and time zone. SetupError with Prefect's own words."""
     cron, timezone = _schedule(settings)
     env = {**os.environ, "ETL_CRON": cron, "ETL_TIMEZONE": timezone, "NO_COLOR": "1"}
-    env.setdefault("ETL_PROJECT_DIR", str(ROOT))
+    env["ETL_PROJECT_DIR"] = _folder_of_workers()
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     paused = _paused()
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
@@ -122,6 +123,11 @@ def deploy(settings: Settings) -> tuple[str, str]:
         raise SetupError(f"`prefect deploy --all` did not deploy {', '.join(missing) or 'everything'}:\n{said}")
     _pause_again(paused)
     return cron, timezone
+
+
+def _folder_of_workers() -> str:
+    """Where this repository lies on the machines that work: Prefect writes it into each deployment."""
+    return os.environ.get("ETL_PROJECT_DIR") or str(ROOT)
 
 
 def _schedule(settings: Settings) -> tuple[str, str]:

@@ -31,6 +31,7 @@ from tests.handbook.test_site import sign_in_behind_a_proxy
 
 BUILD, NIGHT = block("docker build"), block("docker run --rm --env-file .env -v")
 SITE, SERVER = block("docker run -d --name nightly-site"), block("docker run -d --name nightly-prefect")
+MACHINE = block("useradd --system")
 UNIT = (ROOT / "deploy" / "systemd" / "supabase-nightly-prefect.service").read_text()
 IMAGE = "handbook-test"
 WORKER, SITES, SERVERS = f"{IMAGE}-worker", f"{IMAGE}-site", f"{IMAGE}-prefect"
@@ -180,14 +181,10 @@ def test_the_site_is_served(host: Host) -> None:
 def test_prefects_server_has_its_pages_where_its_code_is_read_only(how: str, host: Host, tmp_path: Path) -> None:
     """By the page's block; and as systemd starts it, with ProtectSystem=strict."""
     port = free_port()
-    (tmp_path / "prefect.env").write_text("PREFECT_SERVER_API_AUTH_STRING=admin:its-own\n" + of_unit(how))
-    own = {
-        "4200": str(port),
-        "--host 0.0.0.0": "--host 127.0.0.1",
-        "--env-file prefect.env": "--read-only --tmpfs /tmp",
-    }
-    own["--read-only"] = f"--read-only --env-file {tmp_path}/prefect.env"
-    own["-v prefect:/data"] = "-v /data"
+    env_file = tmp_path / "given"
+    env_file.write_text("PREFECT_SERVER_API_AUTH_STRING=admin:its-own\n" + of_unit(how))
+    own = {"4200": str(port), "--host 0.0.0.0": "--host 127.0.0.1", "-v prefect:/data": "-v /data"}
+    own["--env-file prefect.env"] = f"--read-only --tmpfs /tmp --env-file {env_file}"
     shell(host.own(with_own(SERVER, own)), host.env)
     try:
         url, patience = f"http://127.0.0.1:{port}", time.monotonic() + 120
@@ -204,3 +201,25 @@ def of_unit(how: str) -> str:
     """What the unit gives the server, with its state folder where the image's is."""
     lines = re.findall(r"^Environment=(.*)$", UNIT, re.MULTILINE) if how == "unit" else []
     return "".join(f"{line}\n".replace("/var/lib/supabase-nightly", "/data") for line in lines)
+
+
+def test_a_machine_for_systemd_is_prepared(host: Host) -> None:
+    """By the block, as root of a new system that has the repository; then the command of the unit knows its options."""
+    copy = "mkdir -p /opt/supabase-nightly && tar -x -C /opt/supabase-nightly && cd /opt/supabase-nightly"
+    look = "runuser -u etl -- .venv/bin/python -m flows.nightly --help && stat -c %a /etc/supabase-nightly.env"
+    run = [
+        "docker",
+        "run",
+        "--rm",
+        "-i",
+        "--network=host",
+        "python:3.11-slim",
+        "bash",
+        "-euc",
+        f"{copy}\n{MACHINE}\n{look}",
+    ]
+    tree = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
+    done = subprocess.run(run, input=tree, env=host.env, capture_output=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"--as-of" in done.stdout
+    assert done.stdout.endswith(b"600\n")

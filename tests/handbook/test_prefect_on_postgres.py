@@ -77,7 +77,7 @@ def database() -> Iterator[Database]:
 
 SERVER = block("export PREFECT_SERVER_DATABASE_CONNECTION_URL", "prefect server start")
 DEPLOY = block("export PREFECT_API_URL", "python -m scripts.bootstrap")
-WORKER = block("export ETL_PROJECT_DIR", "prefect worker start")
+WORKER = block("prefect worker start")
 BACKUP, RESTORE = block("pg_dump"), block("pg_restore")
 PAUSE, TABLES, AGAIN = (
     block("prefect work-pool pause"),
@@ -139,7 +139,7 @@ class Operator:
 def operator(clean_stack: Stack, database: Database, tmp_path: Path) -> Operator:
     env = environment(tmp_path, {**clean_stack.env(), "ETL_DATA_DIR": str(tmp_path / "data")})
     served = Served(f"http://127.0.0.1:{free_port()}", "admin:its-own")
-    return Operator(database, served, {**env, "PATH": f"{BIN}:{env['PATH']}"}, tmp_path)
+    return Operator(database, served, {**env, "PATH": f"{BIN}:{env['PATH']}", "COLUMNS": "250"}, tmp_path)
 
 
 def test_prefect_on_postgres_is_set_up_works_is_upgraded_and_comes_back_from_its_backup(
@@ -158,12 +158,12 @@ def test_prefect_on_postgres_is_set_up_works_is_upgraded_and_comes_back_from_its
         assert clean_stack.query("select count(*) from public.etl_runs where status = 'committed'") == "1"
         assert httpx.get(f"{operator.served.url}/ui-settings").json()["api_url"] == f"{operator.served.url}/api"
         listed = operator.run(exports(WORKER) + with_own(PAUSE, {"--state-type RUNNING": "--state-type COMPLETED"}))
-        assert ended["id"] in "".join(listed.split()), "what runs would be listed so"
+        assert ended["id"] in listed, "what runs would be listed so"
         assert operator.served.api("/work_pools/nightly-pool")["is_paused"]
         operator.run(BACKUP)
     operator.run(exports(SERVER) + TABLES)
     with operator.server():
-        operator.run(exports(WORKER) + AGAIN)
+        operator.run(exports(DEPLOY) + AGAIN)
         assert not operator.served.api("/work_pools/nightly-pool")["is_paused"]
     comes_back(operator, made, ended["id"])
 
