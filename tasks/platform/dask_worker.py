@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import secrets
 import tempfile
@@ -40,6 +41,11 @@ class Expected:
     project: str
     transport: str
     libraries: tuple[str, ...]
+
+
+def dask_setup(worker: Any) -> None:
+    """Dask calls this in a worker that was started here: a heartbeat that its end cuts off would log a traceback."""
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
 def versions() -> tuple[str, ...]:
