@@ -109,6 +109,7 @@ class Operator:
             "port 4200": f"port {port}",
             "prefect.dump": f"{self.folder}/prefect.dump",
         }
+        own["/opt/supabase-nightly"] = str(ROOT)
         return with_own(text, {name: value for name, value in own.items() if name in text})
 
     def run(self, text: str) -> str:
