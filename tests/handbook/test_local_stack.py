@@ -22,13 +22,15 @@ def test_up_down_and_reset(tmp_path: Path) -> None:
             own = f"make -o .venv/.installed HOME_DIR={home}"
             return shell(line.replace("make", own, 1), environment(tmp_path, {}))
 
-        first, second = make(up), make(up)
-        assert "http://127.0.0.1:" in first
-        assert first == second, "it is found again"
-        note = home / "stack" / "storage" / "note"
-        note.touch()
-        make(down)
-        assert note.exists()
-        assert make(reset) == first, "running again, where it was"
-        assert not note.exists()
-        make(down)
+        try:
+            first, second = make(up), make(up)
+            assert "http://127.0.0.1:" in first
+            assert first == second, "it is found again"
+            note = home / "stack" / "storage" / "note"
+            note.touch()
+            make(down)
+            assert note.exists()
+            assert make(reset) == first, "running again, where it was"
+            assert not note.exists()
+        finally:
+            make(down)
