@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -23,6 +23,7 @@ from tasks.platform.functions import open_database
 from tasks.platform.identity import acting
 from tasks.platform.version import code_version
 from tasks.reports.build import read_report_spool, run_counts
+from tasks.reports.figures import PastRun
 from tasks.settings import Settings, load_settings
 from tasks.sink import LoadCounts, TablePlan
 from tasks.source import Preflight
@@ -124,8 +125,10 @@ def report_and_commit(run: Run, users: CleanCounts, posts: CleanCounts) -> RunOu
     published = stages.publish_the_files(run, files)
     loaded = stages.load_and_commit(run, published, approved, plans)
     incremental.keep_base(run, published.files)
+    # Asked for before the pointer moves: where the database is away, the run starts again, and moves it then.
+    history = run.history()
     pointer = stages.point_to_it(run, published, loaded)
-    return _outcome(run, loaded, published, pointer)
+    return _outcome(run, loaded, published, pointer, history=history)
 
 
 def _read_everything(run: Run, sources: Preflight) -> tuple[CleanCounts, CleanCounts]:
@@ -146,6 +149,8 @@ def _outcome(
     written: Mapping[str, TablePlan] | Mapping[str, LoadCounts],
     published: stages.Published | None = None,
     pointer: stages.Pointer | None = None,
+    *,
+    history: Sequence[PastRun] | None = None,
 ) -> RunOutcome:
     counts = run_counts(run.workspace)
     notes = [HISTORICAL_NOTE] if run.lease.historical else []
@@ -174,7 +179,7 @@ def _outcome(
         not_read=run.not_read,
         drifted=run.drifted,
         historical=run.lease.historical,
-        history=run.history(),
+        history=run.history() if history is None else history,
         readers_see=pointer.run_id if pointer else "",
     )
 
