@@ -125,9 +125,9 @@ def report_and_commit(run: Run, users: CleanCounts, posts: CleanCounts) -> RunOu
     published = stages.publish_the_files(run, files)
     loaded = stages.load_and_commit(run, published, approved, plans)
     incremental.keep_base(run, published.files)
-    # Asked for before the pointer moves: where the database is away, the run starts again, and moves it then.
-    history = run.history()
-    pointer = stages.point_to_it(run, published, loaded)
+    pointer, history = stages.point_to_it(run, published, loaded), run.history()
+    if pointer.notes:  # the database may have been away, and has answered now
+        pointer = stages.point_to_it(run, published, loaded)
     return _outcome(run, loaded, published, pointer, history=history)
 
 

@@ -6,15 +6,17 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from data.demo import DemoCounts
 from flows.engine.outcome import RunRequest
 from flows.engine.pipeline import run_pipeline
-from tasks.errors import ConfigurationError, PipelineError, RunHeld, TerminalError
+from tasks.errors import ConfigurationError, PipelineError, RunHeld, ServiceUnavailable, TerminalError
 from tasks.ledger.as_of import AsOf
 from tasks.platform.bucket import Bucket
+from tasks.platform.functions import RestDatabase
 from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import Project
 
@@ -102,6 +104,31 @@ def test_a_failure_after_the_commit_is_noted_and_no_failure(
     assert latest is not None
     assert latest["run"] == first.run_path
     assert run().current, "the next run repairs the pointer and moves it"
+
+
+@pytest.mark.soak
+def test_a_database_away_right_after_the_commit_keeps_the_pointer_back_no_longer_than_it_is_away(
+    project: Project, demo: DemoCounts, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first question after the commit is asked in vain, all its tries long, and the next one is answered."""
+    call, asked = RestDatabase.call, list[str]()
+
+    def away_once(database: RestDatabase, function: str, /, **arguments: Any) -> Any:
+        if function == "etl_history" and asked == ["etl_commit"]:
+            asked.append(function)
+            raise ServiceUnavailable("The database is away.")
+        answer = call(database, function, **arguments)
+        if function == "etl_commit":
+            asked.append(function)
+        return answer
+
+    monkeypatch.setattr(RestDatabase, "call", away_once)
+    outcome = run("rest")
+    assert outcome.current
+    latest = project.latest()
+    assert latest is not None
+    assert latest["run"] == outcome.run_path
+    assert project.stack.query("select status from etl_runs") == "committed"
 
 
 def test_an_accepted_metric_passes_as_it_was_seen_and_not_further(
