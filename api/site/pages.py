@@ -117,7 +117,7 @@ def chart_spec(request: Request, caller: Reader, name: str, chart: str, run: Tex
         raise Problem(404, "There is no such chart.")
     store = request.app.state.store
     manifest = store.manifest(caller, run=run)
-    frame = store.frame(caller, manifest, name)  # also proves that this caller may have it
+    frame = store.frame(caller, manifest, name)  # also verifies that this caller may have it
     entry = manifest.file(path_of(BY_NAME[name]))
     etag = f'"chart-{chart}-{entry.sha256[:32]}"'
     return _spec(request, etag, lambda: spec_of(found, frame))

@@ -32,7 +32,7 @@ from tasks.cleaning.units import (
 from tasks.cleaning.user_index import UserIndex, index_schema
 from tasks.contracts import POSTS, REJECT_SCHEMA, USERS, Table
 from tasks.platform.progress import Progress, Running, no_progress
-from tasks.platform.workers import HERE, Workers
+from tasks.platform.workers import HERE, TOGETHER, Workers
 from tasks.workspace import Spool, Workspace
 
 __all__ = [
@@ -47,7 +47,6 @@ __all__ = [
 ]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TOGETHER = 8  # files in one task: some seconds of work, which is what a lost worker costs at most
 
 
 def clean_users(
@@ -67,11 +66,11 @@ def clean_users(
     staged.clear()
     units = _units(workspace, USERS, snapshot_at)
     counted = Counted()
-    for of_unit in workers.map(clean_users_alone, units, tick=Running(progress, total).add, together=_TOGETHER):
+    for of_unit in workers.map(clean_users_alone, units, tick=Running(progress, total).add, together=TOGETHER):
         counted.add(of_unit)
     _save(first_of_each_email(_email_keys(staged)), workspace, FIRST_OF_EMAIL)
     index = [index_schema().empty_table()]
-    for of_unit, rows in workers.map(clean_users_together, units, together=_TOGETHER):
+    for of_unit, rows in workers.map(clean_users_together, units, together=TOGETHER):
         counted.add(of_unit)
         index.append(rows)
     staged.clear()
@@ -94,7 +93,7 @@ def clean_posts(
     counted, reduced = Counted(), Reduced(to_micros(as_of))
     units = _units(workspace, POSTS, snapshot_at, as_of=to_micros(as_of))
     tick = Running(progress, total).add
-    for of_unit, of_posts in workers.map(clean_posts_of_range, units, tick=tick, together=_TOGETHER):
+    for of_unit, of_posts in workers.map(clean_posts_of_range, units, tick=tick, together=TOGETHER):
         counted.add(of_unit)
         reduced.add(of_posts)
     reduced.merge(workspace, workers=workers)
@@ -114,7 +113,7 @@ def clean_further(
     _clear(workspace, table)
     counted, units = Counted(), _units(workspace, table, snapshot_at)
     tick = Running(progress, total).add
-    for of_unit in workers.map(clean_rows_of_range, units, tick=tick, together=_TOGETHER):
+    for of_unit in workers.map(clean_rows_of_range, units, tick=tick, together=TOGETHER):
         counted.add(of_unit)
     return keep_counts(workspace, table, RULES[table.name], counted)
 
@@ -133,7 +132,7 @@ def reduce_again(
     files = clean_spool(workspace, POSTS).files()
     units = [CleaningUnit(workspace, int(path.stem), latest=0, as_of=to_micros(as_of)) for path in files]
     tick = Running(progress, total).add
-    for of_unit in workers.map(reduce_posts_of_range, units, tick=tick, together=_TOGETHER):
+    for of_unit in workers.map(reduce_posts_of_range, units, tick=tick, together=TOGETHER):
         reduced.add(of_unit)
     reduced.merge(workspace, workers=workers)
     save_scope(workspace, POSTS, reduced.scope())

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from tasks.arrow.rebatch import exactly
 from tasks.cleaning.partials import Columns, Ints, Partial, add_up, empty, packed_keys
-from tasks.platform.workers import HERE, Tick, Workers
+from tasks.platform.workers import HERE, TOGETHER, Tick, Workers
 from tasks.workspace import Spool, Workspace
 
 # A merge holds FAN_IN × BATCH_ROWS rows of some 48 bytes (25 MB) a few times over, whatever the size of the table.
@@ -26,7 +26,6 @@ BATCH_ROWS = 8_192
 FAN_IN = 64
 GROUP_ROWS = 400_000
 WHOLE = "partial_tables"  # where the partial tables of all posts lie
-_TOGETHER = 8  # merges in one task: neighbouring partitions come from the same files
 _IPC = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -160,7 +159,7 @@ def merge_pieces(
         for tree in trees:
             tree.waiting = []
         units = [unit for _, unit in levels]
-        for (tree, unit), piece in zip(levels, workers.map(merge_unit, units, together=_TOGETHER), strict=True):
+        for (tree, unit), piece in zip(levels, workers.map(merge_unit, units, together=TOGETHER), strict=True):
             (tree.merged if unit.is_last else tree.waiting).append(piece)
     for tree in trees:
         tree.between.remove()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain, islice
 from typing import Protocol
 
 from tasks.files.manifest import FileEntry
 from tasks.files.months import MonthSplit
-from tasks.platform.workers import HERE, Tick, Workers
-
-_TOGETHER = 8  # units in one task
+from tasks.platform.workers import HERE, TOGETHER, Tick, Workers
 
 
 class Splitting(Protocol):
@@ -36,18 +34,15 @@ class InSteps(Protocol):
 def write_in_steps(kinds: Sequence[InSteps], *, workers: Workers = HERE) -> list[FileEntry]:
     """Write files of several kinds, each step of all kinds at once. What was split is removed."""
     units = [kind.splitting() for kind in kinds]
-    splits = list(workers.map(_split, list(chain.from_iterable(units)), together=_TOGETHER))
+    splits = list(workers.map(_split, list(chain.from_iterable(units)), together=TOGETHER))
     try:
         of_kind = iter(splits)
         writing = [kind.writing(list(islice(of_kind, len(of)))) for kind, of in zip(kinds, units, strict=True)]
-        return list(chain.from_iterable(_written(chain.from_iterable(writing), workers)))
+        written = workers.map(_write, list(chain.from_iterable(writing)), together=TOGETHER)
+        return list(chain.from_iterable(written))
     finally:
         for split in splits:
             split.remove()
-
-
-def _written(units: Iterable[Writing], workers: Workers) -> Iterable[list[FileEntry]]:
-    return workers.map(_write, list(units), together=_TOGETHER)
 
 
 def _split(unit: Splitting, tick: Tick) -> MonthSplit:

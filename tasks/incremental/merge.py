@@ -23,7 +23,7 @@ from tasks.files.parquet import file_schema
 from tasks.incremental.store import BaseFiles
 
 _BATCH_ROWS = 65_536
-_FEW = 200  # changed rows of a batch up to which looking their places up is quicker than sorting the batch
+_FEW = 200  # changed rows of a batch up to which looking their positions up is quicker than sorting the batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def _sorted(key: str, rows: pa.RecordBatch, put: pa.Table, drop: pa.Array) -> pa
 
 
 def _spliced(key: str, rows: pa.RecordBatch, put: pa.Table, drop: pa.Array) -> pa.Table:
-    """The same for few rows: the places of their keys are looked up, and no other row is compared or moved."""
+    """The same for few rows: the positions of their keys are looked up, and no other row is compared or moved."""
     keys, new = rows[key], {k: at for at, k in enumerate(put[key].to_pylist())}
     pieces, start = [pa.Table.from_batches([rows.slice(0, 0)])], 0
     for gone in drop.to_pylist():

@@ -125,7 +125,7 @@ class MonthPartials:
             yield add_up(AUTHOR_DAYS, held)
 
     def _posts_of_cut_day(self, edge: int, months: set[str]) -> int:
-        """Posts in scope from an instant to the end of its day, where these months have it: no partial table tells."""
+        """Posts in scope from an instant to the end of its day in these months, which no partial table has."""
         month = f"{_EPOCH + timedelta(microseconds=edge):%Y-%m}"
         if not edge % DAY or month not in months:
             return 0

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 Unit = TypeVar("Unit")
 Result = TypeVar("Result")
 Tick = Callable[[int], None]  # takes the rows done since the last call
+TOGETHER = 8  # short units in one task: some seconds of work, which is what a lost worker costs at most
 
 
 def no_tick(rows: int) -> None:

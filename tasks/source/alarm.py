@@ -74,7 +74,7 @@ def _rows(api: Api, info: TableInfo, keys: list[Key], name: str) -> list[Any]:
 
 
 def _answers(api: Api, info: TableInfo, keys: pa.Array, columns: str, what: str) -> Iterator[list[Any]]:
-    """Pages of the rows with these keys. A page that the server's row cap cuts is asked for again without what came."""
+    """Pages of the rows with these keys. What the server's row cap cuts off a page is asked for again."""
     table = info.table
     name = f"{table.source_schema}.{table.source}, {what}"
     for start in range(0, len(keys), KEYS_PER_REQUEST):

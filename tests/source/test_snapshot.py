@@ -191,7 +191,7 @@ def test_a_dropped_reader_restarts_its_slice_in_the_same_snapshot(stack: Stack, 
 
 @pytest.mark.parametrize("which", ["of the snapshot", "of the locks"])
 def test_a_lost_snapshot_restarts_the_table(stack: Stack, table: str, tmp_path: Path, which: str) -> None:
-    """Without its locks a snapshot proves nothing either: the table could have been rewritten."""
+    """Without its locks a snapshot is no evidence either: the table could have been rewritten."""
     posts, settings = posts_at(table), settings_for(stack, "postgres", tmp_path)
     with open_source(settings) as source:
         source.preflight([posts])

@@ -36,7 +36,7 @@ def must_come_filled(table: Table) -> list[Column]:
 
 
 def describe_invalid(table: Table) -> Reject:
-    """The rule `invalid_value` of one table: `_invalid` reads `<column>: <what came>`."""
+    """The rule `invalid_value` of one table: `_invalid` reads `<column>: <actual value>`."""
     expected = {c.name: _EXPECTED[c.kind] for c in table.source_columns}
 
     def describe(frame: Frame) -> tuple[pa.Array, pa.Array, pa.Array]:
@@ -73,7 +73,7 @@ def lacks_created_at(frame: Frame, facts: Facts) -> pa.Array:
 
 
 def created_in_future(frame: Frame, facts: Facts) -> pa.Array:
-    """Rows created more than 24 hours after the run began."""
+    """Rows created more than 24 hours after the run started."""
     return pc.greater(frame["created_at"].cast(pa.int64()), facts.latest)
 
 
