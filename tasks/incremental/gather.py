@@ -103,7 +103,7 @@ def _find(finder: ChangeFinder, table: Table, most_share: float, rows: int) -> C
     # The source has at most as many rows as before and those that changed: past this, the share is certain.
     most = FEW + int(most_share / (1 - most_share) * rows) if most_share < 1 else 2**31
     try:
-        found = finder.find(table, most)
+        found = finder.find(table, most, rows)
     except TooManyChanges:
         raise GoFull(_too_many(table, most_share)) from None
     except CannotFind as problem:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.arrow.ahead import at_once
 from tasks.cleaning.counts import load_counts, save_counts
 from tasks.cleaning.rules import POSTS_RULES, USERS_RULES
 from tasks.cleaning.units import USER_INDEX, clean_spool, raw_spool
@@ -99,7 +102,8 @@ class IncrementalNight:
 
     def merge(self, look_up: LookUp, *, workers: Workers = HERE) -> None:
         """Files, partial tables and counts, as a full night would make them. workers: for the partial tables."""
-        users, posts = self._merge_users(), self._merge_posts()
+        users, *months = at_once([self._merge_users, *self._merges_of_months()])
+        posts = [entry for month in months for entry in month]
         pa.default_memory_pool().release_unused()  # what reading and writing files held: the peak of the night is ahead
         index = loaded_index(self.workspace.partials / USER_INDEX)
         partials = MonthPartials(self, index, posts)
@@ -116,9 +120,9 @@ class IncrementalNight:
             return base
         return merge_folder(USERS, base, edit, self.files, self.root, _USERS, self._shape, always=True)
 
-    def _merge_posts(self) -> list[FileEntry]:
-        """Month by month: those without a touched row stay the base's."""
-        entries, before = [], self._months_before()
+    def _merges_of_months(self) -> Iterator[Callable[[], list[FileEntry]]]:
+        """What makes the files of each month of the posts, in order: those without a touched row stay the base's."""
+        before = self._months_before()
         put, keys = self._put(POSTS), self.touched(POSTS).keys()
         of_put = month_names(put["created_at"].combine_chunks())
         base = {entry.path: entry for entry in _in_folder(self.base, _POSTS)}
@@ -127,12 +131,10 @@ class IncrementalNight:
             parts = [entry for path, entry in base.items() if path.startswith(f"{folder}/")]
             rows = put.filter(pc.equal(of_put, month))
             drop = keys.filter(pc.is_in(keys, value_set=_union(before.get(month), rows[POSTS.key.name])))
-            if not len(drop):
-                entries += parts
-                continue
-            edit = Edit(rows, drop)
-            entries += merge_folder(POSTS, parts, edit, self.files, self.root, folder, self._shape)
-        return entries
+            yield partial(self._merge_month, folder, parts, Edit(rows, drop)) if len(drop) else partial(list, parts)
+
+    def _merge_month(self, folder: str, parts: list[FileEntry], edit: Edit) -> list[FileEntry]:
+        return merge_folder(POSTS, parts, edit, self.files, self.root, folder, self._shape)
 
     def _months_before(self) -> dict[str, pa.Array]:
         """By month, the keys of the touched posts that the base's files have in it."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.arrow.ahead import ahead
 from tasks.cleaning.counts import Scope
 from tasks.cleaning.partials import AUTHOR_DAYS, DAY, WINDOWS, Columns, Ints, add_up
 from tasks.cleaning.pieces import PartialTable, merge_pieces
@@ -61,9 +66,11 @@ class MonthPartials:
         carried = [e for e in self._night.base.entries("state").values() if self._is_carried(e, again)]
         workspace = self._night.workspace
         clear_partials(workspace)
-        reduced = self._compute(sorted(again))
-        entries = self._write_state(reduced, workers)
-        reduced.add(self._carry(carried))
+        with ThreadPoolExecutor(1, thread_name_prefix="carry") as pool:
+            carry = pool.submit(copy_context().run, self._carry, carried)
+            reduced = self._compute(sorted(again))
+            entries = self._write_state(reduced, workers)
+            reduced.add(carry.result())
         reduced.merge(workspace, workers=workers)
         clear_partials(workspace, _COMPUTED_GROUP)
         self.scope = reduced.scope()
@@ -158,8 +165,9 @@ class MonthPartials:
         """Pieces of the partial tables of these months, from their posts."""
         signed_up = self._index.created_at
         with reducing(self._night.workspace, _COMPUTED, self._night.as_of, signed_up) as (partials, reduced):
-            for month in months:
-                for author, created, words, untitled in self._rows(month):
+            rows = ((month, batch) for month in months for batch in self._rows(month))
+            for _, batches in groupby(ahead(rows), key=itemgetter(0)):
+                for _, (author, created, words, untitled) in batches:
                     partials.add(author=author, created=created, words=words, untitled=untitled)
                 if partials.author_days.held >= _PIECE_ROWS:
                     partials.end()  # no key of a month is in another one: there is nothing to add up any more

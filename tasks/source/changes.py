@@ -63,8 +63,11 @@ class ChangeFinder(Protocol):
 
     one_instant: bool
 
-    def find(self, table: Table, most: int) -> Changes:
-        """The changes of a table. TooManyChanges past `most`; CannotFindChanges when the database cannot compare."""
+    def find(self, table: Table, most: int, rows: int) -> Changes:
+        """The changes of a table. TooManyChanges past `most`; CannotFindChanges when the database cannot compare.
+
+        rows: about how many are known.
+        """
 
     def fetch(self, table: Table, keys: pa.Array) -> pa.Table:
         """The rows of these keys that are there, in the raw schema, in key order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from tasks.contracts import USERS, Table
 from tasks.errors import ServiceUnavailable
 from tasks.platform.functions import Transaction
 from tasks.platform.postgres import Connection, execute
+from tasks.platform.quoting import literal
 from tasks.retry import Retry, is_statement_timeout
 from tasks.settings import Settings
 from tasks.source.binary import from_driver
@@ -31,6 +33,7 @@ _FOR_DETECTION = """
 set local work_mem = '{memory}MB'; set local max_parallel_workers_per_gather = {workers};
 set local min_parallel_table_scan_size = 0; set local enable_sort = off; set local jit = off"""
 _WORKERS = 2
+_MOST_IN_ONE_ANSWER = 500_000  # keys, of some 70 bytes; more than that come as a stream
 _MEMORY = 256  # MB, of all of them together
 
 
@@ -50,7 +53,7 @@ class PostgresChanges:
         self._retry = Retry.of(settings)
         self._workers = _WORKERS
 
-    def find(self, table: Table, most: int) -> Changes:
+    def find(self, table: Table, most: int, rows: int) -> Changes:
         what = f"finding the changes of {table.source_schema}.{table.source}"
         return self._retry.call(lambda: self._find(table, most), what)
 
@@ -70,12 +73,26 @@ class PostgresChanges:
         found = Changes(table)
         try:
             with self._reader(table) as connection:
-                self._collect(found, connection, most)
+                if not self._collect_few(found, connection, most):
+                    self._collect(found, connection, most)
         except ServiceUnavailable as error:
             if not is_statement_timeout(error):
                 self._workers = 0
             raise
         return found
+
+    def _collect_few(self, found: Changes, connection: Connection, most: int) -> bool:
+        """Compare by buckets of keys. False where the database cannot, or found more than is worth it."""
+        source = json.dumps(source_request(found.table))
+        arguments = f"{literal(found.table.name)}, {literal(source)}, '', '', '{min(most, _MOST_IN_ONE_ANSWER)}'"
+        query = f"select public.etl_find_few_changes({arguments})::text as answer"
+        read = batches(connection, query, nbytes=_BATCH_BYTES, patience=self._settings.statement_timeout)
+        rows = [row for batch in read for row in batch.to_pylist()]
+        answer = json.loads(rows[0]["answer"] or "null")
+        if answer is None or (answer["more"] and most > _MOST_IN_ONE_ANSWER):
+            return False
+        found.add(answer, most)
+        return True
 
     def _collect(self, found: Changes, connection: Connection, most: int) -> None:
         source = source_request(found.table)

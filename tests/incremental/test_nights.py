@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from itertools import product
+from uuid import UUID
+
 import pytest
 
 from data.demo import DemoCounts
+from tasks.contracts import POSTS, USERS
+from tasks.platform.quoting import literal
 from tasks.settings import Transport
+from tasks.source.fingerprint import source_request
 from tests.cleaning.spools import small_pieces
 from tests.incremental.kit import assert_same_as_full, stored
 from tests.pipeline.conftest import Runner
@@ -56,6 +63,23 @@ def test_a_quiet_night_reads_only_what_is_tried_every_night(
     assert_same_as_full(project, night, lambda: run(transport, full_refresh=True))
 
 
+def assert_buckets_find_what_a_join_finds(project: Project) -> None:
+    """Both ways to find changes, of the whole table and of a part of it: the same rows, counts and sums."""
+    for table, (after, until) in product((USERS, POSTS), (("", ""), (str(UUID(int=2**126)), str(UUID(int=2**127))))):
+        source = literal(json.dumps(source_request(table)))
+        arguments = f"'{table.name}', {source}, '{after}', '{until}'"
+        few = json.loads(project.stack.query(f"select public.etl_find_few_changes({arguments}, '1000')"))
+        query = project.stack.query(f"select public.etl_find_changes_sql({arguments}) #>> '{{}}'")
+        groups = json.loads(project.stack.query(f"select json_agg(g) from ({query}) g"))
+        listed = [g for g in groups if g["key"] is not None]
+        assert sorted(map(str, few["changed"])) == sorted(
+            str([g["key"], g["source_rows"] > 0, g["source_sum"]]) for g in listed
+        )
+        for name in ("source_rows", "source_sum", "known_rows", "known_sum", "target_rows"):
+            assert int(few[name]) == sum(int(g[name] or 0) for g in groups), name
+        assert listed or after
+
+
 @pytest.mark.as_etl
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_changes_give_what_a_full_night_gives(
@@ -63,6 +87,7 @@ def test_changes_give_what_a_full_night_gives(
 ) -> None:
     run(transport)
     project.stack.query(CHANGES)
+    assert_buckets_find_what_a_join_finds(project)
     # A hundred rows never make a night full, whatever their share: a small table would be read whole for a handful.
     # Its partial tables are cut as those of a large source are; those of the full nights are in one piece.
     with small_pieces(spill=300, batch=200, fan_in=3, group=300, span=25):

@@ -1,0 +1,313 @@
+-- Finding changes without joining two whole tables: both sides are counted and their fingerprints summed by buckets, ranges
+-- of keys of some 16 rows each; only the rows of buckets that differ are compared one by one, through the index of the key.
+-- One statement sees all of it, so counts and rows are of one instant.
+
+set local lock_timeout = '5s';
+
+-- The bits of a key, highest first, without its sign: keys in their order have bits in theirs.
+create or replace function public.etl_key_bits(p_key uuid) returns bit(128)
+language sql immutable parallel safe set search_path = '' as
+$$ select ('x' || replace(p_key::text, '-', ''))::bit(128) $$;
+
+-- How keys from p_low to p_high are cut into at most 2^p_bits buckets: `bucket`, an expression over p_cell, and `low`,
+-- `high`, the first and the last key of bucket b, expressions over `b`. The bits in which all of these keys agree are skipped.
+create or replace function public.etl_buckets_sql(p_type text, p_cell text, p_low text, p_high text, p_bits integer)
+returns table (bucket text, low text, high text)
+language plpgsql immutable set search_path = '' as
+$$
+declare
+  bits bit(128);
+  same integer;
+  bytes integer;
+  shift integer := 0;
+begin
+  if p_type = 'bigint' then
+    while (p_high::bigint >> shift)::numeric - (p_low::bigint >> shift) >= 2 ^ p_bits loop
+      shift := shift + 1;
+    end loop;
+    return query select format('(%s::bigint >> %s)', p_cell, shift), format('(b << %s)', shift),
+                        format('((b << %s) | %s::bigint)', shift, (1::bigint << shift) - 1);
+    return;
+  end if;
+  bits := public.etl_key_bits(p_low::uuid) # public.etl_key_bits(p_high::uuid);
+  same := least(case position(B'1' in bits) when 0 then 128 else position(B'1' in bits) - 1 end, 128 - p_bits);
+  bytes := (same % 8 + p_bits + 7) / 8;
+  bits := public.etl_key_bits(p_low::uuid);
+  bucket := (select string_agg(format('get_byte(uuid_send(%s), %s) * %s', p_cell, same / 8 + i, 1 << (8 * (bytes - 1 - i))), ' + ') from generate_series(0, bytes - 1) i);
+  bucket := case when same % 8 + p_bits < 8 * bytes then format('((%s) >> %s)', bucket, 8 * bytes - same % 8 - p_bits) else format('(%s)', bucket) end;
+  bucket := case when same % 8 > 0 then format('(%s & %s)', bucket, (1 << p_bits) - 1) else bucket end;
+  return query select
+    bucket,
+    format(ends.form, substring(bits for same), p_bits, repeat('0', 128 - same - p_bits)),
+    format(ends.form, substring(bits for same), p_bits, repeat('1', 128 - same - p_bits))
+  from (select 'encode(int8send(substring(B''%1$s'' || b::integer::bit(%2$s) || B''%3$s'' for 64)::bit(64)::bigint) '
+            || '|| int8send(substring(B''%1$s'' || b::integer::bit(%2$s) || B''%3$s'' from 65)::bit(64)::bigint), ''hex'')::uuid' as form) ends;
+end
+$$;
+
+-- Whether rows of a source can be looked up by key: a table with a usable index that begins with it, of the key's own type.
+create or replace function public.etl_has_key_index(p_source jsonb, p_type text) returns boolean
+language sql stable set search_path = '' as
+$$
+  select exists (
+    select from pg_catalog.pg_attribute a
+    join pg_catalog.pg_index i on i.indrelid = a.attrelid and i.indkey[0] = a.attnum
+    where a.attrelid = format('%I.%I', p_source ->> 'schema', p_source ->> 'table')::regclass
+      and a.attname = p_source ->> 'key' and i.indisvalid and i.indpred is null
+      and a.atttypid = any (case p_type when 'uuid' then '{uuid}' when 'bigint' then '{int8,int4,int2}' else '{}' end::regtype[]))
+$$;
+
+-- Rejects of a table with what is known by them, key by key: they override cleaned rows. A part of the queries below.
+create or replace function public.etl_known_rejects_sql(p_table text, p_type text, p_bounds text) returns text
+language sql immutable set search_path = '' as
+$$
+  select format(
+    'select j.key::%2$s as key, j.fingerprint, j.rule = ''refused_by_database'' as refused,
+            j.rule in (''refused_by_database'', ''created_in_future'') or j.fingerprint is null as retry
+     from public.etl_reject_rows j where j."table" = %1$L and j.key <> '''' %3$s',
+    p_table, p_type, replace(p_bounds, 'key_', format('j.key::%s', p_type)))
+$$;
+
+-- The rows that differ in some buckets: [key, there, fingerprint] each, p_most at most, and how many rows of either side were
+-- compared. p_lows, p_highs: first and last keys of the buckets. Looked up by index, however many the planner expects.
+create or replace function public.etl_compare_buckets(
+  p_table text, p_source jsonb, p_bounds text, p_bucket text, p_buckets bigint[], p_lows text[], p_highs text[], p_most integer) returns jsonb
+language plpgsql stable set search_path = '' set timezone = 'UTC' set datestyle = 'ISO' set extra_float_digits = 1
+set work_mem = '64MB' set jit = off set enable_seqscan = off set enable_material = off set max_parallel_workers_per_gather = 0 as
+$$
+declare
+  target constant regclass := public.etl_table('clean', p_table);
+  source record;
+  clean record;
+  answer jsonb;
+begin
+  select * into source from public.etl_source_shape(p_source);
+  select * into clean from public.etl_shape(target);
+  execute format(
+    'with r as (select r.* from (%9$s) r where %10$s = any ($3)),
+     x as (
+       select y.key, count(y.source) as there, sum(y.fp) as fp, count(y.stored) as stored, sum(y.known) as known, bool_or(y.retry) as retry
+       from (
+         select %1$s::%2$s as key, 1 as source, %3$s as fp, null::integer as stored, null::bigint as known, false as retry
+         from unnest($1::%2$s[], $2::%2$s[]) b(low, high) join %4$s s on %1$s >= b.low and %1$s <= b.high where true %5$s
+         union all
+         select c.%6$s, null, null, 1, c.fingerprint, c.fingerprint is null
+         from unnest($1::%2$s[], $2::%2$s[]) b(low, high) join %7$s c on c.%6$s >= b.low and c.%6$s <= b.high
+         where not exists (select from r where r.key = c.%6$s) %8$s
+         union all
+         select r.key, null, null, 1, r.fingerprint, r.retry from r offset ''0''::bigint) y
+       group by y.key)
+     select jsonb_build_object(
+       ''changed'', (
+         select coalesce(jsonb_agg(jsonb_build_array(d.key::text, d.there > 0, d.fp::text)), ''[]'')
+         from (select * from x where x.there <> x.stored or x.retry or x.fp is distinct from x.known limit $4::bigint + 1) d),
+       ''source_rows'', (select coalesce(sum(x.there), 0) from x), ''known_rows'', (select coalesce(sum(x.stored), 0) from x))',
+    source.key, source.key_type, replace(source.fingerprint, '(select public.etl_seed_value())', '$5'), source.relation,
+    replace(p_bounds, 'key_', source.key), clean.key, target,
+    replace(p_bounds, 'key_', format('c.%s', clean.key)), public.etl_known_rejects_sql(p_table, clean.key_type, p_bounds),
+    replace(p_bucket, 'key_', 'r.key'))
+  using p_lows, p_highs, p_buckets, p_most, public.etl_seed_value()
+  into answer;
+  return answer;
+end
+$$;
+
+-- What etl_find_changes answers, by buckets; null where that is not possible or does not pay: keys without an index, or of text;
+-- more than an eighth of the rows in buckets that differ.
+create or replace function public.etl_find_few_changes(p_table text, p_source jsonb, p_after text, p_until text, p_most jsonb) returns jsonb
+language plpgsql stable set search_path = '' set timezone = 'UTC' set datestyle = 'ISO' set extra_float_digits = 1
+set work_mem = '64MB' set jit = off set enable_sort = off set max_parallel_workers_per_gather = 1 set enable_parallel_hash = off as
+$$
+declare
+  target constant regclass := public.etl_table('clean', p_table);
+  given constant jsonb := public.etl_json(p_source);
+  most constant integer := (public.etl_json(p_most) #>> '{}')::integer;
+  source record;
+  clean record;
+  cut record;
+  ends text[];
+  lows text[];
+  highs text[];
+  bounds text;
+  rejects text;
+  has_rejects boolean;
+  expected real;
+  bits integer;
+  statement text;
+  sums record;
+  found jsonb;
+begin
+  select * into source from public.etl_source_shape(given);
+  select * into clean from public.etl_shape(target);
+  if source.key_type is distinct from clean.key_type or not public.etl_has_key_index(given, source.key_type) then
+    return null;
+  end if;
+  bounds := case when p_after <> '' then format(' and key_ > %L::%s', p_after, source.key_type) else '' end
+         || case when p_until <> '' then format(' and key_ <= %L::%s', p_until, source.key_type) else '' end;
+  rejects := public.etl_known_rejects_sql(p_table, clean.key_type, bounds);
+  execute format('select exists (%s)', rejects) into has_rejects;
+  execute format(
+    'with e as (
+       select x.key from (
+         (select %1$s::%2$s as key from %3$s s where true %4$s order by %1$s limit 1) union all
+         (select %1$s::%2$s from %3$s s where true %4$s order by %1$s desc limit 1) union all
+         (select c.%5$s from %6$s c where true %7$s order by c.%5$s limit 1) union all
+         (select c.%5$s from %6$s c where true %7$s order by c.%5$s desc limit 1)) x
+       union all select r.key from (%8$s) r)
+     select array[(select e.key::text from e order by e.key limit 1), (select e.key::text from e order by e.key desc limit 1)]',
+    source.key, source.key_type, source.relation, replace(bounds, 'key_', source.key), clean.key, target,
+    replace(bounds, 'key_', format('c.%s', clean.key)), rejects)
+  into ends;
+  if ends[1] is null then
+    return null;
+  end if;
+  -- Some 16 rows each; at most 2^17, of some 150 bytes in memory, by each process.
+  select case when bounds = '' then max(r.reltuples) else least(max(r.reltuples), 1000000) end into expected
+  from pg_catalog.pg_class r where r.oid in (source.relation::regclass, target);
+  bits := least(17, greatest(4, ceil(log(2, greatest(case when expected < 0 then 2000000 else expected end, 16)::numeric / 16))));
+  select * into cut from public.etl_buckets_sql(clean.key_type, 'key_', ends[1], ends[2], bits);
+  statement := format(
+    'select sum(t.ns) as source_rows, coalesce(sum(t.sh), 0) as source_high, coalesce(sum(t.sl), 0) as source_low, sum(t.nk) as stored_rows,
+            coalesce(sum(t.kh), 0) as known_high, coalesce(sum(t.kl), 0) as known_low, sum(t.kf) as known_sums,
+            sum(t.nr) as known_rows, sum(t.nt) as target_rows, sum(t.ns) filter (where t.differs) as source_differ,
+            sum(t.nk) filter (where t.differs) as stored_differ, array_agg(t.b) filter (where t.differs) as buckets,
+            coalesce(sum(t.ns + t.nk) filter (where t.differs), 0) > 20000 + sum(t.ns + t.nk) / 8 as many
+     from (
+       select p.*, p.ns <> p.nk or p.sh <> p.kh or p.sl <> p.kl or p.retry as differs from (
+         select coalesce(s.b, k.b %10$s)::bigint as b, coalesce(s.n, 0) as ns, coalesce(s.high, 0) as sh, coalesce(s.low, 0) as sl,
+                coalesce(k.n, 0) %11$s as nk, coalesce(k.high, 0) %12$s as kh, coalesce(k.low, 0) %13$s as kl, coalesce(k.n - k.without, 0) %17$s as kf,
+                coalesce(k.n, 0) %14$s as nr, coalesce(k.n, 0) %15$s as nt, coalesce(k.without > 0, false) %16$s as retry
+         from (
+           select x.b, count(*) as n, sum((x.fp >> 32)::integer) as high, sum(((x.fp & 4294967295) - 2147483648)::integer) as low
+           from (select %1$s as b, %2$s as fp from %3$s s where true %4$s offset ''0''::bigint) x group by x.b) s
+         full join (
+           select x.b, count(*) as n, sum((x.fp >> 32)::integer) as high, sum(((x.fp & 4294967295) - 2147483648)::integer) as low,
+                  count(*) - count(x.fp) as without
+           from (select %5$s as b, c.fingerprint as fp from %6$s c where true %7$s %8$s offset ''0''::bigint) x group by x.b) k on k.b = s.b
+         %9$s) p
+       offset ''0''::bigint) t',
+    replace(cut.bucket, 'key_', source.key), replace(source.fingerprint, '(select public.etl_seed_value())', '$1'), source.relation,
+    replace(bounds, 'key_', source.key), replace(cut.bucket, 'key_', format('c.%s', clean.key)), target,
+    replace(bounds, 'key_', format('c.%s', clean.key)),
+    case when has_rejects then format('and not exists (select from (%s) r where r.key = c.%s)', rejects, clean.key) end,
+    case when has_rejects then format(
+      'full join (
+         select x.b, count(*) as n, coalesce(sum((x.fingerprint >> 32)::integer), 0) as high,
+                coalesce(sum(((x.fingerprint & 4294967295) - 2147483648)::integer), 0) as low, count(x.fingerprint) as sums,
+                count(*) filter (where not x.refused) as known,
+                count(*) filter (where x.refused and x.there) as target, bool_or(x.retry) as retry
+         from (select %1$s as b, r.*, exists (select from %2$s c where c.%3$s = r.key) as there from (%4$s) r offset ''0''::bigint) x
+         group by x.b) r on r.b = coalesce(s.b, k.b)',
+      replace(cut.bucket, 'key_', 'r.key'), target, clean.key, rejects) end,
+    case when has_rejects then ', r.b' end, case when has_rejects then '+ coalesce(r.n, 0)' end,
+    case when has_rejects then '+ coalesce(r.high, 0)' end, case when has_rejects then '+ coalesce(r.low, 0)' end,
+    case when has_rejects then '+ coalesce(r.known, 0)' end,
+    case when has_rejects then '+ coalesce(r.target, 0)' end, case when has_rejects then 'or coalesce(r.retry, false)' end,
+    case when has_rejects then '+ coalesce(r.sums, 0)' end);
+  loop
+    begin
+      execute statement into sums using public.etl_seed_value();
+      exit;
+    exception when insufficient_resources then
+      -- What workers share does not fit into the shared memory of the server, or of its container: without them.
+      if current_setting('max_parallel_workers_per_gather') = '0' then
+        raise;
+      end if;
+      perform set_config('max_parallel_workers_per_gather', '0', true);
+    end;
+  end loop;
+  if sums.many then
+    return null;
+  end if;
+  if sums.buckets is not null then
+    execute format('select array_agg((%s)::text), array_agg((%s)::text) from unnest($1) b', cut.low, cut.high)
+    into lows, highs using sums.buckets;
+    found := public.etl_compare_buckets(p_table, given, bounds, cut.bucket, sums.buckets, lows, highs, most);
+    if (found ->> 'source_rows')::bigint <> sums.source_differ or (found ->> 'known_rows')::bigint <> sums.stored_differ then
+      return null;
+    end if;
+  end if;
+  return jsonb_build_object(
+    'changed', coalesce(found -> 'changed', '[]'), 'more', coalesce(jsonb_array_length(found -> 'changed'), 0) > most,
+    'source_rows', sums.source_rows, 'source_sum', (sums.source_high * 4294967296 + sums.source_low + sums.source_rows * 2147483648)::text,
+    'known_rows', sums.known_rows, 'known_sum', (sums.known_high * 4294967296 + sums.known_low + sums.known_sums * 2147483648)::text,
+    'target_rows', sums.target_rows);
+end
+$$;
+
+-- The changes of a key range: by buckets where that is possible and pays, else by a join of both sides.
+create or replace function public.etl_find_changes(p_table text, p_source jsonb, p_after text, p_until text, p_most jsonb) returns jsonb
+language plpgsql stable set search_path = '' set timezone = 'UTC' set datestyle = 'ISO' set extra_float_digits = 1
+set work_mem = '64MB' set jit = off as
+$$
+declare
+  most constant integer := (public.etl_json(p_most) #>> '{}')::integer;
+  answer jsonb := public.etl_find_few_changes(p_table, p_source, p_after, p_until, p_most);
+begin
+  if answer is not null then
+    return answer;
+  end if;
+  execute format(
+    'with g as materialized (%s)
+     select jsonb_build_object(
+       ''changed'', (select coalesce(jsonb_agg(jsonb_build_array(c.key, c.source_rows > 0, c.source_sum)), ''[]'')
+                   from (select * from g where g.key is not null limit %s) c),
+       ''more'', count(*) filter (where g.key is not null) > %s,
+       ''source_rows'', coalesce(sum(g.source_rows), 0), ''source_sum'', coalesce(sum(g.source_sum::numeric), 0)::text,
+       ''known_rows'', coalesce(sum(g.known_rows), 0), ''known_sum'', coalesce(sum(g.known_sum::numeric), 0)::text,
+       ''target_rows'', coalesce(sum(g.target_rows), 0)) from g',
+    public.etl_find_changes_sql(p_table, p_source, p_after, p_until) #>> '{}', most, most)
+  into answer;
+  return answer;
+end
+$$;
+
+-- How many rows are known, and the sum of their fingerprints, as before; rejects are looked up only where there are any.
+create or replace function public.etl_known_sum(p_table text) returns jsonb
+language plpgsql stable set search_path = '' set jit = off set max_parallel_workers_per_gather = 2 set enable_parallel_hash = off as
+$$
+declare
+  target constant regclass := public.etl_table('clean', p_table);
+  shape record;
+  statement text;
+  answer jsonb;
+begin
+  select * into shape from public.etl_shape(target);
+  statement := format(
+    'select jsonb_build_object(''rows'', count(*), ''sum'', coalesce(sum(k.fingerprint), 0)::text) from (
+       select c.fingerprint from %2$s c %5$s
+       union all
+       select j.fingerprint from public.etl_reject_rows j
+       where j."table" = %3$L and j.key <> '''' and j.rule <> ''refused_by_database'') k',
+    shape.key, target, p_table, shape.key_type,
+    case when exists (select from public.etl_reject_rows j where j."table" = p_table and j.key <> '') then format(
+      'where not exists (select from public.etl_reject_rows j where j."table" = %L and j.key <> '''' and j.key::%s = c.%s)',
+      p_table, shape.key_type, shape.key) end);
+  loop
+    begin
+      execute statement into answer;
+      return answer;
+    exception when insufficient_resources then
+      if current_setting('max_parallel_workers_per_gather') = '0' then
+        raise;
+      end if;
+      perform set_config('max_parallel_workers_per_gather', '0', true);
+    end;
+  end loop;
+end
+$$;
+
+do $$
+declare
+  f regprocedure;
+begin
+  for f in
+    select p.oid from pg_catalog.pg_proc p
+    where p.pronamespace = 'public'::regnamespace
+      and p.proname in ('etl_key_bits', 'etl_buckets_sql', 'etl_has_key_index', 'etl_known_rejects_sql', 'etl_compare_buckets', 'etl_find_few_changes')
+  loop
+    execute format('revoke all on function %s from public, anon, authenticated', f);
+    execute format('grant execute on function %s to etl, service_role', f);
+  end loop;
+end
+$$;
