@@ -71,7 +71,7 @@ migrate: install ## Apply supabase/migrations to SUPABASE_DB_URL (never done una
 
 test: $(VENV)/.installed-dev ## The whole test suite, on stacks of its own
 	@# On a busy machine a test of real servers can miss its time. What failed beside others runs once more, alone.
-	@$(PY) -m pytest -n 4 --dist loadgroup -q -m "not soak" $(ARGS) || $(PY) -m pytest --last-failed -q -m "not soak" $(ARGS)
+	@$(PY) -m pytest -n 4 --dist loadgroup -q -m "not soak" $(ARGS) || $(PY) -m pytest --last-failed --last-failed-no-failures none -q -m "not soak" $(ARGS)
 
 check: $(VENV)/.installed-dev ## ruff, formatting, mypy --strict
 	@$(VENV)/bin/ruff check .

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +15,9 @@ from tasks.settings import Settings
 
 TIMEOUT = 10.0
 _LOOKED_AT = 50  # completed runs, for the last that committed
+# Prefect's server answers so while its database is locked, and its own clients try again: nothing was done.
+_BUSY = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
+_PAUSES = (0.2, 0.5, 1.0)  # seconds between tries: somebody waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +67,10 @@ class Prefect:
             self._http.get(f"{self._url}/health").raise_for_status()
 
     def start(self, deployment: str, options: dict[str, Any], key: str | None) -> FlowRun:
-        """Start a deployment of this project. The same key gives the same run again."""
+        """Start a deployment of this project. The same key gives the same run again; without one it is a new run."""
         found = self._ask("GET", f"/deployments/name/{deployment}/{deployment}")
-        body = {"parameters": {"options": options}, "idempotency_key": key, "tags": ["started-from-site"]}
+        once = key or str(uuid.uuid4())  # a request that is sent twice starts one run
+        body = {"parameters": {"options": options}, "idempotency_key": once, "tags": ["started-from-site"]}
         answer = self._send("POST", f"/deployments/{found['id']}/create_flow_run", body)
         return _flow_run(answer.json(), is_new=answer.status_code == httpx.codes.CREATED)
 
@@ -101,7 +107,7 @@ class Prefect:
         if not self.is_set:
             raise Problem(503, "Runs cannot be started here.", remedy="The operator sets PREFECT_API_URL.")
         try:
-            answer = self._http.request(method, f"{self._url}{path}", json=body)
+            answer = self._answer(method, path, body)
         except httpx.HTTPError as error:
             said = f"Prefect's server does not answer ({type(error).__name__})."
             raise Problem(503, said, remedy="Try again in a moment; the operator looks at PREFECT_API_URL.") from None
@@ -112,6 +118,15 @@ class Prefect:
         if answer.is_error:
             raise Problem(503, f"Prefect's server answered {answer.status_code}.", remedy="Try again in a moment.")
         return answer
+
+    def _answer(self, method: str, path: str, body: object | None) -> httpx.Response:
+        """The answer, asked for again a few times while the server is busy."""
+        for pause in _PAUSES:
+            answer = self._http.request(method, f"{self._url}{path}", json=body)
+            if answer.status_code not in _BUSY:
+                return answer
+            time.sleep(pause)
+        return self._http.request(method, f"{self._url}{path}", json=body)
 
 
 def _flow_run(body: dict[str, Any], *, is_new: bool = False) -> FlowRun:

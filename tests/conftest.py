@@ -53,6 +53,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
+class _Groupless:
+    """Where the results arrive: a test has its own name there, without the group that pytest-xdist puts behind it.
+
+    Otherwise `--last-failed` knows none of the names, and takes all tests for failed ones.
+    """
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        report.nodeid = without_group(report.nodeid)
+
+
+def without_group(nodeid: str) -> str:
+    """The name of a test without `@group` at its end; an @ among its parameters stays."""
+    name, at, group = nodeid.rpartition("@")
+    return name if at and "]" not in group else nodeid
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # pytest-xdist's own processes need the groups
+        config.pluginmanager.register(_Groupless())
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Without its groups the suite still passes, and takes twice as long: nobody would notice."""

@@ -10,8 +10,9 @@ import pandas as pd
 from matplotlib import dates
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from tasks.charts.marks import bars
+from tasks.charts.scales import count_axis, date_axis, share_axis
 from tasks.charts.style import (
     BLUE,
     LEFT,
@@ -20,10 +21,8 @@ from tasks.charts.style import (
     RIGHT,
     TEAL,
     card,
-    count_axis,
     nothing,
     plural,
-    tick_percent,
     top_of,
 )
 
@@ -91,14 +90,14 @@ def _total(axes: Axes, daily: pd.DataFrame, column: str, noun: str, colour: str)
     axes.fill_between(daily.date, daily[column], color=colour, alpha=0.16, linewidth=0)
     axes.plot(daily.date, daily[column], color=colour, linewidth=2, marker=_marker(daily))
     axes.set_title(f"{noun.capitalize()} in total")
-    _date_axis(axes, daily)
+    date_axis(axes, daily)
     count_axis(axes, noun)
 
 
 def _per_day(axes: Axes, days: Days, column: str, noun: str, colour: str) -> None:
     recent, whole = days.recent().daily, days.recent().whole
     mean = _week(days.whole[column]).tail(len(whole))
-    axes.bar(whole.date, whole[column], width=0.9, color=colour, alpha=0.28, linewidth=0)
+    bars(axes, _dates.date2num(whole.date), whole[column].to_numpy(), 0.9, color=colour, alpha=0.28)
     if not days.is_last_whole:
         today = recent.iloc[-1]
         axes.bar(
@@ -111,7 +110,7 @@ def _per_day(axes: Axes, days: Days, column: str, noun: str, colour: str) -> Non
     axes.plot(whole.date, mean, color=colour, linewidth=1.8, marker=_marker(whole))
     span = f"last {len(recent)} days" if len(days.daily) > len(recent) else "by day"
     axes.set_title(f"New {noun}, {span}, and the mean of 7 days")
-    _date_axis(axes, recent)
+    date_axis(axes, recent)
     count_axis(axes, f"{noun} a day")
 
 
@@ -134,7 +133,7 @@ def activity(daily: pd.DataFrame, *, as_of: datetime) -> Figure:
         authors.plot(daily.date, daily[column], color=colour, linewidth=2, marker=_marker(daily))
         _label(authors, daily, column, label, colour)
     authors.set_title("Active authors")
-    _date_axis(authors, daily)
+    date_axis(authors, daily)
     count_axis(authors, "users")
     _stickiness(figure.add_subplot(grid[1]), days)
     return figure
@@ -162,11 +161,8 @@ def _stickiness(axes: Axes, days: Days) -> None:
     axes.plot(whole.date, smooth, color=TEAL, linewidth=1.8, marker=_marker(whole))
     axes.fill_between(whole.date, smooth, color=TEAL, alpha=0.14, linewidth=0)
     axes.set_title("Stickiness: share of the 28 days' authors who post on a day (mean of 7 days)")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_percent(round(value, 6))))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
-    axes.set_ylim(0, _ceiling(whole, smooth))
-    axes.set_ylabel("share")
-    _date_axis(axes, days.daily)
+    share_axis(axes, _ceiling(whole, smooth))
+    date_axis(axes, days.daily)
 
 
 def _ceiling(whole: pd.DataFrame, smooth: pd.Series[float]) -> float | None:
@@ -192,13 +188,3 @@ def _week(values: pd.Series[float]) -> pd.Series[float]:
 def _marker(daily: pd.DataFrame) -> str:
     """Dots while the days are few: a line of one point shows nothing."""
     return "o" if len(daily) <= 7 else ""
-
-
-def _date_axis(axes: Axes, daily: pd.DataFrame) -> None:
-    few = len(daily) <= 7
-    locator = _dates.DayLocator() if few else _dates.AutoDateLocator(minticks=3, maxticks=7)
-    axes.xaxis.set_major_locator(locator)
-    concise = _dates.ConciseDateFormatter(locator, show_offset=False)
-    axes.xaxis.set_major_formatter(_dates.DateFormatter("%-d %b") if few else concise)
-    room = pd.Timedelta(hours=12)
-    axes.set_xlim(daily.date.iloc[0] - room, daily.date.iloc[-1] + room)

@@ -12,7 +12,8 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from tasks.charts.style import BLUE, HEAT, QUIET, bare, card, ink_on, nothing, percent, top_of
+from tasks.charts.marks import Labels, bars, heat_map, name_columns, name_rows
+from tasks.charts.style import BLUE, QUIET, card, ink_on, nothing, percent, top_of
 
 COHORTS = 24  # a longer history than this is read in the report itself
 _CONTRAST = 0.5  # of the colours: the difference between 1 % and 4 % must show beside a first month of 40 %
@@ -34,9 +35,7 @@ def retention(cohorts: pd.DataFrame, *, as_of: datetime) -> Figure:
     )
     axes, bar = _map_axes(figure)
     _draw_shares(axes, bar, shares)
-    labels = [f"{month:%b %Y}  ·  {sizes[month]:,}" for month in shares.index]
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_xlabel("months since sign-up")
+    name_rows(axes, [f"{month:%b %Y}  ·  {sizes[month]:,}" for month in shares.index])
     axes.set_title("sign-up  ·  users", fontsize=9.5, color=QUIET, x=-0.008, ha="right")
     return figure
 
@@ -82,16 +81,15 @@ def _map_axes(figure: Figure) -> tuple[Axes, Axes]:
 def _draw_shares(axes: Axes, bar: Axes, shares: pd.DataFrame) -> None:
     values = shares.to_numpy(dtype=float)
     norm = PowerNorm(_CONTRAST, 0, max(float(np.nanmax(values)), 0.01))
-    image = axes.imshow(np.ma.masked_invalid(values), cmap=HEAT, norm=norm, aspect="auto")
+    mesh = heat_map(axes, values, norm=norm)
     columns = values.shape[1]
-    axes.set_xticks(range(0, columns, 1 if columns <= 14 else 2))
-    bare(axes, values.shape)
-    size = 9 if columns <= 16 else 7.5
-    for (row, column), value in np.ndenumerate(values):
-        if not np.isnan(value):
-            axes.text(column, row, _cell(value), ha="center", va="center", fontsize=size,
-                      color=ink_on(float(norm(value))))  # fmt: skip
-    _bar(axes, bar, image, FuncFormatter(lambda share, _: percent(share)))
+    named = range(0, columns, 1 if columns <= 14 else 2)
+    name_columns(axes, {column: str(column) for column in named}, unit="months since sign-up")
+    tints = np.asarray(norm(values))
+    shown = np.argwhere(~np.isnan(values))
+    cells = [(x, y, _cell(values[y, x]), ink_on(tints[y, x])) for y, x in shown]
+    Labels(axes, cells, size=9 if columns <= 16 else 7.5)
+    _bar(axes, bar, mesh, FuncFormatter(lambda share, _: percent(share)))
 
 
 def _cell(share: float) -> str:
@@ -118,11 +116,9 @@ def posting_hours(hours: pd.DataFrame) -> Figure:
         bottom=0.125, wspace=0.03, hspace=0.06,
     )  # fmt: skip
     axes = figure.add_subplot(cells[1, 0])
-    axes.imshow(grid, cmap=HEAT, aspect="auto", vmin=0)
-    axes.set_yticks(range(7), WEEKDAYS)
-    axes.set_xticks(range(24))
-    axes.set_xlabel("hour of the day (UTC)")
-    bare(axes, grid.shape)
+    heat_map(axes, grid, vmin=0)
+    name_rows(axes, WEEKDAYS)
+    name_columns(axes, {hour: str(hour) for hour in range(24)}, unit="hour of the day (UTC)")
     _write_shares(axes, grid)
     _margin(figure.add_subplot(cells[0, 0], sharex=axes), grid.sum(axis=0), across=True)
     _margin(figure.add_subplot(cells[1, 1], sharey=axes), grid.sum(axis=1), across=False)
@@ -132,20 +128,20 @@ def posting_hours(hours: pd.DataFrame) -> Figure:
 def _write_shares(axes: Axes, grid: np.ndarray[Any, Any]) -> None:
     """The share of the week's posts in each cell, in percent."""
     top, whole = float(grid.max()), float(grid.sum())
-    for (row, column), posts in np.ndenumerate(grid):
-        text = "" if posts == 0 else f"{100 * posts / whole:.1f}"
-        axes.text(column, row, text, ha="center", va="center", fontsize=7.5, color=ink_on(posts / top))
+    shown = np.argwhere(grid)
+    Labels(axes, [(x, y, f"{100 * grid[y, x] / whole:.1f}", ink_on(grid[y, x] / top)) for y, x in shown], size=7.5)
 
 
 def _margin(axes: Axes, sums: np.ndarray[Any, Any], *, across: bool) -> None:
     """Sums along one side of the map, as bars without an axis: the share of the largest is written on it."""
-    places = np.arange(len(sums))
-    (axes.bar if across else axes.barh)(places, sums, 0.82, color=BLUE, alpha=0.35, linewidth=0)
+    bars(axes, np.arange(len(sums)), sums, 0.82, across=not across, color=BLUE, alpha=0.35)
     share = percent(sums.max() / sums.sum())
     at = int(sums.argmax())
     if across:
+        axes.set_ylim(0, 1.05 * sums.max())
         axes.annotate(share, (at, sums[at]), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=8.5)
     else:
+        axes.set_xlim(0, 1.05 * sums.max())
         axes.annotate(share, (sums[at], at), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8.5)
     axes.axis("off")
 

@@ -12,7 +12,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from tasks.charts.style import HEAT, ORANGE, QUIET, bare, card, ink_on, nothing, percent, top_of
+from tasks.charts.marks import Label, Labels, heat_map, name_columns, name_rows
+from tasks.charts.style import ORANGE, QUIET, card, ink_on, nothing, percent, top_of
 from tasks.reports.figures import PastRun
 
 RUNS = 12
@@ -60,16 +61,19 @@ def _draw(axes: Axes, shares: pd.DataFrame) -> None:
     values = shares.to_numpy(dtype=float)
     norm = LogNorm(LEAST, MOST, clip=True)
     tint = np.where(values > 0, norm(np.maximum(values, LEAST)) * 0.85 + 0.15, 0.0)
-    axes.imshow(np.ma.masked_where(np.isnan(values), tint), cmap=HEAT, vmin=0, vmax=1, aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
-        text = "–" if np.isnan(value) else percent(value).replace(" %", "") if value else "0"
-        colour = QUIET if np.isnan(value) or value == 0 else ink_on(float(tint[row, column]))
-        axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour)
-    axes.set_xticks(range(len(shares.columns)), _labels(shares.columns))
-    axes.set_yticks(range(len(shares)), [f"{table} · {rule}" for table, rule in shares.index])
-    axes.set_xlabel("run · cells in % of the rows that reached the rule · a frame marks a rise of ten points or more")
-    bare(axes, values.shape)
+    heat_map(axes, np.where(np.isnan(values), np.nan, tint), vmin=0, vmax=1)
+    Labels(axes, [_cell(x, y, value, float(tint[y, x])) for (y, x), value in np.ndenumerate(values)], size=9)
+    name_rows(axes, [f"{table} · {rule}" for table, rule in shares.index])
+    unit = "run · cells in % of the rows that reached the rule · a frame marks a rise of ten points or more"
+    name_columns(axes, *_names(shares.columns), unit=unit)
     _separate_tables(axes, [table for table, _ in shares.index])
+
+
+def _cell(x: int, y: int, share: float, tint: float) -> Label:
+    """A share in percent without its sign; a dash where the rule checked no row."""
+    if np.isnan(share):
+        return x, y, "–", QUIET
+    return (x, y, percent(share).replace(" %", ""), ink_on(tint)) if share else (x, y, "0", QUIET)
 
 
 def _mark_jumps(axes: Axes, shares: pd.DataFrame) -> None:
@@ -87,10 +91,10 @@ def _mark_events(axes: Axes, shares: pd.DataFrame, events: Mapping[Any, str]) ->
             axes.text(column, -0.62, event, ha="center", va="bottom", fontsize=8.5, color=ORANGE, fontweight="bold")
 
 
-def _labels(runs: pd.Index[Any]) -> list[str]:
-    """Days; with the time of the day when the runs are not all for midnight."""
-    form = "{:%-d %b}" if all(at == at.normalize() for at in runs) else "{:%-d %b}\n{:%H:%M}"
-    return [form.format(at, at) for at in runs]
+def _names(runs: pd.Index[Any]) -> list[dict[int, str]]:
+    """Days; with the time of the day below when the runs are not all for midnight."""
+    forms = ["%-d %b"] if all(at == at.normalize() for at in runs) else ["%-d %b", "%H:%M"]
+    return [{number: f"{at:{form}}" for number, at in enumerate(runs)} for form in forms]
 
 
 def _separate_tables(axes: Axes, tables: list[str]) -> None:

@@ -6,26 +6,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import matplotlib as mpl
-import numpy as np
 from matplotlib import style
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from PIL import Image
 
+FONT = "DejaVu Sans"  # comes with matplotlib: the same letters everywhere
 CARD, INK, QUIET, GRID = "#fbfbf9", "#1f2d38", "#5d6b76", "#dfe3e5"
 BLUE, ORANGE, TEAL = "#2b6c9e", "#d0702a", "#2f8a78"
 HEAT = LinearSegmentedColormap.from_list("heat", ["#eef3f6", "#b4d3e6", "#5b9cc6", "#2b6c9e", "#12395a"]).with_extremes(
     bad=CARD
 )
 WIDTH, DPI = 10.0, 144
+_COMPRESSION = 3  # of zlib: half the time of its default for 8 % more bytes
 LEFT, RIGHT = 0.075, 0.965
+LABEL_SIZE = 9.5  # points, of what stands at an axis
 
 _STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
+    "font.family": FONT,
     "font.size": 10.5,
     "text.color": INK,
     "axes.labelcolor": QUIET,
@@ -37,16 +38,8 @@ _STYLE = {
     "axes.titlesize": 11,
     "axes.titlecolor": INK,
     "axes.titlepad": 8,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "xtick.color": QUIET,
+    "axes.titley": 1.0,  # nothing is above the axes that a title has to avoid, so none is measured
     "ytick.color": QUIET,
-    "xtick.labelsize": 9.5,
-    "ytick.labelsize": 9.5,
-    "ytick.major.size": 0,
     "figure.facecolor": CARD,
     "figure.dpi": DPI,
     "savefig.dpi": DPI,
@@ -63,7 +56,6 @@ def drawing() -> Iterator[None]:
 def card(title: str, subtitle: str, *, height: float = 5.6) -> Figure:
     """An empty figure with its two lines of title; the axes go below `top_of(figure)`."""
     figure = Figure(figsize=(WIDTH, height))
-    FigureCanvasAgg(figure)
     inch = 1 / height
     figure.text(0.025, 1 - 0.42 * inch, title, fontsize=15, fontweight="bold", va="center")
     figure.text(0.025, 1 - 0.74 * inch, subtitle, fontsize=10.5, color=QUIET, va="center")
@@ -79,14 +71,6 @@ def nothing(figure: Figure, message: str) -> Figure:
     """Say in the middle of the card why there is nothing to see."""
     figure.text(0.5, 0.45, message, ha="center", va="center", fontsize=13, color=QUIET)
     return figure
-
-
-def count_axis(axes: Axes, unit: str) -> None:
-    """Whole numbers with thousands separated, from zero to one at least, the unit as the axis' label."""
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))  # where all is zero there are no fractions of a post
-    axes.set_ylabel(unit)
 
 
 def short(value: float) -> str:
@@ -122,19 +106,9 @@ def ink_on(share: float) -> str:
     return INK if share < 0.5 else "#ffffff"
 
 
-def bare(axes: Axes, shape: tuple[int, int]) -> None:
-    """Cells separated by thin lines of the card's colour, no frame, no ticks. shape: rows and columns."""
-    rows, columns = shape
-    axes.grid(visible=False)
-    axes.tick_params(length=0, left=False, bottom=False)
-    axes.spines[:].set_visible(False)
-    # Two artists: a grid of minor ticks has five for each line, which was a third of the time that a chart takes.
-    colour = axes.get_facecolor()
-    axes.hlines(np.arange(rows + 1) - 0.5, -0.5, columns - 0.5, colors=colour, linewidth=1.6, zorder=0.5)
-    axes.vlines(np.arange(columns + 1) - 0.5, -0.5, rows - 0.5, colors=colour, linewidth=1.6, zorder=0.5)
-
-
 def save(figure: Figure, path: Path) -> None:
-    """Write the PNG without the name of the software, whose version would change the bytes."""
-    with mpl.rc_context():
-        figure.savefig(path, format="png", metadata={"Software": None})
+    """Write the PNG: drawn once, without the alpha of an opaque card, and nothing in it about the software."""
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = Image.frombuffer("RGBA", canvas.get_width_height(), canvas.buffer_rgba())
+    pixels.convert("RGB").save(path, format="PNG", compress_level=_COMPRESSION, dpi=(DPI, DPI))

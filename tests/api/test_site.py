@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from api import vendor
 from flows.engine.outcome import RunRequest
@@ -19,7 +19,7 @@ from tasks.ledger.as_of import AsOf
 from tasks.read import read_report
 from tests.api.conftest import Person, Site, make_account
 from tests.api.watched import PATIENCE, Watched
-from tests.browser.conftest import ARGUMENTS, CHROMIUM
+from tests.browser.conftest import launched
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
 
@@ -30,13 +30,9 @@ LOOKS = [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")]
 
 @pytest.fixture(scope="module")
 def chromium(site: Site) -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
     vendor.install(print)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 def context(chromium: Browser, site: Site, *, width: int = 1440, theme: Any = "light") -> BrowserContext:

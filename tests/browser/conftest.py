@@ -9,6 +9,7 @@ import base64
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -118,14 +119,22 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
                 yield Product(prefect, stack, due)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """A headless Chromium, ended with its module: while it is there, no other event loop may run in this process."""
+    with launched() as running:
+        yield running
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """A headless Chromium. Skips the test where none is installed."""
     if CHROMIUM is None:
         pytest.skip("no Chromium here: apt-get install chromium")
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield running
+        running.close()
 
 
 @pytest.fixture

@@ -1,0 +1,61 @@
+"""A run that is started while Prefect's server is busy: asked for again, and started once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from api import prefect
+from api.prefect import Prefect
+from api.problems import Problem
+from tasks.settings import Settings
+
+SETTINGS = Settings(_env_file=None, prefect_api_url="http://127.0.0.1:4200/api")
+
+
+def server(*statuses: int) -> tuple[Prefect, list[dict[str, object]]]:
+    """A server that answers the start of a run with each of these in turn, and the bodies that it was sent."""
+    sent: list[dict[str, object]] = []
+    left: Iterator[int] = iter(statuses)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json={"id": "deployment"})
+        sent.append(json.loads(request.content))
+        return httpx.Response(next(left), json={"id": "run"})
+
+    return Prefect(SETTINGS, transport=httpx.MockTransport(answer)), sent
+
+
+@pytest.fixture(autouse=True)
+def _without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prefect, "_PAUSES", (0.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize("key", ["a-key", None])
+@pytest.mark.parametrize("busy", [503, 429])
+def test_a_busy_server_is_asked_again_for_the_same_run(key: str | None, busy: int) -> None:
+    asked, sent = server(busy, busy, 201)
+    run = asked.start("nightly", {"dry_run": True}, key)
+    assert (run.id, run.is_new) == ("run", True)
+    assert len(sent) == 3
+    assert len({str(body["idempotency_key"]) for body in sent}) == 1
+    assert sent[0]["idempotency_key"] is not None
+    assert key in (None, sent[0]["idempotency_key"])
+
+
+def test_a_server_that_stays_busy_is_named() -> None:
+    asked, sent = server(503, 503, 503, 503)
+    with pytest.raises(Problem, match="Prefect's server answered 503") as caught:
+        asked.start("nightly", {}, None)
+    assert (caught.value.status, len(sent)) == (503, 4)
+
+
+def test_what_the_server_refuses_is_not_asked_again() -> None:
+    asked, sent = server(422)
+    with pytest.raises(Problem, match="refused these options"):
+        asked.start("nightly", {}, None)
+    assert len(sent) == 1
