@@ -2,6 +2,8 @@
 
 import gc
 
+import tasks  # noqa: F401 - before Arrow: it says how Arrow takes memory
+
 # A start imports some hundred thousand objects that stay. To search them for garbage after each 700 new ones, as is the
 # default, was a tenth of its processor time.
 gc.set_threshold(50_000)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -126,3 +129,11 @@ def test_the_architecture_page_names_every_package() -> None:
     assert [name for name in packages if f"`tasks/{name}`" not in page] == []
     named = re.findall(r"`((?:tasks|flows|deploy|tests|supabase)/[\w/.]+)`", page)
     assert [path for path in named if "<" not in path and not (ROOT / path).exists()] == []
+
+
+def test_arrow_takes_memory_from_the_system() -> None:
+    """With its own allocator a night takes a third more memory."""
+    say = "import flows, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    environment = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    done = subprocess.run([sys.executable, "-c", say], check=True, capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == "system"

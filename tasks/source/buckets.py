@@ -13,7 +13,8 @@ from tasks.source.binary import from_driver
 from tasks.source.model import TableInfo
 from tasks.source.patch import Bounds
 from tasks.source.ranges import KeyRange
-from tasks.source.sorting import Bucket, Sorter
+from tasks.source.runs import Bucket
+from tasks.source.sorting import Sorter
 from tasks.workspace import Spool
 
 
@@ -22,7 +23,6 @@ def write_bucket(sorter: Sorter, bucket: Bucket, info: TableInfo, spool: Spool, 
     filled = Counter({column.name: 0 for column in info.columns})
     converted = _converted(sorter, bucket, info, bounds, filled)
     spool.write(bucket.index, bounded(converted, rows=bounds.rows, nbytes=bounds.nbytes))
-    pa.default_memory_pool().release_unused()  # what this thread's buckets took stays with it otherwise
     return filled
 
 

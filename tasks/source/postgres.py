@@ -31,10 +31,11 @@ from tasks.source.model import Preflight, Reconciled, TableInfo, TableRead
 from tasks.source.parallel import Tally, elapsed, run
 from tasks.source.patch import Bounds
 from tasks.source.reconcile import reconcile
+from tasks.source.runs import Bucket
 from tasks.source.select import keys_query, slice_query
 from tasks.source.slices import Slice, slices_of
 from tasks.source.snapshot import Readers, Snapshot, SnapshotLost
-from tasks.source.sorting import Bucket, Sorter
+from tasks.source.sorting import Sorter
 from tasks.source.units import (
     DRIVER_BYTES,
     BucketUnit,
@@ -51,7 +52,7 @@ _PAGE_BYTES = 8_192
 _LEAST_PAGES = 16
 _READS = 3  # of a table whose snapshot was lost
 _ASKED_KEYS = 1_000
-_LEAST_PART = 2**18
+_LEAST_PART = 2**17
 _ROLE_HELP = "Grant the role of ETL_DB_ROLE what supabase/migrations grants to etl: `make migrate`."
 
 
@@ -156,10 +157,10 @@ class PostgresSource:
         extent, tally = snapshot.extent(info), Tally()
         batch_bytes = self._settings.batch_bytes
         slices = slices_of(extent, pages=max(_LEAST_PAGES, batch_bytes // 2 // _PAGE_BYTES))
-        part = max(_LEAST_PART, batch_bytes // self._settings.ranges)
+        part = max(_LEAST_PART, batch_bytes // (2 * self._settings.ranges))
         folder = spool.folder / "unsorted"
-        plan = SortPlan(folder, info.table.key.name, part, max(extent.nbytes, 500 * info.rows))
-        sorter = plan.sorter()
+        plan = SortPlan(folder, info.table.key.name, part, extent.nbytes or 500 * info.rows)
+        sorter = plan.sorter(hold=0 if self._workers.count else batch_bytes)
         progress(0, info.rows)
         if self._workers.count:
             self._read_on_workers(slices, snapshot, info, plan, sorter, tally, progress)

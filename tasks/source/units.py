@@ -21,13 +21,14 @@ from tasks.source.connection import batches
 from tasks.source.model import TableInfo
 from tasks.source.parallel import Tally
 from tasks.source.patch import Bounds
+from tasks.source.runs import Bucket, Budget, Run
 from tasks.source.select import slice_query
 from tasks.source.slices import Slice
 from tasks.source.snapshot import reader_at
-from tasks.source.sorting import Bucket, Run, Sorter
+from tasks.source.sorting import Sorter
 from tasks.workspace import Spool
 
-DRIVER_BYTES = 2**20
+DRIVER_BYTES = 2**22
 INDEX = "runs.pickle"
 
 
@@ -40,8 +41,9 @@ class SortPlan:
     part: int
     expected: int
 
-    def sorter(self) -> Sorter:
-        return Sorter(self.folder, self.key, self.part, self.expected)
+    def sorter(self, *, hold: int = 0) -> Sorter:
+        """hold: bytes that may stay in memory."""
+        return Sorter(self.folder, self.key, self.part, self.expected, Budget(hold))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tasks.errors import ReadError
+from tasks.source.runs import Budget
 from tasks.source.sorting import Sorter
 
 SCHEMA = pa.schema([("id", pa.uuid()), ("content", pa.string())])
@@ -35,9 +36,17 @@ def in_order(sorter: Sorter) -> list[dict[str, object]]:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.lists(st.lists(UUIDS, max_size=60), max_size=4), st.integers(1, 25), st.sampled_from([200, 3_000, 2**20]))
-def test_every_row_comes_once_in_key_order(tmp_path: Path, parts: list[list[UUID]], size: int, part: int) -> None:
-    sorter = Sorter(tmp_path / "runs", "id", part, expected=part)
+@given(
+    st.lists(st.lists(UUIDS, max_size=60), max_size=4),
+    st.integers(1, 25),
+    st.sampled_from([200, 3_000, 2**20]),
+    st.sampled_from([0, 2_000, 2**20]),
+)
+def test_every_row_comes_once_in_key_order(
+    tmp_path: Path, parts: list[list[UUID]], size: int, part: int, held: int
+) -> None:
+    """held: bytes that stay in memory: none, some or all."""
+    sorter = Sorter(tmp_path / "runs", "id", part, part, Budget(held))
     for index, keys in enumerate(parts):
         assert sorter.add(index, batches_of(keys, size)) == len(keys)
     expected = sorted((key for keys in parts for key in keys), key=lambda key: key.bytes)
@@ -60,6 +69,32 @@ def test_a_slice_that_is_written_again_replaces_its_rows(tmp_path: Path) -> None
         sorter.add(1, broken())
     sorter.add(1, batches_of(keys[20:], 9))
     assert [row["id"] for row in in_order(sorter)] == keys
+
+
+def test_what_a_failed_slice_held_in_memory_is_free_again(tmp_path: Path) -> None:
+    budget = Budget(10_000)
+    sorter = Sorter(tmp_path, "id", 1_000, 1_000, budget)
+    keys = [UUID(int=n) for n in range(50)]
+
+    def broken() -> Iterator[pa.RecordBatch]:
+        yield from batches_of(keys, 20)
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        sorter.add(0, broken())
+    assert budget.take(10_000)
+    sorter.add(0, batches_of(keys[::-1], 20))  # without room in memory: from the disk
+    assert [row["id"] for row in in_order(sorter)] == keys
+    assert all(run.firsts.base is None for run in sorter.runs[0])  # else each run keeps all of its keys
+
+
+def test_a_file_that_was_cut_is_an_error(tmp_path: Path) -> None:
+    sorter = Sorter(tmp_path, "id", 1_000, expected=1_000)
+    sorter.add(0, batches_of([UUID(int=n) for n in range(50)], 50))
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ReadError, match="shorter than it was written"):
+        in_order(sorter)
 
 
 def test_whole_numbers_are_sorted_by_value(tmp_path: Path) -> None:
