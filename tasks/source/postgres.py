@@ -50,6 +50,7 @@ from tasks.workspace import Spool, Workspace
 
 _PAGE_BYTES = 8_192
 _LEAST_PAGES = 16
+_SLICES_EACH = 8  # of a connection, where they are not too small then
 _READS = 3  # of a table whose snapshot was lost
 _ASKED_KEYS = 1_000
 _LEAST_PART = 2**17
@@ -156,7 +157,9 @@ class PostgresSource:
         """Slices, non-null values by column, and what was read."""
         extent, tally = snapshot.extent(info), Tally()
         batch_bytes = self._settings.batch_bytes
-        slices = slices_of(extent, pages=max(_LEAST_PAGES, batch_bytes // 2 // _PAGE_BYTES))
+        most = max(_LEAST_PAGES, batch_bytes // 2 // _PAGE_BYTES)
+        enough = extent.pages // (_SLICES_EACH * self._settings.ranges)  # so that none is left for one connection alone
+        slices = slices_of(extent, pages=min(most, max(most // 4, enough)))
         part = max(_LEAST_PART, batch_bytes // (2 * self._settings.ranges))
         folder = spool.folder / "unsorted"
         plan = SortPlan(folder, info.table.key.name, part, extent.nbytes or 500 * info.rows)
