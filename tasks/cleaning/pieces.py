@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -16,9 +17,10 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
+from tasks.arrow.ahead import at_once
 from tasks.arrow.rebatch import exactly
 from tasks.cleaning.partials import Columns, Ints, Partial, add_up, empty, packed_keys
-from tasks.platform.workers import HERE, TOGETHER, Tick, Workers
+from tasks.platform.workers import HERE, TOGETHER, Tick, Workers, no_tick
 from tasks.workspace import Spool, Workspace
 
 # A merge holds FAN_IN × BATCH_ROWS rows of some 48 bytes (25 MB) a few times over, whatever the size of the table.
@@ -159,11 +161,18 @@ def merge_pieces(
         for tree in trees:
             tree.waiting = []
         units = [unit for _, unit in levels]
-        for (tree, unit), piece in zip(levels, workers.map(merge_unit, units, together=TOGETHER), strict=True):
+        for (tree, unit), piece in zip(levels, _merged(units, workers), strict=True):
             (tree.merged if unit.is_last else tree.waiting).append(piece)
     for tree in trees:
         tree.between.remove()
     return [tree.merged for tree in trees]
+
+
+def _merged(units: Sequence[MergeUnit], workers: Workers) -> Iterable[Piece]:
+    """On the workers; in this process two at once, which is what a merge may hold twice."""
+    if workers.count:
+        return workers.map(merge_unit, units, together=TOGETHER)
+    return at_once([partial(merge_unit, unit, no_tick) for unit in units])
 
 
 @dataclass

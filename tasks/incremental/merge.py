@@ -76,9 +76,14 @@ def _merged(table: Table, parts: Iterable[Path], edit: Edit) -> Iterator[pa.Reco
                 before = put.filter(pc.less_equal(put[key], rows[key][-1]))
                 gone = drop.filter(pc.less_equal(drop, rows[key][-1]))
                 put, drop = put.slice(before.num_rows), drop.slice(len(gone))
-                merge = _spliced if len(gone) <= _FEW else _sorted
-                yield from merge(key, rows, before, gone).combine_chunks().to_batches()
+                yield from edited(key, rows, before, gone).combine_chunks().to_batches()
     yield from put.combine_chunks().to_batches()
+
+
+def edited(key: str, rows: pa.RecordBatch, put: pa.Table, drop: pa.Array) -> pa.Table:
+    """Rows sorted by key, without those dropped and with those put in their places. drop, put: as in `Edit`."""
+    few = _FEW * (1 + rows.num_rows // _BATCH_ROWS)
+    return (_spliced if len(drop) <= few else _sorted)(key, rows, put, drop)
 
 
 def _sorted(key: str, rows: pa.RecordBatch, put: pa.Table, drop: pa.Array) -> pa.Table:

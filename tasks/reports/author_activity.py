@@ -66,8 +66,7 @@ def median_gaps(author: Ints, day: Ints, position: Ints) -> Floats:
     """Median days between neighbouring active days of each author; NaN with one active day."""
     neighbours = author[1:] == author[:-1]
     gap, of = np.diff(day)[neighbours], author[1:][neighbours]
-    order = np.lexsort((gap, of))
-    gap, of = gap[order], of[order]
+    gap = np.sort(of << 32 | gap) & 0xFFFFFFFF  # of each author: `of` is sorted, and stays as it is
     starts = np.flatnonzero(np.diff(of, prepend=-1))
     medians = np.full(len(position), np.nan)
     found = quantiles_by_group(gap, np.ones(len(gap), np.int64), starts, 0.5)

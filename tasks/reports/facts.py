@@ -48,6 +48,11 @@ class ReportFacts:
         """created_at of the users in scope, µs."""
         return self.users.created_at[self.in_scope]
 
+    @cached_property
+    def months_of_users(self) -> Ints:
+        """The month of created_at of every kept user, by position."""
+        return month_of(self.users.created_at)
+
     @property
     def last_day(self) -> int:
         """as_of's day: that of the last µs before it, in days since the epoch."""
