@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.context import FlowRunContext
@@ -20,6 +21,7 @@ from prefect.context import FlowRunContext
 logger = logging.getLogger(__name__)
 _IDS = 2**128
 _TRIES = 200
+_SOON = 0.1  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ def show_in_order(pages: Sequence[Page]) -> None:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return
-    with get_client(sync_client=True) as client:
+    with get_client(AGAIN_SOON, sync_client=True) as client:
         above = _IDS
         for left, page in zip(range(len(pages), 0, -1), pages, strict=True):
             above = _create(client, context.flow_run.id, page, above, left)
@@ -77,9 +79,21 @@ def _create_empty(client: SyncPrefectClient, flow_run: UUID, page: Page) -> UUID
     return UUID(answer.json()["id"])
 
 
+def _again_soon(response: httpx.Response) -> None:
+    """A server on SQLite answers 503 when something else was written at that moment. Prefect's client waits two seconds
+    then, or more; here it asks again soon once, and then as patiently as it does."""
+    extensions = response.request.extensions
+    if response.status_code == httpx.codes.SERVICE_UNAVAILABLE and not extensions.get("asked_again"):
+        extensions["asked_again"] = True
+        response.headers.setdefault("Retry-After", str(_SOON))
+
+
 def _data(page: Page) -> Any:
     if page.kind == "table":
         import json
 
         return json.dumps(page.data)
     return page.data
+
+
+AGAIN_SOON: dict[str, Any] = {"event_hooks": {"response": [_again_soon]}}  # of a client of Prefect's
