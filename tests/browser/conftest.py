@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from data.demo import load
 from deploy.prefect_services import Prefect, api, server, worker
@@ -137,12 +137,18 @@ def launched() -> Iterator[Browser]:
         running.close()
 
 
-@pytest.fixture
-def page(browser: Browser, product: Product) -> Iterator[Page]:
-    """An empty tab. Addresses may be given without the server's."""
+@pytest.fixture(scope="module")
+def window(browser: Browser, product: Product) -> Iterator[BrowserContext]:
+    """A window of somebody who is signed in: its tabs share what was loaded, as a person's do."""
     options: Any = {"viewport": {"width": 1400, "height": 1300}, "timezone_id": "UTC", "locale": "en-GB"}
-    with browser.new_context(base_url=product.prefect.url, **options) as context:
-        context.add_init_script(signed_in(product.prefect))
-        tab = context.new_page()
-        tab.set_default_timeout(30_000)
+    with browser.new_context(base_url=product.prefect.url, **options) as opened:
+        opened.add_init_script(signed_in(product.prefect))
+        opened.set_default_timeout(30_000)
+        yield opened
+
+
+@pytest.fixture
+def page(window: BrowserContext) -> Iterator[Page]:
+    """An empty tab. Addresses may be given without the server's."""
+    with window.new_page() as tab:
         yield tab

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from deploy.server_setup import DEPLOYMENTS
 from tests.browser.conftest import Product
-from tests.browser.forms import PATIENCE, TRIES, submit
+from tests.browser.forms import PATIENCE, TRIES, press_submit, submit
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
 each_ui = pytest.mark.parametrize("ui", ["", "/v2"], ids=["old", "V2"])
@@ -61,7 +61,7 @@ def fill_in(page: Page, name: str, field: str, value: str) -> None:
 def refused(page: Page, words: str, *, bubble: str = "") -> None:
     """Send the form until it answers so: a busy page may not hear a click that follows a value at once."""
     for _ in range(TRIES):
-        page.get_by_role("button", name="Submit").click()
+        press_submit(page)
         with suppress(AssertionError):
             if bubble:
                 expect(page.locator("input:invalid")).to_be_focused(timeout=PATIENCE)
