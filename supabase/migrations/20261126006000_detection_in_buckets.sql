@@ -1,4 +1,4 @@
--- Finding changes without joining two whole tables: both sides are counted and their fingerprints summed by buckets, ranges
+-- Finding changes without joining two whole tables: both sides are counted and their fingerprints combined by buckets, ranges
 -- of keys of some 16 rows each; only the rows of buckets that differ are compared one by one, through the index of the key.
 -- One statement sees all of it, so counts and rows are of one instant.
 
@@ -112,6 +112,8 @@ begin
 end
 $$;
 
+-- A sum of fingerprints alone is not enough: PostgreSQL's hash of a row is linear in the hashes of its values, so that two rows
+-- that exchange a value leave it as it was. Therefore both halves of each fingerprint are hashed once more, and combined by xor.
 -- What etl_find_changes answers, by buckets; null where that is not possible or does not pay: keys without an index, or of text;
 -- more than an eighth of the rows in buckets that differ.
 create or replace function public.etl_find_few_changes(p_table text, p_source jsonb, p_after text, p_until text, p_most jsonb) returns jsonb
@@ -173,16 +175,18 @@ begin
             sum(t.nk) filter (where t.differs) as stored_differ, array_agg(t.b) filter (where t.differs) as buckets,
             coalesce(sum(t.ns + t.nk) filter (where t.differs), 0) > 20000 + sum(t.ns + t.nk) / 8 as many
      from (
-       select p.*, p.ns <> p.nk or p.sh <> p.kh or p.sl <> p.kl or p.retry as differs from (
+       select p.*, p.ns <> p.nk or p.sh <> p.kh or p.sl <> p.kl or p.sx <> p.kx or p.retry as differs from (
          select coalesce(s.b, k.b %10$s)::bigint as b, coalesce(s.n, 0) as ns, coalesce(s.high, 0) as sh, coalesce(s.low, 0) as sl,
+                coalesce(s.mix, 0) as sx, coalesce(k.mix, 0) %18$s as kx,
                 coalesce(k.n, 0) %11$s as nk, coalesce(k.high, 0) %12$s as kh, coalesce(k.low, 0) %13$s as kl, coalesce(k.n - k.without, 0) %17$s as kf,
                 coalesce(k.n, 0) %14$s as nr, coalesce(k.n, 0) %15$s as nt, coalesce(k.without > 0, false) %16$s as retry
          from (
-           select x.b, count(*) as n, sum((x.fp >> 32)::integer) as high, sum(((x.fp & 4294967295) - 2147483648)::integer) as low
+           select x.b, count(*) as n, sum((x.fp >> 32)::integer) as high, sum(((x.fp & 4294967295) - 2147483648)::integer) as low,
+                  bit_xor(hashint8extended(x.fp, 1) # hashint4extended((x.fp >> 32)::integer, 2)) as mix
            from (select %1$s as b, %2$s as fp from %3$s s where true %4$s offset ''0''::bigint) x group by x.b) s
          full join (
            select x.b, count(*) as n, sum((x.fp >> 32)::integer) as high, sum(((x.fp & 4294967295) - 2147483648)::integer) as low,
-                  count(*) - count(x.fp) as without
+                  bit_xor(hashint8extended(x.fp, 1) # hashint4extended((x.fp >> 32)::integer, 2)) as mix, count(*) - count(x.fp) as without
            from (select %5$s as b, c.fingerprint as fp from %6$s c where true %7$s %8$s offset ''0''::bigint) x group by x.b) k on k.b = s.b
          %9$s) p
        offset ''0''::bigint) t',
@@ -194,6 +198,7 @@ begin
       'full join (
          select x.b, count(*) as n, coalesce(sum((x.fingerprint >> 32)::integer), 0) as high,
                 coalesce(sum(((x.fingerprint & 4294967295) - 2147483648)::integer), 0) as low, count(x.fingerprint) as sums,
+                bit_xor(hashint8extended(x.fingerprint, 1) # hashint4extended((x.fingerprint >> 32)::integer, 2)) as mix,
                 count(*) filter (where not x.refused) as known,
                 count(*) filter (where x.refused and x.there) as target, bool_or(x.retry) as retry
          from (select %1$s as b, r.*, exists (select from %2$s c where c.%3$s = r.key) as there from (%4$s) r offset ''0''::bigint) x
@@ -203,7 +208,7 @@ begin
     case when has_rejects then '+ coalesce(r.high, 0)' end, case when has_rejects then '+ coalesce(r.low, 0)' end,
     case when has_rejects then '+ coalesce(r.known, 0)' end,
     case when has_rejects then '+ coalesce(r.target, 0)' end, case when has_rejects then 'or coalesce(r.retry, false)' end,
-    case when has_rejects then '+ coalesce(r.sums, 0)' end);
+    case when has_rejects then '+ coalesce(r.sums, 0)' end, case when has_rejects then '# coalesce(r.mix, 0)' end);
   loop
     begin
       execute statement into sums using public.etl_seed_value();

@@ -19,7 +19,7 @@ from tests.incremental.schema_steps import (
     retype_a_column,
     retype_a_column_that_is_not_read,
 )
-from tests.incremental.world import MONTHS, World, uid
+from tests.incremental.world import MONTHS, POSTS, World, uid
 
 EMAILS = ("ann@example.com", "Bob@Example.com", "c@example.com", "not an address", " ann@example.com ")
 CONTENTS = ("Some words here", "other   words\r\nand a line", "\u200bhidden", "", "é e\u0301 combined", "x" * 300)
@@ -76,6 +76,16 @@ def give_posts_away(w: World) -> None:
 def rewrite_posts(w: World) -> None:
     title = "" if "posts.title" in w.gone else f", title = {w.text(NAMES)}"
     w.sql(f"update posts set content = {w.text(CONTENTS)}{title} where id = '{w.post()}'")
+
+
+def exchange_contents(w: World) -> None:
+    """Neighbours change places: the one's fingerprint gains what the other's loses, so that their sum may stay."""
+    number = 1_000 + w.rng.randrange(POSTS - 1)
+    one, other = uid(number), uid(number + 1)
+    w.sql(
+        "update posts p set content = o.content, created_at = o.created_at from posts o "
+        f"where (p.id, o.id) in (('{one}', '{other}'), ('{other}', '{one}'))"
+    )
 
 
 def delete_users(w: World) -> None:
@@ -161,7 +171,7 @@ def switch_the_triggers(w: World) -> None:
 # Of the rows alone: these may also happen between any two requests of a night.
 OF_ROWS: tuple[Callable[[World], None], ...] = (
     insert_users, insert_users, insert_posts, insert_posts, insert_posts, update_emails, update_emails, move_signups,
-    move_posts, give_posts_away, rewrite_posts, delete_users, delete_users_with_posts, delete_posts,
+    move_posts, give_posts_away, rewrite_posts, exchange_contents, delete_users, delete_users_with_posts, delete_posts,
     delete_the_first_of_an_email, empty_a_month, import_old_posts,
 )  # fmt: skip
 STEPS: tuple[Callable[[World], None], ...] = (
