@@ -121,12 +121,12 @@ class Prefect:
 
     def _answer(self, method: str, path: str, body: object | None) -> httpx.Response:
         """The answer, asked for again a few times while the server is busy."""
-        for pause in _PAUSES:
+        pauses = iter(_PAUSES)
+        while True:
             answer = self._http.request(method, f"{self._url}{path}", json=body)
-            if answer.status_code not in _BUSY:
+            if answer.status_code not in _BUSY or (pause := next(pauses, None)) is None:
                 return answer
             time.sleep(pause)
-        return self._http.request(method, f"{self._url}{path}", json=body)
 
 
 def _flow_run(body: dict[str, Any], *, is_new: bool = False) -> FlowRun:

@@ -88,12 +88,12 @@ def _again_soon(response: httpx.Response) -> None:
         response.headers.setdefault("Retry-After", str(_SOON))
 
 
+AGAIN_SOON: dict[str, Any] = {"event_hooks": {"response": [_again_soon]}}  # of a client of Prefect's
+
+
 def _data(page: Page) -> Any:
     if page.kind == "table":
         import json
 
         return json.dumps(page.data)
     return page.data
-
-
-AGAIN_SOON: dict[str, Any] = {"event_hooks": {"response": [_again_soon]}}  # of a client of Prefect's

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from flows.engine.progress import Meter
 from flows.engine.run import Run
 from flows.engine.stage import stage
+from tasks.arrow.ahead import beside
 from tasks.cleaning.passes import CleanCounts, to_micros
 from tasks.cleaning.rules.common import GRACE
 from tasks.cleaning.units import raw_spool
@@ -74,8 +75,7 @@ def _read(run: Run, base: Base | None, progress: Meter) -> None:
     """What changed, in the run's folder; `run.night` when everything about it is known."""
     assert base is not None
     night = IncrementalNight(run.settings, run.workspace, base, to_micros(run.as_of))
-    with ThreadPoolExecutor(1, thread_name_prefix="base") as pool:  # Storage answers while the database compares
-        index = pool.submit(_index_of_base, night)
+    with beside(partial(_index_of_base, night)) as index:  # Storage answers while the database compares
         gathered = _gather(run, base, index.result)
     night.index = index.result()
     night.keep_raw(gathered)

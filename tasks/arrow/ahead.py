@@ -1,9 +1,10 @@
-"""Work on two processors without holding more than two pieces of it: the next is made while one is used."""
+"""Work on threads beside other work, at most two pieces at once, so that no more than two are held in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from itertools import islice
 from typing import TypeVar
@@ -23,6 +24,13 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
         while found := waiting.result():
             waiting = pool.submit(following)
             yield found[0]
+
+
+@contextmanager
+def beside(job: Callable[[], T]) -> Iterator[Future[T]]:
+    """Run a job on a thread while the block runs, which asks for its result; the block's end waits for it."""
+    with ThreadPoolExecutor(1, thread_name_prefix="beside") as pool:
+        yield pool.submit(copy_context().run, job)
 
 
 def at_once(jobs: Sequence[Callable[[], T]]) -> list[T]:

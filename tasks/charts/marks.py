@@ -25,11 +25,17 @@ Label = tuple[float, float, str, str]  # x, y, text, colour
 class Labels(PathCollection):
     """Short texts, each with its middle at a point of the axes' data.
 
-    size: in points. align: the share of a text's width that is left of its point. places: how points become pixels.
+    size: in points. align: the share of a text's width that is left of its point. pixels: how points become pixels.
     """
 
     def __init__(
-        self, axes: Axes, labels: Iterable[Label], *, size: float, align: float = 0.5, places: Transform | None = None
+        self,
+        axes: Axes,
+        labels: Iterable[Label],
+        *,
+        size: float,
+        align: float = 0.5,
+        pixels: Transform | None = None,
     ) -> None:
         labels = [label for label in labels if label[2]]
         self.texts = [text for _, _, text, _ in labels]
@@ -38,7 +44,7 @@ class Labels(PathCollection):
             facecolors=[colour for *_, colour in labels],
             linewidths=0,
             offsets=np.array([place for *place, _, _ in labels], float).reshape(-1, 2),
-            offset_transform=places or axes.transData,
+            offset_transform=pixels or axes.transData,
             zorder=3,
         )
         self.set_transform(Affine2D().scale(axes.figure.dpi / 72))  # points to pixels
@@ -82,14 +88,14 @@ def heat_map(axes: Axes, values: Numbers, **scale: Any) -> QuadMesh:
 def name_rows(axes: Axes, names: Sequence[str]) -> None:
     """The names of a map's rows, at its left."""
     left = axes.get_yaxis_transform() + moved(axes, -_GAP, 0)
-    Labels(axes, [(0, row, name, QUIET) for row, name in enumerate(names)], size=LABEL_SIZE, align=1, places=left)
+    Labels(axes, [(0, row, name, QUIET) for row, name in enumerate(names)], size=LABEL_SIZE, align=1, pixels=left)
 
 
 def name_columns(axes: Axes, *lines: Mapping[int, str], unit: str) -> None:
     """The names of a map's columns, below it, by their number; and what they are."""
     for number, names in enumerate(lines):
         below = axes.get_xaxis_transform() + moved(axes, 0, -_GAP - LABEL_SIZE / 2 - number * _LINE)
-        Labels(axes, [(at, 0, name, QUIET) for at, name in names.items()], size=LABEL_SIZE, places=below)
+        Labels(axes, [(at, 0, name, QUIET) for at, name in names.items()], size=LABEL_SIZE, pixels=below)
     axes.set_xlabel(unit, labelpad=2 + _GAP + len(lines) * _LINE)
 
 

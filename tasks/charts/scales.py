@@ -38,7 +38,7 @@ def _value_axis(axes: Axes, locator: MaxNLocator, text: Callable[[float], str], 
     across = axes.get_yaxis_transform()
     axes.hlines(values, 0, 1, transform=across, colors=GRID, linewidth=0.8, zorder=0.5)
     numbers = [(0, value, text(value), QUIET) for value in values]
-    Labels(axes, numbers, size=LABEL_SIZE, align=1, places=across + moved(axes, -_LEFT, 0))
+    Labels(axes, numbers, size=LABEL_SIZE, align=1, pixels=across + moved(axes, -_LEFT, 0))
     axes.set_yticks([])
     axes.set_ylabel(unit)
     axes.yaxis.set_label_coords(0, 0.5, axes.transAxes + moved(axes, -_UNIT, 0))
@@ -62,6 +62,6 @@ def date_axis(axes: Axes, daily: pd.DataFrame) -> None:
     }
     axes.plot(days, [0] * len(days), transform=along, scalex=False, scaley=False, **tick)
     names = [(day, 0, name, QUIET) for day, name in zip(days, form.format_ticks(days), strict=True)]
-    Labels(axes, names, size=LABEL_SIZE, places=along + moved(axes, 0, -_BELOW))
+    Labels(axes, names, size=LABEL_SIZE, pixels=along + moved(axes, 0, -_BELOW))
     axes.set_xticks([])
     axes.set_xlim(low, high)

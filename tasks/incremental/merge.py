@@ -66,7 +66,7 @@ def _last_key(table: Table, file: Path) -> pa.Scalar:
 
 
 def _merged(table: Table, parts: Iterable[Path], edit: Edit) -> Iterator[pa.RecordBatch]:
-    """The rows of the parts without those dropped, and with those put in their places."""
+    """The rows of the parts without those dropped, and with those put in their positions."""
     key, put, drop = table.key.name, edit.put, edit.drop
     schema = file_schema(table)
     for part in parts:
@@ -81,7 +81,7 @@ def _merged(table: Table, parts: Iterable[Path], edit: Edit) -> Iterator[pa.Reco
 
 
 def edited(key: str, rows: pa.RecordBatch, put: pa.Table, drop: pa.Array) -> pa.Table:
-    """Rows sorted by key, without those dropped and with those put in their places. drop, put: as in `Edit`."""
+    """Rows sorted by key, without those dropped and with those put in their positions. drop, put: as in `Edit`."""
     few = _FEW * (1 + rows.num_rows // _BATCH_ROWS)
     return (_spliced if len(drop) <= few else _sorted)(key, rows, put, drop)
 

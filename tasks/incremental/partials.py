@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.arrow.ahead import ahead
+from tasks.arrow.ahead import ahead, beside
 from tasks.cleaning.counts import Scope
 from tasks.cleaning.partials import AUTHOR_DAYS, DAY, WINDOWS, Columns, Ints, add_up
 from tasks.cleaning.pieces import PartialTable, merge_pieces
@@ -66,8 +65,7 @@ class MonthPartials:
         carried = [e for e in self._night.base.entries("state").values() if self._is_carried(e, again)]
         workspace = self._night.workspace
         clear_partials(workspace)
-        with ThreadPoolExecutor(1, thread_name_prefix="carry") as pool:
-            carry = pool.submit(copy_context().run, self._carry, carried)
+        with beside(partial(self._carry, carried)) as carry:
             reduced = self._compute(sorted(again))
             entries = self._write_state(reduced, workers)
             reduced.add(carry.result())

@@ -6,13 +6,13 @@ Every file goes under a path never used before and is verified there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
+from tasks.arrow.ahead import beside
 from tasks.errors import PublishError
 from tasks.files.layout import instant, run_path
 from tasks.files.manifest import FileEntry, ManifestRef, RunFacts, make_manifest, sha256_of
@@ -23,8 +23,6 @@ from tasks.platform.workers import HERE, Tick, Workers
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, load_settings
 from tasks.workspace import Workspace
-
-T = TypeVar("T")
 
 
 def publish(
@@ -57,7 +55,9 @@ def publish(
         made = meanwhile()
         store([*files, *made])
     else:
-        made = _at_once(lambda: store(files), meanwhile)
+        with beside(partial(store, files)) as stored:
+            made = meanwhile()
+            stored.result()
         store(made)
     manifest = make_manifest(
         run,
@@ -73,15 +73,6 @@ def publish(
     with Bucket(settings) as bucket:
         bucket.store(manifest.path, body)
     return ManifestRef(path=manifest.path, sha256=sha256_of(body))
-
-
-def _at_once(elsewhere: Callable[[], None], here: Callable[[], T]) -> T:
-    """Do both, one of them on a thread; raises what either raises."""
-    with ThreadPoolExecutor(1, thread_name_prefix="publish") as pool:
-        waiting = pool.submit(copy_context().run, elsewhere)
-        done = here()
-        waiting.result()
-    return done
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A run in memory. step: rows of a page; there are pages here only to tell how bytes are spread over keys."""
+    """A run in memory. step: rows of a page; there are pages here only to show how bytes are spread over keys."""
 
     piece: Piece
     nbytes: int
@@ -68,19 +68,19 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run in a file. firsts: the first key of each page; last: of all. places: of the pages' ends in the file, and
+    """A run in a file. firsts: the first key of each page; last: of all. offsets: of the pages' ends in the file, and
     before these of the first one's start."""
 
     path: Path
     schema: pa.Schema
     firsts: Keys
     last: Any
-    places: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
 
     @property
     def sizes(self) -> npt.NDArray[np.int64]:
         """Bytes of each page."""
-        return np.diff(self.places)
+        return np.diff(self.offsets)
 
     def pages_of(self, bucket: Bucket) -> range:
         """The pages that may hold rows of a bucket."""
@@ -138,12 +138,12 @@ class RunWriter:
 
     def write(self, pages: Iterable[pa.RecordBatch], firsts: Keys, last: Any) -> None:
         """A run of sorted pages with these first keys, into the file."""
-        places = [self._file.tell()]
+        offsets = [self._file.tell()]
         for page in pages:
             packed = page.serialize()
             self._file.write(packed)
-            places.append(places[-1] + packed.size)
-        self.runs.append(Run(self._path, page.schema, firsts, last, np.array(places, np.int64)))
+            offsets.append(offsets[-1] + packed.size)
+        self.runs.append(Run(self._path, page.schema, firsts, last, np.array(offsets, np.int64)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +155,11 @@ class Extract:
 
     @property
     def start(self) -> int:
-        return int(self.run.places[self.pages.start])
+        return int(self.run.offsets[self.pages.start])
 
     @property
     def nbytes(self) -> int:
-        return int(self.run.places[self.pages.stop]) - self.start
+        return int(self.run.offsets[self.pages.stop]) - self.start
 
     def read(self, file: Any, memory: memoryview) -> list[pa.RecordBatch]:
         """The pages, which lie in `memory` from now on."""
@@ -169,8 +169,8 @@ class Extract:
                 f"{self.run.path.name}, sorted rows in the run's folder, is shorter than it was written.",
                 remedy=DISK_REMEDY,
             )
-        whole, places, schema = pa.py_buffer(memory), self.run.places - self.start, self.run.schema
-        cuts = [(int(places[page]), int(places[page + 1])) for page in self.pages]
+        whole, offsets, schema = pa.py_buffer(memory), self.run.offsets - self.start, self.run.schema
+        cuts = [(int(offsets[page]), int(offsets[page + 1])) for page in self.pages]
         return [pa.ipc.read_record_batch(whole.slice(start, stop - start), schema) for start, stop in cuts]
 
 

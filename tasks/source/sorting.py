@@ -100,8 +100,8 @@ class Sorter:
         order = np.argsort(firsts, kind="stable")
         reached = np.cumsum(sizes[order])
         count = max(1, -(-int(reached[-1]) // self.part))
-        places = np.searchsorted(reached, [reached[-1] * n / count for n in range(1, count)], side="right")
-        cuts = np.unique(firsts[order][np.minimum(places, len(firsts) - 1)])
+        positions = np.searchsorted(reached, [reached[-1] * n / count for n in range(1, count)], side="right")
+        cuts = np.unique(firsts[order][np.minimum(positions, len(firsts) - 1)])
         edges = (None, *cuts, None)
         return tuple(Bucket(i, low, high) for i, (low, high) in enumerate(pairwise(edges)))
 

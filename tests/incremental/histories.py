@@ -79,7 +79,7 @@ def rewrite_posts(w: World) -> None:
 
 
 def exchange_contents(w: World) -> None:
-    """Neighbours change places: the one's fingerprint gains what the other's loses, so that their sum may stay."""
+    """Neighbours exchange values: the one's fingerprint gains what the other's loses, so that their sum may stay."""
     number = 1_000 + w.rng.randrange(POSTS - 1)
     one, other = uid(number), uid(number + 1)
     w.sql(

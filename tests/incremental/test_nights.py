@@ -31,7 +31,7 @@ from (values ('Hello', 'My first post', timestamptz '2026-01-21Z'), (null, 'Befo
   as x (title, content, at);
 """
 
-# Neighbours change places: what one row's fingerprint gains by it the other's loses, and no sum of both shows it.
+# Neighbours exchange values: what one row's fingerprint gains by it the other's loses, and no sum of both shows it.
 EXCHANGES = """
 with pairs as (select id, bio, (row_number() over (order by id) - 1) / 2 as pair from users),
      two as (select id, bio, pair, first_value(bio) over w as one, last_value(bio) over w as other
