@@ -182,8 +182,8 @@ def _prepare(state: State, *, empty: bool, say: Say) -> None:
     from tasks.contracts import USERS
 
     url = state.url(postgres.OWNER, state.owner_password)
-    create_source_tables(url)
-    applied = migrate(url)
+    create_source_tables(url, say=say)
+    applied = migrate(url, say=say)
     if applied:
         say(f"Applied {len(applied)} migrations")
         api.reload_schema(state)

@@ -28,7 +28,7 @@ def migrate(db_url: str, *, say: Callable[[str], None] = _silent) -> list[str]:
         open_books(run, files)
         known = applied(run)
         for migration in (m for m in files if m.version not in known):
-            with_lock_retries(partial(_apply, migration, run))
+            with_lock_retries(partial(_apply, migration, run), say=say)
             say(f"applied {migration.path.stem}")
             names.append(migration.path.stem)
         if forget_checksums(run):
@@ -51,7 +51,7 @@ def rollback(db_url: str, *, say: Callable[[str], None] = _silent) -> None:
     """
     with connected(db_url) as run:
         sql = f"begin;\n{(ROOT / 'rollback.sql').read_text(encoding='utf-8')}\ncommit;"
-        with_lock_retries(partial(run, sql, "rollback.sql"))
+        with_lock_retries(partial(run, sql, "rollback.sql"), say=say)
         _offer_repair(run, migrations(), say)
 
 

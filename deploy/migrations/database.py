@@ -79,8 +79,20 @@ class _Run:
                 raise _refused(error, what) from None
 
 
-def with_lock_retries(step: Callable[[], object], *, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Try a transaction again while a lock is not to be had: between the tries nobody queues behind it."""
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
+def with_lock_retries(
+    step: Callable[[], object],
+    *,
+    say: Callable[[str], None] = _silent,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Try a transaction again while a lock is not to be had: between the tries nobody queues behind it.
+
+    At most for a minute in total. say: called before each further try, with what waits and for how long.
+    """
     for attempt in range(LOCK_TRIES):
         try:
             step()
@@ -88,7 +100,10 @@ def with_lock_retries(step: Callable[[], object], *, sleep: Callable[[float], No
         except WriteError as error:
             if error.code not in _LOCKED or attempt == LOCK_TRIES - 1:
                 raise
-            sleep(2.0**attempt)
+            pause = 2.0**attempt
+            what = error.message.partition(" was refused:")[0]
+            say(f"{what}: another session holds a lock; try {attempt + 2} of {LOCK_TRIES} in {pause:.0f} s")
+            sleep(pause)
 
 
 def _refused(error: dbapi.Error, what: str) -> PipelineError:

@@ -24,7 +24,6 @@ from tasks.incremental.mode import GoFull, Mode, Night, base_facts, choose_mode,
 from tasks.incremental.night import IncrementalNight
 from tasks.incremental.saved import saved
 from tasks.incremental.store import keep_files
-from tasks.platform.functions import open_database
 from tasks.reports.figures import RunCounts
 from tasks.source import Preflight
 from tasks.source.snapshot import SnapshotLost
@@ -36,9 +35,8 @@ _SNAPSHOTS = 3  # tries, when the one that holds the instant is lost
 @stage("Find changes")
 def find_changes(run: Run, progress: Meter, sources: Preflight) -> bool:
     """Decide whether this night is incremental, and if so read what changed. False: the night reads everything."""
-    with open_database(run.settings) as database:
-        base = load_base(database, run.settings)
-        run.seed = str(database.call("etl_seed_id"))
+    base = load_base(run.database, run.settings)
+    run.seed = str(run.database.call("etl_seed_id"))
     night = Night(run.request.full_refresh, run.lease.historical, sources, sources.clock)
     run.mode, run.sources = choose_mode(night, base, run.settings), sources
     run.audited = base if base and is_comparable(night, base, run.settings) else None
@@ -79,8 +77,7 @@ def _read(run: Run, base: Base | None, progress: Meter) -> None:
         gathered = _gather(run, base, index.result)
     night.index = index.result()
     night.keep_raw(gathered)
-    with open_database(run.settings) as database:
-        night.load_known(database.call)
+    night.load_known(run.database.call)
     run.night = night
     run.rows = {of.table.name: of.rows.num_rows for of in (gathered.users, gathered.posts)}
     # How far the columns are filled is known of a whole read only; a column that comes or goes makes the night full.
@@ -120,8 +117,7 @@ def _gather(run: Run, base: Base, index: Callable[[], UserIndex]) -> Gathered:
 
 def _merge(run: Run) -> None:
     assert run.night is not None
-    with open_database(run.settings) as database:
-        run.night.merge(database.call, workers=run.workers)
+    run.night.merge(run.database.call, workers=run.workers)
 
 
 def _require_own_reading(run: Run) -> None:
@@ -136,8 +132,7 @@ def mark_wrong_rows(run: Run) -> None:
     if run.audited is None or run.request.dry_run:
         return
     lease = {"p_run": run.lease.run_id, "p_token": run.lease.token}
-    with open_database(run.settings) as database:
-        marked = mark_wrong(database, lease, (USERS, POSTS))
+    marked = mark_wrong(run.database, lease, (USERS, POSTS))
     run.record(changed_by_hand=marked)
 
 
@@ -145,8 +140,7 @@ def audit(run: Run, entries: list[FileEntry]) -> None:
     """Of a full night: how many rows, rule counts and files are not what incremental nights carried."""
     if run.night is not None or run.audited is None:
         return
-    with open_database(run.settings) as database:
-        run.drifted = Audit(run.workspace, run.audited, database.call).drifted(entries)
+    run.drifted = Audit(run.workspace, run.audited, run.database.call).drifted(entries)
     run.record(drifted=run.drifted)
     if run.drifted:
         logger.error(
@@ -159,8 +153,7 @@ def audit(run: Run, entries: list[FileEntry]) -> None:
 
 def distrust_base(run: Run) -> None:
     """The next start reads everything: what was stored is not what was read."""
-    with open_database(run.settings) as database:
-        database.call("etl_distrust_base", p_run=run.lease.run_id, p_token=run.lease.token)
+    run.database.call("etl_distrust_base", p_run=run.lease.run_id, p_token=run.lease.token)
 
 
 def with_mode(run: Run, counts: RunCounts) -> RunCounts:

@@ -25,6 +25,7 @@ from tests.incremental.oracle import problems
 from tests.incremental.world import World
 from tests.pipeline.conftest import Runner
 from tests.pipeline.killed import run_in_child
+from tests.without_charts import SWITCH
 
 # In their order: an instant before the current run's is asked for as the past. `midnight` after `now` goes back.
 AS_OFS = (
@@ -35,6 +36,8 @@ STAGES = (
     "Check sources", "Find changes", "Clean users", "Clean posts", "Merge with the last run", "Build reports",
     "Compare with Postgres", "Write files", "Publish", "Load and commit", "Move pointer",
 )  # fmt: skip
+# Nobody waits for the term of a lease whose process is killed: how leases end is a matter of other tests.
+_LEASE_ENDS = "update etl_runs set heartbeat = heartbeat - interval '1 day' where status in ('running', 'loading')"
 
 
 class Nights:
@@ -45,8 +48,9 @@ class Nights:
         rows = self.rng.choice((3, 7, 1_000))
         self.options = {
             "ETL_MAX_CHANGED_SHARE": "1", "ETL_MAX_REFUSED_SHARE": "1", "ETL_ROW_GROUP_ROWS": str(rows),
-            "ETL_PART_ROWS": str(rows * self.rng.choice((1, 2))), "ETL_RUN_RETRIES": "0",
+            "ETL_PART_ROWS": str(rows * self.rng.choice((1, 2))), "ETL_RUN_RETRIES": "0", "ETL_LEASE_SECONDS": "60",
         }  # fmt: skip
+        self.charts = False
         self.log: list[str] = []
         self.instants = list(AS_OFS)
         self.runs: list[RunOutcome] = []
@@ -65,6 +69,7 @@ class Nights:
 
     def quiet_night(self) -> None:
         """Right after a night, as of the same instant, nothing is written; unless a clock's time has come meanwhile."""
+        self.charts = True
         outcome = self._one("postgres")
         if any(rule["rule"] == "created_in_future" and rule["rows_affected"] for rule in outcome.quality):
             return
@@ -90,10 +95,17 @@ class Nights:
     def _commit(self, transport: Transport, as_of: str, **more: Any) -> RunOutcome:
         """A night; where its metrics are held, as somebody looks at it and accepts them."""
         try:
-            return self._run(transport, as_of=as_of, **self.options, **more)
+            return self._undisturbed(transport, as_of=as_of, **more)
         except RunHeld as held:
             self.log.append(f"held for {', '.join(held.values)}")
-            return self._run(transport, as_of=as_of, accept=frozenset(held.values), **self.options, **more)
+            return self._undisturbed(transport, as_of=as_of, accept=frozenset(held.values), **more)
+
+    def _undisturbed(self, transport: Transport, **options: Any) -> RunOutcome:
+        """A night of this process. It draws charts only once a history: they are half of a small night's work."""
+        with pytest.MonkeyPatch.context() as patch:
+            if not self.charts:
+                patch.setenv(SWITCH, "1")
+            return self._run(transport, **self.options, **options)
 
     def _as_of(self) -> str:
         """A later instant than before, the same one again, or once in a while the clock's."""
@@ -107,8 +119,9 @@ class Nights:
         """Two nights in a row that are killed, wherever they are."""
         for _ in range(self.rng.choice((1, 2))):
             stage = self.rng.choice(STAGES)
-            env = self.world.project.env(transport, **self.options)
+            env = self.world.project.env(transport, **self.options, **{SWITCH: "1"})
             code = run_in_child(env, self._as_of(), kill_after=stage)
+            self.world.sql(_LEASE_ENDS)
             self.log.append(f"killed after {stage} over {transport}: {code}")
             self.log.append(", ".join(histories.happen(self.world)))
 
@@ -143,7 +156,7 @@ class Nights:
         """A dry run leaves everything as it was."""
         before = stored(self.world.project)
         with suppress(RunHeld):
-            self._run(self.rng.choice(("postgres", "rest")), as_of=self._as_of(), dry_run=True, **self.options)
+            self._undisturbed(self.rng.choice(("postgres", "rest")), as_of=self._as_of(), dry_run=True)
         self.log.append("dry run")
         assert stored(self.world.project) == before, "\n".join(self.log)
 

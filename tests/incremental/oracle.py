@@ -6,6 +6,7 @@ one got wrong. This one compares and goes.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -110,6 +111,7 @@ def _published(project: Project, outcome: RunOutcome) -> dict[str, tuple[str, in
     for entry in entries:
         body = project.file(f"{outcome.run_path}/{entry.path}")
         assert body is not None, entry.path
+        assert hashlib.sha256(body).hexdigest() == entry.sha256, entry.path
     return {e.path: (e.sha256, e.rows) for e in entries}
 
 

@@ -21,10 +21,14 @@ def uid(number: int) -> str:
 
 @dataclass
 class World:
-    """late: connections with a transaction that is not committed yet. statuses: what users.status may be."""
+    """session: of the product's own. late: connections with a transaction that is not committed yet.
+
+    statuses: what users.status may be.
+    """
 
     project: Project
     rng: random.Random
+    session: psycopg.Connection
     late: list[psycopg.Connection] = field(default_factory=list)
     dumped: bool = False
     triggered: bool = False
@@ -33,7 +37,8 @@ class World:
     gone: set[str] = field(default_factory=set)  # columns that the source lacks, as `users.bio`
 
     def sql(self, statement: str) -> None:
-        self.project.stack.query(statement)
+        """One statement or several: without parameters they go as one simple query, which is one transaction."""
+        self.session.execute(statement.encode())
 
     def user(self) -> str:
         return uid(self.rng.randrange(USERS))

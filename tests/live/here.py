@@ -26,7 +26,7 @@ from tasks.platform.functions import open_database
 from tasks.platform.identity import acting
 from tasks.settings import load_settings
 from tests.live.kit import ROOT, Watched, environment
-from tests.live.without_charts import SWITCH
+from tests.without_charts import SWITCH
 
 
 @contextmanager
@@ -77,7 +77,7 @@ class _Thread(threading.Thread):
 def _forks() -> None:
     """Start the server that forks runs, with the switch for charts in it."""
     context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOADED, "tests.live.without_charts"])
+    context.set_forkserver_preload([*PRELOADED, "tests.without_charts"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
         forkserver.ensure_running()

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.migrations import migrate, migrations, rollback
+from deploy.migrations import create_source_tables, database, migrate, migrations, rollback
 from deploy.migrations.database import LOCK_TIMEOUT_SECONDS, connected, with_lock_retries
+from local_stack import Stack, up
 from local_stack.postgres import query
 from scripts.migrations import main
 from tasks.errors import ConfigurationError, WriteError
@@ -125,6 +126,7 @@ def test_no_statement_of_a_migration_waits_for_a_lock_longer_than_seconds(projec
         holder("begin; lock table public.clean_users in access share mode")
         holder("select pg_advisory_unlock_all()")
         waits: list[float] = []
+        said: list[str] = []
 
         def sleep(seconds: float) -> None:
             waits.append(seconds)
@@ -133,9 +135,44 @@ def test_no_statement_of_a_migration_waits_for_a_lock_longer_than_seconds(projec
 
         with connected(project) as run:
             run("set lock_timeout = '100ms'")
-            with_lock_retries(lambda: run("alter table public.clean_users add column x int"), sleep=sleep)
+            add = "alter table public.clean_users add column x int"
+            with_lock_retries(lambda: run(add, "a file"), say=said.append, sleep=sleep)
     assert waits == [1.0, 2.0]
+    assert said[1] == "a file: another session holds a lock; try 3 of 6 in 2 s"
     assert LOCK_TIMEOUT_SECONDS <= 10
+
+
+def test_a_stack_that_is_complete_is_started_again_beside_a_run_that_reads_and_a_product_that_writes(
+    stack: Stack,
+) -> None:
+    """Nothing waits for the locks of either, and nothing of the product's waits behind it."""
+    with connected(stack.db_url) as holder:
+        holder("select pg_advisory_unlock_all()")
+        for table in ("public.users", "public.posts", "public.clean_posts"):
+            holder(f"begin; lock table {table} in row exclusive mode")
+        said: list[str] = []
+        assert up(stack.home, empty=True, say=said.append) == stack
+        holder("rollback")
+    assert not [line for line in said if "lock" in line]
+
+
+def test_a_column_that_a_source_lacks_waits_for_a_run_and_says_so(
+    project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query(project, "alter table public.posts drop column title")
+    with connected(project) as holder:
+        holder("begin; lock table public.posts in access share mode")
+        holder("select pg_advisory_unlock_all()")
+        said: list[str] = []
+
+        def say(text: str) -> None:
+            said.append(text)
+            holder("commit")
+
+        monkeypatch.setattr(database, "LOCK_TIMEOUT_SECONDS", 0.1)
+        create_source_tables(project, say=say)
+    assert said == ["Making the source table public.posts: another session holds a lock; try 2 of 6 in 1 s"]
+    assert query(project, "select count(title) from public.posts") == "0"
 
 
 def test_a_lock_that_stays_ends_in_an_error() -> None:

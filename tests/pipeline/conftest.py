@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -22,13 +22,22 @@ Runner = Callable[..., RunOutcome]
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every test of a whole run once more as a user with the role etl: if marked `as_etl` in `make test`, all others
-    in `make soak`. A module that names its own IDENTITIES runs as those."""
+    in `make soak`. A module that names its own IDENTITIES runs as those, a test that names them itself as it says."""
     own = getattr(metafunc.module, "IDENTITIES", None)
+    if any("identity" in str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")):
+        return
     if own and "identity" in metafunc.fixturenames:
         metafunc.parametrize("identity", own, indirect=True)
     elif "identity" in metafunc.fixturenames:
         marks = () if metafunc.definition.get_closest_marker("as_etl") else pytest.mark.soak
         metafunc.parametrize("identity", ["service key", pytest.param("signed-in user", marks=marks)], indirect=True)
+
+
+def alternating(names: str, cases: Iterable[tuple[object, ...]]) -> pytest.MarkDecorator:
+    """Each case as one of the two identities in turn: many cases find more than half as many that run twice."""
+    kinds = ("service key", "signed-in user")
+    values = [(kinds[number % 2], *case) for number, case in enumerate(cases)]
+    return pytest.mark.parametrize(("identity", *names.split()), values, indirect=["identity"])
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ _PRELOADED = [
     "tasks.source.postgres",
     "matplotlib.backends.backend_agg",
     "tests.pipeline.killed",
+    "tests.without_charts",
 ]
 
 

@@ -6,12 +6,14 @@ Time is a tenth, by the one setting for it: 90 seconds are 9.
 from __future__ import annotations
 
 import time
+from itertools import product
 
 import pytest
 
 from data.demo import DemoCounts
 from local_stack import up
 from tasks.settings import Transport
+from tests.pipeline.conftest import alternating
 from tests.pipeline.killed import paused_child
 from tests.pipeline.kit import AS_OF, CLOCK, Project
 from tests.pipeline.test_killed import STAGES, TRANSPORTS, undisturbed
@@ -49,10 +51,9 @@ def test_the_database_is_away(
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seconds", SECONDS)
-@pytest.mark.parametrize("stage", STAGES[:-1])
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@alternating("transport stage seconds", product(TRANSPORTS, STAGES[:-1], SECONDS))
 def test_the_database_is_away_at_each_boundary(
     transport: Transport, stage: str, seconds: float, project: Project, demo: DemoCounts
 ) -> None:
+    """Each transport, boundary and length; the cases alternate between the service key and a signed-in user."""
     check_outage(project, transport, stage, seconds)
