@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from tasks.cleaning.rules.common import GRACE
 from tasks.cleaning.units import raw_spool
 from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import POSTS, TABLES, USERS
+from tasks.files.layout import run_path
 from tasks.files.manifest import FileEntry
 from tasks.incremental.audit import Audit, mark_wrong
 from tasks.incremental.base import Base, load_base, missing_files
@@ -24,6 +26,7 @@ from tasks.incremental.mode import GoFull, Mode, Night, base_facts, choose_mode,
 from tasks.incremental.night import IncrementalNight
 from tasks.incremental.saved import saved
 from tasks.incremental.store import keep_files
+from tasks.publish.upload import copying
 from tasks.reports.figures import RunCounts
 from tasks.source import Preflight
 from tasks.source.snapshot import SnapshotLost
@@ -125,6 +128,18 @@ def _require_own_reading(run: Run) -> None:
     if run.workspace.facts().get("seed") not in (None, run.seed):
         for table in TABLES:
             raw_spool(run.workspace, table).clear()
+
+
+@contextmanager
+def copies_ahead(run: Run) -> Iterator[None]:
+    """Storage copies the files that stay while the block builds reports; an error of the block takes them back."""
+    if run.night is None or run.request.dry_run:
+        yield
+        return
+    path = run_path(run.lease.run_id, run.as_of)
+    with copying(run.settings, path, run.night.sources()):
+        yield
+    run.copied_ahead = frozenset(run.night.copied)
 
 
 def mark_wrong_rows(run: Run) -> None:

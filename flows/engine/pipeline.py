@@ -116,12 +116,13 @@ def read_and_clean(run: Run) -> tuple[CleanCounts, CleanCounts]:
 
 def report_and_commit(run: Run, users: CleanCounts, posts: CleanCounts) -> RunOutcome:
     """From cleaned rows to a committed run that readers see; a dry run ends before the first write."""
-    counts = stages.build_the_reports(run, users, posts)
-    plans = stages.compare(run, counts)
-    approved = stages.guard(run, counts, plans)
-    if run.request.dry_run:
-        return _outcome(run, plans)
-    files = stages.write_the_files(run, approved)
+    with incremental.copies_ahead(run):
+        counts = stages.build_the_reports(run, users, posts)
+        plans = stages.compare(run, counts)
+        approved = stages.guard(run, counts, plans)
+        if run.request.dry_run:
+            return _outcome(run, plans)
+        files = stages.write_the_files(run, approved)
     published = stages.publish_the_files(run, files)
     loaded = stages.load_and_commit(run, published, approved, plans)
     incremental.keep_base(run, published.files)

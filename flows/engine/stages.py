@@ -41,11 +41,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What a run will publish. copied: paths of those that the base has already."""
+    """What a run will publish."""
 
     entries: list[FileEntry]
     counts: RunCounts
-    copied: frozenset[str] = frozenset()
 
 
 @stage("Check sources")
@@ -200,7 +199,7 @@ def write_the_files(run: Run, progress: Meter, counts: RunCounts) -> Files:
     )
     audit(run, entries)
     run.record(files=len(entries), bytes=sum(entry.bytes for entry in entries))
-    return Files(entries, counts, frozenset(night.copied if night else ()))
+    return Files(entries, counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +217,7 @@ def publish_the_files(run: Run, progress: Meter, files: Files) -> Published:
     Charts are drawn while the tables travel: the one takes this process, the other waits for the wire.
     """
     charts, history = list[FileEntry](), run.history()
+    copied = run.night.sources() if run.night else {}
 
     def draw() -> list[FileEntry]:
         charts.extend(draw_charts(run.workspace, as_of=run.as_of, history=history, settings=run.settings))
@@ -230,12 +230,13 @@ def publish_the_files(run: Run, progress: Meter, files: Files) -> Published:
         files.entries,
         files.counts,
         code_version=code_version(),
-        copied={path: f"{run.night.base.run_path}/{path}" for path in files.copied} if run.night else {},
+        copied=copied,
+        ahead=run.copied_ahead,
         meanwhile=draw,
         workers=run.workers,
         **mode_of_manifest(run),
     )
-    run.record(path=manifest.run_path, files=len(files.entries) + len(charts), copied=len(files.copied))
+    run.record(path=manifest.run_path, files=len(files.entries) + len(charts), copied=len(copied))
     return Published(manifest, [*files.entries, *charts])
 
 

@@ -65,6 +65,10 @@ class IncrementalNight:
     def root(self) -> Path:
         return self.workspace.files
 
+    def sources(self) -> dict[str, str]:
+        """Where in the bucket each file is that is copied, by its path."""
+        return {path: f"{self.base.run_path}/{path}" for path in self.copied}
+
     def touched(self, table: Table) -> Touched:
         if self.gathered is None:
             raise ValueError("nothing was read yet")

@@ -97,31 +97,11 @@ class Bucket:
             remedy="Nothing points to this run; start the run again; if it stays, ask who operates Storage.",
         )
 
-    def copy(self, source: str, target: str, *, size: int, md5: str) -> None:
-        """Copy a file inside Storage to a path that is new, and verify the copy by its size and checksum.
+    def copy(self, source: str, target: str) -> None:
+        """Copy a file inside Storage to a path that is new: no byte of it is downloaded. To be verified after it.
 
-        No byte of it is downloaded, unless the copy's eTag is not the content's md5: then the file is downloaded,
-        verified and uploaded. A copy that is there already, from a try whose answer was lost, counts when it is the
-        same. PublishError when the source is gone, or is not what `size` (bytes) and `md5` say.
+        A copy that is there already, from a try whose answer was lost, is no error. PublishError: the source is gone.
         """
-        self.start_copy(source, target)
-        self.verify_copy(source, target, self.info(target), size=size, md5=md5)
-
-    def verify_copy(self, source: str, target: str, info: StoredInfo, *, size: int, md5: str) -> None:
-        """The second half of `copy`. info: what Storage says of the copy, by its path or in a listing."""
-        if info == StoredInfo(size, md5):
-            return
-        self.remove([target])
-        body = self.download(source)
-        if (len(body), _md5(body)) != (size, md5):
-            raise PublishError(
-                f"{source} is damaged: its content is not what its manifest says. {target} was not written.",
-                remedy="Start the run again with --full-refresh: it writes all its files itself.",
-            )
-        self.store(target, body)
-
-    def start_copy(self, source: str, target: str) -> None:
-        """The first half of `copy`: it is not verified."""
         try:
             self._retry.call(lambda: self._files.copy(source, target), f"Copy of {source} to {target}")
         except AccessError:
@@ -135,6 +115,23 @@ class Bucket:
                     remedy="Start the run again with --full-refresh: it writes all its files itself.",
                 ) from None
             raise PublishError(error.message, remedy="No reader sees this run. See `doctor`.") from None
+
+    def verify_copy(self, source: str, target: str, *, size: int, md5: str) -> None:
+        """Verify a copy by its size (bytes) and checksum, as Storage states them.
+
+        Where the copy's eTag is not the content's md5, the file is downloaded, verified and uploaded. PublishError when
+        the source is not what `size` and `md5` say; then there is no copy.
+        """
+        if self.info(target) == StoredInfo(size, md5):
+            return
+        self.remove([target])
+        body = self.download(source)
+        if (len(body), _md5(body)) != (size, md5):
+            raise PublishError(
+                f"{source} is damaged: its content is not what its manifest says. {target} was not written.",
+                remedy="Start the run again with --full-refresh: it writes all its files itself.",
+            )
+        self.store(target, body)
 
     def replace(self, path: str, body: bytes) -> None:
         """Store a small file in place of another, never cached: readers see the old or the new one, not a mixture."""

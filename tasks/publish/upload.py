@@ -5,24 +5,31 @@ Every file goes under a path never used before and is verified there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from threading import Event
 from typing import Any
 
 from tasks.arrow.ahead import beside
-from tasks.errors import PublishError
+from tasks.errors import PipelineError, PublishError
 from tasks.files.layout import instant, run_path
 from tasks.files.manifest import FileEntry, ManifestRef, RunFacts, make_manifest, sha256_of
 from tasks.platform.bucket import Bucket, each
 from tasks.platform.progress import Progress, Running, no_progress
 from tasks.platform.stored import StoredInfo
+from tasks.platform.stored_files import stored_below
 from tasks.platform.workers import HERE, Tick, Workers
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, load_settings
 from tasks.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 
 def publish(
@@ -34,6 +41,7 @@ def publish(
     *,
     code_version: str = "",
     copied: Mapping[str, str] | None = None,
+    ahead: Collection[str] = (),
     meanwhile: Callable[[], Sequence[FileEntry]] = tuple,
     progress: Progress = no_progress,
     workers: Workers = HERE,
@@ -43,14 +51,15 @@ def publish(
 
     counts: figures of the run. progress: bytes stored, and bytes in all. Called again for the same run, it
     finds what is there already. PublishError, or a transient error, names the file; the pointer is untouched.
-    copied: where in the bucket a file is already, by its path: it is copied there. meanwhile: makes the last files
-    while the others travel. more: see `make_manifest`.
+    copied: where in the bucket a file is already, by its path: it is copied there. ahead: paths of those that `copying`
+    has copied. meanwhile: makes the last files while the others travel. more: see `make_manifest`.
     PublishError also when the bucket is public: then nothing is uploaded.
     """
     as_of, started_at = _instants(workspace, run)
     with Bucket(settings) as bucket:
         bucket.require_private()
-    store = _Store(settings, workspace, run_path(run.run_id, as_of), copied or {}, Running(progress, 0), workers)
+    path = run_path(run.run_id, as_of)
+    store = _Store(settings, workspace, path, copied or {}, frozenset(ahead), Running(progress, 0), workers)
     if workers.count:
         made = meanwhile()
         store([*files, *made])
@@ -75,6 +84,40 @@ def publish(
     return ManifestRef(path=manifest.path, sha256=sha256_of(body))
 
 
+@contextmanager
+def copying(settings: Settings, run_path: str, copied: Mapping[str, str]) -> Iterator[None]:
+    """Copy files inside Storage, to be verified by `publish`, while the block runs. Its end waits for them.
+
+    copied: where in the bucket each is, by its path in the run. An error that ends the block removes them again.
+    Raises what `Bucket.copy` raises.
+    """
+    stop = Event()
+    with beside(partial(_copy, settings, run_path, copied, stop)) as done:
+        try:
+            yield
+            done.result()
+        except BaseException:
+            stop.set()
+            wait([done])
+            _remove(settings, [f"{run_path}/{path}" for path in copied])
+            raise
+
+
+def _copy(settings: Settings, run_path: str, copied: Mapping[str, str], stop: Event) -> None:
+    pairs = [(source, f"{run_path}/{path}") for path, source in copied.items()]
+    for _ in each(settings, lambda bucket, pair: bucket.copy(*pair), pairs):
+        if stop.is_set():
+            return
+
+
+def _remove(settings: Settings, paths: Sequence[str]) -> None:
+    try:
+        with Bucket(settings) as bucket:
+            bucket.remove(paths)
+    except PipelineError as error:
+        logger.warning("Copies that nothing points to stay in the bucket until retention: %s", error.message)
+
+
 @dataclass(frozen=True, slots=True)
 class _Store:
     """Stores files of a run under its path: on threads of this process, or on workers."""
@@ -83,6 +126,7 @@ class _Store:
     workspace: Workspace
     run_path: str
     copied: Mapping[str, str]
+    ahead: frozenset[str]
     stored: Running
     workers: Workers
 
@@ -92,8 +136,18 @@ class _Store:
             for entry in sorted(files, key=lambda entry: -entry.bytes)
         ]
         self.stored.total = (self.stored.total or 0) + sum(entry.bytes for entry in files)
-        for nbytes in _stored(self.settings, units, self.workers):
+        self.stored.add(sum(unit.entry.bytes for unit in units if unit.entry.path in self.ahead))
+        to_store = [unit for unit in units if unit.entry.path not in self.ahead]
+        for nbytes in _stored(self.settings, to_store, self.workers):
             self.stored.add(nbytes)
+        self._verify_copies([unit for unit in units if unit.source])
+
+    def _verify_copies(self, copies: Sequence[UploadUnit]) -> None:
+        """All copies at once, by size and checksum; one that is not seen or not the same is looked at by itself."""
+        known = (stored_below(self.settings, self.run_path) if copies else None) or {}
+        rest = [unit for unit in copies if known.get(unit.target) != unit.info]
+        for _ in each(self.settings, _verify, rest):
+            pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +163,11 @@ class UploadUnit:
     def target(self) -> str:
         return f"{self.run_path}/{self.entry.path}"
 
+    @property
+    def info(self) -> StoredInfo:
+        """What Storage says of the file when all of it is there."""
+        return StoredInfo(self.entry.bytes, self.entry.md5)
+
     def inputs(self) -> list[Path]:
         return [] if self.source else [self.workspace.files / self.entry.path]
 
@@ -117,7 +176,7 @@ def _stored(settings: Settings, units: Sequence[UploadUnit], workers: Workers) -
     """Bytes of files, as they are stored: on threads of this process, or on workers."""
     if workers.count:
         return workers.map(upload_unit, units)
-    return each(settings, _store_together, _by_listing(units))
+    return each(settings, _store, units)
 
 
 def upload_unit(unit: UploadUnit, tick: Tick) -> int:
@@ -127,33 +186,16 @@ def upload_unit(unit: UploadUnit, tick: Tick) -> int:
 
 
 def _store(bucket: Bucket, unit: UploadUnit) -> int:
-    entry = unit.entry
+    """Upload and verify a file, or copy it; copies are verified together."""
     if unit.source:
-        bucket.copy(unit.source, unit.target, size=entry.bytes, md5=entry.md5)
+        bucket.copy(unit.source, unit.target)
     else:
-        bucket.store(unit.target, unit.workspace.files / entry.path)
-    return entry.bytes
+        bucket.store(unit.target, unit.workspace.files / unit.entry.path)
+    return unit.entry.bytes
 
 
-def _by_listing(units: Sequence[UploadUnit]) -> list[list[UploadUnit]]:
-    """The copies of one folder together, which one listing verifies; every other file by itself. Long work first."""
-    found: dict[str, list[UploadUnit]] = {}
-    for unit in units:
-        found.setdefault(str(PurePosixPath(unit.target).parent) if unit.source else unit.target, []).append(unit)
-    return sorted(found.values(), key=len, reverse=True)
-
-
-def _store_together(bucket: Bucket, units: Sequence[UploadUnit]) -> int:
-    """Store one file, or copy those of a folder."""
-    if len(units) == 1:
-        return _store(bucket, units[0])
-    for unit in units:
-        bucket.start_copy(str(unit.source), unit.target)
-    listed = {file.path: file.info for file in bucket.walk(str(PurePosixPath(units[0].target).parent))}
-    for unit in units:
-        info = listed.get(unit.target, StoredInfo(None, None))
-        bucket.verify_copy(str(unit.source), unit.target, info, size=unit.entry.bytes, md5=unit.entry.md5)
-    return sum(unit.entry.bytes for unit in units)
+def _verify(bucket: Bucket, unit: UploadUnit) -> None:
+    bucket.verify_copy(str(unit.source), unit.target, size=unit.entry.bytes, md5=unit.entry.md5)
 
 
 def _instants(workspace: Workspace, run: RunFacts) -> tuple[datetime, datetime]:

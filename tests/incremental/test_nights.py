@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import product
 from uuid import UUID
 
 import pytest
 
 from data.demo import DemoCounts
+from flows.engine.outcome import RunOutcome
 from tasks.contracts import POSTS, USERS
+from tasks.errors import RunHeld
 from tasks.platform.quoting import literal
 from tasks.settings import Transport
 from tasks.source.fingerprint import source_request
@@ -94,6 +97,14 @@ def assert_buckets_find_what_a_join_finds(project: Project) -> None:
         assert listed or after
 
 
+def assert_a_held_night_leaves_no_file(project: Project, run: Callable[[], RunOutcome]) -> None:
+    """Files of the base are copied before the guard has looked at the metrics: they are taken back."""
+    before = {file.path for file in project.bucket.walk("runs")}
+    with pytest.raises(RunHeld):
+        run()
+    assert {file.path for file in project.bucket.walk("runs")} == before
+
+
 @pytest.mark.as_etl
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_changes_give_what_a_full_night_gives(
@@ -112,6 +123,8 @@ def test_changes_give_what_a_full_night_gives(
     assert night.tables["posts"]["deleted"] in (4, 5)
     full = assert_same_as_full(project, night, lambda: run(transport, full_refresh=True))
     assert full.full_because == "it was asked for (--full-refresh)"
+    project.stack.query("delete from posts where id in (select id from posts order by id limit 1)")
+    assert_a_held_night_leaves_no_file(project, lambda: run(transport, ETL_MAX_DELETE_SHARE=0, ETL_DRIFT_FLOOR_ROWS=0))
 
 
 def test_a_product_that_starts_with_nothing(project: Project, run: Runner) -> None:

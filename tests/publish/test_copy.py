@@ -21,7 +21,8 @@ TARGET = "runs/2026-01-31/b/clean/posts/month=2026-01/part-000.parquet"
 
 
 def _copy(bucket: Bucket, *, size: int = len(BODY), md5: str = MD5) -> None:
-    bucket.copy(SOURCE, TARGET, size=size, md5=md5)
+    bucket.copy(SOURCE, TARGET)
+    bucket.verify_copy(SOURCE, TARGET, size=size, md5=md5)
 
 
 def test_a_copy_has_the_same_content_and_the_source_stays(settings: Settings) -> None:

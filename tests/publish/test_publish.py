@@ -22,9 +22,10 @@ from tasks.files.manifest import FileEntry, ManifestRef, entry_of
 from tasks.files.published import NotAsPublished, read_manifest
 from tasks.platform.bucket import Bucket
 from tasks.platform.stored import StoredInfo
+from tasks.platform.stored_files import stored_below
 from tasks.publish.export import upload_export
 from tasks.publish.pointer import repair_pointer
-from tasks.publish.upload import publish, signed_links
+from tasks.publish.upload import copying, publish, signed_links
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -109,8 +110,9 @@ def test_publishing_again_finds_what_is_there(settings: Settings, workspace: Wor
     assert publish(settings, workspace, RUN, files, RunCounts()) == first
 
 
+@pytest.mark.parametrize("ahead", [False, True])
 def test_files_of_the_run_before_are_copied_and_what_else_is_under_their_paths_is_replaced(
-    settings: Settings, workspace: Workspace, files: list[FileEntry]
+    settings: Settings, workspace: Workspace, files: list[FileEntry], ahead: bool
 ) -> None:
     of_state = [f"state/author_days/2025-0{month}.parquet" for month in range(1, 5)]
     for path in of_state:
@@ -118,17 +120,33 @@ def test_files_of_the_run_before_are_copied_and_what_else_is_under_their_paths_i
         (workspace.files / path).write_bytes(path.encode())
     files += [entry_of(workspace.files / p, workspace.files, rows=1, version=1, kind="state") for p in of_state]
     publish(settings, workspace, RUN, files, RunCounts())
-    later = _later(1)
-    path = run_path(later.run_id, AS_OF + timedelta(days=1))
+    copied = {e.path: f"{PATH}/{e.path}" for e in files}
+
+    def publish_later(run: FakeRun) -> str:
+        path = run_path(run.run_id, run.as_of)
+        with copying(settings, path, copied if ahead else {}):
+            pass
+        publish(settings, workspace, run, files, RunCounts(), copied=copied, ahead=copied if ahead else ())
+        return path
+
     with Bucket(settings) as bucket:
+        path = run_path(_later(1).run_id, AS_OF + timedelta(days=1))
         bucket.store(f"{path}/{of_state[1]}", b"PAR1 of another try")
-    publish(settings, workspace, later, files, RunCounts(), copied={e.path: f"{PATH}/{e.path}" for e in files})
-    with Bucket(settings) as bucket:
+        assert publish_later(_later(1)) == path
         stored = {file.path: file.info for file in bucket.walk(path)}
         assert {f"{path}/{e.path}": StoredInfo(e.bytes, e.md5) for e in files}.items() <= stored.items()
+        assert stored_below(settings, path) == stored
         bucket.remove([f"{PATH}/{of_state[2]}"])
-    with pytest.raises(PublishError, match=rf"{of_state[2]} is not in the bucket any more"):
-        publish(settings, workspace, _later(2), files, RunCounts(), copied={e.path: f"{PATH}/{e.path}" for e in files})
+        with pytest.raises(PublishError, match=rf"{of_state[2]} is not in the bucket any more"):
+            publish_later(_later(2))
+        assert not ahead or not list(bucket.walk(run_path(_later(2).run_id, AS_OF + timedelta(days=2))))
+
+
+def test_who_may_not_look_into_storages_table_is_told_so_and_storage_is_asked(stack: Stack) -> None:
+    looks = """begin; create role looker; grant looker to current_user; grant usage on schema public to looker;
+    grant execute on function public.etl_stored_files(text, text) to looker; set local role looker;
+    select coalesce(public.etl_stored_files('reports', 'runs/')::text, 'Storage is asked'); rollback"""
+    assert stack.query(looks).strip() == "Storage is asked"
 
 
 def test_the_day_of_a_midnight_run_is_the_day_before() -> None:
