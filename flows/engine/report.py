@@ -13,6 +13,7 @@ from flows.engine.csv_files import publish_csv
 from flows.engine.outcome import RunOutcome
 from flows.engine.report_page import report_page
 from tasks.errors import PipelineError
+from tasks.files.manifest import FileEntry
 from tasks.publish.upload import signed_links
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, load_settings
@@ -32,11 +33,11 @@ def show_outcome(outcome: RunOutcome) -> None:
     report = report_page(outcome, links=links, csv_links=csv_links)
     pages = [Page("report", "markdown", "What this run did, its figures, charts and files.", report)]
     pages += _details(outcome)
+    charts = [_chart(entry.path, links[entry.path]) for entry in outcome.files if _is_linked_chart(entry, links)]
     if outcome.run_path:
-        pages += _published(load_settings(), outcome, links)
-    if outcome.current:
-        pages.append(Page(LATEST, "markdown", "The newest run that readers see.", report))
-    show_in_order(pages)
+        pages.append(_files(load_settings(), outcome, links))
+    latest = [Page(LATEST, "markdown", "The newest run that readers see.", report)] if outcome.current else []
+    show_in_order(pages, [*charts, *latest])
 
 
 def _details(outcome: RunOutcome) -> list[Page]:
@@ -86,18 +87,18 @@ def _or_none(what: str, make: Callable[[], dict[str, str]], problems: list[str])
         return {}
 
 
-def _published(settings: Settings, outcome: RunOutcome, links: Mapping[str, str]) -> list[Page]:
-    """Signed links to every file, and each chart as an image; personal columns are in none of them."""
+def _files(settings: Settings, outcome: RunOutcome, links: Mapping[str, str]) -> Page:
+    """Signed links to every file of the run."""
     entries = [
         {"path": entry.path, "rows": entry.rows, "bytes": entry.bytes, "link": links.get(entry.path)}
         for entry in outcome.files
     ]
     page = run_page.files_page(entries, path=str(outcome.run_path), days=settings.signed_link_seconds / _DAY)
-    charts = [entry.path for entry in outcome.files if entry.kind == "chart" and entry.path in links]
-    return [
-        Page("files", "markdown", "Signed links to each file.", page),
-        *(_chart(path, links[path]) for path in charts),
-    ]
+    return Page("files", "markdown", "Signed links to each file.", page)
+
+
+def _is_linked_chart(entry: FileEntry, links: Mapping[str, str]) -> bool:
+    return entry.kind == "chart" and entry.path in links
 
 
 def _chart(path: str, link: str) -> Page:
