@@ -71,6 +71,7 @@ class Nights:
         """Right after a night, as of the same instant, nothing is written; unless a clock's time has come meanwhile."""
         self.charts = True
         outcome = self._one("postgres")
+        self.charts = False
         if any(rule["rule"] == "created_in_future" and rule["rows_affected"] for rule in outcome.quality):
             return
         before = self.world.project.writes()
