@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -9,6 +10,7 @@ from prefect import get_run_logger
 
 from flows.engine.artifacts import show_report
 from flows.engine.declare import etl_flow, etl_task
+from flows.engine.form_command import run_form
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.run_page import table
 from flows.engine.series import run_series
@@ -104,4 +106,4 @@ def verdict(options: BackfillForm, state: dict[date, str]) -> str:
 
 
 if __name__ == "__main__":
-    backfill()
+    sys.exit(run_form(backfill, BackfillForm, "backfill"))

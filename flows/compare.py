@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -10,6 +11,7 @@ from prefect import get_run_logger
 
 from flows.engine.artifacts import show_report
 from flows.engine.declare import etl_flow, etl_task
+from flows.engine.form_command import run_form
 from flows.engine.run_page import number, table
 from flows.forms import PREVIOUS, CompareForm, report_named
 from tasks.errors import PipelineError, ReadError
@@ -111,4 +113,4 @@ def _lines(shown: pa.Table, keys: Sequence[str], columns: Sequence[str]) -> Iter
 
 
 if __name__ == "__main__":
-    compare()
+    sys.exit(run_form(compare, CompareForm, "compare"))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 from prefect import get_run_logger
 
 from flows.engine.artifacts import show_report
 from flows.engine.declare import etl_flow
+from flows.engine.form_command import run_form
 from flows.engine.run_page import table
 from flows.forms import DoctorForm
 from tasks.doctor import Finding, examine, line, sound
@@ -45,4 +48,4 @@ def page(findings: list[Finding]) -> str:
 
 
 if __name__ == "__main__":
-    doctor()
+    sys.exit(run_form(doctor, DoctorForm, "doctor"))

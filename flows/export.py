@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +10,7 @@ from prefect import get_run_logger
 
 from flows.engine.artifacts import Page, show_report
 from flows.engine.declare import etl_flow, etl_task
+from flows.engine.form_command import run_form
 from flows.engine.run_page import size, table
 from flows.forms import ExportForm, report_named
 from tasks.publish.export import encode, select, upload_export
@@ -71,4 +73,4 @@ def show(link: str, path: str, summary: str, options: ExportForm) -> None:
 
 
 if __name__ == "__main__":
-    export()
+    sys.exit(run_form(export, ExportForm, "export"))

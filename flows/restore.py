@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from prefect import get_run_logger
 
 from flows.engine.artifacts import show_report
 from flows.engine.declare import etl_flow, etl_task
+from flows.engine.form_command import run_form
 from flows.engine.run_page import table
 from flows.forms import PREVIOUS, RestoreForm
 from tasks.errors import ConfigurationError, PipelineError
@@ -86,4 +88,4 @@ def page(restored: Restored, runs: Sequence[LedgerRow], *, dry_run: bool) -> str
 
 
 if __name__ == "__main__":
-    restore()
+    sys.exit(run_form(restore, RestoreForm, "restore"))

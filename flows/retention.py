@@ -1,8 +1,8 @@
-"""The retention: what is past its time leaves the bucket. `python -m flows.retention --dry-run` only lists it."""
+"""The retention: what is past its time leaves the bucket."""
 
 from __future__ import annotations
 
-import argparse
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -10,6 +10,7 @@ from prefect import get_run_logger
 
 from flows.engine.artifacts import show_report
 from flows.engine.declare import etl_flow, etl_task
+from flows.engine.form_command import run_form
 from flows.engine.run_page import table
 from flows.forms import RetentionForm
 from tasks.incremental.base import base_run
@@ -76,8 +77,4 @@ def page(actions: Sequence[Action], counts: dict[str, int], *, dry_run: bool) ->
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Remove published files that are past their time.")
-    parser.add_argument("--dry-run", action="store_true", help="list what would go; remove nothing")
-    parser.add_argument("--keep-days", type=int, help="days that every run stays; ETL_KEEP_DAYS by default")
-    arguments = parser.parse_args()
-    retention(RetentionForm(dry_run=arguments.dry_run, keep_days=arguments.keep_days))
+    sys.exit(run_form(retention, RetentionForm, "retention"))
