@@ -8,6 +8,7 @@ import json
 import httpx
 import pytest
 
+from local_stack import Stack
 from tasks.errors import PublishError
 from tasks.platform.bucket import Bucket
 from tasks.platform.stored import StoredInfo
@@ -106,3 +107,10 @@ def test_a_duplicate_behind_a_400_counts_when_it_is_the_same() -> None:
 
     with Bucket(HOSTED, transport=httpx.MockTransport(answer)) as bucket:
         _copy(bucket)
+
+
+def test_a_caller_that_may_not_look_into_storages_table_asks_storage(stack: Stack) -> None:
+    looks = """begin; create role looker; grant looker to current_user; grant usage on schema public to looker;
+    grant execute on function public.etl_stored_files(text, text) to looker; set local role looker;
+    select coalesce(public.etl_stored_files('reports', 'runs/')::text, 'Storage is asked'); rollback"""
+    assert stack.query(looks).strip() == "Storage is asked"

@@ -142,13 +142,6 @@ def test_files_of_the_run_before_are_copied_and_what_else_is_under_their_paths_i
         assert not ahead or not list(bucket.walk(run_path(_later(2).run_id, AS_OF + timedelta(days=2))))
 
 
-def test_who_may_not_look_into_storages_table_is_told_so_and_storage_is_asked(stack: Stack) -> None:
-    looks = """begin; create role looker; grant looker to current_user; grant usage on schema public to looker;
-    grant execute on function public.etl_stored_files(text, text) to looker; set local role looker;
-    select coalesce(public.etl_stored_files('reports', 'runs/')::text, 'Storage is asked'); rollback"""
-    assert stack.query(looks).strip() == "Storage is asked"
-
-
 def test_the_day_of_a_midnight_run_is_the_day_before() -> None:
     assert run_path("x", datetime(2026, 2, 1, tzinfo=UTC)) == "runs/2026-01-31/x"
     assert run_path("x", datetime(2026, 2, 1, 0, 0, 0, 1, tzinfo=UTC)) == "runs/2026-02-01/x"
