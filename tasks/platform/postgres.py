@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from functools import partial
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import pyarrow as pa
@@ -41,7 +41,10 @@ _SQLSTATE = re.compile(r"SQLSTATE:? (\w{5})")
 _SAID = re.compile(r"(?:ERROR|FATAL|PANIC):\s+([^\n]+)")
 _REPEATED = re.compile(r"Failed to execute query '.*': ", re.DOTALL)  # the driver repeats a whole script
 TRANSACTION_POOLER = 6543
-_VERIFIED: set[str] = set()
+# By URL, once it is verified: a connection that has ended, and what its driver knows of the database's types. To share
+# that makes the next connection ten times as quick, on both sides. A type that is made later is opaque to all of them;
+# what we read is of built-in types, or cast to one.
+_VERIFIED: dict[str, Connection] = {}
 _ROUNDS = 3
 _STATEMENT_GONE = "26000"  # prepared in one backend, executed in another
 _IDLE_TOO_LONG = "25P03"  # the server ended the session: as good as a connection that broke
@@ -62,22 +65,17 @@ def connect(
     settings: Settings,
     *,
     autocommit: bool = True,
-    like: Connection | None = None,
     session: Mapping[str, str] | None = None,
 ) -> Connection:
     """A connection in UTC that has become `settings.db_role`, with the statement timeout of the settings.
 
-    like: another connection, even a broken one, whose knowledge of the database's types is shared: that makes this one
-    ten times as quick. session: more settings of Postgres's, name to value. TLS is as the URL says; all else is set by
-    statements, which the session pooler passes on too. Raises ServiceUnavailable when nothing answers, AccessError for
-    a wrong password or role; never shows the URL.
+    session: more settings of Postgres's, name to value. TLS is as the URL says; all else is set by statements, which
+    the session pooler passes on too. Raises ServiceUnavailable when nothing answers, AccessError for a wrong password
+    or role; never shows the URL.
     """
-    if like is None:
-        require_sessions(settings)
+    require_sessions(settings)
     with refusals():
-        connection = (
-            dbapi.connect(_url(settings), autocommit=autocommit) if like is None else _another(like, autocommit)
-        )
+        connection = _another(_VERIFIED[_url(settings)], autocommit)
     try:
         with refusals():
             execute(connection, _session(settings, session or {}))
@@ -116,20 +114,30 @@ def require_sessions(settings: Settings) -> None:
         raise _no_sessions(f"SUPABASE_DB_URL names the transaction pooler (port {TRANSACTION_POOLER})")
     if url in _VERIFIED:
         return
+    with refusals():
+        first = dbapi.connect(url, autocommit=True)
     try:
-        kept = _keeps_its_backend(url)
+        if not _keeps_its_backend(first):
+            raise _no_sessions("SUPABASE_DB_URL leads to a pooler in transaction mode")
+    except BaseException:
+        first.close()
+        raise
+    first.adbc_connection.close()  # the session alone: its types stay
+    atexit.register(first.close)
+    _VERIFIED[url] = first
+
+
+def _keeps_its_backend(first: Connection) -> bool:
+    try:
+        return _have_a_backend_each(first)
     except RequestRefused as error:
         if error.code != _STATEMENT_GONE:
             raise
-        kept = False
-    if not kept:
-        raise _no_sessions("SUPABASE_DB_URL leads to a pooler in transaction mode")
-    _VERIFIED.add(url)
+        return False
 
 
-def _keeps_its_backend(url: str) -> bool:
-    connect_plain = partial(dbapi.connect, url, autocommit=True)
-    with refusals(), closing(connect_plain()) as first, closing(connect_plain()) as second:
+def _have_a_backend_each(first: Connection) -> bool:
+    with refusals(), closing(_another(first, autocommit=True)) as second:
         for _ in range(_ROUNDS):
             mine = _backend(first)
             execute(second, "begin")

@@ -34,12 +34,9 @@ CANCELLED = "57014"
 
 
 @contextmanager
-def connect(settings: Settings, *, like: Connection | None = None) -> Iterator[Connection]:
-    """A connection that reads as the settings' role. Errors of the driver inside come out as errors of ours.
-
-    like: another connection, even a broken one, whose knowledge of the database's types is shared.
-    """
-    connection = postgres.connect(settings, like=like, session=_SESSION)
+def connect(settings: Settings) -> Iterator[Connection]:
+    """A connection that reads as the settings' role. Errors of the driver inside come out as errors of ours."""
+    connection = postgres.connect(settings, session=_SESSION)
     try:
         with refusals():
             yield connection

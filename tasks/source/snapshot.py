@@ -39,7 +39,7 @@ class Snapshot:
                 execute(self._locker, "begin read only")
             for info in tables:
                 self.lock(info)
-            self._holder = self._stack.enter_context(connect(settings, like=self._locker))
+            self._holder = self._stack.enter_context(connect(settings))
             with refusals():
                 execute(self._holder, _BEGIN)
                 self.name = str(scalar(self._holder, "select pg_export_snapshot()"))
@@ -83,14 +83,14 @@ class Snapshot:
     @contextmanager
     def reader(self) -> Iterator[Connection]:
         """Another connection at the same instant. SnapshotLost when it cannot be had any more."""
-        with reader_at(self._settings, self.name, like=self._holder) as connection:
+        with reader_at(self._settings, self.name) as connection:
             yield connection
 
 
 @contextmanager
-def reader_at(settings: Settings, name: str, *, like: Connection | None = None) -> Iterator[Connection]:
+def reader_at(settings: Settings, name: str) -> Iterator[Connection]:
     """A connection at the instant of an exported snapshot. SnapshotLost when it cannot be had any more."""
-    with connect(settings, like=like) as connection:
+    with connect(settings) as connection:
         # A stream of rows has no limit as a whole, since it waits for us too: `batches` limits each wait instead.
         execute(connection, f"{_BEGIN}; set local statement_timeout = 0")
         try:

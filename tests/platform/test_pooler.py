@@ -11,6 +11,7 @@ from adbc_driver_postgresql import dbapi
 
 from local_stack import Stack
 from tasks.errors import ConfigurationError
+from tasks.platform import postgres
 from tasks.platform.postgres import connect, execute, release
 from tasks.source import open_source
 from tests.platform.pgbouncer import pgbouncer
@@ -61,6 +62,31 @@ def test_a_session_pooler_serves_and_is_left_as_it_was(stack: Stack, tmp_path: P
         rows, _ = read(settings_for(stack, "postgres", tmp_path, supabase_db_url=url), posts_at(name), tmp_path)
         assert rows.num_rows == 9_000
         assert sessions(url) == before
+
+
+def test_types_are_asked_for_once_and_one_that_is_made_later_is_read(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    connect_plain = dbapi.connect
+
+    def ask(url: str, *, autocommit: bool) -> dbapi.Connection:
+        asked.append(url)
+        return connect_plain(url, autocommit=autocommit)
+
+    monkeypatch.setattr(postgres, "_VERIFIED", {})
+    monkeypatch.setattr(dbapi, "connect", ask)
+    settings = settings_for(stack, "postgres", tmp_path)
+    release(connect(settings))
+    with source_table(stack, rows=90) as name:
+        stack.query(f"create type {name}_mood as enum ('some words'); update {name} set content = 'some words'")
+        stack.query(f"alter table {name} alter column content type {name}_mood using content::{name}_mood")
+        try:
+            rows, _ = read(settings, posts_at(name), tmp_path)
+        finally:
+            stack.query(f"drop type {name}_mood cascade")
+    assert set(rows["content"].to_pylist()) == {"some words"}
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("autocommit", [True, False])
