@@ -26,7 +26,7 @@ from tasks.incremental.mode import GoFull, Mode, Night, base_facts, choose_mode,
 from tasks.incremental.night import IncrementalNight
 from tasks.incremental.saved import saved
 from tasks.incremental.store import keep_files
-from tasks.publish.upload import copying
+from tasks.publish.upload import storing
 from tasks.reports.figures import RunCounts
 from tasks.source import Preflight
 from tasks.source.snapshot import SnapshotLost
@@ -131,15 +131,16 @@ def _require_own_reading(run: Run) -> None:
 
 
 @contextmanager
-def copies_ahead(run: Run) -> Iterator[None]:
-    """Storage copies the files that stay while the block builds reports; an error of the block takes them back."""
-    if run.night is None or run.request.dry_run:
+def stored_ahead(run: Run) -> Iterator[None]:
+    """Storage takes the cleaned tables while the block builds reports; an error of the block takes them back."""
+    night = run.night
+    if night is None or run.request.dry_run:
         yield
         return
     path = run_path(run.lease.run_id, run.as_of)
-    with copying(run.settings, path, run.night.sources()):
+    with storing(run.settings, run.workspace, path, night.entries, night.sources()):
         yield
-    run.copied_ahead = frozenset(run.night.copied)
+    run.stored_ahead = frozenset(entry.path for entry in night.entries)
 
 
 def mark_wrong_rows(run: Run) -> None:

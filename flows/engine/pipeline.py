@@ -116,7 +116,7 @@ def read_and_clean(run: Run) -> tuple[CleanCounts, CleanCounts]:
 
 def report_and_commit(run: Run, users: CleanCounts, posts: CleanCounts) -> RunOutcome:
     """From cleaned rows to a committed run that readers see; a dry run ends before the first write."""
-    with incremental.copies_ahead(run):
+    with incremental.stored_ahead(run):
         counts = stages.build_the_reports(run, users, posts)
         plans = stages.compare(run, counts)
         approved = stages.guard(run, counts, plans)

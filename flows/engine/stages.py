@@ -231,7 +231,7 @@ def publish_the_files(run: Run, progress: Meter, files: Files) -> Published:
         files.counts,
         code_version=code_version(),
         copied=copied,
-        ahead=run.copied_ahead,
+        ahead=run.stored_ahead,
         meanwhile=draw,
         workers=run.workers,
         **mode_of_manifest(run),

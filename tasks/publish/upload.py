@@ -51,8 +51,8 @@ def publish(
 
     counts: figures of the run. progress: bytes stored, and bytes in all. Called again for the same run, it
     finds what is there already. PublishError, or a transient error, names the file; the pointer is untouched.
-    copied: where in the bucket a file is already, by its path: it is copied there. ahead: paths of those that `copying`
-    has copied. meanwhile: makes the last files while the others travel. more: see `make_manifest`.
+    copied: where in the bucket a file is already, by its path: it is copied there. ahead: paths of those that `storing`
+    has stored. meanwhile: makes the last files while the others travel. more: see `make_manifest`.
     PublishError also when the bucket is public: then nothing is uploaded.
     """
     as_of, started_at = _instants(workspace, run)
@@ -85,27 +85,30 @@ def publish(
 
 
 @contextmanager
-def copying(settings: Settings, run_path: str, copied: Mapping[str, str]) -> Iterator[None]:
-    """Copy files inside Storage, to be verified by `publish`, while the block runs. Its end waits for them.
+def storing(
+    settings: Settings, workspace: Workspace, run_path: str, files: Sequence[FileEntry], copied: Mapping[str, str]
+) -> Iterator[None]:
+    """Store files of a run while the block runs; its end waits for them. Copies are verified by `publish`.
 
-    copied: where in the bucket each is, by its path in the run. An error that ends the block removes them again.
-    Raises what `Bucket.copy` raises.
+    copied: as there. An error that ends the block removes the files again. Raises what `publish` raises of a file, and
+    PublishError when the bucket is public: then nothing is stored.
     """
-    stop = Event()
-    with beside(partial(_copy, settings, run_path, copied, stop)) as done:
+    units, stop = _units(workspace, run_path, files, copied), Event()
+    with beside(partial(_store_all, settings, units, stop)) as done:
         try:
             yield
             done.result()
         except BaseException:
             stop.set()
             wait([done])
-            _remove(settings, [f"{run_path}/{path}" for path in copied])
+            _remove(settings, [unit.target for unit in units])
             raise
 
 
-def _copy(settings: Settings, run_path: str, copied: Mapping[str, str], stop: Event) -> None:
-    pairs = [(source, f"{run_path}/{path}") for path, source in copied.items()]
-    for _ in each(settings, lambda bucket, pair: bucket.copy(*pair), pairs):
+def _store_all(settings: Settings, units: Sequence[UploadUnit], stop: Event) -> None:
+    with Bucket(settings) as bucket:
+        bucket.require_private()
+    for _ in each(settings, _store, units):
         if stop.is_set():
             return
 
@@ -115,7 +118,7 @@ def _remove(settings: Settings, paths: Sequence[str]) -> None:
         with Bucket(settings) as bucket:
             bucket.remove(paths)
     except PipelineError as error:
-        logger.warning("Copies that nothing points to stay in the bucket until retention: %s", error.message)
+        logger.warning("Files that nothing points to stay in the bucket until retention: %s", error.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +134,7 @@ class _Store:
     workers: Workers
 
     def __call__(self, files: Sequence[FileEntry]) -> None:
-        units = [
-            UploadUnit(self.workspace, self.run_path, entry, self.copied.get(entry.path))
-            for entry in sorted(files, key=lambda entry: -entry.bytes)
-        ]
+        units = _units(self.workspace, self.run_path, files, self.copied)
         self.stored.total = (self.stored.total or 0) + sum(entry.bytes for entry in files)
         self.stored.add(sum(unit.entry.bytes for unit in units if unit.entry.path in self.ahead))
         to_store = [unit for unit in units if unit.entry.path not in self.ahead]
@@ -170,6 +170,14 @@ class UploadUnit:
 
     def inputs(self) -> list[Path]:
         return [] if self.source else [self.workspace.files / self.entry.path]
+
+
+def _units(
+    workspace: Workspace, run_path: str, files: Sequence[FileEntry], copied: Mapping[str, str]
+) -> list[UploadUnit]:
+    """The files as units, large ones first."""
+    by_size = sorted(files, key=lambda entry: -entry.bytes)
+    return [UploadUnit(workspace, run_path, entry, copied.get(entry.path)) for entry in by_size]
 
 
 def _stored(settings: Settings, units: Sequence[UploadUnit], workers: Workers) -> Iterable[int]:

@@ -10,9 +10,16 @@ import pytest
 
 from local_stack import Stack
 from tasks.errors import PublishError
+from tasks.files.manifest import FileEntry
 from tasks.platform.bucket import Bucket
 from tasks.platform.stored import StoredInfo
+from tasks.platform.traffic import TRAFFIC
+from tasks.publish.export import upload_export
+from tasks.publish.upload import publish, storing
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
+from tasks.workspace import Workspace
+from tests.publish.builders import FakeRun
 from tests.publish.test_bucket import HOSTED, Losing
 
 BODY = b"PAR1 the rows of a month"
@@ -114,3 +121,25 @@ def test_a_caller_that_may_not_look_into_storages_table_asks_storage(stack: Stac
     grant execute on function public.etl_stored_files(text, text) to looker; set local role looker;
     select coalesce(public.etl_stored_files('reports', 'runs/')::text, 'Storage is asked'); rollback"""
     assert stack.query(looks).strip() == "Storage is asked"
+
+
+def test_nothing_goes_to_a_public_bucket(
+    settings: Settings, clean_stack: Stack, workspace: Workspace, files: list[FileEntry]
+) -> None:
+    clean_stack.query("update storage.buckets set public = true where id = 'reports'")
+    try:
+        with pytest.raises(PublishError, match=r"is public: anyone could read the cleaned tables\. Nothing was"):
+            publish(settings, workspace, FakeRun(), files, RunCounts())
+        before = TRAFFIC.sent
+        with (
+            pytest.raises(PublishError, match="is public"),
+            storing(settings, workspace, "runs/x", files, {}),
+        ):
+            pass
+        assert TRAFFIC.sent - before < max(file.bytes for file in files)
+        with pytest.raises(PublishError, match="is public"):
+            upload_export(settings, b"a,b\n", "daily_activity", "csv", link_seconds=60)
+    finally:
+        clean_stack.query("update storage.buckets set public = false where id = 'reports'")
+    with Bucket(settings) as bucket:
+        assert not [file for top in ("runs", "exports") for file in bucket.walk(top)]

@@ -23,9 +23,8 @@ from tasks.files.published import NotAsPublished, read_manifest
 from tasks.platform.bucket import Bucket
 from tasks.platform.stored import StoredInfo
 from tasks.platform.stored_files import stored_below
-from tasks.publish.export import upload_export
 from tasks.publish.pointer import repair_pointer
-from tasks.publish.upload import copying, publish, signed_links
+from tasks.publish.upload import publish, signed_links, storing
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -124,7 +123,7 @@ def test_files_of_the_run_before_are_copied_and_what_else_is_under_their_paths_i
 
     def publish_later(run: FakeRun) -> str:
         path = run_path(run.run_id, run.as_of)
-        with copying(settings, path, copied if ahead else {}):
+        with storing(settings, workspace, path, files if ahead else [], copied):
             pass
         publish(settings, workspace, run, files, RunCounts(), copied=copied, ahead=copied if ahead else ())
         return path
@@ -267,21 +266,6 @@ def test_a_short_outage_is_sat_out(
     manifest = publish(patient, workspace, RUN, files, RunCounts(), progress=cut)
     assert repair_pointer(settings, manifest)
     assert _assert_whole(settings) == PATH
-
-
-def test_nothing_goes_to_a_public_bucket(
-    settings: Settings, clean_stack: Stack, workspace: Workspace, files: list[FileEntry]
-) -> None:
-    clean_stack.query("update storage.buckets set public = true where id = 'reports'")
-    try:
-        with pytest.raises(PublishError, match=r"is public: anyone could read the cleaned tables\. Nothing was"):
-            publish(settings, workspace, RUN, files, RunCounts())
-        with pytest.raises(PublishError, match="is public"):
-            upload_export(settings, b"a,b\n", "daily_activity", "csv", link_seconds=60)
-    finally:
-        clean_stack.query("update storage.buckets set public = false where id = 'reports'")
-    with Bucket(settings) as bucket:
-        assert not [file for top in ("runs", "exports") for file in bucket.walk(top)]
 
 
 def test_a_run_that_was_pruned_says_so_to_who_would_read_it_as_it_was(
