@@ -12,7 +12,7 @@ import pytest
 from data.demo import DemoCounts
 from flows.engine.outcome import RunOutcome
 from tasks.contracts import POSTS, USERS
-from tasks.errors import RunHeld
+from tasks.errors import PipelineError, RunHeld
 from tasks.platform.quoting import literal
 from tasks.settings import Transport
 from tasks.source.fingerprint import source_request
@@ -46,6 +46,12 @@ with pairs as (select id, content, (row_number() over (order by id) - 1) / 2 as 
               from pairs window w as (partition by pair))
 update posts p set content = case when b.content = b.one then b.other else b.one end
 from two b where b.id = p.id and b.pair % 9 = 4 and b.one <> b.other;
+"""
+
+FULL_DISK = """
+create function full_disk() returns trigger language plpgsql as
+$$ begin raise exception 'no room' using errcode = '53100'; end $$;
+create trigger full_disk after insert or update on clean_posts execute function full_disk();
 """
 
 # A server that has no room for what parallel workers share, as in a container with little shared memory.
@@ -125,6 +131,30 @@ def test_changes_give_what_a_full_night_gives(
     assert full.full_because == "it was asked for (--full-refresh)"
     project.stack.query("delete from posts where id in (select id from posts order by id limit 1)")
     assert_a_held_night_leaves_no_file(project, lambda: run(transport, ETL_MAX_DELETE_SHARE=0, ETL_DRIFT_FLOOR_ROWS=0))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_load_that_breaks_off_loses_no_change(
+    transport: Transport, project: Project, demo: DemoCounts, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Users are written, and the posts' disk is full: over Postgres none of it stays, over REST a full night is next.
+
+    Rows that stayed would have the fingerprint of the source, and the next night would not see that they changed.
+    """
+    monkeypatch.setattr("tasks.sink.postgres.STAGED_ROWS", 2)
+    run(transport)
+    before = stored(project)
+    project.stack.query(CHANGES)
+    project.stack.query(FULL_DISK)
+    with pytest.raises(PipelineError, match="no room"):
+        run(transport, ETL_RUN_RETRIES=0, ETL_RETRIES=1)
+    assert (stored(project) == before) == (transport == "postgres")
+    project.stack.query("drop trigger full_disk on clean_posts; drop function full_disk()")
+    night = run(transport)
+    if transport == "postgres":
+        assert_same_as_full(project, night, lambda: run(transport, full_refresh=True))
+    else:
+        assert night.full_because == "an earlier run broke off while it wrote rows"
 
 
 def test_a_product_that_starts_with_nothing(project: Project, run: Runner) -> None:

@@ -16,7 +16,7 @@ import pytest
 from local_stack import Stack
 from local_stack.tests.conftest import client, sdk
 from tasks.errors import AccessError
-from tasks.platform.postgres import connect, refusals
+from tasks.platform.postgres import connect, execute, refusals
 from tests.sink.kit import Night, empty, post, reject, settings_for, user, work
 
 OURS = ("clean_users", "clean_posts", "user_statistics", "daily_activity", "etl_runs", "etl_reject_rows", "etl_batches")
@@ -209,7 +209,7 @@ def foreign(filled: Stack) -> Iterator[Stack]:
 @pytest.mark.parametrize("what", REFUSED)
 def test_etl_may_no_more_than_that(foreign: Stack, tmp_path: Path, what: str) -> None:
     with as_etl(foreign, tmp_path) as cursor, pytest.raises(AccessError), refusals():
-        cursor.executescript(REFUSED[what])
+        execute(cursor.connection, REFUSED[what])
 
 
 def test_etl_cannot_log_in_and_is_no_other_role(filled: Stack) -> None:
