@@ -10,6 +10,7 @@ Exit codes: 0 done, 1 the server refused or a test message was not taken, 2 sett
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not os.environ.get("PREFECT_API_URL"):
         print("PREFECT_API_URL is not set: name the server, like http://127.0.0.1:4200/api.", file=sys.stderr)
         return 2
+    gc.disable()  # it ends soon: to look for garbage while Prefect loads would take a fifth of its time
     from deploy.server_setup import SetupError, check, remove_alerts, set_up, test_alerts  # reads Prefect's settings
 
     try:
