@@ -11,7 +11,7 @@ import adbc_driver_postgresql.dbapi as postgres
 import pyarrow as pa
 
 from data.demo import times
-from data.demo.people import make_people
+from data.demo.people import DAYS_BACK, make_people
 from data.demo.plan import DemoCounts, expected_counts
 from data.demo.posts import make_posts
 from tasks.errors import ConfigurationError, ServiceUnavailable, WriteError
@@ -30,17 +30,19 @@ def load(
     seed: int = SEED,
     *,
     until: datetime | None = None,
+    days: int = DAYS_BACK,
     progress: Progress = lambda done, total: None,
 ) -> DemoCounts:
     """Fill the empty tables in one transaction; the same arguments give the same rows, ids too.
 
     until: where the demo's time ends (aware; a few rows lie up to 13 hours later); by default today 00:00 UTC, so that
-    the demo looks alive. progress: called with rows done and rows in all.
+    the demo looks alive. days: how long before that the first user signs up. progress: called with rows done and rows
+    in all.
     Returns what a run must find. Raises ConfigurationError when the tables are missing or hold rows, WriteError when
     the database refuses, ServiceUnavailable when it does not answer, ValueError for fewer than 200 rows in a table.
     """
     expected = expected_counts(users, posts)
-    chunks = make_tables(users, posts, seed, until=until)
+    chunks = make_tables(users, posts, seed, until=until, days=days)
     try:
         with postgres.connect(db_url) as connection:
             _require_empty(connection)
@@ -52,7 +54,7 @@ def load(
 
 
 def make_tables(
-    users: int = USERS, posts: int = POSTS, seed: int = SEED, *, until: datetime | None = None
+    users: int = USERS, posts: int = POSTS, seed: int = SEED, *, until: datetime | None = None, days: int = DAYS_BACK
 ) -> Iterable[tuple[str, pa.Table]]:
     """Table name and rows, users first, in the form that COPY takes.
 
@@ -62,7 +64,7 @@ def make_tables(
     end = times.instant(until or datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0))
     if not users:
         return
-    people = make_people(users, seed=seed, until=end)
+    people = make_people(users, seed=seed, since=end - days * times.DAY, until=end)
     yield "users", people.table
     for chunk in make_posts(posts, people, seed=seed, until=end):
         yield "posts", chunk

@@ -16,7 +16,7 @@ from data.demo.spoil import flags, spoil_created, spoil_text, spoil_updated
 from data.demo.texts import DOMAINS, HANDLES, Pool, pick_languages, pool
 from data.demo.times import DAY, Flags, Floats, Numbers, Placed
 
-YEARS_BACK = 3
+DAYS_BACK = 3 * 365
 _STAYING = 45 * DAY  # how long a user of middling eagerness keeps posting
 
 
@@ -38,15 +38,15 @@ class People:
     late: Numbers
 
 
-def make_people(count: int, *, seed: int, until: int) -> People:
-    """So many users who signed up in the three years before `until`."""
+def make_people(count: int, *, seed: int, since: int, until: int) -> People:
+    """So many users who signed up from `since` to `until`."""
     rng = np.random.default_rng((seed, 1))
     placed = kinds_of_rows("users", count, rng)
     rejected = flags(USER_KINDS, [is_rejected(kind) for kind in USER_KINDS], placed)
     late = flags(USER_KINDS, [kind.late for kind in USER_KINDS], placed)
     language = pick_languages(count, rng)
     ids = uuids(count, rng)
-    created, updated, signup = _instants(placed, rejected, until, rng)
+    created, updated, signup = _instants(placed, rejected, (since, until), rng)
     table = pa.table({
         "id": ids,
         **_texts(placed, rejected, language, rng),
@@ -70,10 +70,10 @@ def uuids(count: int, rng: np.random.Generator) -> pa.Array:
 
 
 def _instants(
-    placed: Placed, rejected: Flags, until: int, rng: np.random.Generator
+    placed: Placed, rejected: Flags, of: tuple[int, int], rng: np.random.Generator
 ) -> tuple[Numbers, Numbers, Numbers]:
     """created_at, updated_at, and created_at as it would be without what gets a row rejected."""
-    since = until - YEARS_BACK * 365 * DAY
+    since, until = of
     planned = times.growing(len(placed), since, until, rng)
     planned = times.in_rhythm(planned, np.full_like(planned, since), until, rng)
     span = Span(until, rng)

@@ -108,7 +108,7 @@ def people_of(stack: Stack) -> dict[str, Person]:
 
 def run_nightlies(stack: Stack, folder: Path) -> tuple[str, str]:
     """Two nights on demo data, the second one a day later; returns their ids."""
-    load(stack.db_url, users=300, posts=3_000)
+    load(stack.db_url, users=300, posts=3_000, days=365)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**stack.env(), "ETL_DATA_DIR": str(folder / "data")}.items():
             patch.setenv(name, value)

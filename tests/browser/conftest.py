@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -107,7 +108,7 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
     """Server, deployments, automations and worker as `make ui` starts them; the nightly is due in a minute or so."""
     home = tmp_path_factory.mktemp("prefect")
     with temporary_stack() as stack:
-        load(stack.db_url, users=USERS, posts=POSTS)
+        load(stack.db_url, users=USERS, posts=POSTS, days=130)
         settings = {**stack.env(), "ETL_DATA_DIR": str(home / "data"), "PREFECT_WORKER_QUERY_SECONDS": "2"}
         prefect = Prefect.at(home / "prefect", port=free_port(), extra=settings)
         with server(prefect):
@@ -119,32 +120,43 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Product]:
                 yield Product(prefect, stack, due)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium, ended with its module: while it is there, no other event loop may run in this process."""
-    with launched() as running:
-        yield running
-
-
 @contextmanager
 def launched() -> Iterator[Browser]:
     """A headless Chromium. Skips the test where none is installed."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        running = playwright.chromium.launch(executable_path=installed(), args=ARGUMENTS)
         yield running
         running.close()
 
 
+def installed() -> str:
+    """The path of the Chromium of this machine. Skips the test where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    return CHROMIUM
+
+
+@pytest.fixture(scope="session")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the browser keeps on disk: the pages' scripts, compiled, as that of a person who comes back."""
+    return tmp_path_factory.mktemp("profile")
+
+
 @pytest.fixture(scope="module")
-def window(browser: Browser, product: Product) -> Iterator[BrowserContext]:
-    """A window of somebody who is signed in: its tabs share what was loaded, as a person's do."""
+def window(profile: Path, product: Product) -> Iterator[BrowserContext]:
+    """The headless Chromium of somebody who is signed in; its tabs share what was loaded.
+
+    It ends with its module: while it is there, no other event loop may run in this process.
+    """
     options: Any = {"viewport": {"width": 1400, "height": 1300}, "timezone_id": "UTC", "locale": "en-GB"}
-    with browser.new_context(base_url=product.prefect.url, **options) as opened:
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch_persistent_context(
+            profile, executable_path=installed(), args=ARGUMENTS, base_url=product.prefect.url, **options
+        )
         opened.add_init_script(signed_in(product.prefect))
         opened.set_default_timeout(30_000)
         yield opened
+        opened.close()
 
 
 @pytest.fixture

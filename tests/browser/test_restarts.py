@@ -36,8 +36,14 @@ def crashed(product: Product) -> Iterator[str]:
     crash(product, run)
     yield run
     for other in [run, *(again["id"] for again in restarts(product))]:
-        user, _, password = product.prefect.password.partition(":")
-        httpx.delete(f"{product.prefect.url}/api/flow_runs/{other}", auth=(user, password)).raise_for_status()
+        product.wait(lambda: deleted(product, other), f"the run {other} is not deleted", 60)  # noqa: B023
+
+
+def deleted(product: Product, run_id: str) -> bool:
+    """Whether the run is gone now; SQLite under load makes the server answer 503 for a moment."""
+    user, _, password = product.prefect.password.partition(":")
+    answer = httpx.delete(f"{product.prefect.url}/api/flow_runs/{run_id}", auth=(user, password), timeout=30)
+    return answer.status_code == httpx.codes.NOT_FOUND or answer.is_success
 
 
 def restarts(product: Product) -> list[dict[str, Any]]:

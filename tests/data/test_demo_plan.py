@@ -134,6 +134,16 @@ def test_a_few_write_much_and_most_little() -> None:
     assert len(per_author) < 0.75 * 2_000, "some never write"
 
 
+def test_it_may_cover_fewer_days() -> None:
+    made: dict[str, list[pa.Table]] = {"users": [], "posts": []}
+    for name, table in make_tables(2_000, 6_000, 7, until=UNTIL, days=60):
+        made[name].append(table)
+    for name, parts in made.items():
+        times = plain_times(pa.concat_tables(parts))
+        assert len(times) > 0.9 * {"users": 2_000, "posts": 6_000}[name]
+        assert (times >= instant(UNTIL) - 61 * DAY).mean() > 0.95, "the others are dirt"
+
+
 def test_posts_come_in_chunks_that_know_nothing_of_each_other() -> None:
     sizes = [table.num_rows for name, table in make_tables(300, 120_001, until=UNTIL) if name == "posts"]
     assert sizes == [50_000, 50_000, 20_001]

@@ -85,7 +85,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     """All deployments, and three committed runs, on a stack of their own."""
     folder = tmp_path_factory.mktemp("forms")
     with temporary_stack() as stack:
-        load(stack.db_url, users=200, posts=800)
+        load(stack.db_url, users=200, posts=800, days=130)
         made = Deployed(Prefect.at(folder / "prefect", port=free_port()), stack, folder)
         with server(made.prefect):
             with worker_settings(made):

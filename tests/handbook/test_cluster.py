@@ -42,7 +42,7 @@ def cluster(env: dict[str, str], folder: Path, *, scheduler_in: Path = ROOT, wor
 
 @pytest.fixture
 def env(clean_stack: Stack, tmp_path: Path) -> dict[str, str]:
-    load(clean_stack.db_url, users=400, posts=1_200)
+    load(clean_stack.db_url, users=400, posts=1_200, days=130)
     return environment(tmp_path, {**clean_stack.env(), "ETL_DATA_DIR": str(tmp_path / "data")})
 
 

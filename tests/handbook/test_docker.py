@@ -108,7 +108,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
     folder = tmp_path_factory.mktemp("host")
     prefect = Prefect.at(folder / "prefect", port=free_port())
     with temporary_stack() as stack, server(prefect):
-        load(stack.db_url, users=400, posts=1_200)
+        load(stack.db_url, users=400, posts=1_200, days=130)
         env_file = folder / "env"
         env_file.write_text("".join(f"{name}={value}\n" for name, value in variables(stack, prefect).items()))
         host = Host(stack, Served(prefect.url, prefect.password), environment(folder, {}), env_file)

@@ -146,7 +146,7 @@ def operator(clean_stack: Stack, database: Database, tmp_path: Path) -> Operator
 def test_prefect_on_postgres_is_set_up_works_is_upgraded_and_comes_back_from_its_backup(
     operator: Operator, clean_stack: Stack
 ) -> None:
-    load(clean_stack.db_url, users=400, posts=1_200)
+    load(clean_stack.db_url, users=400, posts=1_200, days=130)
     (made,) = re.findall(r"```sql\n(create role prefect.*?)```", PAGE, re.DOTALL)
     operator.ask(made)
     with operator.server():

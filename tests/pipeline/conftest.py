@@ -18,6 +18,7 @@ from tests.pipeline.identities import identity_env
 from tests.pipeline.kit import AS_OF, UNTIL, Project
 
 Runner = Callable[..., RunOutcome]
+DAYS = 130  # of the demo's time
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -56,8 +57,8 @@ def project(clean_stack: Stack, identity: str, tmp_path: Path, monkeypatch: pyte
 
 @pytest.fixture
 def demo(project: Project) -> DemoCounts:
-    """400 users and 1,200 posts, all dirt included."""
-    return load(project.stack.db_url, users=400, posts=1_200, until=datetime.fromisoformat(UNTIL))
+    """400 users and 1,200 posts, all dirt included. A month is three files to store in each night: a few will do."""
+    return load(project.stack.db_url, users=400, posts=1_200, until=datetime.fromisoformat(UNTIL), days=DAYS)
 
 
 @pytest.fixture
