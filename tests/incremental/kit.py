@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flows.engine.outcome import RunOutcome
@@ -17,6 +18,11 @@ _TABLES = {
     "rejects": 'select "table", id, "column", came, expected, fingerprint, rule_mask, in_file '
     'from public.etl_reject_rows order by "table", id',
 }
+_FULL_DISK = """
+create function full_disk() returns trigger language plpgsql as
+$$ begin raise exception 'no room' using errcode = '53100'; end $$;
+create trigger full_disk after insert or update on clean_posts execute function full_disk();
+"""
 _COUNTED = ("read", "kept", "rejected")
 
 
@@ -51,6 +57,16 @@ def first_difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
             else:
                 lines.append(f"{name}: incremental {mine}, full {other}")
     return "\n".join(lines)
+
+
+@contextmanager
+def full_disk(project: Project) -> Iterator[None]:
+    """Whoever writes to clean_posts is refused: a load breaks off there, after it has written users."""
+    project.stack.query(_FULL_DISK)
+    try:
+        yield
+    finally:
+        project.stack.query("drop trigger full_disk on clean_posts; drop function full_disk()")
 
 
 def assert_same_as_full(project: Project, outcome: RunOutcome, run_full: Callable[[], RunOutcome]) -> RunOutcome:

@@ -20,7 +20,7 @@ from tasks.publish.restore import restore
 from tasks.publish.retention import retain
 from tasks.settings import Transport
 from tests.incremental import histories
-from tests.incremental.kit import stored
+from tests.incremental.kit import full_disk, stored
 from tests.incremental.oracle import problems
 from tests.incremental.world import World
 from tests.pipeline.conftest import Runner
@@ -61,6 +61,8 @@ class Nights:
         self.log.append(", ".join(histories.happen(self.world)))
         if self.rng.random() < 0.3:
             self._killed(transport)
+        if self.rng.random() < 0.1:
+            self._breaks_off(transport)
         if self.rng.random() < 0.1:
             self._disturbed()
         self._one(transport)
@@ -125,6 +127,14 @@ class Nights:
             self.world.sql(_LEASE_ENDS)
             self.log.append(f"killed after {stage} over {transport}: {code}")
             self.log.append(", ".join(histories.happen(self.world)))
+
+    def _breaks_off(self, transport: Transport) -> None:
+        """A night whose load ends in its middle: what it wrote until then must not hide a change from the next one."""
+        env = self.world.project.env(transport, **self.options, ETL_RETRIES="0")
+        with full_disk(self.world.project):
+            code = run_in_child(env, self._as_of())
+        self.log.append(f"broken off over {transport}: {code}")
+        self.log.append(", ".join(histories.happen(self.world)))
 
     def _disturbed(self) -> None:
         """A night over REST between whose requests rows change: whole in itself; what it missed is the next one's."""

@@ -17,7 +17,7 @@ from tasks.platform.quoting import literal
 from tasks.settings import Transport
 from tasks.source.fingerprint import source_request
 from tests.cleaning.spools import small_pieces
-from tests.incremental.kit import assert_same_as_full, stored
+from tests.incremental.kit import assert_same_as_full, full_disk, stored
 from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import Project
 
@@ -46,12 +46,6 @@ with pairs as (select id, content, (row_number() over (order by id) - 1) / 2 as 
               from pairs window w as (partition by pair))
 update posts p set content = case when b.content = b.one then b.other else b.one end
 from two b where b.id = p.id and b.pair % 9 = 4 and b.one <> b.other;
-"""
-
-FULL_DISK = """
-create function full_disk() returns trigger language plpgsql as
-$$ begin raise exception 'no room' using errcode = '53100'; end $$;
-create trigger full_disk after insert or update on clean_posts execute function full_disk();
 """
 
 # A server that has no room for what parallel workers share, as in a container with little shared memory.
@@ -145,11 +139,9 @@ def test_a_load_that_breaks_off_loses_no_change(
     run(transport)
     before = stored(project)
     project.stack.query(CHANGES)
-    project.stack.query(FULL_DISK)
-    with pytest.raises(PipelineError, match="no room"):
+    with full_disk(project), pytest.raises(PipelineError, match="no room"):
         run(transport, ETL_RUN_RETRIES=0, ETL_RETRIES=1)
     assert (stored(project) == before) == (transport == "postgres")
-    project.stack.query("drop trigger full_disk on clean_posts; drop function full_disk()")
     night = run(transport)
     if transport == "postgres":
         assert_same_as_full(project, night, lambda: run(transport, full_refresh=True))
