@@ -36,6 +36,7 @@ STAGES = (
     "Check sources", "Find changes", "Clean users", "Clean posts", "Merge with the last run", "Build reports",
     "Compare with Postgres", "Write files", "Publish", "Load and commit", "Move pointer",
 )  # fmt: skip
+_BEFORE_WRITING = ("Publish",) * 6  # rows are written next: most can go wrong there
 # Nobody waits for the term of a lease whose process is killed: how leases end is a matter of other tests.
 _LEASE_ENDS = "update etl_runs set heartbeat = heartbeat - interval '1 day' where status in ('running', 'loading')"
 
@@ -119,13 +120,14 @@ class Nights:
         return self.rng.choice(("now", "midnight"))
 
     def _killed(self, transport: Transport) -> None:
-        """Two nights in a row that are killed, wherever they are."""
+        """Up to two nights in a row that are killed: at the end of a stage, or in the middle of the next one."""
         for _ in range(self.rng.choice((1, 2))):
-            stage = self.rng.choice(STAGES)
+            stage = self.rng.choice((*STAGES, *_BEFORE_WRITING))
+            later = self.rng.choice((0.0, self.rng.uniform(0, 0.2)))
             env = self.world.project.env(transport, **self.options, **{SWITCH: "1"})
-            code = run_in_child(env, self._as_of(), kill_after=stage)
+            code = run_in_child(env, self._as_of(), kill_after=stage, later=later)
             self.world.sql(_LEASE_ENDS)
-            self.log.append(f"killed after {stage} over {transport}: {code}")
+            self.log.append(f"killed {later:.3f} s after {stage} over {transport}: {code}")
             self.log.append(", ".join(histories.happen(self.world)))
 
     def _breaks_off(self, transport: Transport) -> None:

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,15 +31,20 @@ _PRELOADED = [
 
 
 class _KillAt(logging.Handler):
-    """SIGKILL to this process when the log says that a stage has ended."""
+    """SIGKILL to this process when the log says that a stage has ended, or so many seconds into the next one."""
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, stage: str, later: float) -> None:
         super().__init__(logging.INFO)
-        self.words = f"stage={stage!r}"
+        self.words, self.later = f"stage={stage!r}", later
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.getMessage().startswith(self.words):
+        if not record.getMessage().startswith(self.words):
+            return
+        if not self.later:
             os.kill(os.getpid(), signal.SIGKILL)
+        timer = threading.Timer(self.later, os.kill, (os.getpid(), signal.SIGKILL))
+        timer.daemon = True
+        timer.start()
 
 
 class _PauseAt(logging.Handler):
@@ -55,7 +61,7 @@ class _PauseAt(logging.Handler):
                 time.sleep(0.01)
 
 
-def _main(env: dict[str, str], as_of: str, kill_after: str | None, pause_after: str | None) -> None:
+def _main(env: dict[str, str], as_of: str, kill_after: str | None, pause_after: str | None, later: float = 0.0) -> None:
     from flows.engine.outcome import RunRequest
     from flows.engine.pipeline import run_pipeline
     from tasks.errors import PipelineError
@@ -68,7 +74,7 @@ def _main(env: dict[str, str], as_of: str, kill_after: str | None, pause_after: 
     logger = logging.getLogger("flows.engine.run")
     logger.setLevel(logging.INFO)
     if kill_after:
-        logger.addHandler(_KillAt(kill_after))
+        logger.addHandler(_KillAt(kill_after, later))
     if pause_after:
         logger.addHandler(_PauseAt(pause_after, Path(env["ETL_DATA_DIR"])))
     try:
@@ -95,11 +101,16 @@ def _forks() -> ForkServerContext:
 
 @contextmanager
 def child(
-    env: dict[str, str], as_of: str, *, kill_after: str | None = None, pause_after: str | None = None
+    env: dict[str, str],
+    as_of: str,
+    *,
+    kill_after: str | None = None,
+    pause_after: str | None = None,
+    later: float = 0.0,
 ) -> Iterator[BaseProcess]:
     """The pipeline running in another process; whatever is left of it is killed at the end."""
     os.makedirs(env["ETL_DATA_DIR"], exist_ok=True)
-    process = _forks().Process(target=_main, args=(env, as_of, kill_after, pause_after), daemon=True)
+    process = _forks().Process(target=_main, args=(env, as_of, kill_after, pause_after, later), daemon=True)
     process.start()
     try:
         yield process
@@ -123,9 +134,9 @@ def paused_child(env: dict[str, str], as_of: str, stage: str) -> Iterator[tuple[
         (folder / name).unlink(missing_ok=True)
 
 
-def run_in_child(env: dict[str, str], as_of: str, *, kill_after: str | None = None) -> int:
-    """Exit code of a whole run in another process; -9 when it was killed."""
-    with child(env, as_of, kill_after=kill_after) as process:
+def run_in_child(env: dict[str, str], as_of: str, *, kill_after: str | None = None, later: float = 0.0) -> int:
+    """Exit code of a whole run in another process; -9 when it was killed. later: seconds after that stage's end."""
+    with child(env, as_of, kill_after=kill_after, later=later) as process:
         process.join(120)
         assert process.exitcode is not None, "the run hangs"
         return process.exitcode
