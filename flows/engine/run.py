@@ -52,6 +52,7 @@ class Run:
         self.database, self.ledger, self.lease = database, ledger, lease
         self.stages: dict[str, dict[str, float]] = {}
         self.figures: dict[str, Any] = {}
+        self._counted = TRAFFIC.totals()  # what is sent between two stages, by threads beside them, is the next one's
         self.rows: dict[str, int] = {}  # read, by table
         self.identity: list[str] = []  # who acts, and what it may do beyond what a run needs
         self.row_bytes: dict[str, float] = {}  # of a full read, by table
@@ -88,7 +89,7 @@ class Run:
             self.heartbeat.check()
             self.ledger.stage(self.lease, title.lower(), **self.totals())
         self.figures = {}
-        counters = {"cpu": time.process_time(), "sent": TRAFFIC.sent, "received": TRAFFIC.received}
+        counters = {"cpu": time.process_time(), **self._counted}
         self.stages[title] = {"seconds": 0.0, **{name: -before for name, before in counters.items()}}
 
     def leave(self, title: str, seconds: float) -> None:
@@ -96,8 +97,9 @@ class Run:
         stage = self.stages[title]
         stage["seconds"] = round(seconds, 3)
         stage["cpu"] = round(stage["cpu"] + time.process_time(), 3)  # of this process, all of its threads
-        stage["sent"] += TRAFFIC.sent
-        stage["received"] += TRAFFIC.received
+        self._counted = TRAFFIC.totals()
+        for way, count in self._counted.items():
+            stage[way] += count
         stage["rows"] = self.figures.get("rows", 0)
         facts = {**self.figures, **{name: stage[name] for name in ("seconds", "sent", "received")}}
         logger.info("stage=%r %s", title, " ".join(f"{name}={value}" for name, value in facts.items()))

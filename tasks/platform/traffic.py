@@ -22,6 +22,11 @@ class Traffic:
     received: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
+    def totals(self) -> dict[str, int]:
+        """Both, as `sent` and `received`."""
+        with self._lock:
+            return {"sent": self.sent, "received": self.received}
+
     def add(self, *, sent: int = 0, received: int = 0) -> None:
         with self._lock:
             self.sent += sent

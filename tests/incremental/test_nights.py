@@ -14,6 +14,7 @@ from flows.engine.outcome import RunOutcome
 from tasks.contracts import POSTS, USERS
 from tasks.errors import PipelineError, RunHeld
 from tasks.platform.quoting import literal
+from tasks.platform.traffic import TRAFFIC
 from tasks.settings import Transport
 from tasks.source.fingerprint import source_request
 from tests.cleaning.spools import small_pieces
@@ -117,8 +118,11 @@ def test_changes_give_what_a_full_night_gives(
     assert_buckets_find_what_a_join_finds(project)
     # A hundred rows never make a night full, whatever their share: a small table would be read whole for a handful.
     # Its partial tables are cut as those of a large source are; those of the full nights are in one piece.
+    before = TRAFFIC.sent
     with small_pieces(spill=300, batch=200, fan_in=3, group=300, span=25):
         night = run(transport, ETL_MAX_CHANGED_SHARE=0.001)
+    # Files are stored beside the stages: what is sent between two of them is counted, too.
+    assert TRAFFIC.sent - before - sum(stage["sent"] for stage in night.stages.values()) < 1_000
     assert night.tables["users"]["inserted"] == 1
     assert night.tables["posts"]["deleted"] in (4, 5)
     full = assert_same_as_full(project, night, lambda: run(transport, full_refresh=True))
