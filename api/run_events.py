@@ -14,7 +14,7 @@ from api.problems import Problem
 from api.tokens import Caller
 from tasks.errors import PipelineError
 
-POLL_SECONDS = 1.0
+POLL_SECONDS = 0.5  # a small night takes two seconds
 QUIET_SECONDS = 15.0  # a comment keeps proxies from closing a connection on which nothing happens
 LONGEST_SECONDS = 3_600.0
 SHOWN = ("run_id", "status", "stage", "error", "seconds", "started_at", "finished_at", "flow_run_id")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from adbc_driver_postgresql import dbapi
 
 from api.app import READY_SECONDS
 from tests.api.conftest import Person, make_account, serving, settings_for
@@ -39,30 +41,45 @@ def start(api: httpx.Client, person: Person, key: str | None, deployment: str, *
     return api.post("/runs", headers=headers, json={"deployment": deployment, "options": options})
 
 
-def events(api: httpx.Client, person: Person, run: str) -> list[tuple[str, dict[str, Any]]]:
-    """All events of a run, until the stream ends by itself."""
-    found = []
+def stream(api: httpx.Client, person: Person, run: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The events of a run as they come, until the stream ends by itself."""
     with api.stream("GET", f"/runs/{run}/events", headers=person.headers, timeout=180) as answer:
         name = ""
         for line in answer.iter_lines():
             if line.startswith("event: "):
                 name = line.removeprefix("event: ")
             elif line.startswith("data: "):
-                found.append((name, json.loads(line.removeprefix("data: "))))
-    return found
+                yield name, json.loads(line.removeprefix("data: "))
+
+
+def events(api: httpx.Client, person: Person, run: str) -> list[tuple[str, dict[str, Any]]]:
+    """All events of a run."""
+    return list(stream(api, person, run))
+
+
+@contextmanager
+def load_held_up(product: Product) -> Iterator[Callable[[], None]]:
+    """Another session locks the cleaned posts until the function that is yielded is called: the load waits for it."""
+    with dbapi.connect(product.stack.db_url) as session, session.cursor() as cursor:
+        cursor.execute("lock table public.clean_posts in share mode")
+        yield session.rollback
 
 
 def test_a_nightly_is_started_once_a_key_followed_and_linked(
     api: httpx.Client, operator: Person, product: Product
 ) -> None:
-    first = start(api, operator, "night-1", "nightly", as_of="now", dry_run=False)
-    assert first.status_code == 201, first.text
-    run = first.json()["id"]
-    again = start(api, operator, "night-1", "nightly", as_of="now", dry_run=False)
-    assert (again.status_code, again.json()["id"], again.json()["is_new"]) == (200, run, False)
-    other = start(api, operator, "night-1", "nightly", as_of="midnight", dry_run=False)
-    assert other.status_code == 409
-    seen = events(api, operator, run)
+    with load_held_up(product) as release:
+        first = start(api, operator, "night-1", "nightly", as_of="now", dry_run=False)
+        assert first.status_code == 201, first.text
+        run, seen = first.json()["id"], []
+        again = start(api, operator, "night-1", "nightly", as_of="now", dry_run=False)
+        assert (again.status_code, again.json()["id"], again.json()["is_new"]) == (200, run, False)
+        other = start(api, operator, "night-1", "nightly", as_of="midnight", dry_run=False)
+        assert other.status_code == 409
+        for event in stream(api, operator, run):
+            seen.append(event)
+            if str(event[1]["stage"]).startswith("load"):
+                release()
     assert [name for name, _ in seen].count("end") == 1
     assert seen[-1][0] == "end"
     assert seen[-1][1]["status"] == "committed"
