@@ -84,11 +84,11 @@ class Spool:
         for path in self.files():
             yield from read_batches(path, fields=[self.schema.get_field_index(name) for name in columns])
 
-    def places(self) -> Iterator[Place]:
+    def batch_refs(self) -> Iterator[BatchRef]:
         """Where each of the batches lies, in key order: to read them as often, and as much of them, as it takes."""
         for path in self.files():
             with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
-                yield from (Place(path, index, self.schema) for index in range(reader.num_record_batches))
+                yield from (BatchRef(path, index, self.schema) for index in range(reader.num_record_batches))
 
     def rows(self) -> int:
         """How many, from the files' metadata: no batch is decompressed. TerminalError as `files`."""
@@ -110,7 +110,7 @@ class Spool:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class BatchRef:
     """One batch of a spool's file."""
 
     path: Path

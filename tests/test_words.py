@@ -20,6 +20,7 @@ TERMS = {
     r"at work": "running",
     r"halfway|half way": "staged, partial",
     r"unproved": "unverified",
+    r"places": "batch_refs, positions, paths",
     r"borne": "tolerated",
     r"in clear": "in plain text",
     r"out of its mind": "unresponsive",

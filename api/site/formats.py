@@ -20,23 +20,23 @@ def whole(value: float | None) -> str:
     return NONE if value is None else f"{value:,.0f}".replace("-", MINUS)
 
 
-def decimal(value: float | None, places: int = 2) -> str:
+def decimal(value: float | None, digits: int = 2) -> str:
     """1,234.5; 0.0123 keeps three digits that say something."""
     if value is None or math.isnan(value):
         return NONE
     if value != 0 and abs(value) < 0.1:
         return f"{value:.3g}".replace("-", MINUS)
-    text = f"{value:,.{places}f}"
+    text = f"{value:,.{digits}f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-", MINUS)
 
 
-def percent(share: float | None, places: int = 1) -> str:
+def percent(share: float | None, digits: int = 1) -> str:
     """12.3 %"""
     if share is None or math.isnan(share):
         return NONE
     if 0 < abs(share) < 0.001:
         return "< 0.1 %"
-    return f"{100 * share:.{places}f} %".replace("-", MINUS)
+    return f"{100 * share:.{digits}f} %".replace("-", MINUS)
 
 
 def day(value: date) -> str:

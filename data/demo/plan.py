@@ -86,7 +86,7 @@ def rows_of(kind: Kind, rows: int) -> int:
 
 
 def kinds_of_rows(table: str, rows: int, rng: np.random.Generator) -> Placed:
-    """For each row the index of its kind in KINDS[table], −1 for a plain one; in random places (int8)."""
+    """For each row the index of its kind in KINDS[table], −1 for a plain one; at random positions (int8)."""
     counts = [rows_of(kind, rows) for kind in KINDS[table]]
     placed = np.full(rows, -1, np.int8)
     placed[: sum(counts)] = np.repeat(np.arange(len(counts), dtype=np.int8), counts)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
-Places = npt.NDArray[np.intp]
+Positions = npt.NDArray[np.intp]
 Counts = npt.NDArray[np.int64]
 
 # Unicode's White_Space property, character by character (PropList.txt).
@@ -57,13 +57,13 @@ def white_space(data: Bytes) -> Mask:
     """Per byte, whether it belongs to a white-space character."""
     space = is_ascii_space(data)
     if len(data) and data.max() >= 0x80:
-        for width, places in _wide_white_space(data):
+        for width, positions in _wide_white_space(data):
             for byte in range(width):
-                space[places + byte] = True
+                space[positions + byte] = True
     return space
 
 
-def _wide_white_space(data: Bytes) -> Iterator[tuple[int, Places]]:
+def _wide_white_space(data: Bytes) -> Iterator[tuple[int, Positions]]:
     """Width in bytes and first byte of each white-space character beyond ASCII."""
     lead = np.flatnonzero(data == 0xC2)
     yield 2, lead[np.isin(data[lead + 1], (0x85, 0xA0))]

@@ -1,4 +1,4 @@
-"""What the base stored of the rows that a night touches: hashes, fingerprints, masks, rejects, places in files."""
+"""What the base stored of the rows that a night touches: hashes, fingerprints, masks, rejects, positions in files."""
 
 from __future__ import annotations
 

@@ -66,8 +66,8 @@ def cache_folder(settings: Settings) -> Path:
     return settings.data_dir / _FOLDER / project_folder(settings)
 
 
-def keep_files(settings: Settings, entries: Iterable[FileEntry], *places: Path) -> None:
-    """Keep the committed run's files, and nothing else. places: folders that have them, by path or checksum."""
+def keep_files(settings: Settings, entries: Iterable[FileEntry], *folders: Path) -> None:
+    """Keep the committed run's files, and nothing else. folders: that have them, by path or checksum."""
     folder = cache_folder(settings)
     if not settings.keep_base:
         shutil.rmtree(folder, ignore_errors=True)
@@ -75,7 +75,7 @@ def keep_files(settings: Settings, entries: Iterable[FileEntry], *places: Path) 
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     wanted = {entry.sha256: entry for entry in entries if entry.kind in ("clean", "state")}
     for sha256, entry in wanted.items():
-        found = next((p for at in places for p in (at / entry.path, at / sha256) if p.exists()), None)
+        found = next((p for at in folders for p in (at / entry.path, at / sha256) if p.exists()), None)
         if found is not None and not (folder / sha256).exists():
             os.replace(found, folder / sha256)
     for file in folder.iterdir():

@@ -155,8 +155,8 @@ class Listener:
             return "the connection was lost"
         if not channel.is_joined:
             return "the subscription ended"
-        silent = time.monotonic() - max(since, self.figures.last_message or 0.0)
-        return f"no message for {silent:.0f} s" if silent > self._silence else ""
+        quiet = time.monotonic() - max(since, self.figures.last_message or 0.0)
+        return f"no message for {quiet:.0f} s" if quiet > self._silence else ""
 
 
 def pause_before(attempt: int) -> float:

@@ -28,7 +28,7 @@ from tasks.sink.model import (
 )
 from tasks.sink.rejects import sorted_rejects
 from tasks.sink.target import TargetReader
-from tasks.workspace import Place, Spool, Workspace
+from tasks.workspace import BatchRef, Spool, Workspace
 
 
 def plan(
@@ -91,17 +91,17 @@ def _plan_rejects(target: TargetReader, workspace: Workspace, table: Table) -> N
 
 def _with_whole_rows(ours: Spool, theirs: Iterator[pa.RecordBatch]) -> Iterator[Difference]:
     """The differences, found by keys and hashes alone; a batch is read whole only when some of its rows are to go."""
-    places: list[Place] = []
+    read: list[BatchRef] = []
 
     def keys_and_hashes() -> Iterator[pa.RecordBatch]:
-        for place in ours.places():
-            batch = place.read(STAMPED)
-            places[:] = [place]  # of the batch that is compared next
+        for ref in ours.batch_refs():
+            batch = ref.read(STAMPED)
+            read[:] = [ref]  # of the batch that is compared next
             yield batch
 
     for difference in merge(keys_and_hashes(), theirs):
         goes = difference.batch is not None and pc.any(difference.changed).as_py()
-        yield replace(difference, batch=places[0].read()) if goes else difference
+        yield replace(difference, batch=read[0].read()) if goes else difference
 
 
 def _spooled(differences: Iterator[Difference], changed: Spool, gone: Spool) -> Iterator[Difference]:

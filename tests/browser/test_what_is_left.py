@@ -74,7 +74,7 @@ def test_nobody_is_left_who_could_be_named(product: Product, failed: dict[str, A
 
 
 def left_behind(product: Product) -> Iterator[tuple[object, bytes]]:
-    """Everything that is kept, as text: places and their bytes."""
+    """Everything that is kept, as text: paths and their bytes."""
     for file in sorted(product.prefect.home.rglob("*")):
         if file.is_file() and file.suffix != ".png":
             yield file, file.read_bytes()

@@ -104,23 +104,23 @@ def test_a_start_waits_for_the_other_run(stack: Stack, settings: Settings) -> No
 @both
 def test_a_silent_holder_is_replaced_and_can_write_nothing(stack: Stack, settings: Settings, tmp_path: Path) -> None:
     with ledger_of(settings) as ledger:
-        silent = start(ledger, settings)
-        workspace = Workspace.create(tmp_path, silent.run_id)
+        unresponsive = start(ledger, settings)
+        workspace = Workspace.create(tmp_path, unresponsive.run_id)
         fill(workspace, Night(posts=[post(n) for n in range(9)]))
-        plan(settings, workspace, silent)
-        silence(stack, silent)
+        plan(settings, workspace, unresponsive)
+        silence(stack, unresponsive)
         taker = start(ledger, settings)
         before = versions(stack)
         for late in (
-            lambda: write(settings, workspace, silent),
-            lambda: ledger.stage(silent, "load"),
-            lambda: ledger.begin(silent, datetime.now(UTC)),
+            lambda: write(settings, workspace, unresponsive),
+            lambda: ledger.stage(unresponsive, "load"),
+            lambda: ledger.begin(unresponsive, datetime.now(UTC)),
         ):
             with pytest.raises(LeaseLost):
                 late()
-        ledger.fail(silent, WriteError("too late"))
+        ledger.fail(unresponsive, WriteError("too late"))
         assert versions(stack) == before
-        replaced, holder = ledger.run(silent.run_id), ledger.run(taker.run_id)
+        replaced, holder = ledger.run(unresponsive.run_id), ledger.run(taker.run_id)
     assert replaced is not None
     assert taker.run_id in (replaced.error or "")
     assert holder is not None

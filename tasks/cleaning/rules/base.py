@@ -178,7 +178,7 @@ def constant(frame: Frame, value: str) -> pa.Array:
 
 
 def _shares_memory(one: pa.Array, other: pa.Array) -> bool:
-    def places(array: pa.Array) -> list[int | None]:
+    def addresses(array: pa.Array) -> list[int | None]:
         return [None if buffer is None else buffer.address for buffer in array.buffers()]
 
-    return bool(one.offset == other.offset and len(one) == len(other) and places(one) == places(other))
+    return bool(one.offset == other.offset and len(one) == len(other) and addresses(one) == addresses(other))

@@ -13,7 +13,7 @@ from tasks.cleaning.words import (
     WHITE_SPACE,
     Bytes,
     Mask,
-    Places,
+    Positions,
     any_in_text,
     is_ascii_space,
     narrow,
@@ -74,7 +74,7 @@ def _suspects(array: pa.Array, cleaning: Cleaning) -> Mask:
     return np.asarray(found, np.bool_)
 
 
-def _odd_leads(data: Bytes) -> Places:
+def _odd_leads(data: Bytes) -> Positions:
     """First bytes of the characters beyond ASCII that are not known to stay as they are.
 
     Known to stay are those that neither compose, decompose, combine, nor are white space, control or invisible:
