@@ -13,7 +13,15 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from tasks.errors import AccessError, ConfigurationError, PipelineError, ReadError, RequestRefused, TransientError
+from tasks.errors import (
+    AccessError,
+    ConfigurationError,
+    PipelineError,
+    ReadError,
+    RequestRefused,
+    TransientError,
+    said_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +112,7 @@ def _of_http(error: Exception) -> Problem:
 def _invalid(error: Exception) -> Problem:
     problem = Problem(422, "Something that was sent is not usable.", remedy="/openapi.json says what each route takes.")
     problem.errors = [
-        FieldProblem(field=".".join(map(str, found["loc"])), message=str(found["msg"]).removeprefix("Value error, "))
+        FieldProblem(field=".".join(map(str, found["loc"])), message=said_of(found))
         for found in _as(RequestValidationError, error).errors()
     ]
     return problem

@@ -20,6 +20,7 @@ from flows.engine.declare import etl_flow
 from flows.engine.run_page import table
 from flows.engine.watching import Say, Watch
 from flows.forms import WatchForm
+from flows.terminal.display import show_error
 from tasks.errors import PipelineError
 from tasks.live.counts import fetch_counts
 from tasks.live.health import kept_base, verdict
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             watch_changes(load_settings(), say=_say)
     except PipelineError as error:
-        sys.stderr.write(f"✗ {error.message}\n  {error.remedy}\n")
+        show_error(error.message, error.remedy)
         return 1
     return 0
 

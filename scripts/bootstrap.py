@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from tasks.errors import ConfigurationError
+from tasks.errors import ConfigurationError, said_of
 from tasks.settings import Settings, require_known_names
 
 
@@ -43,8 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if not options.test_alerts or test_alerts(print) else 1
     except ValidationError as error:
         for wrong_one in error.errors():
-            said = str(wrong_one["msg"]).removeprefix("Value error, ")
-            print(f"error: ETL_{str(wrong_one['loc'][0]).upper()} {said}.", file=sys.stderr)
+            print(f"error: ETL_{str(wrong_one['loc'][0]).upper()} {said_of(wrong_one)}.", file=sys.stderr)
         print("Nothing was changed.", file=sys.stderr)
         return 2
     except ConfigurationError as error:

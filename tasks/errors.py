@@ -26,6 +26,11 @@ from collections.abc import Mapping
 from typing import Any
 
 
+def said_of(problem: Mapping[str, Any]) -> str:
+    """What pydantic says of one wrong value (an item of `ValidationError.errors()`), without its own prefix."""
+    return str(problem["msg"]).removeprefix("Value error, ")
+
+
 class PipelineError(Exception):
     """Base of all; `message` is what happened, `remedy` what to do about it.
 

@@ -6,16 +6,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from deploy.migrations.books import applied, entry, forget_checksums, in_the_clis_history, open_books
-from deploy.migrations.database import Run, connected, with_lock_retries
+from deploy.migrations.database import Run, connected, say_nothing, with_lock_retries
 from deploy.migrations.files import ROOT, Migration, migrations
 from deploy.migrations.verify import verify
 
 
-def _silent(_: str) -> None:
-    """Say nothing."""
-
-
-def migrate(db_url: str, *, say: Callable[[str], None] = _silent) -> list[str]:
+def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[str]:
     """Apply every file that is not applied, each in one transaction, and verify the result; returns their names.
 
     say: called for each file as soon as it is applied. Raises WriteError with the file's name, the server's message and
@@ -44,7 +40,7 @@ def _apply(migration: Migration, run: Run) -> None:
     run(f"begin;\n{migration.sql}\n{entry(migration)}\ncommit;", migration.path.name)
 
 
-def rollback(db_url: str, *, say: Callable[[str], None] = _silent) -> None:
+def rollback(db_url: str, *, say: Callable[[str], None] = say_nothing) -> None:
     """Take back everything that `migrate` made, but the bucket and its files.
 
     The Supabase CLI's history is the product's own: where it lists our files, `say` gets the command for it.

@@ -79,14 +79,14 @@ class _Run:
                 raise _refused(error, what) from None
 
 
-def _silent(_: str) -> None:
+def say_nothing(_: str) -> None:
     """Say nothing."""
 
 
 def with_lock_retries(
     step: Callable[[], object],
     *,
-    say: Callable[[str], None] = _silent,
+    say: Callable[[str], None] = say_nothing,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Try a transaction again while a lock is not to be had: between the tries nobody queues behind it.

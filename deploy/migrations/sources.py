@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from deploy.migrations.database import Run, connected, with_lock_retries
+from deploy.migrations.database import Run, connected, say_nothing, with_lock_retries
 from tasks.contracts import POSTGRES_TYPES, POSTS, TABLES, USERS, Column, Table
 from tasks.platform.quoting import identifier, literal
 
@@ -14,11 +14,7 @@ select a.attname::text, c.relrowsecurity from pg_class c
 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped where c.oid = to_regclass({})"""
 
 
-def _silent(_: str) -> None:
-    """Say nothing."""
-
-
-def create_source_tables(db_url: str, *, say: Callable[[str], None] = _silent) -> None:
+def create_source_tables(db_url: str, *, say: Callable[[str], None] = say_nothing) -> None:
     """Make the tables, and the columns that were declared since, where they are missing.
 
     What is there is not touched: `alter table … if not exists` would wait for a run that reads the table, and the

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.forms import NightlyForm
-from flows.terminal.display import TERMINAL
-from tasks.errors import ConfigurationError, LeaseHeld, PipelineError, RunHeld
+from flows.terminal.display import TERMINAL, show_error
+from tasks.errors import ConfigurationError, LeaseHeld, PipelineError, RunHeld, said_of
 from tasks.files.layout import manifest_path
 from tasks.ledger.as_of import AsOf
 from tasks.ledger.guard import require_known
@@ -146,7 +146,7 @@ def _parse(given: list[str], prog: str, as_of: str) -> Options:
             full_refresh=namespace.full_refresh,
         )
     except ValidationError as error:
-        said = [str(e["msg"]).removeprefix("Value error, ") for e in error.errors()]
+        said = [said_of(problem) for problem in error.errors()]
         raise UsageError(" ".join([*said, AsOf.explain_day(namespace.as_of)]).rstrip()) from None
     return Options(namespace, form)
 
@@ -184,8 +184,7 @@ class _Report:
         remedy = error.remedy if isinstance(error, PipelineError) else ""
         message = error.message if isinstance(error, PipelineError) else str(error)
         page = error.facts.get("page") if isinstance(error, PipelineError) else ""
-        about = [f"✗ {message}", remedy, f"The run's page: {page}" if page else ""]
-        sys.stderr.write("\n  ".join(line for line in about if line) + "\n")
+        show_error(message, remedy, f"The run's page: {page}" if page else "")
         if self.as_json:
             self.line(json_of_error(error, message, remedy))
         return code

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource
 
+from flows.engine.command import EXIT, USAGE
 from flows.forms import Form
-from tasks.errors import PipelineError
+from flows.terminal.display import show_error
+from tasks.errors import PipelineError, said_of
 
 F = TypeVar("F", bound=Form)
-FAILED, USAGE = 1, 2
 
 
 def run_form(flow: Callable[[F], Any], form: type[F], name: str, arguments: Sequence[str] | None = None) -> int:
@@ -32,19 +33,16 @@ def run_form(flow: Callable[[F], Any], form: type[F], name: str, arguments: Sequ
         given = list(sys.argv[1:] if arguments is None else arguments)
         answer = flow(CliApp.run(form, cli_args=given, cli_settings_source=source))
     except ValidationError as error:
-        return _failed(" ".join(_sentence(problem) for problem in error.errors()), "", USAGE)
+        show_error(" ".join(_sentence(problem) for problem in error.errors()))
+        return USAGE
     except PipelineError as error:
-        return _failed(error.message, error.remedy, FAILED)
+        show_error(error.message, error.remedy)
+        return EXIT["failed"]
     sys.stdout.write(json.dumps(answer) + "\n")
     return 0
 
 
 def _sentence(problem: Any) -> str:
-    said = str(problem["msg"]).removeprefix("Value error, ")
+    said = said_of(problem)
     where = "".join(f"--{str(part).replace('_', '-')}: " for part in problem["loc"][:1])
     return f"{where}{said}{'' if said.endswith('.') else '.'}"
-
-
-def _failed(message: str, remedy: str, code: int) -> int:
-    sys.stderr.write("\n  ".join(line for line in (f"✗ {message}", remedy) if line) + "\n")
-    return code

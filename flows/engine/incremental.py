@@ -140,7 +140,6 @@ def stored_ahead(run: Run) -> Iterator[None]:
     path = run_path(run.lease.run_id, run.as_of)
     with storing(run.settings, run.workspace, path, night.entries, night.sources()):
         yield
-    run.stored_ahead = frozenset(entry.path for entry in night.entries)
 
 
 def mark_wrong_rows(run: Run) -> None:

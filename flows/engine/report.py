@@ -13,7 +13,6 @@ from flows.engine.csv_files import publish_csv
 from flows.engine.outcome import RunOutcome
 from flows.engine.report_page import report_page
 from tasks.errors import PipelineError
-from tasks.files.manifest import FileEntry
 from tasks.publish.upload import signed_links
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, load_settings
@@ -33,7 +32,7 @@ def show_outcome(outcome: RunOutcome) -> None:
     report = report_page(outcome, links=links, csv_links=csv_links)
     pages = [Page("report", "markdown", "What this run did, its figures, charts and files.", report)]
     pages += _details(outcome)
-    charts = [_chart(entry.path, links[entry.path]) for entry in outcome.files if _is_linked_chart(entry, links)]
+    charts = [_chart(of.path, links[of.path]) for of in outcome.files if of.kind == "chart" and of.path in links]
     if outcome.run_path:
         pages.append(_files(load_settings(), outcome, links))
     latest = [Page(LATEST, "markdown", "The newest run that readers see.", report)] if outcome.current else []
@@ -95,10 +94,6 @@ def _files(settings: Settings, outcome: RunOutcome, links: Mapping[str, str]) ->
     ]
     page = run_page.files_page(entries, path=str(outcome.run_path), days=settings.signed_link_seconds / _DAY)
     return Page("files", "markdown", "Signed links to each file.", page)
-
-
-def _is_linked_chart(entry: FileEntry, links: Mapping[str, str]) -> bool:
-    return entry.kind == "chart" and entry.path in links
 
 
 def _chart(path: str, link: str) -> Page:

@@ -60,7 +60,6 @@ class Run:
         self.night: IncrementalNight | None = None
         self.sources: Preflight
         self.seed = ""
-        self.stored_ahead: frozenset[str] = frozenset()  # paths of the files that Storage has already
         self.not_read: dict[str, int] = {}
         self.drifted: int | None = None
         self.audited: Base | None = None  # what a full night is compared with

@@ -231,7 +231,7 @@ def publish_the_files(run: Run, progress: Meter, files: Files) -> Published:
         files.counts,
         code_version=code_version(),
         copied=copied,
-        ahead=run.stored_ahead,
+        ahead=[entry.path for entry in run.night.entries] if run.night else (),
         meanwhile=draw,
         workers=run.workers,
         **mode_of_manifest(run),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,11 @@ def seconds_text(seconds: float) -> str:
     if seconds < _LONG:
         return f"{seconds:.0f} s"
     return humanize.precisedelta(round(seconds), minimum_unit="seconds", format="%d")
+
+
+def show_error(message: str, *more: str) -> None:
+    """What went wrong, on stderr, and what there is to say beside it (what to do, a page): a line each."""
+    sys.stderr.write("\n  ".join(line for line in (f"✗ {message}", *more) if line) + "\n")
 
 
 class View(Protocol):

@@ -9,7 +9,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 from pydantic import ValidationError
 
-from tasks.errors import ConfigurationError
+from tasks.errors import ConfigurationError, said_of
 from tasks.settings.model import Settings
 
 LOCAL_PROJECT = Path("data/local/project.env")
@@ -22,7 +22,7 @@ def load_settings(**overrides: object) -> Settings:
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        problems = "; ".join(f"{_variable(e['loc'])}: {_plain(e['msg'])}" for e in error.errors())
+        problems = "; ".join(f"{_variable(e['loc'])}: {said_of(e)}" for e in error.errors())
         raise ConfigurationError(
             f"The settings are not usable: {problems}.", remedy="Correct them in the environment or in .env."
         ) from None
@@ -52,10 +52,6 @@ def reader_settings() -> Settings:
     if settings.supabase_url or not LOCAL_PROJECT.exists():
         return settings
     return Settings(_env_file=(LOCAL_PROJECT, ".env"))
-
-
-def _plain(message: str) -> str:
-    return message.removeprefix("Value error, ")
 
 
 def _variable(loc: tuple[int | str, ...]) -> str:

@@ -151,35 +151,32 @@ def _stage(connection: dbapi.Connection, table: Table, feed: _Feed) -> None:
     Nothing here may commit: the load is one transaction. (`executescript` of the driver commits what is open.) A table
     that is truncated in the transaction that made it gives its disk space back at once, one that is dropped does not.
     """
+    again = feed.rows > 0
     reader = pa.RecordBatchReader.from_batches(table.clean_schema.append(_NUMBER), count_sent(feed.part()))
     name = f"etl_stage_{table.name}"
     with refusals(), connection.cursor() as cursor:
-        if feed.parts > 1:
+        if again:
             execute(connection, f"truncate pg_temp.{identifier(name)}")
-        cursor.adbc_ingest(name, reader, mode="append" if feed.parts > 1 else "create", temporary=True)
+        cursor.adbc_ingest(name, reader, mode="append" if again else "create", temporary=True)
 
 
 class _Feed:
     """Batches handed out in parts of at most STAGED_ROWS rows, numbered; one batch is held at any time.
 
-    more: whether there is another part. parts: that were handed out. rows: of the last of them.
+    more: whether there is another part. rows: of the part that was handed out last, 0 before the first.
     """
 
     def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
         self._batches = batches
         self._next = next(batches, None)
-        self.rows = self.parts = 0
+        self.rows = 0
 
     @property
     def more(self) -> bool:
         return self._next is not None
 
     def part(self) -> Iterator[pa.RecordBatch]:
-        """The next one; it counts from here on."""
-        self.rows, self.parts = 0, self.parts + 1
-        return self._batches_of_part()
-
-    def _batches_of_part(self) -> Iterator[pa.RecordBatch]:
+        self.rows = 0
         while (batch := self._next) is not None and (not self.rows or self.rows + batch.num_rows <= STAGED_ROWS):
             numbers = np.arange(self.rows + 1, self.rows + 1 + batch.num_rows)
             self.rows += batch.num_rows
