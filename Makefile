@@ -91,7 +91,7 @@ endif
 
 soak: $(VENV)/.installed-dev ## Long random runs: kills, faults, races (hours; a part: ARGS="-k histories")
 	@# What fails here is not tried again: a second try would hide what happens once in a hundred times.
-	@$(PY) -m pytest -n 2 --dist loadgroup -q -m soak $(ARGS)
+	@$(PY) -m pytest -n 4 --dist loadgroup -q -m soak $(ARGS)
 
 screenshots: $(VENV)/.installed-dev ## Remake the pictures of the README
 	@$(PY) -m scripts.screenshots

@@ -104,6 +104,8 @@ def change(stack: Stack, rows: int, share: float, shape: str, salt: str) -> None
     chosen_posts, chosen_users = _chosen("posts", posts, shape, salt), _chosen("users", max(1, users), shape, salt)
     values = {"chosen_posts": chosen_posts, "chosen_users": chosen_users, "few": max(1, posts // 10)}
     stack.query(_CHANGE.format(**values, salt=salt, as_of=AS_OF))
+    for table in ("clean_users", "clean_posts"):
+        stack.query(f"vacuum {table}")  # as autovacuum does in the day between two nights
 
 
 def _chosen(table: str, rows: int, shape: str, salt: str) -> str:

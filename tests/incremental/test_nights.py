@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import product
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from data.demo import DemoCounts
@@ -163,3 +164,32 @@ def test_a_product_that_starts_with_nothing(project: Project, run: Runner) -> No
     night = run("rest")
     assert night.tables["posts"]["inserted"] == 1
     assert_same_as_full(project, night, lambda: run(full_refresh=True))
+
+
+def assert_posts_are_scanned(project: Project, wanted: bool) -> None:
+    """Whether finding changes, and summing what is stored, read the cleaned posts from their start to their end."""
+    source = literal(json.dumps(source_request(POSTS)))
+    for call in (f"etl_find_changes('posts', {source}, '', '', '1000')", "etl_known_sum('posts')"):
+        with psycopg.connect(project.stack.db_url) as session:
+            session.execute(f"select public.{call}")
+            (scans,) = session.execute(
+                "select seq_scan from pg_stat_xact_all_tables where relid = 'clean_posts'::regclass"
+            ).fetchone() or (0,)
+        assert (scans > 0) == wanted, call
+
+
+def counted(project: Project, statement: str) -> None:
+    """Run a statement, and have the server's statistics know of it."""
+    with psycopg.connect(project.stack.db_url, autocommit=True) as session:
+        session.execute(statement)
+        session.execute("select pg_stat_force_next_flush()")
+
+
+def test_what_is_stored_is_read_by_an_index_alone_unless_many_rows_are_new_to_vacuum(
+    project: Project, demo: DemoCounts, run: Runner
+) -> None:
+    run()
+    counted(project, "vacuum analyze clean_posts")
+    assert_posts_are_scanned(project, False)
+    counted(project, "update clean_posts set row_hash = row_hash")
+    assert_posts_are_scanned(project, True)
