@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from tasks.ledger.lease import Heartbeat, Lease, NoHeartbeat
+from tasks.ledger.lease import Heartbeat, Lease, NoHeartbeat, Ticket
 from tasks.ledger.ledger import Ledger, Start, require_past
 
 DRY = "dry-"  # how the id of a dry run begins
@@ -53,5 +53,5 @@ class DryLedger(Ledger):
     def stage(self, lease: Lease, name: str, **figures: Mapping[str, Any]) -> None:
         """Not recorded."""
 
-    def _finish(self, lease: Lease, status: str, error: BaseException, figures: Mapping[str, Any]) -> None:
+    def _finish(self, holder: Lease | Ticket, status: str, error: BaseException, figures: Mapping[str, Any]) -> None:
         """Not recorded."""

@@ -59,8 +59,20 @@ class Ledger:
         """
         if start.as_of.mode == "at" and start.as_of.at is None:
             raise ConfigurationError("An as_of is wanted with this mode.")
-        row = self._take(start)
-        return lease_of(row, start.ticket.token, self._last())
+        with self._given_back_when_interrupted(start.ticket):
+            row = self._take(start)
+            return lease_of(row, start.ticket.token, self._last())
+
+    @contextmanager
+    def _given_back_when_interrupted(self, ticket: Ticket) -> Iterator[None]:
+        """A signal may come after the database has given the lease, and before anybody here knows of it."""
+        try:
+            yield
+        except Exception:
+            raise
+        except BaseException as signal:
+            self._finish(ticket, "failed", signal, {})  # nothing, where there is no such run
+            raise
 
     def _take(self, start: Start) -> LedgerRow:
         facts, ticket = self._facts(start), start.ticket
@@ -126,11 +138,11 @@ class Ledger:
         """A guard stopped the run; a person decides."""
         self._finish(lease, "held", error, figures)
 
-    def _finish(self, lease: Lease, status: str, error: BaseException, figures: Mapping[str, Any]) -> None:
+    def _finish(self, holder: Lease | Ticket, status: str, error: BaseException, figures: Mapping[str, Any]) -> None:
         name = type(error).__name__
         text = f"{name}: {error}" if isinstance(error, PipelineError) else name  # others may quote data
         self._database.call(
-            "etl_finish", p_run=lease.run_id, p_token=lease.token, p_status=status, p_error=text, p_figures=figures
+            "etl_finish", p_run=holder.run_id, p_token=holder.token, p_status=status, p_error=text, p_figures=figures
         )
 
     def restore(self, lease: Lease, target: str, aggregates: Json) -> None:

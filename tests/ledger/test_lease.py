@@ -91,6 +91,30 @@ def test_a_start_whose_answer_was_lost_is_the_same_start(stack: Stack, settings:
         assert "token" not in first
 
 
+class Signalled:
+    """A database whose answer to one function comes together with a signal, once."""
+
+    def __init__(self, database: Database, function: str) -> None:
+        self._database, self._function = database, function
+
+    def call(self, function: str, **arguments: Any) -> Any:
+        answer = self._database.call(function, **arguments)
+        if function == self._function:
+            self._function = ""
+            raise KeyboardInterrupt
+        return answer
+
+
+@both
+@pytest.mark.parametrize("function", ["etl_start", "etl_history"])
+def test_a_lease_that_comes_with_a_signal_is_given_back(stack: Stack, settings: Settings, function: str) -> None:
+    with open_database(settings) as database, pytest.raises(KeyboardInterrupt):
+        start(Ledger(Signalled(database, function), settings), settings)
+    assert stack.query("select status, error from public.etl_runs") == "failed|KeyboardInterrupt"
+    with ledger_of(settings) as ledger:
+        assert start(ledger, settings).run_id
+
+
 @both
 def test_a_start_waits_for_the_other_run(stack: Stack, settings: Settings) -> None:
     with ledger_of(settings) as ledger:
