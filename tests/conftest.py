@@ -33,6 +33,10 @@ os.environ.update(
 for _name in [name for name in os.environ if name.startswith(("SUPABASE_", "ETL_"))]:
     del os.environ[_name]
 
+# `make test ARGS=…` is for pytest, not for a make that a test calls.
+for _name in ("ARGS", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES"):
+    os.environ.pop(_name, None)
+
 _PREFIX = "supabase-nightly-test-"
 
 _EMPTY_TABLES = """
