@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Form)
 
 
 def run_form(flow: Callable[[F], Any], form: type[F], name: str, arguments: Sequence[str] | None = None) -> int:
-    """Run a flow with what the command line says; the flow's answer is a line of JSON. Returns the exit code.
+    """Run a flow with what the command line says; its answer, if any, is a line of JSON. Returns the exit code.
 
     0 when it ended well, 1 when it failed, 2 for arguments that cannot be used; errors are sentences on stderr. An
     argument that there is not ends Python with 2. The flow's pages are on the Prefect server of PREFECT_API_URL.
@@ -38,7 +38,8 @@ def run_form(flow: Callable[[F], Any], form: type[F], name: str, arguments: Sequ
     except PipelineError as error:
         show_error(error.message, error.remedy)
         return EXIT["failed"]
-    sys.stdout.write(json.dumps(answer) + "\n")
+    if answer is not None:
+        sys.stdout.write(json.dumps(answer) + "\n")
     return 0
 
 

@@ -28,6 +28,7 @@ from tasks.platform.project import require_project
 from tasks.platform.traffic import TRAFFIC
 from tasks.platform.workers import Workers
 from tasks.publish.pointer import point_to_current
+from tasks.publish.upload import FILES_LEFT
 from tasks.reports.figures import PastRun
 from tasks.settings import Settings
 from tasks.source import Preflight, Source, open_source
@@ -201,7 +202,7 @@ def _describe(error: PipelineError, run: Run) -> None:
     if error.run_id:
         return  # it ended a later run of the same series
     error.run_id, error.stage = run.lease.run_id, run.stage
-    error.written = written_before(run.stage, run.lease.transport)
+    error.written = error.written or written_before(run.stage, run.lease.transport)
     error.facts = {
         "as_of": run.lease.as_of.isoformat() if run.lease.as_of else None,
         "transport": run.lease.transport,
@@ -213,7 +214,7 @@ def _describe(error: PipelineError, run: Run) -> None:
 def written_before(stage: str, transport: str) -> str:
     """What a run that ends in this stage has written, in words: no reader of `latest.json` sees any of it."""
     if stage == "Publish":
-        return "Some files under a path that nothing points to; retention removes them. No row changed."
+        return FILES_LEFT
     if stage == "Load and commit" and transport == "rest":
         return "All files and some of the changed rows; the next run writes the others. `latest.json` did not move."
     if stage == "Load and commit":

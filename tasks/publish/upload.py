@@ -30,6 +30,8 @@ from tasks.settings import Settings, load_settings
 from tasks.workspace import Workspace
 
 logger = logging.getLogger(__name__)
+# What a run has written that ends when files are stored, in words.
+FILES_LEFT = "Some files under a path that nothing points to; retention removes them. No row changed."
 
 
 def publish(
@@ -90,18 +92,19 @@ def storing(
 ) -> Iterator[None]:
     """Store files of a run while the block runs; its end waits for them. Copies are verified by `publish`.
 
-    copied: as there. An error that ends the block removes the files again. Raises what `publish` raises of a file, and
-    PublishError when the bucket is public: then nothing is stored.
+    copied: as there. An error that ends the block removes the files again, or learns that they are left. Raises what
+    `publish` raises of a file, and PublishError when the bucket is public: then nothing is stored.
     """
     units, stop = _units(workspace, run_path, files, copied), Event()
     with beside(partial(_store_all, settings, units, stop)) as done:
         try:
             yield
             done.result()
-        except BaseException:
+        except BaseException as error:
             stop.set()
             wait([done])
-            _remove(settings, [unit.target for unit in units])
+            if not _removed(settings, [unit.target for unit in units]) and isinstance(error, PipelineError):
+                error.written = FILES_LEFT
             raise
 
 
@@ -113,12 +116,14 @@ def _store_all(settings: Settings, units: Sequence[UploadUnit], stop: Event) -> 
             return
 
 
-def _remove(settings: Settings, paths: Sequence[str]) -> None:
+def _removed(settings: Settings, paths: Sequence[str]) -> bool:
     try:
         with Bucket(settings) as bucket:
             bucket.remove(paths)
     except PipelineError as error:
         logger.warning("Files that nothing points to stay in the bucket until retention: %s", error.message)
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,13 @@ import httpx
 import pytest
 
 from local_stack import Stack
-from tasks.errors import PublishError
+from tasks.errors import PipelineError, PublishError
 from tasks.files.manifest import FileEntry
 from tasks.platform.bucket import Bucket
 from tasks.platform.stored import StoredInfo
 from tasks.platform.traffic import TRAFFIC
 from tasks.publish.export import upload_export
-from tasks.publish.upload import publish, storing
+from tasks.publish.upload import FILES_LEFT, publish, storing
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -143,3 +143,24 @@ def test_nothing_goes_to_a_public_bucket(
         clean_stack.query("update storage.buckets set public = false where id = 'reports'")
     with Bucket(settings) as bucket:
         assert not [file for top in ("runs", "exports") for file in bucket.walk(top)]
+
+
+def test_an_error_learns_of_files_that_cannot_be_taken_back(
+    settings: Settings, workspace: Workspace, files: list[FileEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = httpx.HTTPTransport.handle_request
+
+    def handle(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        if request.method == "DELETE":
+            raise httpx.ConnectError("Storage is away")
+        return send(transport, request)
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
+    at_once = settings.model_copy(update={"retries": 0})
+    for left in (FILES_LEFT, ""):
+        with pytest.raises(PipelineError) as raised, storing(at_once, workspace, "runs/x", files, {}):
+            raise PipelineError("The reports could not be built.")
+        assert raised.value.written == left
+        monkeypatch.undo()
+    with Bucket(settings) as bucket:
+        assert not list(bucket.walk("runs"))
