@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from tasks.errors import LeaseLost, PipelineError
 from tasks.ledger.row import LedgerRow
@@ -85,6 +86,7 @@ class Heartbeat(threading.Thread):
         self._every = max(0.25, settings.lease_seconds / 5)
         self._done = threading.Event()
         self._lost: LeaseLost | None = None
+        self._waits_for: set[tuple[str, int]] = set()  # tables and sessions that were named already
 
     def run(self) -> None:
         while not self._done.is_set() and self._lost is None:
@@ -100,7 +102,22 @@ class Heartbeat(threading.Thread):
     def _beat(self, database: Database) -> None:
         while not self._done.is_set():
             database.call("etl_beat", p_run=self._lease.run_id, p_token=self._lease.token)
+            self._say_waits(database.call("etl_waits", p_seconds=self._every))
             self._done.wait(self._every)
+
+    def _say_waits(self, waits: list[dict[str, Any]]) -> None:
+        """Who keeps this run waiting by a lock, each once."""
+        for wait in waits:
+            table, pid = wait["table"] or "a row", wait["pid"]
+            if (table, pid) in self._waits_for:
+                continue
+            self._waits_for.add((table, pid))
+            known = ", ".join(filter(None, (wait["application"], wait["state"])))
+            logger.warning(
+                "Has waited for %d s for a lock on %s that session %d%s holds. The run goes on when that session ends "
+                "its transaction; `select pg_terminate_backend(%d)` ends the session.",
+                wait["seconds"], table, pid, f" ({known})" if known else "", pid,
+            )  # fmt: skip
 
     def check(self) -> None:
         """Raise LeaseLost when another run has taken over."""

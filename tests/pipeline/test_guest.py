@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
+import psycopg
 import pytest
 
 from data.demo import DemoCounts
 from tasks.settings import Transport
+from tests.pipeline.conftest import Runner
 from tests.pipeline.killed import paused_child
 from tests.pipeline.kit import AS_OF, Project
 from tests.pipeline.test_killed import STAGES, TRANSPORTS
@@ -55,3 +60,26 @@ def test_the_product_does_not_wait_at_any_stage(
     transport: Transport, stage: str, project: Project, demo: DemoCounts
 ) -> None:
     check_guest(project, transport, stage)
+
+
+def test_a_run_says_whose_lock_it_waits_for(
+    project: Project, demo: DemoCounts, run: Runner, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said() -> list[str]:
+        return [text for text in caplog.messages if "for a lock on" in text]
+
+    def release() -> None:
+        deadline = time.monotonic() + 60
+        while not said() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(1)  # some beats more: it is said once
+        session.rollback()
+
+    with psycopg.connect(project.stack.db_url, application_name="somebody's tool") as session:
+        session.execute("lock table clean_posts in share mode")
+        who = f"clean_posts that session {session.info.backend_pid} (somebody's tool, idle in transaction) holds"
+        threading.Thread(target=release).start()
+        run("postgres", ETL_LEASE_SECONDS=2)
+    (text,) = said()
+    assert who in text
+    project.assert_whole()
