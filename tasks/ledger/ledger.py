@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -71,7 +71,8 @@ class Ledger:
         except Exception:
             raise
         except BaseException as signal:
-            self._finish(ticket, "failed", signal, {})  # nothing, where there is no such run
+            with suppress(PipelineError):  # then its term runs out
+                self._finish(ticket, "failed", signal, {})  # nothing, where there is no such run
             raise
 
     def _take(self, start: Start) -> LedgerRow:
