@@ -99,12 +99,15 @@ class Nights:
         assert not found, "\n".join([*self.log, *found])
 
     def _commit(self, transport: Transport, as_of: str, **more: Any) -> RunOutcome:
-        """A night; where its metrics are held, as somebody looks at it and accepts them."""
-        try:
-            return self._undisturbed(transport, as_of=as_of, **more)
-        except RunHeld as held:
-            self.log.append(f"held for {', '.join(held.values)}")
-            return self._undisturbed(transport, as_of=as_of, accept=frozenset(held.values), **more)
+        """A night; where its metrics are held, as somebody looks at it and accepts them. Rows may change meanwhile."""
+        accepted = frozenset[str]()
+        for _ in range(5):
+            try:
+                return self._undisturbed(transport, as_of=as_of, accept=accepted, **more)
+            except RunHeld as held:
+                self.log.append(f"held for {', '.join(held.values)}")
+                accepted |= held.values.keys()
+        raise AssertionError("\n".join([*self.log, "held again and again"]))
 
     def _undisturbed(self, transport: Transport, **options: Any) -> RunOutcome:
         """A night of this process. It draws charts only once a history: they are half of a small night's work."""
