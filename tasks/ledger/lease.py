@@ -102,7 +102,8 @@ class Heartbeat(threading.Thread):
     def _beat(self, database: Database) -> None:
         while not self._done.is_set():
             database.call("etl_beat", p_run=self._lease.run_id, p_token=self._lease.token)
-            self._say_waits(database.call("etl_waits", p_seconds=self._every))
+            if self._lease.transport == "postgres":  # over REST the server ends what waits
+                self._say_waits(database.call("etl_waits", p_seconds=self._every))
             self._done.wait(self._every)
 
     def _say_waits(self, waits: list[dict[str, Any]]) -> None:

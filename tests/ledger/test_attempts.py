@@ -104,7 +104,7 @@ def test_who_holds_the_lease_in_the_middle_of_a_load_is_reported_at_once(stack: 
         assert time.monotonic() - started < 60
 
 
-def test_a_silent_holder_whose_load_still_has_its_rows_is_reported_too(stack: Stack, tmp_path: Path) -> None:
+def test_an_unresponsive_holder_whose_load_still_has_its_rows_is_reported_too(stack: Stack, tmp_path: Path) -> None:
     empty(stack)
     settings = settings_for(stack, "postgres", tmp_path)
     with ledger_of(settings) as ledger:

@@ -126,7 +126,9 @@ def test_a_start_waits_for_the_other_run(stack: Stack, settings: Settings) -> No
 
 
 @both
-def test_a_silent_holder_is_replaced_and_can_write_nothing(stack: Stack, settings: Settings, tmp_path: Path) -> None:
+def test_an_unresponsive_holder_is_replaced_and_can_write_nothing(
+    stack: Stack, settings: Settings, tmp_path: Path
+) -> None:
     with ledger_of(settings) as ledger:
         unresponsive = start(ledger, settings)
         workspace = Workspace.create(tmp_path, unresponsive.run_id)
