@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,9 @@ os.environ.update(
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     }
 )
+# Otherwise each of a few hundred processes compiles all modules again, where an image says that none keeps them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # A developer's own project must be out of reach of the tests.
 for _name in [name for name in os.environ if name.startswith(("SUPABASE_", "ETL_"))]:
     del os.environ[_name]

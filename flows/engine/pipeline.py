@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict
 
 from flows.engine import incremental, stages
+from flows.engine.garbage import collect_as_usual
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.run import Run, open_run
 from tasks.cleaning.passes import CleanCounts
@@ -37,6 +38,7 @@ def run_pipeline(request: RunRequest) -> RunOutcome:
     Raises LeaseHeld while another run holds the lease, RunHeld when a metric is outside its bounds, and any other
     PipelineError when the run failed. Readers never see a partial run, and the ledger says what happened.
     """
+    collect_as_usual()
     settings = settings_for(request)
     with acting(settings):  # a signed-in user is signed out when the run has ended
         _require_known(settings, request.accept)
