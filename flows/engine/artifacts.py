@@ -1,9 +1,8 @@
 """Artifacts in the order in which a person reads them.
 
 Both of Prefect's pages list a run's artifacts by their ids, which the server draws at random. So an artifact whose id
-does not fall into its place is made again, empty, until it does; then it gets its content. Each goes below the one
-before it and leaves room for those after it: about n² small requests for n artifacts, so that those whose order means
-nothing to a person come last, in any.
+does not fall into its place is made again until it does. Each goes below the one before it and leaves room for those
+after it: about n² requests for n artifacts, so that those whose order means nothing to a person come last, in any.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.context import FlowRunContext
 
 logger = logging.getLogger(__name__)
@@ -73,20 +72,19 @@ def show_report(page: str, *more: Page, key: str, description: str) -> None:
 def _create(client: SyncPrefectClient, flow_run: UUID, page: Page, above: int, floor: int) -> int:
     """Create an artifact whose id, as a number, lies from `floor` to below `above`. Returns the id."""
     for _ in range(_TRIES):
-        made = _create_empty(client, flow_run, page)
+        made = _create_once(client, flow_run, page)
         if floor <= made.int < above:
-            break
+            return made.int
         client.delete_artifact(made)
-    else:  # an artifact out of its place is better than none
-        made = _create_empty(client, flow_run, page)
-        logger.debug("The artifact %s is not in its place.", page.key)
-    client.update_artifact(made, ArtifactUpdate(data=_data(page)))
-    return min(made.int, above)
+    logger.debug("The artifact %s is not in its place.", page.key)  # which is better than none
+    return min(_create_once(client, flow_run, page).int, above)
 
 
-def _create_empty(client: SyncPrefectClient, flow_run: UUID, page: Page) -> UUID:
+def _create_once(client: SyncPrefectClient, flow_run: UUID, page: Page) -> UUID:
     """Without the event that the client's own method emits for each artifact."""
-    wanted = ArtifactCreate(key=page.key, type=page.kind, description=page.description, flow_run_id=flow_run)
+    wanted = ArtifactCreate(
+        key=page.key, type=page.kind, description=page.description, data=_data(page), flow_run_id=flow_run
+    )
     answer = client.request("POST", "/artifacts/", json=wanted.model_dump(mode="json", exclude_unset=True))
     return UUID(answer.json()["id"])
 
