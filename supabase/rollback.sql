@@ -57,7 +57,7 @@ begin
         'etl_rejects_page', 'etl_upsert', 'etl_write', 'etl_write_staged', 'etl_delete', 'etl_write_rejects', 'etl_delete_rejects', 'etl_put',
         'etl_commit', 'etl_put_refused', 'etl_restore', 'etl_relations_behind', 'etl_row_filters', 'etl_key_state',
         'etl_estimated_rows', 'etl_preflight', 'etl_view_functions', 'etl_sample_keys', 'etl_doctor', 'etl_own_tables', 'etl_note_flow_run',
-        'etl_open_to_readers', 'nightly_users', 'nightly_posts', 'nightly_user_counts', 'nightly_relation', 'nightly_columns',
+        'etl_open_to_readers', 'etl_make_indexes', 'nightly_users', 'nightly_posts', 'nightly_user_counts', 'nightly_relation', 'nightly_columns',
         'etl_replace', 'etl_held_by', 'etl_wait', 'etl_estimate',
         'etl_access_token', 'etl_identity', 'etl_changes',
         'etl_seed_value', 'etl_seed_id', 'etl_base_run', 'etl_distrust_base', 'etl_source_shape', 'etl_fingerprint_sql', 'etl_rows',

@@ -30,6 +30,8 @@ def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[st
         if forget_checksums(run):
             _offer_repair(run, files, say)
         if names:
+            # A file that an earlier release wrote leaves it out.
+            with_lock_retries(partial(run, "select public.etl_make_indexes()", "Making missing indexes"), say=say)
             run("select public.etl_open_to_readers()", "the readers' rights")  # also on tables and columns that are new
             run("notify pgrst, 'reload schema'")
         verify(run)

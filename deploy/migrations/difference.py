@@ -16,6 +16,7 @@ from deploy.migrations.statements import (
     drop_table,
     drop_table_of_another_key,
     grant_source,
+    make_indexes,
     make_required,
     registry,
     replace_key,
@@ -35,7 +36,9 @@ def statements(before: Shape, after: Shape) -> list[str]:
     changes += [sql for table in after.values() for sql in _source(before.get(table.relation), table)]
     if _registered(before) != _registered(after):
         changes.append(registry(after))
-    return changes + [drop_table(table) for table in gone]  # after the registry, which names them no more
+    changes += [drop_table(table) for table in gone]  # after the registry, which names them no more
+    # Last: the registry names the tables then, and those that go hold none of the indexes' names.
+    return [*changes, make_indexes()] if changes else []
 
 
 def _registered(shape: Shape) -> list[tuple[str, str, str]]:

@@ -149,6 +149,11 @@ $$;
 {set_comment(table, "row_hash")}"""
 
 
+def make_indexes() -> str:
+    """The indexes and settings that a cleaned table lacks; a column or a table that is made again lost them."""
+    return "select public.etl_make_indexes();"
+
+
 def grant_source(schema: str, name: str) -> str:
     """The right to read a source; without BYPASSRLS a policy that shows all of it. A missing source is left alone."""
     full = identifier(schema, name)

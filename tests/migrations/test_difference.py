@@ -81,13 +81,35 @@ def test_a_change_of_a_column(filled: str, change: str) -> None:
         assert query(filled, "select count(*) from public.daily_activity") == "1"
 
 
-def test_a_key_of_another_type_makes_another_table_once(filled: str) -> None:
-    after = changed("clean_users", id=ColumnShape("bigint", True, "Key."))
+INDEXES = """
+select pg_get_indexdef(i.indexrelid) from pg_index i
+where i.indrelid in ('public.clean_users'::regclass, 'public.clean_posts'::regclass)
+union all
+select relname || ': ' || unnest(reloptions) from pg_class where relname in ('clean_users', 'clean_posts') order by 1"""
+
+
+def test_a_key_of_another_type_makes_another_table_once_with_all_of_its_indexes(filled: str) -> None:
+    fresh = query(filled, INDEXES)
+    assert len(fresh.splitlines()) == 2 + 3 + 2 + 4  # keys, look-ups, fingerprints; two settings of each table
+    key, reference = ColumnShape("bigint", True, "Key."), ColumnShape("bigint", False, "Reference.")
+    after = changed("clean_users", id=key, duplicate_of=reference)
+    after["clean_posts"] = changed("clean_posts", user_id=key)["clean_posts"]  # made again in its table
     apply(filled, after)
     assert query(filled, "select count(*) from public.clean_users") == "0"
+    assert query(filled, INDEXES) == fresh
+    query(filled, "alter table public.clean_users set (autovacuum_vacuum_scale_factor = 0.1)")  # somebody's own
     query(filled, "insert into public.clean_users values (1, null, null, null, 'x', null, now(), now(), 'h')")
     apply(filled, after)
     assert query(filled, "select count(*) from public.clean_users") == "1"
+    assert "clean_users: autovacuum_vacuum_scale_factor=0.1" in query(filled, INDEXES).splitlines()
+
+
+def test_migrate_makes_the_indexes_that_a_file_of_an_earlier_release_leaves_out(folder: Path, filled: str) -> None:
+    fresh = query(filled, INDEXES)
+    earlier = "drop index etl_clean_posts_user_id; alter table clean_posts reset (autovacuum_vacuum_scale_factor);"
+    (folder / "99990101000000_earlier.sql").write_text(earlier)
+    migrate(filled)
+    assert query(filled, INDEXES) == fresh
 
 
 def test_a_view_on_the_hashes_does_not_stop_a_new_column(filled: str) -> None:
@@ -105,6 +127,7 @@ def test_a_table_comes_and_goes_with_its_rights(filled: str) -> None:
         apply(filled, more)
     registered = "select count(*) from public.etl_tables() where name = 'comments'"
     assert query(filled, registered) == "1"
+    assert query(filled, "select count(*) from pg_indexes where indexname = 'etl_comments_fingerprints'") == "1"
     rights = "select has_table_privilege('etl', 'public.{}', '{}'), has_table_privilege('anon', 'public.{}', 'select')"
     assert query(filled, rights.format("clean_comments", "insert", "clean_comments")) == "t|f"
     assert query(filled, rights.format("comments", "select", "comments")).startswith("t|")
