@@ -183,6 +183,8 @@ def _session(settings: Settings, more: Mapping[str, str]) -> str:
         "client_min_messages": "warning",
         "statement_timeout": f"{settings.statement_timeout}s",
         "idle_in_transaction_session_timeout": f"{settings.lease_seconds}s",
+        # Where a database's default is stricter, a heartbeat beside the load would end it, and a start could not wait.
+        "default_transaction_isolation": "read committed",
         **more,
     }
     return "; ".join(f"set {name} = '{value}'" for name, value in wanted.items())

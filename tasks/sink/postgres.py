@@ -96,7 +96,7 @@ class _PostgresLoading:
         """Commit what was written, once `verify` has passed."""
         counts = commit(self._transaction, self._job, written)
         if verify:
-            verify(self._transaction, refused_keys(written), refused_noted=True)
+            verify(self._transaction, refused_keys(written), in_transaction=True)
         _commit(self._transaction.connection)
         return counts
 
@@ -126,6 +126,7 @@ def _key(ids: pa.Array) -> pa.Array:
 
 def _commit(connection: dbapi.Connection) -> None:
     with refusals():
+        execute(connection, "select 1")  # in a transaction that has failed, COMMIT rolls back and raises nothing
         connection.commit()
 
 

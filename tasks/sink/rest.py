@@ -82,7 +82,7 @@ class _RestLoading:
     def commit(self, written: Mapping[str, Written], verify: Verify | None) -> dict[str, LoadCounts]:
         """The commit alone, once `verify` has passed: what was written is there already."""
         if verify:
-            verify(self._database, refused_keys(written), refused_noted=False)
+            verify(self._database, refused_keys(written), in_transaction=False)
         return commit(self._database, self._job, written)
 
 

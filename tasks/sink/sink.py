@@ -16,8 +16,9 @@ from tasks.sink.target import TargetReader
 class Verify(Protocol):
     """Asks the database whether what must hold after the writing does; raises where not."""
 
-    def __call__(self, database: Database, refused: Mapping[str, list[str]], *, refused_noted: bool) -> None:
-        """refused: keys that the database refused, by table; refused_noted: whether the rejects have them already."""
+    def __call__(self, database: Database, refused: Mapping[str, list[str]], *, in_transaction: bool) -> None:
+        """refused: keys that the database refused, by table. in_transaction: the rejects have them already, and a
+        call that fails ends the load."""
 
 
 class Loading(Protocol):

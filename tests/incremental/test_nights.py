@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from uuid import UUID
 
@@ -12,6 +14,7 @@ import pytest
 
 from data.demo import DemoCounts
 from flows.engine.outcome import RunOutcome
+from tasks.arrow.ahead import beside
 from tasks.contracts import POSTS, USERS
 from tasks.errors import PipelineError, RunHeld
 from tasks.platform.quoting import literal
@@ -152,6 +155,29 @@ def test_a_load_that_breaks_off_loses_no_change(
         assert_same_as_full(project, night, lambda: run(transport, full_refresh=True))
     else:
         assert night.full_because == "an earlier run broke off while it wrote rows"
+
+
+def lock_posts_while_a_run_loads(project: Project, seconds: float) -> None:
+    """As VACUUM FULL does, from when the ledger says that rows are being written."""
+    with psycopg.connect(project.stack.db_url) as session:
+        while not session.execute("select from etl_runs where status = 'loading'").fetchall():
+            session.rollback()
+            time.sleep(0.01)
+        session.execute("lock table clean_posts in access exclusive mode")
+        time.sleep(seconds)
+
+
+def test_a_proof_that_takes_too_long_fails_the_transaction_that_it_is_part_of(
+    project: Project, demo: DemoCounts, run: Runner
+) -> None:
+    """The server rolls back what a transaction wrote before a statement timed out, and a COMMIT says nothing of it."""
+    run()
+    project.stack.query("update users set name = 'Another' where id in (select id from users order by id limit 1)")
+    with beside(partial(lock_posts_while_a_run_loads, project, 3)) as locked:
+        night = run(ETL_STATEMENT_TIMEOUT=2, ETL_RETRY_BASE=0.5)
+        locked.result()
+    assert night.tables["users"]["updated"] == 1
+    assert_same_as_full(project, night, lambda: run(full_refresh=True))
 
 
 def test_a_product_that_starts_with_nothing(project: Project, run: Runner) -> None:
