@@ -31,7 +31,12 @@ TRANSIENT_CODES = re.compile(r"40001|40P01|57P0\d|57014|53\w{3}|08\w{3}|PGRST00[
 STATEMENT_TIMEOUT = "57014"
 ACCESS_CODES = re.compile(r"42501|28\w{3}|PGRST30\d")
 # Which SQLSTATEs have messages that name objects only. Others may quote a value of the row.
-NAMES_ONLY = re.compile(r"42\w{3}|23\w{3}|21\w{3}|40\w{3}|57\w{3}|53\w{3}|08\w{3}|3\w{4}|PGRST\w+|ET\w{3}")
+NAMES_ONLY = re.compile(r"42\w{3}|23\w{3}|21\w{3}|40\w{3}|57\w{3}|53\w{3}|08\w{3}|3[BDF]\w{3}|PGRST\w+|ET\w{3}")
+# How PostgreSQL's own messages for those of a constraint begin; a trigger may raise them with words of its own.
+_OF_A_CONSTRAINT = re.compile(
+    r"duplicate key value violates|null value in column|new row for relation|conflicting key value violates"
+    r"|(insert or update|update or delete) on table"
+)
 MAX_PAUSE = 30.0
 
 
@@ -71,11 +76,15 @@ def _is_permanent(code: str | None) -> bool:
 
 
 def masked(code: str | None, message: str) -> str:
-    """A server's message without anything of a row: values in quotes and addresses go, a trigger's own words too."""
-    if code == "P0001":
+    """A server's whole message without anything of a row: values in quotes and addresses go, a trigger's own words too.
+
+    A value may hold quotes itself, so what lies between the first and the last one goes.
+    """
+    own_words = code == "P0001" or ((code or "")[:2] == "23" and not _OF_A_CONSTRAINT.match(message))
+    if own_words:
         return "a trigger or function refused the row; its own words may hold data and are not repeated"
     if not NAMES_ONLY.fullmatch(code or ""):
-        message = re.sub(r'"[^"]*"|\'[^\']*\'', '"…"', message)
+        message = re.sub(r"""["'].*["']|["'].*""", '"…"', message, flags=re.DOTALL)
     return re.sub(r"\S+@\S+", "…@…", message).splitlines()[0][:300] if message else "no message"
 
 

@@ -145,8 +145,14 @@ def test_values_in_quotes_are_masked(code: str | None) -> None:
     assert "Ada" not in masked(code, 'invalid input syntax for type uuid: "Ada"')
 
 
-def test_what_a_trigger_says_is_not_repeated() -> None:
-    assert "Ada" not in masked("P0001", "Ada may not write")
+@pytest.mark.parametrize("value", ['Ann "Ada" Smith', "it's Ada", "a line\nand Ada"])
+def test_a_value_may_hold_quotes_and_lines(value: str) -> None:
+    assert "Ada" not in masked("22007", f'invalid input syntax for type date: "{value}"')
+
+
+@pytest.mark.parametrize("code", ["P0001", "23514", "38000"])
+def test_what_a_trigger_says_is_not_repeated(code: str) -> None:
+    assert "Ada" not in masked(code, "'Ada' may not write")
 
 
 def test_names_of_objects_stay() -> None:

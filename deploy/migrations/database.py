@@ -12,7 +12,8 @@ from adbc_driver_postgresql import dbapi
 from pydantic import SecretStr
 
 from tasks.errors import ConfigurationError, PipelineError, RequestRefused, ServiceUnavailable, WriteError
-from tasks.platform.postgres import primary_message, refusals, require_sessions, sqlstate_of
+from tasks.platform.postgres import require_sessions
+from tasks.platform.refusals import primary_message, refusals, sqlstate_of
 from tasks.retry import masked
 from tasks.settings import Settings
 

@@ -8,7 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 from tasks.doctor.findings import Finding, fail, ok, warn
 from tasks.doctor.machine import LOCAL_HOSTS
 from tasks.errors import PipelineError
-from tasks.platform.postgres import connect, refusals, release
+from tasks.platform.postgres import connect, release
+from tasks.platform.refusals import refusals
 from tasks.platform.rights import login_rights
 from tasks.settings import Settings
 

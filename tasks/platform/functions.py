@@ -24,7 +24,8 @@ from tasks.errors import (
     WriteError,
 )
 from tasks.platform.http import make_client, not_json
-from tasks.platform.postgres import connect, refusals, release
+from tasks.platform.postgres import connect, release
+from tasks.platform.refusals import refusals
 from tasks.platform.traffic import TRAFFIC
 from tasks.retry import Retry
 from tasks.settings import Settings

@@ -1,45 +1,23 @@
-"""Connections to Postgres: what each is set up with, and the driver's errors as errors of ours."""
+"""Connections to Postgres: what each is set up with, and what is left of it."""
 
 from __future__ import annotations
 
 import atexit
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import closing, suppress
 from urllib.parse import quote, urlsplit, urlunsplit
 
-import pyarrow as pa
 from adbc_driver_manager.dbapi import Connection as Connection
 from adbc_driver_postgresql import dbapi
 
-from tasks.errors import AccessError, ConfigurationError, RequestRefused, ServiceUnavailable
+from tasks.errors import AccessError, ConfigurationError, RequestRefused
 from tasks.platform.quoting import identifier
-from tasks.platform.remedies import OUTAGE
-from tasks.retry import STATEMENT_TIMEOUT, classify, masked
+from tasks.platform.refusals import refusals
 from tasks.settings import Settings
-from tasks.workspace import disk_problem
 
-# The driver gives no SQLSTATE for a connection that was not made, so libpq's words have to do. "SSL" alone is in the
-# words for a connection that broke, too.
-_NOT_LET_IN = re.compile(
-    r"authentication failed|does not exist|no pg_hba\.conf entry|certificate|does not support SSL"
-    r"|Tenant or user not found|no password",
-    re.I,
-)
-
-_WRONG_LOGIN = re.compile(r"authentication failed|no password|Tenant or user not found", re.I)
-_ADDRESS = "Copy the session pooler's address from the dashboard (Connect → Session pooler) into SUPABASE_DB_URL."
-_CAUSES = (
-    (r"could not translate host name", "no name server knows the host of SUPABASE_DB_URL", _ADDRESS),
-    (r"Network is unreachable", "its host has an IPv6 address only", _ADDRESS),
-    (r"Connection refused", "nothing listens at the host and port of SUPABASE_DB_URL", f"{OUTAGE} {_ADDRESS}"),
-    (r"timeout expired|timed out", "it did not answer in time", f"{OUTAGE} Look at the network restrictions, too."),
-)
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.:-]{0,250}[A-Za-z0-9])?")
 
-_SQLSTATE = re.compile(r"SQLSTATE:? (\w{5})")
-_SAID = re.compile(r"(?:ERROR|FATAL|PANIC):\s+([^\n]+)")
-_REPEATED = re.compile(r"Failed to execute query '.*': ", re.DOTALL)  # the driver repeats a whole script
 TRANSACTION_POOLER = 6543
 # By URL, once it is verified: a connection that has ended, and what its driver knows of the database's types. To share
 # that makes the next connection ten times as quick, on both sides. A type that is made later is opaque to all of them;
@@ -47,7 +25,6 @@ TRANSACTION_POOLER = 6543
 _VERIFIED: dict[str, Connection] = {}
 _ROUNDS = 3
 _STATEMENT_GONE = "26000"  # prepared in one backend, executed in another
-_IDLE_TOO_LONG = "25P03"  # the server ended the session: as good as a connection that broke
 
 
 def connecting_to(settings: Settings) -> str:
@@ -215,65 +192,3 @@ def _url(settings: Settings) -> str:
     said = {item.partition("=")[0] for item in parts.query.split("&")}
     ours = [f"{name}={quote(value)}" for name, value in wanted.items() if name not in said]
     return urlunsplit(parts._replace(query="&".join(filter(None, [parts.query, *ours]))))
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Turn the driver's errors into ours: by SQLSTATE, the primary message only, masked.
-
-    A stream of rows that breaks off is an error of Arrow's, with the driver's words inside.
-    """
-    try:
-        yield
-    except (dbapi.Error, pa.ArrowException, OSError) as error:
-        if disk_problem(error):  # of ours: rows are written down while they come
-            raise
-        raise _classified(error) from None
-
-
-def _classified(error: Exception) -> Exception:
-    code, message = sqlstate_of(error), primary_message(error)
-    if code and not code.startswith("00") and code != _IDLE_TOO_LONG:
-        return classify(0, code, message)
-    if _NOT_LET_IN.search(message):
-        return _not_let_in(message)
-    return _broken_off(error, message)
-
-
-def _not_let_in(message: str) -> AccessError:
-    said = masked(None, message.rpartition(" failed: ")[2])
-    if _WRONG_LOGIN.search(message):
-        said = f"user or password ({said})"
-    return AccessError(
-        f"The database refused {said}.",
-        remedy="Look at the user, the password and sslmode in SUPABASE_DB_URL (in the dashboard under Connect), and at "
-        "ETL_DB_ROLE.",
-    )
-
-
-def _broken_off(error: Exception, message: str) -> ServiceUnavailable:
-    """The connection failed, or a stream of rows ended early: those come without SQLSTATE, with the server's words."""
-    if _SAID.search(str(error)):
-        gone = ServiceUnavailable(f"The database ended the answer early: {masked(None, message)}.")
-        gone.code = STATEMENT_TIMEOUT if "canceling statement" in message else "08006"
-    else:
-        why, remedy = next(((w, r) for p, w, r in _CAUSES if re.search(p, str(error))), (type(error).__name__, OUTAGE))
-        gone = ServiceUnavailable(f"The connection to the database failed ({why}).", remedy=remedy)
-        gone.code = "08006"
-    return gone
-
-
-def sqlstate_of(error: Exception) -> str:
-    """The SQLSTATE that the driver gives, or that its words hold; empty where the server said none."""
-    found = _SQLSTATE.search(str(error))
-    return str(getattr(error, "sqlstate", None) or (found[1] if found else ""))
-
-
-def primary_message(error: Exception) -> str:
-    """The server's message without its details, which repeat values of rows, and without the query."""
-    primary = dict(getattr(error, "details", None) or ()).get("PG_DIAG_MESSAGE_PRIMARY")
-    if primary:  # in any language of the server
-        return bytes(primary).decode(errors="replace")
-    text = _REPEATED.sub("", str(error))
-    said = _SAID.search(text)
-    return said[1] if said else text.partition("\n")[0]

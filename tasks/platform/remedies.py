@@ -16,6 +16,10 @@ OUTAGE = (
     "Look at the project's state in the dashboard and at status.supabase.com, then start the run again. On the local "
     "stack: `make up`."
 )
+VALUE = (
+    "A value does not fit, or cannot be computed: look at the view where the source is one, at generated columns, and "
+    "at the constraints and triggers of the table."
+)
 _STATES = {
     402: ("the project is restricted: a quota or a payment is due", "See Usage and Billing in the dashboard."),
     540: ("the project is paused", "Restore the project in the dashboard, then start the run again."),
@@ -36,7 +40,8 @@ _BY_CODE = (
                  "at once: ETL_RANGES, ETL_WRITERS."),
     (r"25006", "The database is read-only, as it is when its disk is full: see the disk's usage in the dashboard."),
     (r"40\w{3}", "Other sessions changed the same rows at the same time; start the run again."),
-    (r"P0001|2[1-3]\w{3}|44000", "Look at the constraints and triggers of the table."),
+    (r"2[12]\w{3}", VALUE),
+    (r"P0001|23\w{3}|44000", "Look at the constraints and triggers of the table."),
     (r"57P0\d|08\w{3}|PGRST00[0-3]", OUTAGE),
     (r"XX\w{3}|58\w{3}", "The database failed inside: see Logs → Postgres in the dashboard, and run `make doctor`."),
 )  # fmt: skip

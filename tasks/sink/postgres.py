@@ -14,8 +14,9 @@ from tasks.contracts import Table
 from tasks.errors import ProofFailed
 from tasks.ledger.ledger import Ledger
 from tasks.platform.functions import Transaction, open_database
-from tasks.platform.postgres import connect, execute, refusals, release
+from tasks.platform.postgres import connect, execute, release
 from tasks.platform.quoting import identifier
+from tasks.platform.refusals import refusals
 from tasks.platform.traffic import count_received, count_sent
 from tasks.retry import Retry
 from tasks.settings import Settings, Transport

@@ -12,7 +12,7 @@ from adbc_driver_manager.dbapi import Connection, Cursor
 
 from tasks.errors import PipelineError, ServiceUnavailable
 from tasks.platform import postgres
-from tasks.platform.postgres import refusals
+from tasks.platform.refusals import refusals
 from tasks.platform.traffic import count_received
 from tasks.settings import Settings
 

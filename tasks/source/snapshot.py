@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from tasks.errors import PipelineError, ServiceUnavailable
-from tasks.platform.postgres import Connection, execute, refusals
+from tasks.platform.postgres import Connection, execute
+from tasks.platform.refusals import refusals
 from tasks.settings import Settings
 from tasks.source.connection import connect, scalar
 from tasks.source.model import TableInfo

@@ -11,7 +11,7 @@ import pytest
 from flows.engine.progress import Meter
 from flows.engine.stage import stage
 from tasks.errors import ConfigurationError, ReadError, TerminalError
-from tasks.platform.postgres import refusals
+from tasks.platform.refusals import refusals
 
 
 @dataclass

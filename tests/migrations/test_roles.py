@@ -16,7 +16,8 @@ import pytest
 from local_stack import Stack
 from local_stack.tests.conftest import client, sdk
 from tasks.errors import AccessError
-from tasks.platform.postgres import connect, execute, refusals
+from tasks.platform.postgres import connect, execute
+from tasks.platform.refusals import refusals
 from tests.sink.kit import Night, empty, post, reject, settings_for, user, work
 
 OURS = ("clean_users", "clean_posts", "user_statistics", "daily_activity", "etl_runs", "etl_reject_rows", "etl_batches")

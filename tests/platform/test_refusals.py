@@ -1,0 +1,46 @@
+"""The driver's words, as they were seen, and what they become."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from tasks.errors import AccessError, PipelineError, RequestRefused, ServiceUnavailable
+from tasks.platform.refusals import refusals
+from tasks.retry import is_statement_timeout
+
+STREAM = "[libpq] PGresult error: {}\n"
+CONNECTING = 'connection to server at "db.invalid" (::1), port 5432 failed: {}'
+
+
+def refused(words: str) -> PipelineError:
+    with pytest.raises(PipelineError) as caught, refusals():
+        raise pa.ArrowInvalid(words)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "said"),
+    [
+        (STREAM.format("ERROR:  date out of range for timestamp"), RequestRefused, "date out of range for timestamp"),
+        (STREAM.format('ERROR:  value "Bob" is out of range for type integer'), RequestRefused, "of a row: value."),
+        (STREAM.format("ERROR:  division by zero\nCONTEXT:  of Bob"), RequestRefused, "division by zero"),
+        (STREAM.format("ERROR:  canceling statement due to conflict with recovery"), ServiceUnavailable, "recovery"),
+        (STREAM.format("ERROR:  could not extend file of Bob: No space left on device"), ServiceUnavailable, "extend"),
+        (STREAM.format("ERROR:  the user Bob does not exist"), ServiceUnavailable, "its log has them"),
+        (STREAM.format("ERROR:  bob out of range"), ServiceUnavailable, "its log has them"),
+        (STREAM.format("FATAL:  terminating connection due to administrator command"), ServiceUnavailable, "admini"),
+        (CONNECTING.format("FATAL:  the database system is starting up"), ServiceUnavailable, "is starting up"),
+        (CONNECTING.format('FATAL:  password authentication failed for user "bob"'), AccessError, "user or password"),
+        (CONNECTING.format("Connection refused"), ServiceUnavailable, "nothing listens"),
+    ],
+)
+def test_words_without_a_sqlstate(words: str, kind: type[PipelineError], said: str) -> None:
+    error = refused(words)
+    assert type(error) is kind
+    assert said in error.message
+    assert "bob" not in error.message.casefold()
+
+
+def test_a_statement_that_took_too_long_is_known_by_its_code() -> None:
+    assert is_statement_timeout(refused(STREAM.format("ERROR:  canceling statement due to statement timeout")))
