@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import jwt
+import psycopg
 import pytest
 
 from local_stack import Stack
@@ -176,6 +177,36 @@ def test_etl_sees_the_sources_whole_and_writes_our_tables(filled: Stack, tmp_pat
         for table in OURS:
             cursor.execute(f"select has_table_privilege('public.{table}', 'select, insert, update, delete')")
             assert cursor.fetchone() == (True,)
+
+
+_SHADOWS = """
+create temp table told (who text);
+grant all on told to public;
+create function pg_temp.tell(pg_catalog.text) returns boolean language plpgsql as
+  $$ begin insert into pg_temp.told values (current_user); return true; end $$;
+create domain pg_temp.text as pg_catalog.text check (pg_temp.tell(value::pg_catalog.text));
+create domain pg_temp.float8 as pg_catalog.float8 check (pg_temp.tell(value::pg_catalog.text))
+"""
+
+
+@pytest.mark.parametrize("call", ["etl_seed_id()", "etl_seed_value()", "etl_waits('1')"])
+def test_nothing_of_a_callers_runs_as_the_owner(call: str, filled: Stack) -> None:
+    """A type that stands before the real one would: its CHECK is the caller's own function."""
+    with psycopg.connect(filled.db_url) as session:
+        session.execute("set role etl")
+        session.execute(_SHADOWS)
+        session.execute(f"select public.{call}")
+        assert session.execute("select who from told").fetchall() == []
+
+
+def test_functions_that_act_as_their_owner_look_nowhere_else(filled: Stack) -> None:
+    found = filled.query(
+        "select proname, array_to_string(proconfig, ' ') from pg_proc where prosecdef "
+        "and pronamespace = 'public'::regnamespace and proname ~ '^(etl|nightly)_' order by 1"
+    )
+    assert found.splitlines() == [
+        f"{name}|search_path=pg_catalog, pg_temp" for name in ("etl_seed_id", "etl_seed_value", "etl_waits")
+    ]
 
 
 REFUSED = {
