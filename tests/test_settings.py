@@ -135,7 +135,11 @@ ANY_TEXT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "value"), WRONG.items())
+# So many days ago there is no date.
+TOO_LARGE = [("ETL_KEEP_DAYS", "36501"), ("ETL_FULL_REFRESH_DAYS", "1000000000")]
+
+
+@pytest.mark.parametrize(("name", "value"), [*WRONG.items(), *TOO_LARGE])
 def test_a_wrong_value_of_each_setting_is_reported_by_its_name(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:

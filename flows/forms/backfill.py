@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from flows.forms.base import Form, dry_run, field, optional, transport
+from flows.forms.nightly import EARLIEST
 from tasks.settings import TransportChoice
 
 MAX_BACKFILL_DAYS = 366
@@ -40,6 +41,8 @@ class BackfillForm(Form):
             raise ValueError(f"The last day, {last}, is not over yet: {_yesterday()} is the latest one possible.")
         if first > last:
             raise ValueError(f"The first day, {first}, comes after the last day, {last}.")
+        if first < EARLIEST.date():
+            raise ValueError(f"The first day, {first}, lies before {EARLIEST.date()}.")
         if (last - first).days >= MAX_BACKFILL_DAYS:
             raise ValueError(f"{(last - first).days + 1} days asked for; one run does at most {MAX_BACKFILL_DAYS}.")
         return self

@@ -14,6 +14,7 @@ from tasks.settings import TransportChoice
 AS_OF_WORDS = ("midnight", "now", "resume")
 FIGURE_PATTERN = r"^[A-Za-z][A-Za-z0-9_.:/-]{0,99}$"
 MAX_RESTARTS = 2
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = "2026-01-31"
 
 
@@ -121,12 +122,14 @@ def _parse_instant(text: str) -> datetime:
 
 
 def _past(instant: datetime) -> datetime:
-    """The same in UTC. ValueError when it has no zone or lies in the future."""
+    """The same in UTC. ValueError when it has no zone, lies in the future or before 1970."""
     if instant.tzinfo is None:
         raise ValueError(f"{instant.isoformat()} has no time zone: add Z for UTC, or an offset like +01:00.")
     if instant > datetime.now(UTC) + timedelta(minutes=5):
         raise ValueError(f"{instant.isoformat()} lies in the future: reports are as of the past only.")
+    if instant < EARLIEST:
+        raise ValueError(f"{instant.isoformat()} lies before {EARLIEST.date()}, the earliest as_of.")
     return instant.astimezone(UTC)
 
 
-__all__ = ["AS_OF_WORDS", "FIGURE_PATTERN", "MAX_RESTARTS", "NightlyForm"]
+__all__ = ["AS_OF_WORDS", "EARLIEST", "FIGURE_PATTERN", "MAX_RESTARTS", "NightlyForm"]

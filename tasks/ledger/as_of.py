@@ -52,13 +52,12 @@ class AsOf:
     @staticmethod
     def explain_day(text: str) -> str:
         """What a day means as an as_of, in a sentence; empty for a word or an instant."""
+        text = text.strip()
         try:
-            day = date.fromisoformat(text.strip()) if len(text.strip()) == len(_DAY) else None
-        except ValueError:
-            day = None
-        if day is None:
+            day = date.fromisoformat(text if len(text) == len(_DAY) else "no day")
+            before, after = day - timedelta(days=1), day + timedelta(days=1)
+        except (ValueError, OverflowError):  # years end at 1 and 9999: those days have no neighbour
             return ""
-        before, after = day - timedelta(days=1), day + timedelta(days=1)
         return (
             f"{day} is the midnight with which {day:%-d %B} begins: the reports cover whole days up to and including "
             f"{before:%-d %B}; for {day:%-d %B} say --as-of {after}."

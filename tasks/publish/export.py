@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -36,15 +36,16 @@ def select(
     """
     column = date_column(report)
     if column is not None:
-        for bound, compare in ((first, pc.greater_equal), (last and last + timedelta(days=1), pc.less)):
-            if bound is not None:
-                table = table.filter(compare(table[column.name], _scalar(bound, column)))
+        if first is not None:
+            table = table.filter(pc.greater_equal(table[column.name], _bound(first, time.min, column)))
+        if last is not None:
+            table = table.filter(pc.less_equal(table[column.name], _bound(last, time.max, column)))
     return table.select(list(columns) or [c.name for c in report.columns])
 
 
-def _scalar(day: date, column: Column) -> pa.Scalar[Any]:
-    value = day if column.kind == "date" else datetime(day.year, day.month, day.day, tzinfo=UTC)
-    return pa.scalar(value, column.field.type)
+def _bound(day: date, at: time, column: Column) -> pa.Scalar[Any]:
+    """A day, or of a column of instants its first or last microsecond: instants have no finer parts."""
+    return pa.scalar(day if column.kind == "date" else datetime.combine(day, at, UTC), column.field.type)
 
 
 def encode(table: pa.Table, form: Format) -> bytes:

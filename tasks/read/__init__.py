@@ -15,7 +15,7 @@ was read once can be read again without a network, with an OfflineWarning.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import pandas as pd
@@ -29,6 +29,7 @@ from tasks.read.catalog import open_catalog
 from tasks.read.diff import Diff, diff
 from tasks.read.history import read_history
 from tasks.read.options import (
+    Access,
     AsOf,
     Choice,
     Engine,
@@ -37,8 +38,9 @@ from tasks.read.options import (
     Part,
     check_engine,
     check_options,
+    checked_days,
     checked_months,
-    is_as_of,
+    choice_of,
     report_named,
     table_named,
 )
@@ -93,31 +95,32 @@ def read_report(name: str, *, engine: Engine = "pandas", **options: Unpack[Optio
 def read_table(
     name: str,
     *,
-    months: Sequence[str] | None = None,
+    months: Iterable[str] | None = None,
     engine: Literal["pandas"] = "pandas",
     **options: Unpack[Options],
 ) -> pd.DataFrame: ...
 @overload
 def read_table(
-    name: str, *, months: Sequence[str] | None = None, engine: Literal["arrow"], **options: Unpack[Options]
+    name: str, *, months: Iterable[str] | None = None, engine: Literal["arrow"], **options: Unpack[Options]
 ) -> pa.Table: ...
 @overload
 def read_table(
-    name: str, *, months: Sequence[str] | None = None, engine: Literal["polars"], **options: Unpack[Options]
+    name: str, *, months: Iterable[str] | None = None, engine: Literal["polars"], **options: Unpack[Options]
 ) -> pl.DataFrame: ...
 def read_table(
-    name: str, *, months: Sequence[str] | None = None, engine: Engine = "pandas", **options: Unpack[Options]
+    name: str, *, months: Iterable[str] | None = None, engine: Engine = "pandas", **options: Unpack[Options]
 ) -> Any:
     """Cleaned rows of `users` or `posts`, without names, addresses and texts; otherwise as `read_report`.
 
-    months: of posts, only these (`["2025-12", "2026-01"]`): no other file is downloaded. Rows are sorted by id within a
-    month. In `attrs`, sha256 is by file. ReadError when the run has no rows of a month.
+    months: of posts, only these (`["2025-12", "2026-01"]`): no other file is downloaded. A month that is named twice is
+    read once, and `[]` selects none: no rows, with their types. Rows are sorted by id within a month. In `attrs`,
+    sha256 is by file. ReadError when the run has no rows of a month.
     """
     check_options("read_table", options, Options, "engine", "months")
     check_engine(engine)
-    checked_months(table_named(name), months)
+    wanted = checked_months(table_named(name), months)
     choice, part = _split(options)
-    return find_run(choice).table(name, months=months, engine=engine, **part)
+    return find_run(choice).table(name, months=wanted, engine=engine, **part)
 
 
 def _split(options: Options) -> tuple[Choice, Part]:
@@ -135,10 +138,11 @@ def _split(options: Options) -> tuple[Choice, Part]:
 def list_runs(*, days: int = 60, access_token: str | None = None, settings: Settings | None = None) -> pd.DataFrame:
     """The runs that can be read, newest first: date, run_id, as_of, started_at, historical, pruned, latest, run.
 
-    days: how many days with runs are looked at, from the latest back. pruned: retention removed the files that name
-    user ids. latest: what is read by default. run: the run's path in the bucket. ReadError when this user may not see
-    them.
+    days: how many days with runs are looked at, from the latest back; at least 1. pruned: retention removed the files
+    that name user ids. latest: what is read by default. run: the run's path in the bucket. ReadError when this user may
+    not see them.
     """
+    days = checked_days(days)
     with open_catalog(settings, access_token) as catalog:
         pointer = catalog.pointer()
         latest = pointer.run if pointer else None
@@ -152,15 +156,12 @@ def list_runs(*, days: int = 60, access_token: str | None = None, settings: Sett
     return frame.sort_values(["as_of", "started_at"], ascending=False, ignore_index=True)
 
 
-def run_before(run: str | None = None, *, access_token: str | None = None, settings: Settings | None = None) -> str:
+def run_before(run: AsOf | None = None, *, access_token: str | None = None, settings: Settings | None = None) -> str:
     """The path of the run before another one (id, path, day or instant; None: the latest), of those that really ran.
 
     ReadError when there is none.
     """
-    choice = Choice(access_token=access_token, settings=settings)
-    if run is not None:
-        choice["as_of" if is_as_of(run) else "run"] = run
-    opened = find_run(choice)
+    opened = find_run(choice_of(run, Access(access_token=access_token, settings=settings)))
     with open_catalog(settings, access_token) as catalog:
         days = [day for day in catalog.days() if day <= opened.manifest.day]
         for some in (days[start : start + 7] for start in range(0, len(days), 7)):

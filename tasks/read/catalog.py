@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from tasks.settings import Settings, reader_settings
 
 logger = logging.getLogger(__name__)
 _LIST = "list_runs() shows what there is."
+_RUN_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*")
+_INSTANTS = 5  # of a day's runs, in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +76,23 @@ class Catalog:
             ) from None
 
     def _of_run(self, run: str) -> Manifest:
-        path = run.strip("/").removesuffix(f"/{MANIFEST}")
-        for place in [path] if parse_run_path(path) else self._paths_of(path):
+        if not isinstance(run, str):
+            raise ConfigurationError(f"run is {run!r}; it is a run's id or path, as text.", remedy=_LIST)
+        for place in self._paths_of(run.strip("/").removesuffix(f"/{MANIFEST}")):
             if manifest := self._manifest(self.bucket, place):
                 return manifest
         raise why_hidden(self.settings, self.access_token) or ReadError(
             f"There is no run {run!r} any more, or there never was.", remedy=_LIST
         )
 
-    def _paths_of(self, run_id: str) -> Iterator[str]:
-        """Where a run of that id may be, latest day first."""
+    def _paths_of(self, run: str) -> Iterator[str]:
+        """Where a run of that id or path may be, latest day first; nowhere for what cannot be a run's name."""
+        _, run_id = parse_run_path(run) or ("", run)
+        if not _RUN_ID.fullmatch(run_id):
+            return
+        if run_id != run:
+            yield run
+            return
         for folder in self._folders():
             name = run_id if folder == day_of_folder(folder) else f"run={run_id}"
             yield f"{RUNS}/{folder}/{name}"
@@ -93,18 +103,19 @@ class Catalog:
         runs = self.manifests([day])
         found = [run for run in runs if not isinstance(moment, datetime) or run.as_of == moment]
         if not found:
-            raise why_hidden(self.settings, self.access_token) or self._no_such_run(as_of, day)
+            raise why_hidden(self.settings, self.access_token) or self._no_such_run(as_of, day, runs)
         return max(found, key=lambda run: run.rank)
 
-    def _no_such_run(self, as_of: AsOf, day: str) -> ReadError:
+    def _no_such_run(self, as_of: AsOf, day: str, runs: Sequence[Manifest]) -> ReadError:
+        """runs: those of that day, all as of other instants."""
+        if runs:
+            return _no_such_instant(as_of, day, runs)
         days = self.days()
         near = [max((d for d in days if d < day), default=""), min((d for d in days if d > day), default="")]
         said = f"The nearest days are {' and '.join(d for d in near if d)}. " if any(near) else ""
-        midnight = date.fromisoformat(day) + timedelta(days=1)
         return ReadError(
             f"No run is as of {as_of}: a day names the run whose reports end with it. {said}".rstrip(),
-            remedy=f"{_LIST[:-1]}. A run with `--as-of {midnight}`, the midnight with which {day} ended, makes reports "
-            f"that cover whole days up to and including {day}; so does a backfill of {day}.",
+            remedy=f"{_LIST} {_how_to_make(date.fromisoformat(day))}".rstrip(),
         )
 
     def days(self) -> list[str]:
@@ -144,6 +155,26 @@ class Catalog:
         if len(items) == 1:
             return [work(self.bucket, items[0])]
         return list(each(self.settings, work, items, key=self.key, access_token=self.access_token))
+
+
+def _no_such_instant(as_of: AsOf, day: str, runs: Sequence[Manifest]) -> ReadError:
+    instants = sorted({run.as_of for run in runs}, reverse=True)
+    named = ", ".join(instant.isoformat() for instant in instants[:_INSTANTS])
+    more = f" and {len(instants) - _INSTANTS} more" if len(instants) > _INSTANTS else ""
+    return ReadError(
+        f"No run is as of {as_of}. The runs of {day} are as of {named}{more}.",
+        remedy=f"Give one of these instants, or the day {day} for its last run. {_LIST}",
+    )
+
+
+def _how_to_make(day: date) -> str:
+    """How the reports of a past day are made; nothing of a day that is not over."""
+    if day >= datetime.now(UTC).date():
+        return ""
+    return (
+        f"A run with `--as-of {day + timedelta(days=1)}`, the midnight with which {day} ended, makes reports that "
+        f"cover whole days up to and including {day}; so does a backfill of {day}."
+    )
 
 
 def _runs_of(bucket: Bucket, folder: str) -> list[str]:

@@ -9,11 +9,12 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks.contracts import Report
+from tasks.errors import ConfigurationError
 from tasks.files.manifest import Manifest
 from tasks.files.parquet import report_schema
 from tasks.read.difference import Difference, compare
 from tasks.read.frames import to_engine
-from tasks.read.options import Access, Choice, Engine, check_engine, check_options, is_as_of, report_named
+from tasks.read.options import Access, AsOf, Engine, check_engine, check_options, choice_of, report_named
 from tasks.read.run import OpenRun, find_run
 
 Frame = TypeVar("Frame")
@@ -59,8 +60,8 @@ def _rows(frame: Any) -> str:
 @overload
 def diff(
     report: str,
-    base: str | OpenRun,
-    run: str | OpenRun | None = None,
+    base: AsOf | OpenRun,
+    run: AsOf | OpenRun | None = None,
     *,
     engine: Literal["pandas"] = "pandas",
     **access: Unpack[Access],
@@ -68,8 +69,8 @@ def diff(
 @overload
 def diff(
     report: str,
-    base: str | OpenRun,
-    run: str | OpenRun | None = None,
+    base: AsOf | OpenRun,
+    run: AsOf | OpenRun | None = None,
     *,
     engine: Literal["arrow"],
     **access: Unpack[Access],
@@ -77,16 +78,16 @@ def diff(
 @overload
 def diff(
     report: str,
-    base: str | OpenRun,
-    run: str | OpenRun | None = None,
+    base: AsOf | OpenRun,
+    run: AsOf | OpenRun | None = None,
     *,
     engine: Engine = "pandas",
     **access: Unpack[Access],
 ) -> Diff[Any]: ...
 def diff(
     report: str,
-    base: str | OpenRun,
-    run: str | OpenRun | None = None,
+    base: AsOf | OpenRun,
+    run: AsOf | OpenRun | None = None,
     *,
     engine: Engine = "pandas",
     **access: Unpack[Access],
@@ -102,6 +103,8 @@ def diff(
     check_options("diff", access, Access, "base", "run", "engine")
     check_engine(engine)
     declared = report_named(report)
+    if base is None:
+        raise ConfigurationError("There is no base to compare with.", remedy="run_before() gives the run before one.")
     old, new = _opened(base, access), _opened(run, access)
     path = f"reports/{report}.parquet"
     files = old.manifest.file(path), new.manifest.file(path)
@@ -138,10 +141,5 @@ def _nothing(report: Report) -> Difference:
     return Difference(rows, rows, rows.select(list(_keys(report))), {})
 
 
-def _opened(run: str | OpenRun | None, access: Access) -> OpenRun:
-    if isinstance(run, OpenRun):
-        return run
-    choice = Choice(access_token=access.get("access_token"), settings=access.get("settings"))
-    if run is not None:
-        choice["as_of" if is_as_of(run) else "run"] = run
-    return find_run(choice)
+def _opened(run: AsOf | OpenRun | None, access: Access) -> OpenRun:
+    return run if isinstance(run, OpenRun) else find_run(choice_of(run, access))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.errors import ConfigurationError, ReadError
@@ -17,9 +19,41 @@ from tasks.read.options import Engine, Filters
 
 
 def load(what: str, files: Sequence[Path], columns: Sequence[str] | None, filters: Filters | None) -> pa.Table:
-    """The rows of these files, one after the other. ConfigurationError for filters that pyarrow cannot apply."""
-    tables = [_load_one(what, file, columns, filters) for file in files]
-    return pa.concat_tables(tables).replace_schema_metadata(tables[0].schema.metadata)
+    """The rows of these files, one after the other. ConfigurationError for filters that pyarrow cannot apply.
+
+    Without any column there are still as many rows, as in pandas.
+    """
+    some = pq.read_schema(files[0]).names[:1] if columns is not None and not columns else columns
+    tables = [_load_one(what, file, some, filters) for file in files]
+    table = pa.concat_tables(tables).replace_schema_metadata(tables[0].schema.metadata)
+    return table if some is columns else table.select([])
+
+
+def no_rows(what: str, schema: pa.Schema, columns: Sequence[str] | None, filters: Filters | None) -> pa.Table:
+    """What `load` gives of a file of that schema without rows."""
+    with _as_filters(what, filters):
+        table = schema.empty_table()
+        table = table if filters is None else table.filter(pq.filters_to_expression(filters))
+    return table if columns is None else table.select(list(columns))
+
+
+def load_stamped(
+    what: str, file: Path, columns: Sequence[str], filters: Filters | None, stamp: pa.Field, value: pa.Scalar[Any]
+) -> pa.Table:
+    """The rows of a file with a constant column; columns and filters may name that one too.
+
+    A column of the same name in the file is not read.
+    """
+    import pyarrow.dataset as ds  # slow to import: only histories need it
+
+    schema = pa.schema([stamp, *(field for field in pq.read_schema(file) if field.name != stamp.name)])
+    known = ds.ParquetFileFormat().make_fragment(
+        str(file), filesystem=pa.fs.LocalFileSystem(), partition_expression=pc.field(stamp.name) == value
+    )
+    with _as_filters(what, filters):
+        rows = ds.FileSystemDataset([known], schema, known.format)
+        matching = None if filters is None else pq.filters_to_expression(filters)
+        return rows.to_table(columns=list(columns), filter=matching)
 
 
 def _load_one(what: str, file: Path, columns: Sequence[str] | None, filters: Filters | None) -> pa.Table:
@@ -29,8 +63,15 @@ def _load_one(what: str, file: Path, columns: Sequence[str] | None, filters: Fil
             f"{what} of this run has no column {', '.join(map(repr, missing))}: the contract got it later.",
             remedy=f"The run's file has {', '.join(names)}.",
         )
-    try:
+    with _as_filters(what, filters):
         return pq.read_table(file, columns=columns, filters=filters, partitioning=None)
+
+
+@contextmanager
+def _as_filters(what: str, filters: Filters | None) -> Iterator[None]:
+    """ConfigurationError for what pyarrow raises when it applies filters."""
+    try:
+        yield
     except (pa.ArrowException, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         if filters is None:
             raise
@@ -56,7 +97,7 @@ def to_engine(table: pa.Table, engine: Engine, source: dict[str, Any]) -> Any:
     """The table as a frame of that engine: see `read_report`. source: what a DataFrame's `attrs` shall say."""
     if engine == "arrow":
         texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in source.items()}
-        return table.replace_schema_metadata({**(table.schema.metadata or {}), **texts})
+        return _described(table, {**(table.schema.metadata or {}), **texts})
     if engine == "polars":
         import polars  # optional: only who asks for it needs it
 
@@ -64,6 +105,13 @@ def to_engine(table: pa.Table, engine: Engine, source: dict[str, Any]) -> Any:
     frame = to_pandas(table)
     frame.attrs.update(source)
     return frame
+
+
+def _described(table: pa.Table, metadata: dict[Any, Any]) -> pa.Table:
+    """The table with that metadata; also one without columns keeps its number of rows, which pyarrow would drop."""
+    if table.column_names:
+        return table.replace_schema_metadata(metadata)
+    return table.append_column("", pa.nulls(table.num_rows)).replace_schema_metadata(metadata).select([])
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:

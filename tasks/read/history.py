@@ -9,14 +9,24 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.contracts import Report
-from tasks.errors import ConfigurationError, ReadError
+from tasks.errors import ReadError
 from tasks.files.manifest import FileEntry, Manifest
 from tasks.files.parquet import report_schema
 from tasks.read.cache import Cache
 from tasks.read.catalog import Catalog, open_catalog
-from tasks.read.frames import load, to_engine
-from tasks.read.options import Access, Engine, Part, check_engine, check_options, checked_columns, report_named
+from tasks.read.frames import load_stamped, to_engine
+from tasks.read.options import (
+    Access,
+    Engine,
+    Filters,
+    Part,
+    check_engine,
+    check_options,
+    checked_columns,
+    checked_days,
+    checked_filters,
+    report_named,
+)
 
 AS_OF = pa.field("as_of", pa.timestamp("us", tz="UTC"), nullable=False)
 DAYS = 30
@@ -39,19 +49,17 @@ def read_history(
     report: str, *, days: int = DAYS, engine: Engine = "pandas", **options: Unpack[HistoryOptions]
 ) -> Any: ...
 def read_history(report: str, *, days: int = DAYS, engine: Engine = "pandas", **options: Unpack[HistoryOptions]) -> Any:
-    """A report of many runs as one frame, `as_of` in front: one run a day, oldest first.
+    """A report of many runs as one frame, `as_of` always in front: one run a day, oldest first.
 
     days: how many days that have runs, from the latest back. Of a day's runs the last is taken, a night that really
     ran before a backfill. A column that a later run added is null in earlier ones. Runs whose file retention removed
     are left out; a DataFrame's `attrs["runs"]` lists the ids of those that are in it, by as_of.
-    options: as for `read_report`. ReadError when no run has the report.
+    options: as for `read_report`; `filters` may name `as_of`. ReadError when no run has the report.
     """
     check_options("read_history", options, HistoryOptions, "days", "engine")
     check_engine(engine)
-    declared = report_named(report)
-    checked_columns(report, options.get("columns"), pa.schema([AS_OF, *report_schema(declared)]))
-    if isinstance(days, bool) or not isinstance(days, int) or days < 1:
-        raise ConfigurationError(f"days is {days!r}; it is a whole number of at least 1.")
+    declared, days = report_named(report), checked_days(days)
+    wanted = checked_columns(report, options.get("columns"), pa.schema([AS_OF, *report_schema(declared)]))
     with open_catalog(options.get("settings"), options.get("access_token")) as catalog:
         found = _files(catalog, f"reports/{report}.parquet", days)
         if not found:
@@ -60,15 +68,12 @@ def read_history(report: str, *, days: int = DAYS, engine: Engine = "pandas", **
                 remedy="Raise days=; list_runs() shows the runs there are.",
             )
         files = catalog.fetch([(run.run, entry) for run, entry in found], Cache.of(catalog.settings))
-    tables = [_rows(declared, run, file, options) for (run, _), file in zip(found, files, strict=True)]
+    order = [AS_OF.name, *(n for n in (declared.schema.names if wanted is None else wanted) if n != AS_OF.name)]
+    filters = checked_filters(options.get("filters"))
+    tables = [_rows(report, run, file, order, filters) for (run, _), file in zip(found, files, strict=True)]
     table = pa.concat_tables(tables, promote_options="permissive")
-    table = table.select([AS_OF.name, *(name for name in _order(declared, options) if name in table.column_names)])
+    table = table.select([name for name in order if name in table.column_names])
     return to_engine(table, engine, {"runs": {run.as_of.isoformat(): run.run_id for run, _ in found}})
-
-
-def _order(report: Report, options: HistoryOptions) -> list[str]:
-    names = options.get("columns") or report.schema.names
-    return [name for name in names if name != AS_OF.name]
 
 
 def _files(catalog: Catalog, path: str, days: int) -> list[tuple[Manifest, FileEntry]]:
@@ -81,11 +86,10 @@ def _files(catalog: Catalog, path: str, days: int) -> list[tuple[Manifest, FileE
     return [(run, entry) for run in runs if (entry := run.file(path))]
 
 
-def _rows(report: Report, run: Manifest, file: Path, options: HistoryOptions) -> pa.Table:
+def _rows(report: str, run: Manifest, file: Path, order: list[str], filters: Filters | None) -> pa.Table:
     """The rows of one run, `as_of` in front; of the columns asked for, those that its file has."""
-    names = pq.read_schema(file).names
-    columns = [name for name in options.get("columns") or names if name in names and name != AS_OF.name]
-    what = f"{report.name} as of {run.as_of.isoformat()}"
-    rows = load(what, [file], columns, options.get("filters")).replace_schema_metadata()
-    as_of = pa.repeat(pa.scalar(run.as_of, AS_OF.type), rows.num_rows)
-    return rows.add_column(0, AS_OF, as_of)
+    names = [AS_OF.name, *pq.read_schema(file).names]
+    what = f"{report} as of {run.as_of.isoformat()}"
+    columns = [name for name in order if name in names]
+    rows = load_stamped(what, file, columns, filters, AS_OF, pa.scalar(run.as_of, AS_OF.type))
+    return rows.replace_schema_metadata()

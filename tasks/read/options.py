@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import operator
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Literal, TypedDict, get_args
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from tasks.contracts import REPORTS, TABLES, Report, Table
 from tasks.errors import ConfigurationError
+from tasks.files.layout import day_of
 from tasks.settings import Settings
 
 AsOf = date | datetime | str
@@ -47,10 +49,11 @@ class Choice(Access, total=False):
 class Part(TypedDict, total=False):
     """Which part of a report or table.
 
-    columns: only these. filters: only rows that match, as pyarrow takes them: `[("posts", ">", 10)]`.
+    columns: only these, in this order; what is named twice is there once, and `[]` selects none. filters: only rows
+    that match, as pyarrow takes them: `[("posts", ">", 10)]`. None of either: everything.
     """
 
-    columns: Sequence[str] | None
+    columns: Iterable[str] | None
     filters: Filters | None
 
 
@@ -110,8 +113,8 @@ def table_named(name: str) -> Table:
     )
 
 
-def checked_months(table: Table, months: Sequence[str] | None) -> list[str] | None:
-    """The months asked for; ConfigurationError for a table without months, or for what is not a month."""
+def checked_months(table: Table, months: Iterable[str] | None) -> list[str] | None:
+    """The months asked for, each once; ConfigurationError for a table without months, or for what is not a month."""
     if months is None:
         return None
     if table.by_month is None:
@@ -122,8 +125,8 @@ def checked_months(table: Table, months: Sequence[str] | None) -> list[str] | No
     return wanted
 
 
-def checked_columns(what: str, columns: Sequence[str] | None, schema: pa.Schema) -> list[str] | None:
-    """The columns asked for; ConfigurationError for those that the contract does not have."""
+def checked_columns(what: str, columns: Iterable[str] | None, schema: pa.Schema) -> list[str] | None:
+    """The columns asked for, each once; ConfigurationError for those that the contract does not have."""
     if columns is None:
         return None
     wanted = _texts("columns", columns, example=f'["{schema.names[0]}"]')
@@ -140,12 +143,40 @@ def _texts(option: str, values: Iterable[str], *, example: str) -> list[str]:
     texts = list(values)
     if wrong := [value for value in texts if not isinstance(value, str)]:
         raise ConfigurationError(f"`{option}` holds {wrong[0]!r}, which is not text.", remedy=f"As in {example}.")
-    return texts
+    return list(dict.fromkeys(texts))
+
+
+def checked_filters(filters: Filters | None) -> Filters | None:
+    """The filters, to be applied to each file; what is wrong with them is seen then."""
+    return list(filters) if isinstance(filters, Iterator) else filters
+
+
+def checked_days(days: int) -> int:
+    """How many days with runs to look at, of any integer type; ConfigurationError for what is not one of at least 1."""
+    try:
+        number = 0 if isinstance(days, bool) else operator.index(days)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ConfigurationError(f"days is {days!r}; it is a whole number of at least 1.")
+    return number
 
 
 def is_as_of(text: str) -> bool:
     """Whether a text is a day or an instant, not a run's id or path."""
     return _INSTANT.match(text) is not None
+
+
+def choice_of(run: AsOf | None, access: Access) -> Choice:
+    """A choice from one value: a run's id or path, a day or an instant; None is the latest run."""
+    choice = Choice(access_token=access.get("access_token"), settings=access.get("settings"))
+    if isinstance(run, date) or (isinstance(run, str) and is_as_of(run)):
+        choice["as_of"] = run
+    elif isinstance(run, str):
+        choice["run"] = run
+    elif run is not None:
+        raise ConfigurationError(f"A run is {run!r}.", remedy="Give its id or path as text, or a day or an instant.")
+    return choice
 
 
 def parse_as_of(as_of: AsOf) -> date | datetime:
@@ -158,7 +189,11 @@ def parse_as_of(as_of: AsOf) -> date | datetime:
         return as_of
     if as_of.tzinfo is None:
         raise ConfigurationError(f"as_of {as_of} has no time zone.", remedy="Add Z for UTC, or an offset.")
-    return as_of.astimezone(UTC)
+    try:
+        day_of(as_of)
+        return as_of.astimezone(UTC)
+    except OverflowError:
+        raise ConfigurationError(f"as_of {as_of} is outside the years 1 to 9999 in UTC.") from None
 
 
 def _parse_text(text: str) -> date:

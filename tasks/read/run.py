@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,15 +17,17 @@ from tasks.files.manifest import FileEntry, Manifest
 from tasks.files.parquet import file_schema, report_schema
 from tasks.read.cache import Cache
 from tasks.read.catalog import open_catalog
-from tasks.read.frames import load, source_of, to_engine
+from tasks.read.frames import load, no_rows, source_of, to_engine
 from tasks.read.options import (
     AsOf,
     Choice,
     Engine,
+    Filters,
     Part,
     check_engine,
     check_options,
     checked_columns,
+    checked_filters,
     checked_months,
     report_named,
     table_named,
@@ -77,27 +79,27 @@ class OpenRun:
         report = report_named(name)
         columns = checked_columns(name, part.get("columns"), report_schema(report))
         entries = self._entries(f"the report {name}", f"reports/{name}.parquet")
-        return self._read(name, entries, columns, part, engine)
+        return self._read(name, entries, columns, checked_filters(part.get("filters")), engine)
 
     @overload
     def table(
         self,
         name: str,
         *,
-        months: Sequence[str] | None = None,
+        months: Iterable[str] | None = None,
         engine: Literal["pandas"] = "pandas",
         **part: Unpack[Part],
     ) -> pd.DataFrame: ...
     @overload
     def table(
-        self, name: str, *, months: Sequence[str] | None = None, engine: Literal["arrow"], **part: Unpack[Part]
+        self, name: str, *, months: Iterable[str] | None = None, engine: Literal["arrow"], **part: Unpack[Part]
     ) -> pa.Table: ...
     @overload
     def table(
-        self, name: str, *, months: Sequence[str] | None = None, engine: Engine = "pandas", **part: Unpack[Part]
+        self, name: str, *, months: Iterable[str] | None = None, engine: Engine = "pandas", **part: Unpack[Part]
     ) -> Any: ...
     def table(
-        self, name: str, *, months: Sequence[str] | None = None, engine: Engine = "pandas", **part: Unpack[Part]
+        self, name: str, *, months: Iterable[str] | None = None, engine: Engine = "pandas", **part: Unpack[Part]
     ) -> Any:
         """The cleaned rows of a table of this run; see `read_table`."""
         check_options("table", part, Part, "engine", "months")
@@ -106,14 +108,19 @@ class OpenRun:
         schema = file_schema(table)
         columns = checked_columns(name, part.get("columns"), schema)
         wanted = checked_months(table, months)
-        if wanted == []:
-            empty = schema.empty_table().select(columns or schema.names)
-            return to_engine(empty, engine, self._source([]))
-        entries = self._entries_of_table(name, wanted)
-        return self._read(name, entries, columns, part, engine)
+        entries = [] if wanted == [] else self._entries_of_table(name, wanted)
+        filters = checked_filters(part.get("filters"))
+        if not entries:
+            return to_engine(no_rows(name, schema, columns, filters), engine, self._source([]))
+        return self._read(name, entries, columns, filters, engine)
 
     def _read(
-        self, what: str, entries: Sequence[FileEntry], columns: list[str] | None, part: Part, engine: Engine
+        self,
+        what: str,
+        entries: Sequence[FileEntry],
+        columns: list[str] | None,
+        filters: Filters | None,
+        engine: Engine,
     ) -> Any:
         cache = Cache.of(self.settings)
         local = [cache.find(entry.sha256) for entry in entries]
@@ -121,7 +128,7 @@ class OpenRun:
         if len(files) < len(entries):
             with open_catalog(self.settings, self.access_token) as catalog:
                 files = catalog.fetch([(self.manifest.run, entry) for entry in entries], cache)
-        table = load(what, files, columns, part.get("filters"))
+        table = load(what, files, columns, filters)
         return to_engine(table, engine, self._source(entries))
 
     def _source(self, entries: Sequence[FileEntry]) -> dict[str, Any]:
@@ -129,7 +136,7 @@ class OpenRun:
         return {**source_of(self.manifest, entries), **({"offline": True} if self.offline else {})}
 
     def _entries_of_table(self, name: str, months: list[str] | None) -> list[FileEntry]:
-        """The parts of a table, or of some months of it, in the order of their paths."""
+        """The parts of a table, or of some months of it, in the order of their paths; none of a table without rows."""
         if self.manifest.historical:
             raise ReadError(
                 f"The run as of {self.as_of.isoformat()} is historical, computed from later rows: it has reports, no "
@@ -137,9 +144,15 @@ class OpenRun:
                 remedy="Leave out as_of and run for the latest cleaned tables.",
             )
         if months is None:
-            return self._entries(f"the cleaned table {name}", f"clean/{name}/")
+            return [] if self._is_empty(name) else self._entries(f"the cleaned table {name}", f"clean/{name}/")
         parts = [self._entries(f"{name} of {month}", f"clean/{name}/month={month}/") for month in months]
         return [entry for entries in parts for entry in entries]
+
+    def _is_empty(self, name: str) -> bool:
+        """Whether a table has no file because no row of it was kept: one that is split by month has none then."""
+        counts = self.manifest.counts.tables.get(name)
+        has_file = any(entry.path.startswith(f"clean/{name}/") for entry in self.manifest.files)
+        return counts is not None and counts.kept == 0 and not has_file and self.manifest.removed is None
 
     def _entries(self, what: str, prefix: str) -> list[FileEntry]:
         """The run's files under a prefix; ReadError when retention removed them, or there never were any."""

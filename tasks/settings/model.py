@@ -20,6 +20,7 @@ from tasks.settings.site import SiteSettings
 from tasks.settings.watch import WatchSettings
 
 SCHEDULED_WAIT = 3600
+MAX_DAYS = 36_500
 
 
 class Settings(WatchSettings, SiteSettings, ScheduleSettings):
@@ -101,7 +102,9 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
     resume_within: int = Field(default=12 * 3600, ge=0, description="Seconds in which a dead run may be resumed.")
 
     # Incremental nights
-    full_refresh_days: int = Field(default=7, ge=0, description="Days after which a night reads everything; 0 always.")
+    full_refresh_days: int = Field(
+        default=7, ge=0, le=MAX_DAYS, description="Days after which a night reads everything; 0 always."
+    )
     max_changed_share: float = Field(default=0.1, ge=0, le=1, description="Changed rows above it: a full read is due.")
     keep_base: bool = Field(default=True, description="Keep the files that the next night starts from on this disk.")
 
@@ -115,7 +118,7 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
     signed_link_seconds: int = Field(default=7 * 86_400, ge=60, le=7 * 86_400)
     part_rows: int = Field(default=500_000, ge=1, le=500_000)
     row_group_rows: int = Field(default=100_000, ge=1, le=1_000_000)
-    keep_days: int = Field(default=30, ge=1)
+    keep_days: int = Field(default=30, ge=1, le=MAX_DAYS)
 
     # Reading reports
     cache_dir: Path = Field(

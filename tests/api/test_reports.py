@@ -70,6 +70,13 @@ def test_columns_in_the_order_asked_for_and_days_with_both_ends(site: Site) -> N
     assert [row["posts"] for row in rows] == list(wanted["posts"])
 
 
+@pytest.mark.parametrize("name", ["daily_activity", "author_activity"])
+def test_a_range_may_end_with_the_last_day_that_there_is(site: Site, name: str) -> None:
+    whole = site.get(f"/reports/{name}").json()["rows"]
+    assert whole
+    assert site.get(f"/reports/{name}?from=0001-01-01&to=9999-12-31").json()["rows"] == whole
+
+
 def test_the_whole_parquet_file_is_the_published_one(site: Site) -> None:
     answer = site.get("/reports/daily_activity?format=parquet")
     kept = read(site, "daily_activity").attrs["sha256"]
@@ -116,6 +123,9 @@ WRONG = {
     "/reports/daily_activity?as_of=2001-01-01": (404, "2001-01-01"),
     "/reports/daily_activity?run=nope": (404, "nope"),
     "/reports/daily_activity?run=..%2F..%2Fetc": (404, "no run"),
+    "/reports/daily_activity?run=runs%2F2026-01-31%2F..": (404, "no run"),
+    "/reports/daily_activity?as_of=9999-12-31": (404, "9999-12-31"),
+    "/reports/daily_activity?as_of=0001-01-01T00:00%2B05:45": (422, "years 1 to 9999"),
     "/reports?cursor=e30": (422, "none of ours"),
     "/reports/daily_activity/diff": (422, "not usable"),
     "/runs/with%20space": (422, "not usable"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from flows.engine.command import USAGE, main
 from flows.engine.form_command import run_form
 from flows.forms import ExportForm, Form
 from tasks.errors import PublishError
@@ -41,6 +42,14 @@ def test_arguments_are_the_forms_fields_and_the_answer_is_json(capsys: pytest.Ca
     assert json.loads(capsys.readouterr().out) == {"rows": 3}
     assert run_form(flow, ExportForm, "export", []) == 0
     assert seen[1] == ExportForm(dry_run=True)
+
+
+@pytest.mark.parametrize(("day", "says"), [("9999-12-31", "lies in the future"), ("0001-01-01", "before 1970-01-01")])
+def test_a_nightly_as_of_the_first_or_last_day_there_is_is_wrong_usage(
+    day: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--as-of", day], prog="nightly", run=lambda _: pytest.fail("nothing is started")) == USAGE
+    assert says in capsys.readouterr().err
 
 
 def test_a_mistake_and_a_failure_are_sentences(capsys: pytest.CaptureFixture[str]) -> None:

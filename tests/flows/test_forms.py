@@ -120,6 +120,9 @@ def test_any_text_is_an_as_of_or_answered_in_a_sentence(text: str) -> None:
         ({"as_of": "yesterday"}, "none of midnight, now, resume"),
         ({"as_of": "2026-01-31T12:00"}, "no time zone"),
         ({"as_of": "2999-01-01"}, "in the future"),
+        ({"as_of": "9999-12-31T23:00-05:00"}, "in the future"),
+        ({"as_of": "0001-01-01"}, "before 1970-01-01"),
+        ({"as_of": "0001-01-01T00:00+05:45"}, "before 1970-01-01"),
         ({"accept": ["users fell"]}, "no metric's name"),
     ],
 )
@@ -138,6 +141,8 @@ def test_a_range_of_days_is_in_order_past_and_bounded() -> None:
     assert "not over yet" in refused(BackfillForm, last_day=today)
     assert "comes after" in refused(BackfillForm, first_day=date(2026, 2, 1), last_day=date(2026, 1, 1))
     assert "at most" in refused(BackfillForm, first_day=date(2020, 1, 1), last_day=date(2026, 1, 1))
+    assert "not over yet" in refused(BackfillForm, last_day=date.max)
+    assert "before 1970-01-01" in refused(BackfillForm, first_day=date.min, last_day=date.min)
 
 
 @each_form

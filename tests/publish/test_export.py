@@ -45,6 +45,12 @@ def test_a_range_keeps_the_days_in_it_both_ends_included(count: int, first: int 
     assert kept["date"].to_pylist() == [FIRST + timedelta(days=n) for n in wanted]
 
 
+@pytest.mark.parametrize("report", [DAILY_ACTIVITY, AUTHOR_ACTIVITY], ids=lambda report: report.name)
+def test_the_first_and_the_last_day_that_there_are_leave_a_range_open(report: Report) -> None:
+    kept = select(days(report, 3), report, columns=[], first=date.min, last=date.max)
+    assert kept.equals(days(report, 3))
+
+
 def test_the_last_instant_of_the_last_day_is_in() -> None:
     kept = select(days(AUTHOR_ACTIVITY, 3), AUTHOR_ACTIVITY, columns=[], first=FIRST, last=FIRST)
     assert kept.num_rows == 1

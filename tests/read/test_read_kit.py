@@ -154,7 +154,21 @@ def test_a_wrong_question_is_answered_with_the_right_ones(published: Bucketful, 
     assert says in str(caught.value)
 
 
-@pytest.mark.parametrize("choice", [{"run": "none"}, {"run": "runs/2026-01-31/none"}, {"as_of": "2020-01-01"}])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"run": "none"},
+        {"run": "runs/2026-01-31/none"},
+        {"run": "../x"},
+        {"run": "runs/2026-01-31/.."},
+        {"run": "runs/2026-01-31"},
+        {"run": ""},
+        {"as_of": "2020-01-01"},
+        {"as_of": "9999-12-31"},
+        {"as_of": "0001-01-01"},
+    ],
+    ids=str,
+)
 def test_a_run_that_is_not_there_is_reported(published: Bucketful, choice: dict[str, str]) -> None:
     with pytest.raises(ReadError, match=r"There is no run|No run is as of") as caught:
         read_report("daily_activity", settings=published.settings, **choice)  # type: ignore[call-overload]
