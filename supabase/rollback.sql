@@ -62,7 +62,7 @@ begin
         'etl_access_token', 'etl_identity', 'etl_changes',
         'etl_seed_value', 'etl_seed_id', 'etl_base_run', 'etl_distrust_base', 'etl_source_shape', 'etl_fingerprint_sql', 'etl_rows',
         'etl_rows_by_key', 'etl_known_sql', 'etl_find_changes_sql', 'etl_find_changes', 'etl_key_bits', 'etl_buckets_sql',
-        'etl_has_key_index', 'etl_known_rejects_sql', 'etl_compare_buckets', 'etl_find_few_changes', 'etl_scans_by_index', 'etl_waits', 'etl_stored_files', 'etl_sample_known', 'etl_known_sum', 'etl_known',
+        'etl_has_key_index', 'etl_known_rejects_sql', 'etl_known_rejects_within_sql', 'etl_compare_buckets', 'etl_find_few_changes', 'etl_scans_by_index', 'etl_waits', 'etl_stored_files', 'etl_sample_known', 'etl_known_sum', 'etl_known',
         'etl_dependents', 'etl_orphans_of', 'etl_months_of', 'etl_rule_sums', 'etl_values', 'etl_mark_wrong')
   loop
     execute format('drop function %s', f);

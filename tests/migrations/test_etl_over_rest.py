@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from uuid import UUID
 
 import httpx
 import pytest
 
 from local_stack import Stack
 from local_stack.tests.conftest import client, reload_schema, sdk
+from tasks.contracts import POSTS
+from tasks.source.fingerprint import source_request
 from tests.pipeline.identities import token
 from tests.sink.kit import empty
 
@@ -94,6 +97,32 @@ def test_every_function_is_open_or_closed_as_a_run_needs(product: Stack, etl: ht
     assert all(name.startswith(("etl_", "nightly_")) for name in functions.keys() - closed), "others are not etl's"
     for name in sorted(closed):
         assert denied(etl.post(f"/rest/v1/rpc/{name}", json={"p": 1} if name == "refund" else {})), name
+
+
+LAST = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+# What becomes the service role, and reads a table with it: where a key is expected, or a part of a statement was.
+_COLUMNS = [{"name": name, "source": name, "kind": "int"} for name in ("id", "total")]
+ORDERS = {"schema": "public", "table": "orders", "key": "id", "columns": _COLUMNS}
+INJECTED = (
+    " and (set_config('role', 'service_role', true) || "
+    f"public.etl_rows('{json.dumps(ORDERS)}', '', '', '10')::text)::integer > 0"
+)
+CALL = {"p_table": "posts", "p_source": source_request(POSTS), "p_buckets": [1], "p_most": 10}
+ENDS = {"p_low": str(UUID(int=0)), "p_high": LAST, "p_bits": 4}
+CALLS: dict[str, dict[str, object]] = {
+    "a part of the statement": {"p_bounds": INJECTED, "p_bucket": "1", "p_lows": [str(UUID(int=0))], "p_highs": [LAST]},
+    "a key": {**ENDS, "p_after": f"{LAST}'::uuid{INJECTED} --", "p_until": ""},
+    "the last key": {**ENDS, "p_low": f"{LAST}')::uuid::text{INJECTED} --", "p_after": "", "p_until": ""},
+}
+
+
+@pytest.mark.parametrize("given", CALLS)
+def test_a_statement_of_the_callers_own_is_not_run(product: Stack, etl: httpx.Client, given: str) -> None:
+    product.query("insert into orders values (1, 4711) on conflict do nothing; insert into posts default values")
+    answer = etl.post("/rest/v1/rpc/etl_compare_buckets", json={**CALL, **CALLS[given]})
+    product.query("truncate public.posts")
+    assert answer.status_code == (404 if given == "a part of the statement" else 400), answer.text
+    assert "4711" not in answer.text
 
 
 def test_every_other_bucket_is_closed(product: Stack, etl: httpx.Client) -> None:

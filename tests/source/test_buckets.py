@@ -11,8 +11,8 @@ import pytest
 from local_stack import Stack
 
 _CHECK = """
-with given as (select k::{kind} as key from unnest('{{{keys}}}'::text[]) k),
-     of as (select key, {bucket} as b from given),
+with given as (select k::{kind} as key_ from unnest('{{{keys}}}'::text[]) k),
+     of as (select key_ as key, {bucket} as b from given),
      bound as (select key, b, {low} as low, {high} as high from of)
 select count(*) filter (where key < low or key > high)                                       -- outside of its bucket
      + (select count(*) from bound x join bound y on x.b < y.b and x.high >= y.low)          -- buckets that overlap
@@ -42,7 +42,7 @@ def test_every_key_lies_in_one_bucket(name: str, stack: Stack) -> None:
     kind, keys = KEYS[name]
     order = sorted(keys, key=int if kind == "bigint" else UUID)
     for bits in (4, 11, 17):
-        arguments = f"'{kind}', 'key', '{order[0]}', '{order[-1]}', {bits}"
+        arguments = f"'{kind}', '{order[0]}', '{order[-1]}', {bits}"
         cut = json.loads(stack.query(f"select row_to_json(c) from public.etl_buckets_sql({arguments}) c"))
         problems, buckets = stack.query(_CHECK.format(kind=kind, keys=",".join(keys), **cut)).split()
         assert int(problems) == 0
