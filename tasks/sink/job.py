@@ -26,6 +26,7 @@ REJECTS_IN_ONE_CALL = 5_000
 # Refused rows are held in memory until the commit; this many are no accident whatever the share.
 MOST_REFUSED = 100_000
 _BECAUSE = {
+    "09000": "a row that no trigger of the table keeps out",
     "22": "a value that the column can hold",
     "23502": "a value, not null",
     "23503": "a key of the other table",

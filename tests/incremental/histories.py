@@ -154,14 +154,14 @@ def restore_the_dump(w: World) -> None:
 
 
 def switch_the_triggers(w: World) -> None:
-    """Triggers of the product's own on our tables, that refuse some rows."""
+    """Triggers of the product's own on our tables, that refuse some rows, with an error or without."""
     if w.triggered:
         w.sql("drop trigger poison on clean_users; drop trigger poison on clean_posts")
     else:
         w.sql(
             "create or replace function poison() returns trigger language plpgsql as $$ begin "
-            "if right(new.id::text, 1) in ('3', '7') then raise exception 'no' using errcode = '23514'; end if; "
-            "return new; end $$; "
+            "if right(new.id::text, 1) = '3' then raise exception 'no' using errcode = '23514'; end if; "
+            "return case when right(new.id::text, 1) <> '7' then new end; end $$; "
             "create trigger poison before insert or update on clean_users for each row execute function poison(); "
             "create trigger poison before insert or update on clean_posts for each row execute function poison()"
         )

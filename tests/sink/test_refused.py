@@ -32,7 +32,7 @@ POISON = "poison of jane@example.com"
 TRIGGER = """
 create function public.refuse() returns trigger language plpgsql as $$
 begin
-  if new.title = '{poison}' then raise exception 'no % please', new.title {using}; end if;
+  if new.title = '{poison}' then {answer}; end if;
   return new;
 end $$;
 create {kind} trigger refuse {when} insert or update on public.clean_posts {deferred}
@@ -41,8 +41,11 @@ for each row execute function public.refuse();
 TRIGGER_GONE = "drop trigger refuse on public.clean_posts; drop function public.refuse()"
 
 
-def trigger(kind: str = "", when: str = "before", deferred: str = "", using: str = "") -> tuple[str, str]:
-    return TRIGGER.format(poison=POISON, kind=kind, when=when, deferred=deferred, using=using), TRIGGER_GONE
+def trigger(
+    kind: str = "", when: str = "before", deferred: str = "", using: str = "", answer: str = ""
+) -> tuple[str, str]:
+    answer = answer or f"raise exception 'no % please', new.title {using}"
+    return TRIGGER.format(poison=POISON, kind=kind, when=when, deferred=deferred, answer=answer), TRIGGER_GONE
 
 
 REFUSALS = {
@@ -58,6 +61,7 @@ REFUSALS = {
     ),
     "a trigger": (*trigger(), "SQLSTATE P0001"),
     "a trigger with a code of its own": (*trigger(using="using errcode = 'PT409'"), "SQLSTATE PT409"),
+    "a trigger without an error": (*trigger(answer="return null"), "SQLSTATE 09000"),
     "a deferred trigger": (
         *trigger("constraint", "after", "deferrable initially deferred", "using errcode = 'check_violation'"),
         "SQLSTATE 23514",
@@ -115,12 +119,17 @@ def test_a_refused_row_is_tried_every_night_until_it_is_taken(
     expected_state(stack, night)
 
 
-@both
-def test_more_refused_rows_than_are_tolerated_fail_the_run(stack: Stack, tmp_path: Path, transport: Transport) -> None:
+@pytest.mark.parametrize(
+    ("transport", "refusal"),
+    [("rest", "a trigger"), ("postgres", "a trigger"), ("postgres", "a trigger without an error")],
+)
+def test_more_refused_rows_than_are_tolerated_fail_the_run(
+    stack: Stack, tmp_path: Path, transport: Transport, refusal: str
+) -> None:
     empty(stack)
     setup = settings_for(stack, transport, tmp_path, max_refused_share=0.1)
     poisoned = Night(posts=[post(n, title=POISON if n % 4 == 0 else "fine") for n in range(1, 41)])
-    with refusing(stack, "a trigger"), pytest.raises(WriteError) as caught:
+    with refusing(stack, refusal), pytest.raises(WriteError) as caught:
         work(setup, poisoned)
     assert "refused" in caught.value.message
     assert "are tolerated, the last" in caught.value.message
