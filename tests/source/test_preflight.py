@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 
 from local_stack import Stack
@@ -117,9 +118,26 @@ def test_a_view_is_judged_by_what_is_behind_it(
         )
         checked = checks_as(stack, transport, role, token, tmp_path)
         assert checked(posts_at(view)).tables["posts"].rows > 0  # reads as its owner, who sees all
-        stack.query(f"alter view public.{view} set (security_invoker = on)")
-        with pytest.raises(PreflightError, match=f"row-level security of .*{name} hides rows"):
-            checked(posts_at(view))
+        for written in ("on", "yes"):  # PostgreSQL stores what was written
+            stack.query(f"alter view public.{view} set (security_invoker = {written})")
+            with pytest.raises(PreflightError, match=f"row-level security of .*{name} hides rows"):
+                checked(posts_at(view))
+
+
+def test_security_invoker_is_an_option_however_it_is_written(stack: Stack) -> None:
+    on, off = ("on", "ON", "true", "TRUE", "tr", "t", "yes", "Y", "1"), ("off", "no", "f", "FALSE", "0")
+    with source_table(stack) as name, filtered_role(stack) as role, psycopg.connect(stack.db_url) as session:
+        stack.query(f"alter table public.{name} enable row level security")
+        filters = f"select public.etl_row_filters('public.{name}_view'::regclass)"
+        for written in (*on, *off):
+            session.execute(
+                f"create or replace view public.{name}_view with (security_invoker = '{written}') as "
+                f"select * from public.{name}; set local role {role}"
+            )
+            (found,) = session.execute(filters).fetchone() or ([],)
+            assert bool(found) == (written in on), (written, found)
+            session.execute("reset role")
+        session.rollback()
 
 
 @TRANSPORTS
@@ -160,12 +178,39 @@ def test_a_view_with_a_key_that_repeats_is_refused(stack: Stack, transport: Tran
 @TRANSPORTS
 def test_a_view_that_looks_at_who_asks_is_refused(stack: Stack, transport: Transport, tmp_path: Path) -> None:
     with source_table(stack, rows=3) as name:
-        stack.query(
-            f"create view public.{name}_mine as select * from public.{name} where current_user = 'someone'; "
-            f"grant select on public.{name}_mine to service_role, etl"
-        )
-        with pytest.raises(PreflightError, match="shows each role other rows"):
-            check(settings_for(stack, transport, tmp_path), posts_at(f"{name}_mine"))
+        for asked in ("current_user = 'someone'", "pg_has_role('postgres', 'usage')"):
+            stack.query(
+                f"create or replace view public.{name}_mine as select * from public.{name} where {asked}; "
+                f"grant select on public.{name}_mine to service_role, etl"
+            )
+            with pytest.raises(PreflightError, match=f"the view .*{name}_mine shows each role other rows"):
+                check(settings_for(stack, transport, tmp_path), posts_at(f"{name}_mine"))
+
+
+ASKED = (
+    "current_user = 'x'", "session_user = 'x'", "current_role = 'x'", "user = 'x'", "content = user",
+    "system_user = 'x'", "current_setting('x.y', true) = 'x'", "pg_has_role('postgres', 'member')",
+    "has_table_privilege('users', 'select')", "has_column_privilege('users', 'id', 'select')",
+    "has_schema_privilege('public', 'create')", "pg_catalog.has_any_column_privilege('users', 'update')",
+    "row_security_active('users')", "current_schema = 'x'",
+    "current_schema() = 'x'", "'x' = any (current_schemas(true))", "inet_client_addr() is null", "pg_backend_pid() = 1",
+    "exists (select from information_schema.enabled_roles r where r.role_name = 'x')",
+)  # fmt: skip
+NOT_ASKED = (
+    '"user" = \'the user\'', "content = 'USER'", "content = 'pg_has_role(x)'", "has_editor_privilege",
+    "(has_editor_privilege) or \"user's\" = 1", "content = '\"' and content <> 'a user'",
+)  # fmt: skip
+
+
+def test_what_a_view_asks_is_found_in_its_definition(stack: Stack) -> None:
+    more = '"user" text, has_editor_privilege bool, "user\'s" int'
+    with source_table(stack, columns=f"content text, {more}") as name, psycopg.connect(stack.db_url) as session:
+        filters = f"select public.etl_row_filters('public.{name}_view'::regclass)"
+        for where in (*ASKED, *NOT_ASKED):
+            session.execute(f"create or replace view public.{name}_view as select * from public.{name} where {where}")
+            (found,) = session.execute(filters).fetchone() or ([],)
+            assert bool(found) == (where in ASKED), (where, found)
+        session.rollback()
 
 
 @TRANSPORTS
