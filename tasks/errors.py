@@ -46,7 +46,7 @@ class PipelineError(Exception):
         super().__init__(message)
         self.message = message
         self.remedy = remedy
-        self.facts = {}  # as_of, transport and stages of the run that ended with it
+        self.facts = {}  # as_of, transport, stages and mode of the run that ended with it
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()

@@ -180,6 +180,7 @@ def test_the_table_names_what_was_changed() -> None:
         "add a report",
         "add a table",
     ]
+    assert [("`version`" in edit) for _, edit in lines] == [True, True, False, False, False]
     for path in re.findall(r"`(tasks/[\w/.]+)`", section):
         assert (ROOT / path).exists()
 

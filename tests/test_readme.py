@@ -7,8 +7,11 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from tasks.files.manifest import FileKind
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -33,6 +36,11 @@ def test_every_file_that_the_readme_names_is_there() -> None:
     assert links
     for link in links:
         assert (ROOT / link).exists(), link
+
+
+def test_the_listing_of_the_bucket_has_every_kind_of_file_of_a_run() -> None:
+    folders = re.findall(r"^runs/2026-01-31/<run id>/(\w+)/", README, re.MULTILINE)
+    assert {folder.removesuffix("s") for folder in folders} == set(get_args(FileKind))
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

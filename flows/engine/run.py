@@ -208,6 +208,20 @@ def _describe(error: PipelineError, run: Run) -> None:
         "transport": run.lease.transport,
         "stages": run.stages,
         "page": flow_run.ui_url or "",
+        **_how_it_read(run),
+    }
+
+
+def _how_it_read(run: Run) -> dict[str, object]:
+    """The run's mode as it is now, and what belongs to it; nothing while it is not decided."""
+    if not run.mode.is_decided:
+        return {}
+    return {
+        "mode": run.mode.name,
+        "base_run": run.mode.base.run_id if run.mode.base else None,
+        "full_because": run.mode.because or None,
+        "not_read": run.not_read if run.mode.base else {},
+        "drifted": run.drifted,
     }
 
 

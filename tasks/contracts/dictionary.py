@@ -15,8 +15,8 @@ INTRODUCTION = """\
 # Data dictionary
 
 Made from `tasks/contracts/` by `make dictionary`; do not edit it here. The same descriptions and units are in the
-schema metadata of every Parquet file. All times are UTC, a day is a calendar day in UTC, and the reports cover what
-was created before the run's `as_of`.
+schema metadata of each of these Parquet files; the files in `state/`, for the next incremental night, have none. All
+times are UTC, a day is a calendar day in UTC, and the reports cover what was created before the run's `as_of`.
 
 Types are Arrow's. In pandas, `read_report` gives days as `datetime64`, whole numbers that may be null as `Int64`, text
 as `str`; in Polars and DuckDB they are what their names say.

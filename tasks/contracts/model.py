@@ -153,7 +153,7 @@ class Table:
 def _in_file(column: Column) -> Column:
     if column.in_file == "value":
         return column
-    return Column(f"has_{column.name}", "bool", f"Whether the row has a {column.name} after cleaning.", nullable=False)
+    return Column(f"has_{column.name}", "bool", f"Whether `{column.name}` has a value after cleaning.", nullable=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@
     runs/2026-01-31/<run id>/reports/<report>.parquet
     runs/2026-01-31/<run id>/charts/<chart>.png
     runs/2026-01-31/<run id>/clean/<table>/[month=2026-01/]part-000.parquet
+    runs/2026-01-31/<run id>/state/<partial table>/2026-01.parquet
     exports/2026-01-31/<report>-<time>-<unique>.<format>
     latest.json
 

@@ -47,6 +47,11 @@ class Mode:
     def name(self) -> Literal["full", "incremental"]:
         return "incremental" if self.base else "full"
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether the run got so far that it was known: a full one has its reason then."""
+        return bool(self.base or self.because)
+
 
 @dataclass(frozen=True, slots=True)
 class Night:

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from data.demo import DemoCounts
+from flows.engine.command import json_of_error
 from flows.engine.outcome import RunOutcome
 from tasks.arrow.ahead import beside
 from tasks.contracts import POSTS, USERS
@@ -105,8 +106,12 @@ def assert_buckets_find_what_a_join_finds(project: Project) -> None:
 def assert_a_held_night_leaves_no_file(project: Project, run: Callable[[], RunOutcome]) -> None:
     """Files of the base are copied before the guard has looked at the metrics: they are taken back."""
     before = {file.path for file in project.bucket.walk("runs")}
-    with pytest.raises(RunHeld):
+    base = project.manifest()["run_id"]
+    with pytest.raises(RunHeld) as held:
         run()
+    said = json_of_error(held.value, "", "")
+    assert (said["mode"], said["base_run"], said["full_because"]) == ("incremental", base, None)
+    assert said["not_read"]["rows"] > 0
     assert {file.path for file in project.bucket.walk("runs")} == before
 
 

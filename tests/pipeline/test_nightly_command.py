@@ -119,6 +119,7 @@ def test_a_failure_is_1_and_says_what_to_do(project: Project) -> None:
     said = last_line(done)
     assert said["status"] == "failed"
     assert said["run_id"]
+    assert (said["mode"], said["full_because"]) == (None, None), "it failed before that was decided"
     assert "public.posts" in said["error"]
     assert said["remedy"]
 
@@ -130,6 +131,8 @@ def test_a_held_run_is_3_until_its_metric_is_accepted(project: Project, demo: De
     assert done.returncode == 3, done.stderr
     said = last_line(done)
     assert said["status"] == "held"
+    assert (said["mode"], said["base_run"]) == ("full", None)
+    assert "of posts changed" in said["full_because"]
     names = [word.rstrip(";.") for word in said["remedy"].split() if word.startswith(("posts_", "users_", "rule_"))]
     assert "posts_deletes" in names
     again = command(project, "--json", "--as-of", AS_OF, *(part for name in names for part in ("--accept", name)))

@@ -20,6 +20,12 @@ def test_every_column_has_a_row_with_its_description() -> None:
             assert column.description in text
 
 
+def test_it_says_what_has_no_descriptions_and_reads_as_english() -> None:
+    text = render()
+    assert "the files in `state/`, for the next incremental night, have none" in text
+    assert not re.search(r"\ba [aeio]", text)
+
+
 def test_links_lead_to_headings() -> None:
     text = render()
     headings = {h.lower().replace(",", "").replace(" ", "-") for h in re.findall(r"^#+ (.+)$", text, re.M)}
