@@ -180,10 +180,10 @@ def test_etl_sees_the_sources_whole_and_writes_our_tables(filled: Stack, tmp_pat
 
 
 _SHADOWS = """
-create temp table told (who text);
-grant all on told to public;
+create temp table called_as (who text);
+grant all on called_as to public;
 create function pg_temp.tell(pg_catalog.text) returns boolean language plpgsql as
-  $$ begin insert into pg_temp.told values (current_user); return true; end $$;
+  $$ begin insert into pg_temp.called_as values (current_user); return true; end $$;
 create domain pg_temp.text as pg_catalog.text check (pg_temp.tell(value::pg_catalog.text));
 create domain pg_temp.float8 as pg_catalog.float8 check (pg_temp.tell(value::pg_catalog.text))
 """
@@ -196,7 +196,7 @@ def test_nothing_of_a_callers_runs_as_the_owner(call: str, filled: Stack) -> Non
         session.execute("set role etl")
         session.execute(_SHADOWS)
         session.execute(f"select public.{call}")
-        assert session.execute("select who from told").fetchall() == []
+        assert session.execute("select who from called_as").fetchall() == []
 
 
 def test_functions_that_act_as_their_owner_look_nowhere_else(filled: Stack) -> None:

@@ -46,7 +46,7 @@ def a_row_that_fails(project: Project, name: str, fails: str) -> Iterator[None]:
     ],
     ids=["quotes", "lines", "a function's words"],
 )
-def test_a_value_that_fails_is_told_without_itself(
+def test_a_value_that_fails_is_reported_without_itself(
     transport: Transport, name: str, fails: str, known: bool, project: Project, demo: DemoCounts, run: Runner,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
