@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Protocol, Self, TypeVar
 
 import httpx
 
@@ -21,6 +21,7 @@ from tasks.platform.remedies import OUTAGE, remedy_for, words_for
 from tasks.settings import Settings
 
 T = TypeVar("T")
+GiveUp = Callable[[Exception], bool]
 logger = logging.getLogger(__name__)
 
 # Of a gateway, an edge or a project that wakes up; 540 is a paused project, which may be restored meanwhile.
@@ -43,6 +44,35 @@ MAX_PAUSE = 30.0
 def is_statement_timeout(error: Exception) -> bool:
     """Whether the database ended a statement that took too long: less at once may pass."""
     return getattr(error, "code", None) == STATEMENT_TIMEOUT
+
+
+class Items(Protocol):
+    """What a request carries and can be cut: a list of keys, an Arrow array of rows."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, at: slice, /) -> Self: ...
+
+
+Part = TypeVar("Part", bound=Items)
+
+
+def in_halves(
+    send: Callable[[Part, GiveUp | None], T], items: Part, too_much: GiveUp = is_statement_timeout
+) -> list[T]:
+    """The answers for these items, in their order: one, or those for both halves where it was too much for one request.
+
+    send: sends a part, and does not try again what its second argument knows. For a single item that is None: it is
+    tried again like any request, and its error is raised. Parts that answered are not sent again, so what a request
+    changes must not depend on how the items are cut.
+    """
+    single = len(items) <= 1
+    try:
+        return [send(items, None if single else too_much)]
+    except Exception as error:
+        if single or not too_much(error):
+            raise
+    middle = len(items) // 2
+    return [*in_halves(send, items[:middle], too_much), *in_halves(send, items[middle:], too_much)]
 
 
 def classify(
@@ -124,7 +154,7 @@ class Retry:
     def of(cls, settings: Settings) -> Retry:
         return cls(settings.retries, settings.retry_base, settings.retry_seconds)
 
-    def call(self, request: Callable[[], T], what: str, *, give_up: Callable[[Exception], bool] | None = None) -> T:
+    def call(self, request: Callable[[], T], what: str, *, give_up: GiveUp | None = None) -> T:
         """Run `request` until it succeeds; `what` names it in messages. `give_up` ends early on errors it knows."""
         deadline = time.monotonic() + self.total
         for attempt in range(self.attempts + 1):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import AccessError, RequestRefused, ServiceUnavailable, TransientError
-from tasks.retry import MAX_PAUSE, Retry, classify, masked, parse_retry_after
+from tasks.retry import MAX_PAUSE, GiveUp, Retry, classify, in_halves, masked, parse_retry_after
 
 
 class Clock:
@@ -124,6 +124,33 @@ def test_a_caller_may_give_up_on_what_it_knows_better() -> None:
     with pytest.raises(ServiceUnavailable):
         Retry(sleep=Clock().sleep).call(request, "a page", give_up=lambda e: True)  # type: ignore[arg-type]
     assert tries == [1]
+
+
+@given(costs=st.lists(st.integers(0, 5)), most=st.integers(5, 20))
+def test_what_is_too_much_at_once_is_sent_in_halves_each_item_once(costs: list[int], most: int) -> None:
+    def send(part: list[int], give_up: GiveUp | None) -> list[int]:
+        assert (give_up is None) == (len(part) <= 1), "a single item is tried again like any request"
+        if sum(part) > most:
+            raise classify(500, "57014", "slow")
+        return part
+
+    parts = in_halves(send, costs)
+    assert [cost for part in parts for cost in part] == costs
+    assert len(parts) <= max(1, len(costs))
+
+
+def test_what_fewer_items_do_not_help_is_raised_at_once() -> None:
+    sent: list[list[int]] = []
+
+    def send(part: list[int], give_up: GiveUp | None) -> None:
+        sent.append(part)
+        raise classify(500, "57014" if 3 in part else "42P01", "no")
+
+    with pytest.raises(RequestRefused):
+        in_halves(send, [1, 2, 3])
+    with pytest.raises(ServiceUnavailable):
+        in_halves(send, [3])
+    assert sent == [[1, 2, 3], [1], [3]]
 
 
 def test_retry_after_comes_in_two_forms() -> None:

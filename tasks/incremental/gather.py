@@ -17,13 +17,13 @@ from tasks.cleaning.rules import USERS_RULES
 from tasks.cleaning.rules.base import Facts, run_rules
 from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import ARROW_TYPES, POSTS, USERS, Table
+from tasks.incremental.look_up import look_up_keys
 from tasks.incremental.mode import GoFull
 from tasks.source.changes import CannotFindChanges as CannotFind
 from tasks.source.changes import ChangeFinder, Changes, TooManyChanges, keys_of
 
 ROUNDS = 5
 FEW = 100  # rows that never make a night full, whatever their share of the table
-VALUES_IN_ONE_CALL = 5_000
 
 
 @dataclass
@@ -178,20 +178,13 @@ def moved_users(index: UserIndex, users: Touched, kept: pa.Table) -> set[str]:
 def _posts_of(finder: ChangeFinder, authors: set[str]) -> set[str]:
     """Kept posts of these users, and rejected orphans that name one of them."""
     found = _dependents(finder, POSTS, "user_id", sorted(authors))
-    for values in _parts(sorted(authors)):
-        found |= set(finder.look_up("etl_orphans_of", p_table=POSTS.name, p_values=values))
-    return found
+    orphans = look_up_keys(finder.look_up, "etl_orphans_of", POSTS.name, sorted(authors), name="p_values")
+    return found.union(*orphans)
 
 
 def _dependents(finder: ChangeFinder, table: Table, column: str, values: Sequence[str]) -> set[str]:
-    found: set[str] = set()
-    for part in _parts(values):
-        found |= set(finder.look_up("etl_dependents", p_table=table.name, p_column=column, p_values=part))
-    return found
-
-
-def _parts(values: Sequence[str]) -> list[list[str]]:
-    return [list(values[at : at + VALUES_IN_ONE_CALL]) for at in range(0, len(values), VALUES_IN_ONE_CALL)]
+    found = look_up_keys(finder.look_up, "etl_dependents", table.name, values, name="p_values", p_column=column)
+    return set[str]().union(*found)
 
 
 def _recheck_orphans(finder: ChangeFinder, gathered: Gathered, index: UserIndex, kept: pa.Table) -> list[str]:

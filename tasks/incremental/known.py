@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.incremental.look_up import LookUp, look_up_keys
 from tasks.incremental.mode import GoFull
 from tasks.sink.model import REFUSED_RULE
 
-KEYS_IN_ONE_CALL = 5_000
 KNOWN_SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -28,19 +28,15 @@ KNOWN_SCHEMA = pa.schema(
         ("reject_id", pa.string()),
     ]
 )
-LookUp = Callable[..., Any]
 
 
 def load_known(look_up: LookUp, table: str, keys: Sequence[str]) -> pa.Table:
     """A row of KNOWN_SCHEMA for each of these keys that the base read. row_hash, rule: null without one.
 
-    GoFull when a row was stored without its rules.
+    GoFull when a row was stored without its rules, or a key takes too long to look up.
     """
-    parts = [KNOWN_SCHEMA.empty_table()]
-    for at in range(0, len(keys), KEYS_IN_ONE_CALL):
-        rows = look_up("etl_known", p_table=table, p_keys=list(keys[at : at + KEYS_IN_ONE_CALL]))
-        parts.append(known_of(rows))
-    known = pa.concat_tables(parts).combine_chunks()
+    parts = [known_of(rows) for rows in look_up_keys(look_up, "etl_known", table, keys)]
+    known = pa.concat_tables([KNOWN_SCHEMA.empty_table(), *parts]).combine_chunks()
     if masks(known).null_count:
         raise GoFull(f"rows of {table} are stored without the rules that changed them")
     if known.num_rows != len(pc.unique(known["key"])):

@@ -24,7 +24,8 @@ from tasks.files.state import month_of_path
 from tasks.incremental.base import Base
 from tasks.incremental.counts import table_counts
 from tasks.incremental.gather import Gathered, Touched
-from tasks.incremental.known import LookUp, load_known, month_names, months
+from tasks.incremental.known import load_known, month_names, months
+from tasks.incremental.look_up import LookUp
 from tasks.incremental.merge import Edit, edited, merge_folder
 from tasks.incremental.mode import GoFull
 from tasks.incremental.partials import MonthPartials

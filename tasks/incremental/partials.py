@@ -31,8 +31,7 @@ from tasks.files.state import (
     read_histogram,
     write_state,
 )
-from tasks.incremental.gather import VALUES_IN_ONE_CALL
-from tasks.incremental.known import LookUp
+from tasks.incremental.look_up import LookUp, look_up_keys
 from tasks.incremental.mode import GoFull
 from tasks.platform.workers import Workers
 
@@ -154,10 +153,8 @@ class MonthPartials:
         created = self._index.created_at
         between = (created >= low) & (created < high)
         ids = self._index.table["id"].combine_chunks().filter(pa.array(between)).cast(pa.string()).to_pylist()
-        for at in range(0, len(ids), VALUES_IN_ONE_CALL):
-            values = ids[at : at + VALUES_IN_ONE_CALL]
-            passed |= set(look_up("etl_months_of", p_table=POSTS.name, p_column="created_at", p_values=values))
-        return passed
+        found = look_up_keys(look_up, "etl_months_of", POSTS.name, ids, name="p_values", p_column="created_at")
+        return passed.union(*found)
 
     def _compute(self, months: list[str]) -> Reduced:
         """Pieces of the partial tables of these months, from their posts."""

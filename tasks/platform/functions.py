@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -27,7 +27,7 @@ from tasks.platform.http import make_client, not_json
 from tasks.platform.postgres import connect, release
 from tasks.platform.refusals import refusals
 from tasks.platform.traffic import TRAFFIC
-from tasks.retry import Retry
+from tasks.retry import GiveUp, Retry
 from tasks.settings import Settings
 
 _MISSING_FUNCTION = frozenset({"PGRST202", "42883"})
@@ -45,7 +45,7 @@ class Json(bytes):
 class Database(Protocol):
     """Our SQL functions in the project's database."""
 
-    def call(self, function: str, *, give_up: Callable[[Exception], bool] | None = None, **arguments: Any) -> Any:
+    def call(self, function: str, *, give_up: GiveUp | None = None, **arguments: Any) -> Any:
         """What `function` answers, from JSON. A str goes as text, everything else as jsonb.
 
         Tried again while the failure is transient, unless `give_up` says no. Raises LeaseHeld, LeaseLost, WriteError
@@ -63,7 +63,7 @@ class RestDatabase:
         self._headers = {**dict(client.postgrest.headers), "content-type": "application/json"}
         self._retry = Retry.of(settings)
 
-    def call(self, function: str, *, give_up: Callable[[Exception], bool] | None = None, **arguments: Any) -> Any:
+    def call(self, function: str, *, give_up: GiveUp | None = None, **arguments: Any) -> Any:
         body = _object(arguments)
         with translated(function):
             return self._retry.call(lambda: self._post(function, body), _calling(function), give_up=give_up)
@@ -87,7 +87,7 @@ class PostgresDatabase:
         self._retry = Retry.of(settings)
         self._connection: dbapi.Connection | None = None
 
-    def call(self, function: str, *, give_up: Callable[[Exception], bool] | None = None, **arguments: Any) -> Any:
+    def call(self, function: str, *, give_up: GiveUp | None = None, **arguments: Any) -> Any:
         with translated(function):
             return self._retry.call(lambda: self._ask(function, arguments), _calling(function), give_up=give_up)
 
@@ -112,7 +112,7 @@ class Transaction:
     def __init__(self, connection: dbapi.Connection) -> None:
         self.connection = connection
 
-    def call(self, function: str, *, give_up: Callable[[Exception], bool] | None = None, **arguments: Any) -> Any:
+    def call(self, function: str, *, give_up: GiveUp | None = None, **arguments: Any) -> Any:
         with translated(function):
             return ask(self.connection, function, arguments)
 

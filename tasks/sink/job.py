@@ -16,6 +16,7 @@ from tasks.ledger.lease import Lease
 from tasks.platform.functions import Database, Json, too_many_refused
 from tasks.platform.progress import Progress
 from tasks.reports.figures import RunCounts
+from tasks.retry import GiveUp, in_halves
 from tasks.settings import Settings
 from tasks.sink.model import LoadCounts, TablePlan, changes, cleaned, reject_changes, reject_deletes
 from tasks.sink.refused import contributions
@@ -112,22 +113,40 @@ class LoadJob:
                 f"{self.limit(table):,} are tolerated, the last one with SQLSTATE {written.refused[-1].code}"
             )
 
+    def to_write(self, table: Table) -> int:
+        """Rows that `rows_to_write` has."""
+        plan = self.plans[table.name]
+        return plan.inserts + plan.updates + plan.restamped
+
+    @property
+    def total(self) -> int:
+        """Rows to write and keys to delete, of all tables."""
+        return sum(self.to_write(table) + self.plans[table.name].deletes for table in self.tables)
+
     def passed(self, rows: int) -> None:
         """Record that so many more rows are through."""
         self.done += rows
-        self.progress(self.done, sum(p.inserts + p.updates + p.restamped + p.deletes for p in self.plans.values()))
+        self.progress(self.done, self.total)
 
 
-def write_rejects(database: Database, job: LoadJob) -> None:
-    """Bring the rejects of the rules to what the run found: few calls, as only differences travel."""
-    for table in job.tables:
-        for ids in reject_deletes(job.workspace, table).batches():
-            for part in slices(ids, REJECTS_IN_ONE_CALL):
-                keys = part.column(0).to_pylist()
-                database.call("etl_delete_rejects", **job.lease, p_table=table.name, p_ids=keys)
-        for batch in reject_changes(job.workspace, table).batches():
-            for rows in json_batches(batch, rows=REJECTS_IN_ONE_CALL, size=job.settings.write_bytes):
-                database.call("etl_write_rejects", **job.lease, p_rows=as_array(rows))
+def write_rejects(database: Database, job: LoadJob, table: Table, too_much: GiveUp) -> None:
+    """Bring the rejects of the rules to what the run found: few calls, as only differences travel.
+
+    too_much: errors after which the halves of a batch are sent; none inside a transaction, which such an error ends.
+    """
+
+    def delete(ids: list[str], give_up: GiveUp | None) -> None:
+        database.call("etl_delete_rejects", give_up=give_up, **job.lease, p_table=table.name, p_ids=ids)
+
+    def write(rows: pa.Array, give_up: GiveUp | None) -> None:
+        database.call("etl_write_rejects", give_up=give_up, **job.lease, p_rows=as_array(rows))
+
+    for batch in reject_deletes(job.workspace, table).batches():
+        for part in slices(batch, REJECTS_IN_ONE_CALL):
+            in_halves(delete, part.column(0).to_pylist(), too_much)
+    for batch in reject_changes(job.workspace, table).batches():
+        for rows in json_batches(batch, rows=REJECTS_IN_ONE_CALL, size=job.settings.write_bytes):
+            in_halves(write, rows, too_much)
 
 
 def json_batches(batch: pa.RecordBatch, *, rows: int, size: int) -> Iterator[pa.Array]:

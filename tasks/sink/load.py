@@ -55,9 +55,8 @@ def load(
 def _require_whole_spools(job: LoadJob) -> None:
     """WriteError when the rows in the run's folder are not those that the plan counted: nothing was written yet."""
     for table in job.tables:
-        planned = job.plans[table.name]
         rows = (job.rows_to_write(table).rows(), deletes(job.workspace, table).rows())
-        wanted = (planned.inserts + planned.updates + planned.restamped, planned.deletes)
+        wanted = (job.to_write(table), job.plans[table.name].deletes)
         if rows != wanted:
             raise WriteError(
                 f"{table.name}: the run's folder holds {rows[0]:,} rows to write and {rows[1]:,} keys to delete, and "

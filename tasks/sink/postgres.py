@@ -90,7 +90,8 @@ class _PostgresLoading:
             feed = _Feed(job.rows_to_write(table).batches())
             while feed.more:
                 _write(transaction, job, table, feed, written[table.name])
-        write_rejects(transaction, job)
+        for table in job.tables:
+            write_rejects(transaction, job, table, lambda error: False)
         return written
 
     def commit(self, written: Mapping[str, Written], verify: Verify | None) -> dict[str, LoadCounts]:

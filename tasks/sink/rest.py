@@ -11,21 +11,22 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from tasks.arrow.rebatch import slices
 from tasks.contracts import Table
-from tasks.errors import RequestRefused, ServiceUnavailable
 from tasks.platform.functions import Database, RestDatabase, open_database
-from tasks.retry import is_statement_timeout
+from tasks.retry import GiveUp, in_halves, is_statement_timeout
 from tasks.settings import Settings, Transport
 from tasks.sink.job import LoadJob, Written, begin, commit, json_batches, refused_keys, write_rejects
-from tasks.sink.model import LoadCounts, deletes
+from tasks.sink.model import LoadCounts, deletes, reject_changes, reject_deletes
 from tasks.sink.rows import as_array
 from tasks.sink.sink import Loading, Verify
 from tasks.sink.target import ANSWER_ROWS, TargetReader
+from tasks.sink.too_slow import explained
 
 _DELETES_IN_ONE_CALL = 5_000
 Answer = dict[str, Any]
@@ -71,12 +72,17 @@ class _RestLoading:
         written = {table.name: Written() for table in job.tables}
         with _Writers(job.settings) as writers:
             for table in reversed(job.tables):
-                calls = (_delete(job, table, ids) for ids in _id_batches(job, table))
-                _collect(writers.run(calls), job, table, written[table.name])
+                calls = (_call(_delete, job, table, ids) for ids in _id_batches(job, table))
+                with explained(self._database, job, f"Deleting {job.plans[table.name].deletes:,} rows", table.clean):
+                    _collect(writers.run(calls), job, table, written[table.name])
             for table in job.tables:
-                calls = (_write(job, table, rows) for rows in _row_batches(job, table))
-                _collect(writers.run(calls), job, table, written[table.name])
-        write_rejects(self._database, job)
+                calls = (_call(_write, job, table, rows) for rows in _row_batches(job, table))
+                with explained(self._database, job, f"Writing {job.to_write(table):,} rows", table.clean):
+                    _collect(writers.run(calls), job, table, written[table.name])
+        for table in job.tables:
+            rows = sum(spool(job.workspace, table).rows() for spool in (reject_deletes, reject_changes))
+            with explained(self._database, job, f"Writing {rows:,} rejects of {table.name}", "etl_reject_rows"):
+                write_rejects(self._database, job, table, _too_much)
         return written
 
     def commit(self, written: Mapping[str, Written], verify: Verify | None) -> dict[str, LoadCounts]:
@@ -105,37 +111,28 @@ def _row_batches(job: LoadJob, table: Table) -> Iterator[pa.Array]:
 
 
 Call = Callable[[Database], tuple[int, list[Answer]]]
+Send = Callable[[Database, LoadJob, Table, Any, GiveUp | None], Answer]
 
 
-def _delete(job: LoadJob, table: Table, ids: list[str]) -> Call:
+def _call(send: Send, job: LoadJob, table: Table, items: Any) -> Call:
+    """Sends a batch; where it is too much for one request (time, size) its halves."""
+
     def call(database: Database) -> tuple[int, list[Answer]]:
-        name = _name("delete", table, ",".join(ids).encode())
-        return len(ids), [database.call("etl_delete", **job.lease, p_batch=name, p_table=table.name, p_ids=ids)]
+        return len(items), in_halves(partial(send, database, job, table), items, _too_much)
 
     return call
 
 
-def _write(job: LoadJob, table: Table, rows: pa.Array) -> Call:
-    def call(database: Database) -> tuple[int, list[Answer]]:
-        return len(rows), list(_send(database, job, table, rows))
+def _delete(database: Database, job: LoadJob, table: Table, ids: list[str], give_up: GiveUp | None) -> Answer:
+    name = _name("delete", table, ",".join(ids).encode())
+    arguments = {"p_batch": name, "p_table": table.name, "p_ids": ids}
+    return dict(database.call("etl_delete", give_up=give_up, **job.lease, **arguments))
 
-    return call
 
-
-def _send(database: Database, job: LoadJob, table: Table, rows: pa.Array) -> Iterator[Answer]:
-    """One batch; where it is too much for one request (time, size) its halves."""
+def _write(database: Database, job: LoadJob, table: Table, rows: pa.Array, give_up: GiveUp | None) -> Answer:
     body = as_array(rows)
     arguments = {"p_batch": _name("write", table, body), "p_table": table.name, "p_limit": job.limit(table)}
-    try:
-        yield database.call(
-            "etl_write", give_up=_too_much if len(rows) > 1 else None, **job.lease, **arguments, p_rows=body
-        )
-    except (ServiceUnavailable, RequestRefused) as error:
-        if len(rows) == 1 or not _too_much(error):
-            raise
-        middle = len(rows) // 2
-        yield from _send(database, job, table, rows.slice(0, middle))
-        yield from _send(database, job, table, rows.slice(middle))
+    return dict(database.call("etl_write", give_up=give_up, **job.lease, **arguments, p_rows=body))
 
 
 def _too_much(error: Exception) -> bool:

@@ -7,15 +7,16 @@ read, be readable by its key, or be gone by then.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.contracts import ARROW_TYPES
-from tasks.errors import ReadError, ServiceUnavailable
+from tasks.errors import ReadError
 from tasks.platform.quoting import url_column
-from tasks.retry import is_statement_timeout
+from tasks.retry import GiveUp, in_halves, is_statement_timeout
 from tasks.source.api import KEYS_PER_REQUEST, Api, PageTooLarge
 from tasks.source.convert import to_arrow
 from tasks.source.model import TableInfo
@@ -61,16 +62,16 @@ def fetch_by_keys(api: Api, info: TableInfo, keys: pa.Array) -> pa.Table:
 
 def _rows(api: Api, info: TableInfo, keys: list[Key], name: str) -> list[Any]:
     """The rows of these keys; in halves where they are too many for one answer in time."""
-    try:
-        alone = len(keys) == 1
-        return api.send(
-            api.rows_among(info.table, keys), name, most=None if alone else MOST_BYTES, halve=not alone
-        ).rows
-    except (PageTooLarge, ServiceUnavailable) as error:
-        if len(keys) == 1 or not (isinstance(error, PageTooLarge) or is_statement_timeout(error)):
-            raise
-        middle = len(keys) // 2
-        return _rows(api, info, keys[:middle], name) + _rows(api, info, keys[middle:], name)
+
+    def send(part: list[Key], give_up: GiveUp | None) -> list[Any]:
+        most = MOST_BYTES if give_up else None  # a single row is taken as it is
+        return api.send(api.rows_among(info.table, part), name, most=most, halve=give_up is not None).rows
+
+    return list(chain.from_iterable(in_halves(send, keys, _too_much)))
+
+
+def _too_much(error: Exception) -> bool:
+    return isinstance(error, PageTooLarge) or is_statement_timeout(error)
 
 
 def _answers(api: Api, info: TableInfo, keys: pa.Array, columns: str, what: str) -> Iterator[list[Any]]:

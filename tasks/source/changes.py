@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.contracts import ARROW_TYPES, Table
+from tasks.retry import GiveUp
 
 WHOLE = 2**64
 
@@ -75,8 +76,8 @@ class ChangeFinder(Protocol):
     def end(self) -> None:
         """End what holds the instant, if anything does."""
 
-    def look_up(self, function: str, **arguments: Any) -> Any:
-        """What one of our functions answers about our own tables, from JSON."""
+    def look_up(self, function: str, *, give_up: GiveUp | None = None, **arguments: Any) -> Any:
+        """What one of our functions answers about our own tables, from JSON. give_up: as of `Database.call`."""
 
 
 def keys_of(table: Table, texts: Sequence[str]) -> pa.Array:

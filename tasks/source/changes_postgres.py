@@ -14,7 +14,7 @@ from tasks.errors import ServiceUnavailable
 from tasks.platform.functions import Transaction
 from tasks.platform.postgres import Connection, execute
 from tasks.platform.quoting import literal
-from tasks.retry import Retry, is_statement_timeout
+from tasks.retry import GiveUp, Retry, is_statement_timeout
 from tasks.settings import Settings
 from tasks.source.binary import from_driver
 from tasks.source.changes import WHOLE, Changes, TooManyChanges
@@ -61,12 +61,12 @@ class PostgresChanges:
         what = f"{table.source_schema}.{table.source}, rows asked for by key"
         return self._retry.call(lambda: self._fetch(table, keys), what)
 
-    def look_up(self, function: str, **arguments: Any) -> Any:
+    def look_up(self, function: str, *, give_up: GiveUp | None = None, **arguments: Any) -> Any:
         def call() -> Any:
             with self._reader(None) as connection:
                 return Transaction(connection).call(function, **arguments)
 
-        return self._retry.call(call, function)
+        return self._retry.call(call, function, give_up=give_up)
 
     def _find(self, table: Table, most: int) -> Changes:
         """One try. The next is without workers: shared memory (64 MB in a container) may not hold their hash."""

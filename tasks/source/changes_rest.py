@@ -14,7 +14,7 @@ import pyarrow as pa
 from tasks.contracts import Table
 from tasks.errors import RequestRefused, ServiceUnavailable
 from tasks.platform.functions import RestDatabase
-from tasks.retry import is_statement_timeout
+from tasks.retry import GiveUp, is_statement_timeout
 from tasks.settings import Settings
 from tasks.source import preflight
 from tasks.source.alarm import fetch_by_keys
@@ -65,9 +65,9 @@ class RestChanges:
         with self._open() as api:
             return fetch_by_keys(api, self._info(table), keys)
 
-    def look_up(self, function: str, **arguments: Any) -> Any:
+    def look_up(self, function: str, *, give_up: GiveUp | None = None, **arguments: Any) -> Any:
         with self._database() as database:
-            return database.call(function, **arguments)
+            return database.call(function, give_up=give_up, **arguments)
 
     def end(self) -> None:
         """Nothing is held between two requests."""
