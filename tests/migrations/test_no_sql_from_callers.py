@@ -23,7 +23,8 @@ RAW = """'"\\ $q$"""
 HOSTILE = f"{RAW} %s %1$I $1 ;"
 BEFORE, RUN, TOKEN = "20260130T000000Z-abc", "20260131T000000Z-abc", "11111111-1111-4111-8111-111111111111"
 FACTS = {"transport": "rest", "as_of_mode": "now", "lease_seconds": 600, "code_version": "1", "started_by": "a test"}
-SOURCE = source_request(POSTS)
+_WHOLE = source_request(POSTS)
+SOURCE = {**_WHOLE, "columns": [c for c in _WHOLE["columns"] if c["name"] in ("id", "content")]}
 PLACE = {"schema": "public", "table": "posts", "key": "id", "columns": ["id", "content"]}
 ROW = {
     "id": uuid(5), "user_id": uuid(1), "title": "t", "content": "one", "word_count": 1, "char_count": 3,
