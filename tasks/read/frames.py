@@ -38,17 +38,25 @@ def no_rows(what: str, schema: pa.Schema, columns: Sequence[str] | None, filters
 
 
 def load_stamped(
-    what: str, file: Path, columns: Sequence[str], filters: Filters | None, stamp: pa.Field, value: pa.Scalar[Any]
+    what: str,
+    file: Path,
+    columns: Sequence[str],
+    filters: Filters | None,
+    declared: pa.Schema,
+    stamp: tuple[pa.Field, pa.Scalar[Any]],
 ) -> pa.Table:
-    """The rows of a file with a constant column; columns and filters may name that one too.
+    """The rows of a file with a constant column, `stamp`; columns and filters may name that one too.
 
-    A column of the same name in the file is not read.
+    A column of the same name in the file is not read. A declared column that the file lacks is null.
     """
     import pyarrow.dataset as ds  # slow to import: only histories need it
 
-    schema = pa.schema([stamp, *(field for field in pq.read_schema(file) if field.name != stamp.name)])
+    column, value = stamp
+    found = pq.read_schema(file)
+    later = [field.with_nullable(True) for field in declared if field.name not in found.names]
+    schema = pa.schema([column, *(field for field in (*found, *later) if field.name != column.name)])
     known = ds.ParquetFileFormat().make_fragment(
-        str(file), filesystem=pa.fs.LocalFileSystem(), partition_expression=pc.field(stamp.name) == value
+        str(file), filesystem=pa.fs.LocalFileSystem(), partition_expression=pc.field(column.name) == value
     )
     with _as_filters(what, filters):
         rows = ds.FileSystemDataset([known], schema, known.format)

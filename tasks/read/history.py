@@ -7,8 +7,8 @@ from typing import Any, Literal, Unpack, overload
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from tasks.contracts import Report
 from tasks.errors import ReadError
 from tasks.files.manifest import FileEntry, Manifest
 from tasks.files.parquet import report_schema
@@ -52,8 +52,8 @@ def read_history(report: str, *, days: int = DAYS, engine: Engine = "pandas", **
     """A report of many runs as one frame, `as_of` always in front: one run a day, oldest first.
 
     days: how many days that have runs, from the latest back. Of a day's runs the last is taken, a night that really
-    ran before a backfill. A column that a later run added is null in earlier ones. Runs whose file retention removed
-    are left out; a DataFrame's `attrs["runs"]` lists the ids of those that are in it, by as_of.
+    ran before a backfill. A column that a later run added is null in earlier ones, also to filters. Runs whose file
+    retention removed are left out; a DataFrame's `attrs["runs"]` lists the ids of those that are in it, by as_of.
     options: as for `read_report`; `filters` may name `as_of`. ReadError when no run has the report.
     """
     check_options("read_history", options, HistoryOptions, "days", "engine")
@@ -70,9 +70,8 @@ def read_history(report: str, *, days: int = DAYS, engine: Engine = "pandas", **
         files = catalog.fetch([(run.run, entry) for run, entry in found], Cache.of(catalog.settings))
     order = [AS_OF.name, *(n for n in (declared.schema.names if wanted is None else wanted) if n != AS_OF.name)]
     filters = checked_filters(options.get("filters"))
-    tables = [_rows(report, run, file, order, filters) for (run, _), file in zip(found, files, strict=True)]
+    tables = [_rows(declared, run, file, order, filters) for (run, _), file in zip(found, files, strict=True)]
     table = pa.concat_tables(tables, promote_options="permissive")
-    table = table.select([name for name in order if name in table.column_names])
     return to_engine(table, engine, {"runs": {run.as_of.isoformat(): run.run_id for run, _ in found}})
 
 
@@ -86,10 +85,8 @@ def _files(catalog: Catalog, path: str, days: int) -> list[tuple[Manifest, FileE
     return [(run, entry) for run in runs if (entry := run.file(path))]
 
 
-def _rows(report: str, run: Manifest, file: Path, order: list[str], filters: Filters | None) -> pa.Table:
-    """The rows of one run, `as_of` in front; of the columns asked for, those that its file has."""
-    names = [AS_OF.name, *pq.read_schema(file).names]
-    what = f"{report} as of {run.as_of.isoformat()}"
-    columns = [name for name in order if name in names]
-    rows = load_stamped(what, file, columns, filters, AS_OF, pa.scalar(run.as_of, AS_OF.type))
-    return rows.replace_schema_metadata()
+def _rows(report: Report, run: Manifest, file: Path, columns: list[str], filters: Filters | None) -> pa.Table:
+    """The rows of one run; a column that its file lacks is null."""
+    what = f"{report.name} as of {run.as_of.isoformat()}"
+    as_of = (AS_OF, pa.scalar(run.as_of, AS_OF.type))
+    return load_stamped(what, file, columns, filters, report_schema(report), as_of).replace_schema_metadata()

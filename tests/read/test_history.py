@@ -8,10 +8,12 @@ from pathlib import Path
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from tasks.contracts import REPORTS
+from tasks.contracts import DAILY_ACTIVITY, REPORTS
 from tasks.errors import ConfigurationError, ReadError
+from tasks.files.manifest import entry_of
 from tasks.files.run_files import write_files
 from tasks.platform.bucket import Bucket
 from tasks.publish.upload import publish
@@ -57,6 +59,27 @@ def test_a_night_that_really_ran_is_taken_before_a_backfill(changeable: Bucketfu
     publish(settings, workspace, past, files, RunCounts())
     assert list(read_history("daily_activity", settings=settings).attrs["runs"].values()) == ["earlier", "later"]
     assert read_report("daily_activity", as_of="2026-01-31", settings=settings).attrs["run_id"] == "later"
+
+
+def test_a_column_that_came_later_is_null_before(changeable: Bucketful, tmp_path: Path) -> None:
+    """A run of the time before `words` and `stickiness`: they are null in it, whatever part of it is asked for."""
+    settings, old = changeable.settings, later_of(run_id="old", as_of=AS_OF - timedelta(days=9))
+    workspace = make_workspace(tmp_path, "old", users=5, posts=9)
+    files = write_files(workspace, as_of=old.as_of, settings=settings)
+    file = workspace.files / "reports/daily_activity.parquet"
+    rows = pq.read_table(file).drop_columns(["words", "stickiness"])
+    pq.write_table(rows, file)
+    entry = entry_of(file, workspace.files, rows=len(rows), version=1, kind="report")
+    publish(settings, workspace, old, [entry if of.path == entry.path else of for of in files], RunCounts())
+    history = read_history("daily_activity", settings=settings)
+    assert history.columns.tolist() == ["as_of", *DAILY_ACTIVITY.schema.names]
+    before = history[history["as_of"] == old.as_of]
+    assert len(before) == len(rows)
+    assert before[["words", "stickiness"]].isna().all(axis=None)
+    assert str(history["words"].dtype) == "Int64"
+    some = read_history("daily_activity", columns=["words"], filters=[("words", ">=", 0)], settings=settings)
+    assert some["words"].tolist() == history["words"].dropna().tolist()
+    assert len(some) == 490
 
 
 def test_wrong_questions(published: Bucketful) -> None:
