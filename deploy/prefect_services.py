@@ -22,8 +22,8 @@ from typing import Any
 import httpx
 import psutil
 
-from deploy.prefect_env import EVERYWHERE
 from local_stack.state import free_port, taken
+from tasks.settings.environment import EVERYWHERE
 
 ROOT = Path(__file__).parents[1]
 DEFAULT_PORT = 4200

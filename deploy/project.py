@@ -7,10 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dotenv import dotenv_values
-
-from deploy.prefect_env import EVERYWHERE
 from tasks.settings import LOCAL_PROJECT
+from tasks.settings.environment import OF_COMMANDS, file_values
 
 if TYPE_CHECKING:
     from local_stack import Stack
@@ -18,8 +16,7 @@ if TYPE_CHECKING:
 LOCAL_HOME = Path("data/local/stack")
 PREFECT = {
     "PREFECT_HOME": str(Path("data/local/prefect").resolve()),
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    **EVERYWHERE,
+    **OF_COMMANDS,
 }
 
 
@@ -27,7 +24,7 @@ def is_set() -> bool:
     """Whether the environment or .env names a project; the environment wins, also with an empty value."""
     if "SUPABASE_URL" in os.environ:
         return bool(os.environ["SUPABASE_URL"])
-    return bool(dotenv_values(".env").get("SUPABASE_URL"))
+    return bool(file_values().get("SUPABASE_URL"))
 
 
 def set_up_prefect() -> None:
@@ -43,7 +40,7 @@ def use(*, start: bool = True) -> str:
     """
     set_up_prefect()
     if is_set():
-        return os.environ.get("SUPABASE_URL") or str(dotenv_values(".env")["SUPABASE_URL"])
+        return os.environ.get("SUPABASE_URL") or str(file_values()["SUPABASE_URL"])
     from local_stack import find, up  # a worker's image has none
 
     stack = up(LOCAL_HOME, say=log_step) if start else find(LOCAL_HOME)

@@ -1,10 +1,21 @@
 """The flows that Prefect runs, each with its form in `flows.forms`; what they share is in `flows.engine`."""
 
 import gc
+import sys
 
 import tasks  # noqa: F401 - before Arrow: it says how Arrow takes memory
+from tasks.errors import SettingsError
+from tasks.settings.environment import set_up_commands
 
 # Little of what an import makes is garbage, and looking for it took a fifth of the import's time. A run goes back to
 # the usual numbers: see `flows.engine.garbage`.
 USUAL = gc.get_threshold()
 gc.set_threshold(50_000, 20, 20)
+
+# Prefect reads the environment and `.env` when it is imported. Where it was before us, the process is one of its own.
+if "prefect" not in sys.modules:
+    try:
+        set_up_commands()
+    except SettingsError as error:
+        sys.stderr.write(f"✗ {error.message}\n  {error.remedy}\n")
+        raise SystemExit(2) from None

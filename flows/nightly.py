@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,10 +16,12 @@ from flows.engine.declare import etl_flow
 from flows.engine.ending import held, outcome_shown
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.pipeline import run_pipeline
+from flows.engine.prefect_api import prefect_answering
 from flows.engine.schedule import crashed_run, due_instant, earlier_restart, plain
 from flows.forms import NightlyForm
 from tasks.errors import RunHeld
 from tasks.ledger.as_of import AsOf
+from tasks.settings.environment import prefect_api_url
 
 
 def _run_name() -> str:
@@ -71,9 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: command.Options) -> RunOutcome:
     command.require_settings(options.form.transport)
-    if "PREFECT_API_URL" not in os.environ:
+    if not prefect_api_url():
         return run_pipeline(options.request)
-    return nightly(options.form)  # the run gets its page there; a held one raises
+    with prefect_answering():
+        return nightly(options.form)  # the run gets its page there; a held one raises
 
 
 if __name__ == "__main__":

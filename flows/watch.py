@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from flows.engine.artifacts import show_report
 from flows.engine.child import warm
 from flows.engine.declare import etl_flow
+from flows.engine.prefect_api import prefect_answering
 from flows.engine.run_page import table
 from flows.engine.watching import Say, Watch
 from flows.forms import WatchForm
@@ -94,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.write(f"{sentence}\n")
             return 0 if well else 1
         if options.serve:
-            watch.serve(name="watch", limit=1)
+            with prefect_answering():
+                watch.serve(name="watch", limit=1)
         else:
             watch_changes(load_settings(), say=_say)
     except PipelineError as error:

@@ -24,6 +24,7 @@ from local_stack.state import free_port, taken
 from scripts.ui import HOME as PREFECT_HOME
 from scripts.ui import local_project, running
 from tasks.errors import PipelineError
+from tasks.settings.environment import prefect_api_url
 
 PORT = 8_300
 ACCOUNT = Path("data/local/demo-analyst.json")
@@ -51,7 +52,7 @@ def _serve(options: argparse.Namespace) -> None:
     print(f"\n  http://{options.host}:{port}\n", flush=True)
     if not project.is_set() or "SUPABASE_JWT_SECRET" not in os.environ:
         _introduce(find(project.LOCAL_HOME))
-    if "PREFECT_API_URL" not in os.environ and (url := running(PREFECT_HOME)):
+    if not prefect_api_url() and (url := running(PREFECT_HOME)):
         os.environ.update(PREFECT_API_URL=f"{url}/api", PREFECT_API_AUTH_STRING=auth_string(PREFECT_HOME))
     for name in MASTER:
         os.environ.pop(name, None)  # this process asks as its callers, and as nobody else

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
 import sys
 from collections.abc import Sequence
 
@@ -19,12 +18,13 @@ from pydantic import ValidationError
 
 from tasks.errors import ConfigurationError, said_of
 from tasks.settings import Settings, require_known_names
+from tasks.settings.environment import prefect_api_url
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Set up the server of PREFECT_API_URL; returns the exit code."""
     options = _parser().parse_args(arguments)
-    if not os.environ.get("PREFECT_API_URL"):
+    if not prefect_api_url():
         print("PREFECT_API_URL is not set: name the server, like http://127.0.0.1:4200/api.", file=sys.stderr)
         return 2
     gc.disable()  # it ends soon: to look for garbage while Prefect loads would take a fifth of its time

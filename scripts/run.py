@@ -19,6 +19,7 @@ from flows.engine.outcome import RunOutcome
 from local_stack.state import free_port
 from scripts.ui import running
 from tasks.errors import PipelineError, TerminalError
+from tasks.settings.environment import prefect_api_url
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,11 +48,13 @@ class _Server:
 def _in_flow(options: command.Options, server: _Server) -> RunOutcome:
     from prefect.logging.handlers import APILogHandler
 
+    from flows.engine.prefect_api import prefect_answering
     from flows.nightly import nightly
 
     server.ready()
     try:
-        outcome = nightly(options.form)
+        with prefect_answering():
+            outcome = nightly(options.form)
     except PipelineError as error:
         error.facts = error.facts if server.stays else {**error.facts, "page": ""}
         raise
@@ -68,7 +71,7 @@ def _prefect() -> Iterator[_Server]:
     """
     project.set_up_prefect()
     home = Path(os.environ["PREFECT_HOME"])
-    if "PREFECT_API_URL" in os.environ or (home / "profiles.toml").exists():
+    if prefect_api_url() or (home / "profiles.toml").exists():
         yield _Server()
     elif url := running(home):
         os.environ["PREFECT_API_URL"] = f"{url}/api"  # this run gets its page there

@@ -11,13 +11,14 @@ from deploy import project
 from deploy.prefect_services import auth_string
 from local_stack import StackError
 from scripts.ui import running
+from tasks.settings.environment import prefect_api_url
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Watch until Ctrl-C; 0 ended cleanly, 1 failed. Runs get a page where `make ui` or PREFECT_API_URL is there."""
     project.set_up_prefect()
     home = Path(os.environ["PREFECT_HOME"])
-    if "PREFECT_API_URL" not in os.environ and (url := running(home)):
+    if not prefect_api_url() and (url := running(home)):
         os.environ.update(PREFECT_API_URL=f"{url}/api", PREFECT_API_AUTH_STRING=auth_string(home))
     try:
         name = project.use()

@@ -7,6 +7,7 @@ PipelineError
 │   └── LeaseHeld           another run holds the lease
 └── TerminalError           needs a person; nothing is retried
     ├── ConfigurationError  settings, contracts, a missing table or column
+    │   └── SettingsError   settings that cannot be used; nothing was started
     ├── RequestRefused      the API said no, and would say so again
     │   └── AccessError     a key or role that may not do what the run needs
     ├── PreflightError      the sources cannot be trusted to be seen whole
@@ -86,6 +87,10 @@ class TerminalError(PipelineError):
 
 class ConfigurationError(TerminalError):
     """Settings, contracts, or a table or column that is not there."""
+
+
+class SettingsError(ConfigurationError):
+    """Settings that cannot be used, found before anything was started."""
 
 
 class RequestRefused(TerminalError):

@@ -8,7 +8,9 @@ after it: about n² requests for n artifacts, so that those whose order means no
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 _IDS = 2**128
 _TRIES = 200
 _SOON = 0.1  # seconds
+_PRINTED: ContextVar[list[str] | None] = ContextVar("printed", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,21 @@ def show_report(page: str, *more: Page, key: str, description: str) -> None:
 
     page: Markdown that begins with the outcome in a sentence. more: what comes after it.
     """
+    if (printed := _PRINTED.get()) is not None:
+        printed.append(page)
     pages = (Page(name, "markdown", description, page) for name in ("report", key))
     show_in_order([*pages, *more])
+
+
+@contextmanager
+def reports_kept() -> Iterator[list[str]]:
+    """The Markdown of each `show_report` inside the block, in order: for a command, which prints it."""
+    kept: list[str] = []
+    token = _PRINTED.set(kept)
+    try:
+        yield kept
+    finally:
+        _PRINTED.reset(token)
 
 
 def _create(client: SyncPrefectClient, flow_run: UUID, page: Page, above: int, floor: int) -> int:

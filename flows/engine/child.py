@@ -117,12 +117,15 @@ def _nightly() -> ChildOutcome:
     """The nightly flow, with a page of its own, where Prefect has a server; else the pipeline alone."""
     from flows.engine.outcome import RunRequest
     from flows.engine.pipeline import run_pipeline
+    from flows.engine.prefect_api import prefect_answering
     from flows.forms import NightlyForm
     from flows.nightly import nightly
     from tasks.ledger.as_of import AsOf
+    from tasks.settings.environment import prefect_api_url
 
-    if "PREFECT_API_URL" in os.environ:
-        outcome = nightly(NightlyForm(as_of="now", dry_run=False))
+    if prefect_api_url():
+        with prefect_answering():
+            outcome = nightly(NightlyForm(as_of="now", dry_run=False))
     else:
         outcome = run_pipeline(RunRequest(as_of=AsOf.parse("now")))
     counts = outcome.tables.values()

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.forms import NightlyForm
 from flows.terminal.display import TERMINAL, show_error
-from tasks.errors import ConfigurationError, LeaseHeld, PipelineError, RunHeld, said_of
+from tasks.errors import ConfigurationError, LeaseHeld, PipelineError, RunHeld, SettingsError, said_of
 from tasks.files.layout import manifest_path
 from tasks.ledger.as_of import AsOf
 from tasks.ledger.guard import require_known
@@ -68,16 +68,9 @@ class Options:
         )
 
 
-class SettingsError(ConfigurationError):
-    """Settings that cannot be used, found before anything was started."""
-
-
 def require_settings(transport: str) -> None:
     """SettingsError when the settings of this process cannot be used for a run over this transport."""
-    try:
-        load_settings(**({} if transport == "auto" else {"transport": transport}))
-    except ConfigurationError as error:
-        raise SettingsError(error.message, remedy=error.remedy) from None
+    load_settings(**({} if transport == "auto" else {"transport": transport}))
 
 
 class UsageError(Exception):

@@ -28,6 +28,7 @@ from tasks.errors import PipelineError
 P = ParamSpec("P")
 R = TypeVar("R")
 KEY = "failure"
+STARTS: list[str] = []  # names of the flows that this process has started, once for each of their runs
 HELD = "Held"  # the name of the state of a run that waits for a person; its type is Cancelled, as it did not fail
 UNTIL_THEN = "What the stages before had written; the ledger (`etl_runs`) says whether the run was committed."
 
@@ -80,6 +81,7 @@ def _masking(name: str, function: Callable[P, R]) -> Callable[P, R]:
 
 def set_up_logging(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Hook: the run starts."""
+    STARTS.append(flow.name)
     configure_logging()
 
 

@@ -10,37 +10,61 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource
 
-from flows.engine.command import EXIT, USAGE
+from flows.engine.artifacts import reports_kept
+from flows.engine.command import EXIT, INTERRUPTED, USAGE
+from flows.engine.prefect_api import prefect_answering
+from flows.engine.stage import unexpected
 from flows.forms import Form
 from flows.terminal.display import show_error
-from tasks.errors import PipelineError, said_of
+from tasks.errors import PipelineError, SettingsError, said_of
 
 F = TypeVar("F", bound=Form)
 
 
 def run_form(flow: Callable[[F], Any], form: type[F], name: str, arguments: Sequence[str] | None = None) -> int:
-    """Run a flow with what the command line says; its answer, if any, is a line of JSON. Returns the exit code.
+    """Run a flow with what the command line says. Returns the exit code.
 
-    0 when it ended well, 1 when it failed, 2 for arguments that cannot be used; errors are sentences on stderr. An
-    argument that there is not ends Python with 2. The flow's pages are on the Prefect server of PREFECT_API_URL.
+    0 when it ended well, 1 when it failed, 2 for arguments or settings that cannot be used, 130 when it was stopped by
+    hand; errors are sentences on stderr. An argument that there is not ends Python with 2. stdout has the report of the
+    flow, in Markdown, and then its answer, if any, as one line of JSON. The same report is on the flow's page, where
+    PREFECT_API_URL names a server.
     """
+    with reports_kept() as reports:
+        answer, code = _ended(flow, form, name, list(sys.argv[1:] if arguments is None else arguments))
+    for report in reports:
+        sys.stdout.write(f"{report.rstrip()}\n\n")
+    if answer is not None:
+        sys.stdout.write(json.dumps(answer) + "\n")
+    return code
+
+
+def _ended(flow: Callable[[F], Any], form: type[F], name: str, given: list[str]) -> tuple[Any, int]:
+    """The flow's answer, None if it has none or did not end well, and the exit code."""
+    try:
+        with prefect_answering():
+            return flow(_parsed(form, name, given)), 0
+    except ValidationError as error:
+        show_error(" ".join(_sentence(problem) for problem in error.errors()))
+        return None, USAGE
+    except PipelineError as error:
+        show_error(error.message, error.remedy)
+        return None, USAGE if isinstance(error, SettingsError) else EXIT["failed"]
+    except KeyboardInterrupt:
+        show_error("Stopped by hand.", f"Readers never see a partial run. `python -m flows.{name}` starts it again.")
+        return None, INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - a defect of ours: a sentence, and no value of a row
+        defect = unexpected("The command", error, name)
+        show_error(defect.message, defect.remedy)
+        return None, EXIT["failed"]
+
+
+def _parsed(form: type[F], name: str, given: list[str]) -> F:
     settings: Any = form  # any model will do, says CliApp
     source: Any = CliSettingsSource(
         settings, cli_prog_name=f"python -m flows.{name}", cli_kebab_case=True, cli_implicit_flags=True,
         cli_hide_none_type=True, cli_avoid_json=True,
     )  # fmt: skip
-    try:
-        given = list(sys.argv[1:] if arguments is None else arguments)
-        answer = flow(CliApp.run(form, cli_args=given, cli_settings_source=source))
-    except ValidationError as error:
-        show_error(" ".join(_sentence(problem) for problem in error.errors()))
-        return USAGE
-    except PipelineError as error:
-        show_error(error.message, error.remedy)
-        return EXIT["failed"]
-    if answer is not None:
-        sys.stdout.write(json.dumps(answer) + "\n")
-    return 0
+    return CliApp.run(form, cli_args=given, cli_settings_source=source)
 
 
 def _sentence(problem: Any) -> str:

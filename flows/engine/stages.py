@@ -26,6 +26,7 @@ from tasks.incremental.proof import verify_known
 from tasks.incremental.write import plan_changes
 from tasks.ledger.guard import check_run
 from tasks.ledger.room import require_room
+from tasks.platform.bucket import Bucket
 from tasks.platform.rights import rights
 from tasks.platform.version import code_version
 from tasks.publish.pointer import point_to_current
@@ -49,8 +50,11 @@ class Files:
 
 @stage("Check sources")
 def check_sources(run: Run, progress: Meter) -> Preflight:
-    """Verify that our tables are as declared, the sources can be read whole and the disk has room; fix as_of."""
+    """Verify that our tables are as declared, the bucket is there and private, the sources can be read whole and the
+    disk has room; fix as_of."""
     check_schema(run.database)
+    with Bucket(run.settings) as bucket:
+        bucket.require_private()
     found = run.source.preflight(TABLES)
     require_room(run.database, run.workspace, found, transport=run.lease.transport)
     run.begin(run.source.snapshot_at)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import httpx
@@ -10,6 +9,7 @@ import httpx
 from tasks.doctor.findings import Finding, fail, ok, warn
 from tasks.platform.alerts import SENDGRID, SLACK, SMTP, channels, problems, try_smtp
 from tasks.settings import Settings
+from tasks.settings.environment import value_of
 
 BOOTSTRAP = "Run `python -m scripts.bootstrap --test-alerts`: it sets them up and sends a test message."
 
@@ -37,11 +37,11 @@ def somebody_is_notified(settings: Settings) -> Iterator[Finding]:
 
 def _on_the_server() -> set[str] | None:
     """The notification blocks of ours on the server of PREFECT_API_URL; None when it is not set or does not answer."""
-    url = os.environ.get("PREFECT_API_URL")
+    url = value_of("PREFECT_API_URL")
     if not url:
         return None
-    user, _, password = os.environ.get("PREFECT_API_AUTH_STRING", "").partition(":")
-    key = os.environ.get("PREFECT_API_KEY")
+    user, _, password = value_of("PREFECT_API_AUTH_STRING").partition(":")
+    key = value_of("PREFECT_API_KEY")
     try:
         answer = httpx.post(
             f"{url.rstrip('/')}/block_documents/filter",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from tasks.doctor.findings import Finding, advice, fail, ok, warn
 from tasks.doctor.project import MIGRATE, ask
 from tasks.errors import PipelineError, RequestRefused
+from tasks.platform.remedies import no_bucket
 from tasks.settings import Settings
 
 SMALL_LIMIT_BYTES = 20 * 2**20
@@ -20,8 +21,7 @@ def bucket_is_private(settings: Settings) -> Iterator[Finding]:
         path = f"/storage/v1/bucket/{settings.bucket}"
         bucket = ask(settings, "GET", path, what=f"Looking for the bucket {settings.bucket}").json()
     except RequestRefused as error:
-        missing = f"{MIGRATE} It makes the bucket `reports`; ETL_BUCKET names another one, if set."
-        remedy = missing if error.status == 404 else advice(error)
+        remedy = no_bucket(settings.bucket) if error.status == 404 else advice(error)
         yield fail("bucket", error.message, remedy)
         return
     if bucket.get("public"):

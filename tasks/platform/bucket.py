@@ -21,6 +21,7 @@ import httpx
 
 from tasks.errors import AccessError, PublishError, RequestRefused
 from tasks.platform.http import make_client
+from tasks.platform.remedies import no_bucket
 from tasks.platform.stored import StoredFile, StoredInfo, parse_info
 from tasks.retry import Retry
 from tasks.settings import Settings
@@ -73,7 +74,7 @@ class Bucket:
         except RequestRefused as error:
             raise PublishError(
                 f"The bucket {self._name} cannot be used: {error.message}. Nothing was uploaded.",
-                remedy="Run `make migrate`, which makes the bucket `reports`; ETL_BUCKET names another one, if set.",
+                remedy=no_bucket(self._name) if is_missing(error) else "See `doctor` for what is missing.",
             ) from None
         if bucket.public:
             raise PublishError(

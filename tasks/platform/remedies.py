@@ -20,6 +20,7 @@ VALUE = (
     "A value does not fit, or cannot be computed: look at the view where the source is one, at generated columns, and "
     "at the constraints and triggers of the table."
 )
+DEFAULT_BUCKET = "reports"
 _STATES = {
     402: ("the project is restricted: a quota or a payment is due", "See Usage and Billing in the dashboard."),
     540: ("the project is paused", "Restore the project in the dashboard, then start the run again."),
@@ -55,6 +56,16 @@ _BY_STATUS = (
     ({408, 429}, "The project is asked too much at once: lower ETL_RANGES and ETL_WRITERS, or run at a quieter hour."),
     (set(range(500, 600)), OUTAGE),
 )
+
+
+def no_bucket(name: str) -> str:
+    """What to do where the bucket of this name, which is set, is not there."""
+    if name == DEFAULT_BUCKET:
+        return f"Run `make migrate`, which makes the bucket `{name}`."
+    return (
+        f"ETL_BUCKET names `{name}`: make a private bucket of that name under Storage, or take the setting away and "
+        f"use `{DEFAULT_BUCKET}`, which `make migrate` makes."
+    )
 
 
 def words_for(status: int, message: str) -> str:

@@ -6,10 +6,10 @@ import os
 from difflib import get_close_matches
 from pathlib import Path
 
-from dotenv import dotenv_values
 from pydantic import ValidationError
 
-from tasks.errors import ConfigurationError, said_of
+from tasks.errors import SettingsError, said_of
+from tasks.settings.environment import file_values
 from tasks.settings.model import Settings
 
 LOCAL_PROJECT = Path("data/local/project.env")
@@ -17,13 +17,13 @@ _OTHER_NAMES = frozenset({"ETL_CODE_VERSION", "ETL_PROJECT_DIR"})  # read before
 
 
 def load_settings(**overrides: object) -> Settings:
-    """The settings of this process; a wrong one is a ConfigurationError that names the variable, never its value."""
+    """The settings of this process; a wrong one is a SettingsError that names the variable, never its value."""
     require_known_names()
     try:
         settings = Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = "; ".join(f"{_variable(e['loc'])}: {said_of(e)}" for e in error.errors())
-        raise ConfigurationError(
+        raise SettingsError(
             f"The settings are not usable: {problems}.", remedy="Correct them in the environment or in .env."
         ) from None
     _require_project(settings)
@@ -31,14 +31,14 @@ def load_settings(**overrides: object) -> Settings:
 
 
 def require_known_names() -> None:
-    """ConfigurationError for an ETL_* name in the environment or .env that is no setting: most likely a typo."""
+    """SettingsError for an ETL_* name in the environment or .env that is no setting: most likely a typo."""
     known = {f"ETL_{name.upper()}" for name in Settings.model_fields} | _OTHER_NAMES
-    given = {name.upper() for name in (*os.environ, *dotenv_values(".env")) if name.upper().startswith("ETL_")}
+    given = {name.upper() for name in (*os.environ, *file_values()) if name.upper().startswith("ETL_")}
     unknown = sorted(given - known)
     if unknown:
         nearest = [(name, get_close_matches(name, known, n=1)) for name in unknown]
         said = "; ".join(f"{name}" + (f" (do you mean {near[0]}?)" if near else "") for name, near in nearest)
-        raise ConfigurationError(
+        raise SettingsError(
             f"There is no such setting: {said}.", remedy="Correct or remove it in the environment or in .env."
         )
 
@@ -64,7 +64,7 @@ def _require_project(settings: Settings) -> None:
     if settings.resolved_transport == "postgres" and not settings.supabase_db_url.get_secret_value():
         missing.append("SUPABASE_DB_URL")
     if missing:
-        raise ConfigurationError(
+        raise SettingsError(
             f"{' and '.join(missing)} not set.",
             remedy=f"Set {'it' if len(missing) == 1 else 'them'} in the environment or in .env. "
             "Without SUPABASE_URL `make run` uses a local stack.",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from flows.engine.form_command import run_form
 from flows.forms import (
     BackfillForm,
     CompareForm,
@@ -51,6 +53,15 @@ def cases() -> Iterator[Any]:
         for field, value in choices(form):
             options = {field: value, **({"dry_run": False} if "dry_run" in form.model_fields else {})}
             yield pytest.param(name, options, id=f"{name}-{field}-{value}")
+
+
+def test_a_command_prints_the_report_with_its_links_and_then_the_answer(
+    deployed: Deployed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_form(deployed.flow("export"), ExportForm, "export", ["--no-dry-run"]) == 0
+    *report, answer = capsys.readouterr().out.splitlines()
+    assert report[0].startswith("# The file is ready: [Download daily_activity.parquet](http")
+    assert json.loads(answer) in "\n".join(report)
 
 
 def written(deployed: Deployed) -> str:

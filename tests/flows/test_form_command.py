@@ -6,15 +6,22 @@ import json
 import runpy
 import sys
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.engine.artifacts import show_report
 from flows.engine.command import USAGE, main
 from flows.engine.form_command import run_form
+from flows.export import export
 from flows.forms import ExportForm, Form
-from tasks.errors import PublishError
+from flows.nightly import main as nightly_command
+from flows.watch import main as watch_command
+from tasks.errors import PublishError, SettingsError
 
+PROJECT = {"SUPABASE_URL": "http://127.0.0.1:9", "SUPABASE_SERVICE_KEY": "sb_secret_hush"}
 FLOWS = ["backfill", "compare", "doctor", "export", "restore", "retention"]
 
 
@@ -64,3 +71,51 @@ def test_a_mistake_and_a_failure_are_sentences(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == "✗ No file was uploaded.\n  Ask who operates Storage.\n"
     with pytest.raises(SystemExit, match="2"):
         run_form(flow, ExportForm, "export", ["--reprot", "daily_activity"])
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "said"),
+    [
+        (KeyboardInterrupt(), 130, "✗ Stopped by hand.\n  Readers never see a partial run."),
+        (SettingsError("ETL_RANGES: not a number."), 2, "✗ ETL_RANGES: not a number."),
+        (KeyError("ann@example.com"), 1, "✗ The command: unexpected KeyError at "),
+        (RuntimeError("Timed out while attempting to connect to ephemeral Prefect API server."), 1,
+         "✗ The Prefect server that this command starts for itself does not answer. Nothing was read or written."),
+    ],
+)  # fmt: skip
+def test_every_end_is_a_sentence_and_what_was_reported_until_then_is_printed(
+    raised: BaseException, code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path))
+
+    def flow(options: ExportForm) -> None:
+        show_report("# Two days of three", key="export", description="Days.")
+        raise raised
+
+    assert run_form(flow, ExportForm, "export", []) == code
+    printed = capsys.readouterr()
+    assert printed.out == "# Two days of three\n\n"
+    assert printed.err.startswith(said)
+    assert "example.com" not in printed.err
+
+
+def test_a_prefect_server_that_does_not_answer_is_named_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = "http://me:hush@127.0.0.1:9/api"
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text(f"PREFECT_API_URL={address}\n")  # where step 1 of the README puts it
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    for name, value in PROJECT.items():
+        monkeypatch.setenv(name, value)
+    said = "Prefect at PREFECT_API_URL (127.0.0.1:9) does not answer. Nothing was read or written."
+    with temporary_settings({PREFECT_API_URL: address}):
+        assert run_form(export, ExportForm, "export", []) == 1
+        assert capsys.readouterr().err.startswith(f"✗ {said}\n  Start its server, or unset the variable")
+        assert nightly_command(["--dry-run", "--json"]) == 1
+        printed = capsys.readouterr()
+        assert printed.err.startswith(f"✗ {said}\n")
+        assert json.loads(printed.out)["error"] == said
+        assert watch_command(["--serve"]) == 1
+        assert capsys.readouterr().err.endswith("no server is needed for a command.\n")

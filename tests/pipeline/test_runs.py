@@ -11,7 +11,7 @@ from supabase import create_client
 from data.demo import DemoCounts
 from flows.engine.outcome import RunOutcome
 from tasks.contracts import REPORTS
-from tasks.errors import RunHeld
+from tasks.errors import PublishError, RunHeld
 from tasks.settings import Transport
 from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import AS_OF, Project
@@ -95,6 +95,13 @@ def test_a_dry_run_writes_nothing(project: Project, demo: DemoCounts, run: Runne
     assert project.stack.query("select count(*) from etl_runs") == "0"
     assert project.stack.query("select count(*) from storage.objects where bucket_id = 'reports'") == "0"
     assert not project.remove_local_runs()
+
+
+def test_a_dry_run_is_not_sound_without_its_bucket(project: Project, demo: DemoCounts, run: Runner) -> None:
+    with pytest.raises(PublishError, match=r"The bucket other cannot be used: .*Nothing was uploaded") as caught:
+        run("rest", dry_run=True, ETL_BUCKET="other")
+    assert caught.value.stage == "Check sources"
+    assert caught.value.remedy.startswith("ETL_BUCKET names `other`: make a private bucket of that name")
 
 
 def test_a_figure_out_of_bounds_holds_the_run_until_it_is_accepted(

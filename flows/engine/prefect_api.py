@@ -1,0 +1,78 @@
+"""Prefect's API as a command needs it: when it does not answer, a person gets a sentence with its address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import httpx
+from prefect.exceptions import PrefectHTTPStatusError
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.engine.declare import STARTS
+from tasks.errors import PipelineError, ServiceUnavailable, TerminalError
+
+# What Prefect's own client says, as a RuntimeError without a type of its own.
+_AWAY = ("Failed to reach API at", "Timed out while attempting to connect")
+_SERVER = "start its server, or unset the variable: no server is needed for a command."
+
+
+@contextmanager
+def prefect_answering() -> Iterator[None]:
+    """What Prefect's client raises when its server does not answer, or refuses, ends the block as a PipelineError.
+
+    A flow that fails for another reason raises its own error.
+    """
+    started = len(STARTS)
+    with temporary_settings({} if PREFECT_API_URL.value() else {PREFECT_API_URL: None}):  # an empty value is no address
+        try:
+            yield
+        except PipelineError:
+            raise
+        except Exception as error:
+            if found := _translated(error, began=len(STARTS) > started):
+                raise found from None
+            raise
+
+
+def _translated(error: Exception, *, began: bool) -> PipelineError | None:
+    status = next((e for e in _chain(error) if isinstance(e, PrefectHTTPStatusError)), None)
+    where, happened = _where(), ""
+    if status is not None:
+        happened = f"{where} refused a request with HTTP {status.response.status_code}."
+    elif any(isinstance(e, httpx.TransportError) or str(e).startswith(_AWAY) for e in _chain(error)):
+        happened = f"{where} does not answer."
+    if not happened:
+        return None
+    if began:
+        return ServiceUnavailable(
+            f"{happened} The flow had begun by then.",
+            remedy="The ledger (`etl_runs`) says whether a run was committed; readers never see a partial one.",
+        )
+    kind = TerminalError if status is not None else ServiceUnavailable
+    return kind(f"{happened} Nothing was read or written.", remedy=_remedy(refused=status is not None))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and what led to it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def _where() -> str:
+    """Host and port, never a user or a password."""
+    url = PREFECT_API_URL.value()
+    if not url:
+        return "The Prefect server that this command starts for itself"
+    return f"Prefect at PREFECT_API_URL ({urlsplit(url).netloc.rpartition('@')[2]})"
+
+
+def _remedy(*, refused: bool) -> str:
+    if not PREFECT_API_URL.value():
+        return "Start it again when the machine is less busy, or name a server that runs in PREFECT_API_URL."
+    if refused:
+        return f"Look at PREFECT_API_URL, PREFECT_API_AUTH_STRING and PREFECT_API_KEY, or {_SERVER}"
+    return _SERVER[0].upper() + _SERVER[1:]

@@ -1,0 +1,74 @@
+"""What is read of the environment and of `.env` before there are settings, and before Prefect is imported.
+
+Prefect reads both when it is imported, `.env` in the same folder as ours, and the environment wins there, too.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+
+from tasks.errors import SettingsError
+
+FILE = ".env"
+SERVER = "PREFECT_API_URL"
+# For every process of Prefect's: no telemetry, no promotion, and our lines of log on the run's page.
+EVERYWHERE = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # threads of ours log too
+    "DO_NOT_TRACK": "1",
+}
+# For a command, which starts a server of its own where none is set: on a busy machine that takes longer than 20 s.
+OF_COMMANDS = {**EVERYWHERE, "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}
+
+
+def file_values() -> dict[str, str | None]:
+    """The names and values of `.env`; none where there is no such file. SettingsError when it cannot be read whole."""
+    try:
+        text = Path(FILE).read_text(encoding="utf-8") if Path(FILE).is_file() else ""
+    except UnicodeDecodeError:
+        raise SettingsError("The file .env is not in UTF-8.", remedy="Save it as UTF-8; nothing was started.") from None
+    except OSError as error:
+        raise SettingsError(
+            f"The file .env cannot be read: {error.strerror}.", remedy="Let this user read it, or take it away."
+        ) from None
+    if text.startswith("\ufeff"):  # it would be a part of the first name
+        raise SettingsError(
+            "The file .env begins with a byte order mark.", remedy="Save it as UTF-8 without one; nothing was started."
+        )
+    wrong = [statement.original.line for statement in parse_stream(io.StringIO(text)) if statement.error]
+    if wrong:
+        lines = f"line{'s' if len(wrong) > 1 else ''} {', '.join(map(str, wrong))}"
+        raise SettingsError(
+            f"The file .env cannot be understood at {lines}: most likely a quote is not closed.",
+            remedy="Correct it; nothing was started.",
+        )
+    return dotenv_values(stream=io.StringIO(text))
+
+
+def value_of(name: str) -> str:
+    """What the environment says, else `.env`; an empty value is one that is not set. SettingsError as of the file."""
+    return os.environ.get(name, "").strip() or (file_values().get(name) or "").strip()
+
+
+def prefect_api_url() -> str:
+    """The address of Prefect's API that is set; empty when none is."""
+    return value_of(SERVER)
+
+
+def set_up_commands() -> None:
+    """Before Prefect is imported: what holds for every command, unless the environment says otherwise.
+
+    SettingsError when `.env` cannot be read: Prefect would end in a traceback, or report each line 324 times.
+    """
+    file_values()
+    for name, value in OF_COMMANDS.items():
+        os.environ.setdefault(name, value)
+    if not os.environ.get(SERVER, "").strip():
+        os.environ.pop(SERVER, None)  # Prefect would take it for the address of a server

@@ -1,0 +1,79 @@
+"""The environment and `.env` before there are settings: whose value counts, and a file that cannot be read."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.nightly import main as nightly_command
+from tasks.errors import SettingsError
+from tasks.settings import load_settings
+from tasks.settings.environment import OF_COMMANDS, file_values, prefect_api_url, set_up_commands
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    return tmp_path / ".env"
+
+
+def test_the_server_is_that_of_the_environment_else_of_the_file_and_empty_is_not_set(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert prefect_api_url() == ""
+    file.write_text("PREFECT_API_URL=http://127.0.0.1:4200/api\n")
+    assert prefect_api_url() == "http://127.0.0.1:4200/api"
+    monkeypatch.setenv("PREFECT_API_URL", " ")
+    assert prefect_api_url() == "http://127.0.0.1:4200/api"
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4201/api")
+    assert prefect_api_url() == "http://127.0.0.1:4201/api"
+
+
+def test_a_command_sets_what_prefect_reads_but_not_what_is_set_and_no_empty_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in OF_COMMANDS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DO_NOT_TRACK", "0")
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    set_up_commands()
+    assert {name: os.environ[name] for name in OF_COMMANDS} == {**OF_COMMANDS, "DO_NOT_TRACK": "0"}
+    assert "PREFECT_API_URL" not in os.environ
+    for name in OF_COMMANDS:
+        monkeypatch.delenv(name)  # back to what was
+
+
+WRONG = {
+    "a quote that is not closed": (b'ETL_RANGES=2\nSUPABASE_URL="https://x.supabase.co\nETL_WRITERS=1\n', "at line 2:"),
+    "Latin-1": ("# café\n".encode("latin-1"), "is not in UTF-8."),
+    "UTF-16": ("ETL_RANGES=2\n".encode("utf-16"), "is not in UTF-8."),
+    "a mark before the first name": ("ETL_RANGES=2\n".encode("utf-8-sig"), "begins with a byte order mark"),
+}
+
+
+@pytest.mark.parametrize(("content", "said"), WRONG.values(), ids=WRONG)
+def test_a_file_that_cannot_be_read_is_said_once(
+    content: bytes, said: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_bytes(content)
+    for read in (file_values, load_settings, set_up_commands):
+        with pytest.raises(SettingsError, match=said):
+            read()
+    assert nightly_command(["--dry-run"]) == 2
+    assert capsys.readouterr().err.count(".env") == 1
+
+
+@pytest.mark.parametrize("module", ["flows.export", "scripts.watch", "scripts.migrations"])
+def test_it_is_said_before_prefect_is_imported(module: str, file: Path) -> None:
+    file.write_bytes("# café\n".encode("latin-1"))
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-m", module], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "✗ The file .env is not in UTF-8.\n  Save it as UTF-8; nothing was started.\n"
