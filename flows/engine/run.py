@@ -187,10 +187,6 @@ def _end_recorded(run: Run) -> Iterator[None]:
     """An error that ends the block is recorded in the ledger, and learns which run it ended."""
     try:
         yield
-    except RunHeld as error:
-        _describe(error, run)
-        _record(run, error)
-        raise
     except BaseException as error:
         if isinstance(error, PipelineError):
             _describe(error, run)
@@ -208,20 +204,7 @@ def _describe(error: PipelineError, run: Run) -> None:
         "transport": run.lease.transport,
         "stages": run.stages,
         "page": flow_run.ui_url or "",
-        **_how_it_read(run),
-    }
-
-
-def _how_it_read(run: Run) -> dict[str, object]:
-    """The run's mode as it is now, and what belongs to it; nothing while it is not decided."""
-    if not run.mode.is_decided:
-        return {}
-    return {
-        "mode": run.mode.name,
-        "base_run": run.mode.base.run_id if run.mode.base else None,
-        "full_because": run.mode.because or None,
-        "not_read": run.not_read if run.mode.base else {},
-        "drifted": run.drifted,
+        **run.mode.facts(run.not_read, run.drifted),
     }
 
 

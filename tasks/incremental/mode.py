@@ -47,10 +47,11 @@ class Mode:
     def name(self) -> Literal["full", "incremental"]:
         return "incremental" if self.base else "full"
 
-    @property
-    def is_decided(self) -> bool:
-        """Whether the run got so far that it was known: a full one has its reason then."""
-        return bool(self.base or self.because)
+    def facts(self, not_read: Mapping[str, int], drifted: int | None) -> dict[str, object]:
+        """How a run reads, for who is informed of its end; nothing before that was decided: a full one has a reason."""
+        if self.base:
+            return {"mode": self.name, "base_run": self.base.run_id, "not_read": dict(not_read)}
+        return {"mode": self.name, "full_because": self.because, "drifted": drifted} if self.because else {}
 
 
 @dataclass(frozen=True, slots=True)
