@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.nightly import main as nightly_command
 from tasks.errors import ConfigurationError
 from tasks.settings import Settings, load_settings
 
@@ -158,6 +159,52 @@ def test_no_setting_of_the_example_is_left_out() -> None:
 
 # Of `api/`, whose tests set them; `tests/api` has what each does.
 API = {f"ETL_{name.upper()}" for name in Settings.model_fields if name.startswith("api_")}
+
+
+def test_ends_of_a_value_that_docker_passes_on_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        "SUPABASE_URL": " https://demo.supabase.co\r",
+        "SUPABASE_SERVICE_KEY": "sb_secret_hush \r",
+        "SUPABASE_DB_URL": "postgresql://postgres:hush@127.0.0.1/postgres\r",
+        "ETL_TRANSPORT": "rest\r",
+        "ETL_RANGES": "3\r",
+        "ETL_WAIT_FOR_LEASE": " ",
+        "ETL_PASSWORD": " of two words \r",
+        "ETL_DATA_DIR": "data\r",
+        "ETL_WATCH_HEALTH": "health.json\r",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert (settings.supabase_url, settings.transport, settings.ranges) == ("https://demo.supabase.co", "rest", 3)
+    assert settings.supabase_service_key.get_secret_value() == "sb_secret_hush"
+    assert settings.supabase_db_url.get_secret_value() == "postgresql://postgres:hush@127.0.0.1/postgres"
+    assert settings.password.get_secret_value() == " of two words "
+    assert (str(settings.data_dir), str(settings.watch_health)) == ("data", "health.json")
+    assert settings.wait_for_lease is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SUPABASE_SERVICE_KEY", "sb_secret_é", "holds a character that no key has"),
+        ("SUPABASE_KEY", "sb_publishable two", "holds a character that no key has"),
+        ("ETL_ACCESS_TOKEN", "ey\x07.a.b", "holds a character that no key has"),
+        ("PREFECT_API_KEY", "pnu\u200b", "holds a character that no key has"),
+        ("SUPABASE_URL", "http://127.0.0.1:99999", "must have a port up to 65535"),
+        ("SUPABASE_URL", "http://127.0.0.1:80a", "must have a port up to 65535"),
+        ("SUPABASE_URL", "https://demo .supabase.co", "must not hold a space"),
+        ("PREFECT_API_URL", "http://127.0.0.1:4200\t/api", "must not hold a space or an invisible character"),
+    ],
+)
+def test_what_no_key_or_address_holds_is_a_matter_of_settings_and_2(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert nightly_command(["--dry-run"]) == 2
+    printed = capsys.readouterr().err
+    assert f"The settings are not usable: {name}: {said}" in printed
+    assert value not in printed
 
 
 @pytest.mark.parametrize("where", ["environment", "file"])

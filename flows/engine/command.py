@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.forms import NightlyForm
 from flows.terminal.display import TERMINAL, show_error
+from flows.terminal.output import last_output
 from tasks.errors import ConfigurationError, LeaseHeld, PipelineError, RunHeld, SettingsError, said_of
 from tasks.files.layout import manifest_path
 from tasks.ledger.as_of import AsOf
@@ -124,7 +125,8 @@ def main(
 def _show(outcome: RunOutcome) -> None:
     from flows.terminal.summary import project_name, show
 
-    show(outcome, project_name(load_settings().supabase_url))
+    with last_output():
+        show(outcome, project_name(load_settings().supabase_url))
 
 
 def _parse(given: list[str], prog: str, as_of: str) -> Options:
@@ -183,8 +185,8 @@ class _Report:
         return code
 
     def line(self, facts: Mapping[str, Any]) -> None:
-        sys.stdout.write(json.dumps(facts) + "\n")
-        sys.stdout.flush()
+        with last_output():
+            sys.stdout.write(json.dumps(facts) + "\n")
 
 
 def json_of(outcome: RunOutcome) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from flows.engine.prefect_api import prefect_answering
 from flows.engine.stage import unexpected
 from flows.forms import Form
 from flows.terminal.display import show_error
+from flows.terminal.output import last_output
 from tasks.errors import PipelineError, SettingsError, said_of
 
 F = TypeVar("F", bound=Form)
@@ -31,10 +32,11 @@ def run_form(flow: Callable[[F], Any], form: type[F], name: str, arguments: Sequ
     """
     with reports_kept() as reports:
         answer, code = _ended(flow, form, name, list(sys.argv[1:] if arguments is None else arguments))
-    for report in reports:
-        sys.stdout.write(f"{report.rstrip()}\n\n")
-    if answer is not None:
-        sys.stdout.write(json.dumps(answer) + "\n")
+    with last_output():
+        for report in reports:
+            sys.stdout.write(f"{report.rstrip()}\n\n")
+        if answer is not None:
+            sys.stdout.write(json.dumps(answer) + "\n")
     return code
 
 

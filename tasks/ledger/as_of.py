@@ -47,7 +47,10 @@ class AsOf:
             ) from None
         if instant.tzinfo is None and len(text) != len(_DAY):
             raise ValueError(f"{text[:40]!r} has no time zone: add Z for UTC, or an offset like +01:00.")
-        return cls.instant(instant.replace(tzinfo=instant.tzinfo or UTC))
+        try:
+            return cls.instant(instant.replace(tzinfo=instant.tzinfo or UTC))
+        except OverflowError:
+            raise ValueError(f"{text[:40]!r} lies outside the years 1 to 9999 in UTC.") from None
 
     @staticmethod
     def explain_day(text: str) -> str:

@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr
 
 Transport = Literal["rest", "postgres"]
 TransportChoice = Literal["auto", "rest", "postgres"]
@@ -18,14 +18,32 @@ def named(variable: str) -> AliasChoices:
 
 
 def _address(value: str) -> str:
+    if not value.isprintable() or " " in value:
+        raise ValueError("must not hold a space or an invisible character")
     parts = urlsplit(value)
     if value and (parts.scheme not in ("http", "https") or not parts.hostname):
         raise ValueError("must look like https://<ref>.supabase.co")
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("must have a port up to 65535, or none") from None
     if re.search(r"/(rest|auth|storage)/v1", parts.path):
         raise ValueError("must be the project's address alone, without /rest/v1 and the like")
     return value
 
 
+def _key(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
+        raise ValueError("holds a character that no key has, a space for instance: copy the key again")
+    return value
+
+
+def without_ends(value: object) -> object:
+    """A text without the spaces and the carriage return around it, which Docker and systemd pass on."""
+    return value.strip() if isinstance(value, str) else value
+
+
+Key = Annotated[SecretStr, AfterValidator(_key)]  # an API key or a token, or empty
 Address = Annotated[str, AfterValidator(_address)]  # of a server, or empty
 Email = Annotated[str, Field(pattern=r"^([^@\s]+@[^@\s]+)?$")]
 

@@ -56,7 +56,7 @@ def reader_settings() -> Settings:
 
 def _variable(loc: tuple[int | str, ...]) -> str:
     name = str(loc[0]) if loc else "settings"
-    return name.upper() if name.lower().startswith("supabase") else f"ETL_{name.upper()}"
+    return name.upper() if name.lower().startswith(("supabase", "prefect")) else f"ETL_{name.upper()}"
 
 
 def _require_project(settings: Settings) -> None:

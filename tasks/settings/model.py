@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, NonNegativeInt, SecretStr, field_validator
+from pydantic import Field, NonNegativeInt, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from tasks.settings.fields import Address, Email, EmptyIsNone, Transport, TransportChoice, named
+from tasks.settings.fields import Address, Email, EmptyIsNone, Key, Transport, TransportChoice, named, without_ends
 from tasks.settings.schedule import ScheduleSettings
 from tasks.settings.site import SiteSettings
 from tasks.settings.watch import WatchSettings
 
 SCHEDULED_WAIT = 3600
+PASSWORDS = {"password", "alert_smtp_password", "supabase_jwt_secret"}
 MAX_DAYS = 36_500
 
 
@@ -36,14 +37,14 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
     )
 
     supabase_url: Address = Field(default="", validation_alias=named("SUPABASE_URL"))
-    supabase_service_key: SecretStr = Field(default=SecretStr(""), validation_alias=named("SUPABASE_SERVICE_KEY"))
-    supabase_key: SecretStr = Field(default=SecretStr(""), validation_alias=named("SUPABASE_KEY"))
+    supabase_service_key: Key = Field(default=SecretStr(""), validation_alias=named("SUPABASE_SERVICE_KEY"))
+    supabase_key: Key = Field(default=SecretStr(""), validation_alias=named("SUPABASE_KEY"))
     supabase_db_url: SecretStr = Field(default=SecretStr(""), validation_alias=named("SUPABASE_DB_URL"))
 
     # Without the service key: the pipeline's own user, or a token with the role etl
     email: Email = Field(default="", repr=False, description="The user to sign in as; its role is etl.")
     password: SecretStr = SecretStr("")
-    access_token: SecretStr = Field(default=SecretStr(""), description="A token with the role etl, minted by hand.")
+    access_token: Key = Field(default=SecretStr(""), description="A token with the role etl, minted by hand.")
 
     transport: TransportChoice = "auto"
     db_role: str = Field(
@@ -124,6 +125,14 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
     cache_dir: Path = Field(
         default=Path("~/.cache/supabase-nightly"), description="Where `tasks.read` keeps what it downloaded."
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _stripped(cls, value: object, info: ValidationInfo) -> object:
+        """All but passwords, of which a space may be a part; a line's end is never."""
+        if info.field_name in PASSWORDS:
+            return value.rstrip("\r\n") if isinstance(value, str) else value
+        return without_ends(value)
 
     @field_validator("supabase_db_url")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
 
-from tasks.settings.fields import Address, named
+from tasks.settings.fields import Address, Key, named
 
 
 class SiteSettings(BaseSettings):
@@ -13,7 +13,7 @@ class SiteSettings(BaseSettings):
 
     supabase_jwt_secret: SecretStr = Field(default=SecretStr(""), validation_alias=named("SUPABASE_JWT_SECRET"))
     prefect_api_url: Address = Field(default="", validation_alias=named("PREFECT_API_URL"))
-    prefect_api_key: SecretStr = Field(default=SecretStr(""), validation_alias=named("PREFECT_API_KEY"))
+    prefect_api_key: Key = Field(default=SecretStr(""), validation_alias=named("PREFECT_API_KEY"))
     prefect_api_auth_string: SecretStr = Field(default=SecretStr(""), validation_alias=named("PREFECT_API_AUTH_STRING"))
     prefect_ui_url: Address = Field(default="", validation_alias=named("PREFECT_UI_URL"))
     api_origins: str = Field(default="", description="Other sites whose scripts may call the API, comma-separated.")

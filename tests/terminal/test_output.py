@@ -1,0 +1,51 @@
+"""Where the result of a command cannot be written, its exit code stays: the run has been committed."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import replace
+from typing import Any, TextIO
+
+import pytest
+
+from flows.engine import command
+from flows.engine.form_command import run_form
+from flows.forms import ExportForm
+from tests.flows.test_report_page import OUTCOME
+
+
+def closed_pipe() -> TextIO:
+    reads, writes = os.pipe()
+    os.close(reads)
+    return os.fdopen(writes, "w")
+
+
+def full_disk() -> TextIO:
+    return open("/dev/full", "w")
+
+
+@pytest.mark.parametrize("arguments", [["--json"], []], ids=["json", "summary"])
+@pytest.mark.parametrize(
+    ("stdout", "why"), [(closed_pipe, "(Broken pipe|nobody reads it)"), (full_disk, "No space left")]
+)
+def test_a_committed_run_ends_with_0_whoever_reads(
+    stdout: Any, why: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SUPABASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("SUPABASE_SERVICE_KEY", "sb_secret_hush")
+    with stdout() as out, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", out)
+        code = command.main(arguments, prog="nightly", run=lambda options: replace(OUTCOME, stages={}))
+        assert run_form(lambda options: {"rows": 3}, ExportForm, "export", []) == 0, "what is left goes nowhere"
+    assert code == 0
+    assert re.search(f"^! The result could not be written to stdout .{why}", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_without_stdout_the_run_ends_as_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        assert command.main(["--json", "--as-of", "9999-12-31"], prog="nightly", run=lambda options: OUTCOME) == 2
+        assert run_form(lambda options: {"rows": 3}, ExportForm, "export", []) == 0
+        sys.stdout.close()
