@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from tasks.errors import ConfigurationError, LeaseHeld, PipelineError, RunHeld, 
 from tasks.files.layout import manifest_path
 from tasks.ledger.as_of import AsOf
 from tasks.ledger.guard import require_known
+from tasks.platform.interrupts import interruptible
 from tasks.settings import TransportChoice, load_settings
 
 EXIT = {"committed": 0, "dry_run": 0, "failed": 1, "held": 3, "declined": 4}
-USAGE, INTERRUPTED = 2, 130
+USAGE = 2
 EXIT_CODES = """\
 exit codes:
   0    committed, or a dry run that is sound
@@ -30,7 +32,7 @@ exit codes:
   2    usage or settings: nothing was started
   3    held: a metric is outside its bounds, and a person decides
   4    declined: another run holds the lease
-  130  stopped by hand (Ctrl-C)"""
+  130  stopped by hand (Ctrl-C); 143 by SIGTERM, 129 by SIGHUP"""
 AS_OF_HELP = (
     "the instant that the reports are as of, exclusive. A day is the midnight with which it begins: 2026-02-01 covers "
     "whole days up to and including 2026-01-31. An instant: 2026-02-01T12:00Z. midnight: that of today, UTC. now: this "
@@ -103,23 +105,36 @@ def main(
         return report.failed(error, USAGE)
     if meaning := AsOf.explain_day(options.given.as_of):
         sys.stderr.write(f"· {meaning}\n")
-    try:
-        with TERMINAL.open(verbose=options.given.verbose):
-            outcome = run(options)
-    except PipelineError as error:
-        return report.failed(error, USAGE if isinstance(error, SettingsError) else EXIT[status_of(error)])
-    except KeyboardInterrupt:
-        remedy = f"Readers never see a partial run. `{prog} --as-of resume` continues with the same as_of."
-        return report.failed(PipelineError("Stopped by hand.", remedy=remedy), INTERRUPTED)
-    except Exception as error:  # noqa: BLE001 - a defect of ours: a sentence, and no value of a row
-        from flows.engine.stage import unexpected  # Prefect reads the environment when it is imported: not before `run`
+    with interruptible() as signals:
+        try:
+            with TERMINAL.open(verbose=options.given.verbose):
+                outcome = run(options)
+        except PipelineError as error:
+            return report.failed(error, USAGE if isinstance(error, SettingsError) else EXIT[status_of(error)])
+        except KeyboardInterrupt as stop:
+            return report.failed(*stopped(stop, signals))
+        except Exception as error:  # noqa: BLE001 - a defect of ours: a sentence, and no value of a row
+            from flows.engine.stage import unexpected  # Prefect reads the environment when it is imported: not before
 
-        return report.failed(unexpected("The command", error, "command"), EXIT["failed"])
+            return report.failed(unexpected("The command", error, "command"), EXIT["failed"])
     if report.as_json:
         report.line(json_of(outcome))
     else:
         _show(outcome)
     return EXIT[outcome.status]
+
+
+def stopped(stop: KeyboardInterrupt, signals: Sequence[int]) -> tuple[PipelineError, int]:
+    """What there is to say of a command that was ended by a signal, and its exit code: 128 and the signal's number.
+
+    A run has put into `stop` which one it was and what it had written; Prefect, which signal it caught.
+    """
+    number = [*signals, *(of for of in stop.args if isinstance(of, int)), signal.SIGINT][0]
+    by = "by hand" if number == signal.SIGINT else f"by {signal.Signals(number).name}"
+    described = (of for of in stop.args if isinstance(of, PipelineError))
+    error = next(described, PipelineError("Stopped.", remedy="Readers never see a partial run."))
+    error.message = error.message.replace("Stopped", f"Stopped {by}", 1)
+    return error, 128 + number
 
 
 def _show(outcome: RunOutcome) -> None:
@@ -179,7 +194,9 @@ class _Report:
         remedy = error.remedy if isinstance(error, PipelineError) else ""
         message = error.message if isinstance(error, PipelineError) else str(error)
         page = error.facts.get("page") if isinstance(error, PipelineError) else ""
-        show_error(message, remedy, f"The run's page: {page}" if page else "")
+        written = error.written if isinstance(error, PipelineError) else ""
+        wrote = f"Written: {written}" if written and written not in message else ""
+        show_error(message, wrote, remedy, f"The run's page: {page}" if page else "")
         if self.as_json:
             self.line(json_of_error(error, message, remedy))
         return code
@@ -212,7 +229,7 @@ def json_of_error(error: Exception, message: str, remedy: str) -> dict[str, Any]
     pipeline = error if isinstance(error, PipelineError) else PipelineError(message)
     return {
         "run_id": pipeline.run_id or None,
-        "status": status_of(pipeline),
+        "status": "committed" if pipeline.facts.get("committed") else status_of(pipeline),
         "mode": pipeline.facts.get("mode"),
         "as_of": pipeline.facts.get("as_of"),
         "transport": pipeline.facts.get("transport"),
@@ -225,6 +242,7 @@ def json_of_error(error: Exception, message: str, remedy: str) -> dict[str, Any]
         "drifted": pipeline.facts.get("drifted"),
         "error": message,
         "remedy": remedy,
+        "written": pipeline.written,
     }
 
 

@@ -11,13 +11,14 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource
 
 from flows.engine.artifacts import reports_kept
-from flows.engine.command import EXIT, INTERRUPTED, USAGE
+from flows.engine.command import EXIT, USAGE, stopped
 from flows.engine.prefect_api import prefect_answering
 from flows.engine.stage import unexpected
 from flows.forms import Form
 from flows.terminal.display import show_error
 from flows.terminal.output import last_output
 from tasks.errors import PipelineError, SettingsError, said_of
+from tasks.platform.interrupts import interruptible
 
 F = TypeVar("F", bound=Form)
 
@@ -26,9 +27,9 @@ def run_form(flow: Callable[[F], Any], form: type[F], name: str, arguments: Sequ
     """Run a flow with what the command line says. Returns the exit code.
 
     0 when it ended well, 1 when it failed, 2 for arguments or settings that cannot be used, 130 when it was stopped by
-    hand; errors are sentences on stderr. An argument that there is not ends Python with 2. stdout has the report of the
-    flow, in Markdown, and then its answer, if any, as one line of JSON. The same report is on the flow's page, where
-    PREFECT_API_URL names a server.
+    hand and 143 by SIGTERM; errors are sentences on stderr. An argument that there is not ends Python with 2. stdout
+    has the report of the flow, in Markdown, and then its answer, if any, as one line of JSON. The same report is on the
+    flow's page, where PREFECT_API_URL names a server.
     """
     with reports_kept() as reports:
         answer, code = _ended(flow, form, name, list(sys.argv[1:] if arguments is None else arguments))
@@ -42,22 +43,24 @@ def run_form(flow: Callable[[F], Any], form: type[F], name: str, arguments: Sequ
 
 def _ended(flow: Callable[[F], Any], form: type[F], name: str, given: list[str]) -> tuple[Any, int]:
     """The flow's answer, None if it has none or did not end well, and the exit code."""
-    try:
-        with prefect_answering():
-            return flow(_parsed(form, name, given)), 0
-    except ValidationError as error:
-        show_error(" ".join(_sentence(problem) for problem in error.errors()))
-        return None, USAGE
-    except PipelineError as error:
-        show_error(error.message, error.remedy)
-        return None, USAGE if isinstance(error, SettingsError) else EXIT["failed"]
-    except KeyboardInterrupt:
-        show_error("Stopped by hand.", f"Readers never see a partial run. `python -m flows.{name}` starts it again.")
-        return None, INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - a defect of ours: a sentence, and no value of a row
-        defect = unexpected("The command", error, name)
-        show_error(defect.message, defect.remedy)
-        return None, EXIT["failed"]
+    with interruptible() as signals:
+        try:
+            with prefect_answering():
+                return flow(_parsed(form, name, given)), 0
+        except ValidationError as error:
+            show_error(" ".join(_sentence(problem) for problem in error.errors()))
+            return None, USAGE
+        except PipelineError as error:
+            return None, _failed(error, USAGE if isinstance(error, SettingsError) else EXIT["failed"])
+        except KeyboardInterrupt as stop:
+            return None, _failed(*stopped(stop, signals))
+        except Exception as error:  # noqa: BLE001 - a defect of ours: a sentence, and no value of a row
+            return None, _failed(unexpected("The command", error, name), EXIT["failed"])
+
+
+def _failed(error: PipelineError, code: int) -> int:
+    show_error(error.message, f"Written: {error.written}" if error.written else "", error.remedy)
+    return code
 
 
 def _parsed(form: type[F], name: str, given: list[str]) -> F:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import httpx
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.engine.declare import STARTS
@@ -30,6 +30,8 @@ def prefect_answering() -> Iterator[None]:
             yield
         except PipelineError:
             raise
+        except TerminationSignal as ended:  # Prefect's own, while a flow runs
+            raise KeyboardInterrupt(ended.signal) from None
         except Exception as error:
             if found := _translated(error, began=len(STARTS) > started):
                 raise found from None

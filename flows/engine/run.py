@@ -24,6 +24,7 @@ from tasks.ledger.resume import can_be_resumed, contract_fingerprint, kept_snaps
 from tasks.ledger.row import LedgerRow
 from tasks.platform.dask import open_workers
 from tasks.platform.functions import Database, open_database
+from tasks.platform.interrupts import uninterrupted
 from tasks.platform.project import require_project
 from tasks.platform.traffic import TRAFFIC
 from tasks.platform.workers import Workers
@@ -190,16 +191,28 @@ def _end_recorded(run: Run) -> Iterator[None]:
     except BaseException as error:
         if isinstance(error, PipelineError):
             _describe(error, run)
+        elif isinstance(error, KeyboardInterrupt):
+            error.args = (_stopped(run),)
         _record(run, error)
         raise
+
+
+def _stopped(run: Run) -> PipelineError:
+    """What a person or the system ended, for whoever catches the KeyboardInterrupt: its only argument."""
+    stopped = PipelineError("Stopped.", remedy="Start it again; with `--as-of resume` it has the same as_of.")
+    if run.committed:
+        stopped = PipelineError("Stopped after the commit.", remedy="The next start moves `latest.json`.")
+    _describe(stopped, run)
+    return stopped
 
 
 def _describe(error: PipelineError, run: Run) -> None:
     if error.run_id:
         return  # it ended a later run of the same series
     error.run_id, error.stage = run.lease.run_id, run.stage
-    error.written = error.written or written_before(run.stage, run.lease.transport)
+    error.written = error.written or written_before("Move pointer" if run.committed else run.stage, run.lease.transport)
     error.facts = {
+        "committed": run.committed,
         "as_of": run.lease.as_of.isoformat() if run.lease.as_of else None,
         "transport": run.lease.transport,
         "stages": run.stages,
@@ -244,4 +257,5 @@ def _folder_removed(run: Run) -> Iterator[None]:
         raise
     finally:
         if not keep:
-            run.workspace.remove()
+            with uninterrupted():  # half of it would hold personal data
+                run.workspace.remove()

@@ -92,7 +92,7 @@ def test_wrong_usage_is_a_sentence_and_2(arguments: tuple[str, ...], word: str, 
     done = command(project, "--json", *arguments)
     assert done.returncode == 2
     said = last_line(done)
-    assert list(said) == [*NAMES, *HOW, "error", "remedy"]
+    assert list(said) == [*NAMES, *HOW, "error", "remedy", "written"]
     assert said["status"] == "failed"
     assert word in said["error"] + said["remedy"]
     assert "Traceback" not in done.stderr

@@ -1,0 +1,108 @@
+"""Ctrl-C and SIGTERM end a command at once, also while it waits for a statement of the database.
+
+The driver catches SIGINT itself while a statement of the main thread runs: it cancels the statement and forgets the
+signal, so that the failure looks like a timeout and the command goes on (adbc-driver-manager 1.13). Here Python keeps
+its handlers, and a thread learns of a signal while the main thread waits: the statement is cancelled, and the handler
+runs as soon as it has returned.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+from adbc_driver_manager import dbapi
+
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Statement:
+    """What cancels the statement that the main thread waits for; None while it waits for none."""
+
+    cancel: Callable[[], None] | None = None
+    held = 0  # blocks that no signal may end
+
+
+_RUNNING = _Statement()
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """In the block SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread. Gives those that came.
+
+    A signal that was ignored before (a shell's background job, nohup) stays ignored. Does nothing on another thread.
+    """
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if not _RUNNING.held:
+            raise KeyboardInterrupt
+
+    wanted = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in wanted}
+    blocking: Any = vars(dbapi)["_blocking_call"]
+    setattr(dbapi, "_blocking_call", _call)  # noqa: B010 - the driver has no other door
+    try:
+        with _woken():
+            yield came
+    finally:
+        setattr(dbapi, "_blocking_call", blocking)  # noqa: B010
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A short block at the end of a run that no signal may break off, where the command is `interruptible`."""
+    _RUNNING.held += 1
+    try:
+        yield
+    finally:
+        _RUNNING.held -= 1
+
+
+def _call(
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], cancel: Callable[[], None]
+) -> Any:
+    """In the place of the driver's own: it runs the function, and a signal may cancel it."""
+    if threading.current_thread() is not threading.main_thread():
+        return function(*args, **kwargs)
+    _RUNNING.cancel = cancel
+    try:
+        return function(*args, **kwargs)
+    finally:
+        _RUNNING.cancel = None
+
+
+@contextmanager
+def _woken() -> Iterator[None]:
+    """A thread that cancels the running statement when a signal arrives: Python's own handlers wait for its end."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    thread = threading.Thread(target=_cancel_at_signals, args=(reading,), daemon=True, name="signals")
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)  # ends the thread
+        thread.join()
+        os.close(reading)
+
+
+def _cancel_at_signals(reading: int) -> None:
+    while arrived := os.read(reading, 64):
+        cancel = _RUNNING.cancel
+        if cancel and not _RUNNING.held and set(arrived) & set(_ENDING):
+            with suppress(Exception):  # it has just ended
+                cancel()

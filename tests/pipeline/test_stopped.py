@@ -1,0 +1,71 @@
+"""A command that is asked to end does so at once, says what it had written, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from data.demo import DemoCounts
+from flows.engine import command
+from tests.pipeline.conftest import Runner
+from tests.pipeline.kit import AS_OF, Project
+
+ROOT = Path(__file__).parents[2]
+WAITS = "select from pg_stat_activity where application_name = 'supabase-nightly' and wait_event_type = 'Lock'"
+
+
+def stopped_at_a_lock(project: Project, number: int) -> subprocess.CompletedProcess[str]:
+    """The command gets a signal while it waits for somebody's lock, which is held until it has ended."""
+    env = {"PATH": os.environ["PATH"], **project.default_env("postgres")}
+    line = [sys.executable, "-m", "flows.nightly", "--as-of", AS_OF, "--json"]
+    with (
+        psycopg.connect(project.stack.db_url) as session,
+        psycopg.connect(project.stack.db_url, autocommit=True) as eye,
+    ):
+        session.execute("lock table clean_users, clean_posts in access exclusive mode")
+        run = subprocess.Popen(line, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while not eye.execute(WAITS).fetchall():
+            assert run.poll() is None
+            time.sleep(0.05)
+        run.send_signal(number)
+        out, err = run.communicate(timeout=60)
+    return subprocess.CompletedProcess(line, run.returncode, out, err)
+
+
+@pytest.mark.parametrize(("number", "by"), [(signal.SIGINT, "by hand"), (signal.SIGTERM, "by SIGTERM")])
+def test_a_signal_ends_a_run_that_waits_for_the_database(
+    number: signal.Signals, by: str, project: Project, demo: DemoCounts
+) -> None:
+    done = stopped_at_a_lock(project, number)
+    assert done.returncode == 128 + number, done.stderr
+    assert f"✗ Stopped {by}.\n  Written: Nothing: no file and no row." in done.stderr
+    assert "Traceback" not in done.stderr
+    said = json.loads(done.stdout)
+    assert (said["status"], said["transport"], said["as_of"]) == ("failed", "postgres", AS_OF)
+    assert project.stack.query("select run_id, status from etl_runs") == f"{said['run_id']}|failed"
+    assert not list((project.folder / "data").glob("runs/*/*")), "no row of anybody is left on the disk"
+
+
+def test_a_run_that_is_stopped_after_its_commit_says_so(
+    project: Project, demo: DemoCounts, run: Runner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+    monkeypatch.setattr("flows.engine.stages.point_to_current", stop)
+    code = command.main(["--as-of", AS_OF, "--json"], prog="nightly", run=lambda _: run("postgres"))
+    said, shown = capsys.readouterr()
+    assert code == 130
+    assert json.loads(said)["status"] == "committed" == project.stack.query("select status from etl_runs")
+    assert "Stopped by hand after the commit.\n  Written: Everything, and it is committed" in shown
+    assert "resume" not in shown
