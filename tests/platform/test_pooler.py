@@ -17,7 +17,15 @@ from tasks.source import open_source
 from tests.platform.pgbouncer import pgbouncer
 from tests.source.kit import posts_at, read, settings_for, source_table
 
-SETTINGS = ("role", "statement_timeout", "timezone", "idle_in_transaction_session_timeout", "work_mem", "jit")
+SETTINGS = (
+    "role",
+    "statement_timeout",
+    "timezone",
+    "idle_in_transaction_session_timeout",
+    "default_transaction_isolation",
+    "work_mem",
+    "jit",
+)
 _CLIENTS = 6
 
 
