@@ -24,7 +24,7 @@ from tasks.ledger.resume import can_be_resumed, contract_fingerprint, kept_snaps
 from tasks.ledger.row import LedgerRow
 from tasks.platform.dask import open_workers
 from tasks.platform.functions import Database, open_database
-from tasks.platform.interrupts import uninterrupted
+from tasks.platform.interrupts import signals_end_statements, uninterrupted
 from tasks.platform.project import require_project
 from tasks.platform.traffic import TRAFFIC
 from tasks.platform.workers import Workers
@@ -152,7 +152,7 @@ def open_run(settings: Settings, request: RunRequest, start: Start) -> Iterator[
     stays only where a later run can continue the reading in it.
     """
     require_project(settings)
-    with open_database(settings) as database:
+    with signals_end_statements(), open_database(settings) as database:
         ledger = (DryLedger if request.dry_run else Ledger)(database, settings)
         run = Run(settings, request, database, ledger, ledger.start(start))
         with (

@@ -38,26 +38,40 @@ def interruptible() -> Iterator[list[int]]:
     A signal that was ignored before (a shell's background job, nohup) stays ignored. Does nothing on another thread.
     """
     came: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield came
-        return
 
     def end(number: int, frame: FrameType | None) -> None:
         came.append(number)
         if not _RUNNING.held:
             raise KeyboardInterrupt
 
-    wanted = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, end) for number in wanted}
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        wanted = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, end) for number in wanted}
+    try:
+        with signals_end_statements():
+            yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def signals_end_statements() -> Iterator[None]:
+    """In the block a statement that the main thread waits for is cancelled when a signal arrives that asks to end.
+
+    What the signal does then is its handler's matter: ours, or Prefect's in a flow. Does nothing on another thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     blocking: Any = vars(dbapi)["_blocking_call"]
     setattr(dbapi, "_blocking_call", _call)  # noqa: B010 - the driver has no other door
     try:
         with _woken():
-            yield came
+            yield
     finally:
         setattr(dbapi, "_blocking_call", blocking)  # noqa: B010
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -23,10 +23,24 @@ ROOT = Path(__file__).parents[2]
 WAITS = "select from pg_stat_activity where application_name = 'supabase-nightly' and wait_event_type = 'Lock'"
 
 
-def stopped_at_a_lock(project: Project, number: int) -> subprocess.CompletedProcess[str]:
-    """The command gets a signal while it waits for somebody's lock, which is held until it has ended."""
+COMMAND = ("-m", "flows.nightly", "--as-of", AS_OF, "--json")
+WITH_A_HANDLER_OF_ITS_OWN = """
+import signal
+from flows.engine.outcome import RunRequest
+from flows.engine.pipeline import run_pipeline
+
+def end(*_):
+    raise SystemExit("ended by its own handler")
+
+signal.signal(signal.SIGTERM, end)
+run_pipeline(RunRequest())
+"""
+
+
+def stopped_at_a_lock(project: Project, number: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The process gets a signal while it waits for somebody's lock, which is held until it has ended."""
     env = {"PATH": os.environ["PATH"], **project.default_env("postgres")}
-    line = [sys.executable, "-m", "flows.nightly", "--as-of", AS_OF, "--json"]
+    line = [sys.executable, *arguments]
     with (
         psycopg.connect(project.stack.db_url) as session,
         psycopg.connect(project.stack.db_url, autocommit=True) as eye,
@@ -45,7 +59,7 @@ def stopped_at_a_lock(project: Project, number: int) -> subprocess.CompletedProc
 def test_a_signal_ends_a_run_that_waits_for_the_database(
     number: signal.Signals, by: str, project: Project, demo: DemoCounts
 ) -> None:
-    done = stopped_at_a_lock(project, number)
+    done = stopped_at_a_lock(project, number, *COMMAND)
     assert done.returncode == 128 + number, done.stderr
     assert f"✗ Stopped {by}.\n  Written: Nothing: no file and no row." in done.stderr
     assert "Traceback" not in done.stderr
@@ -53,6 +67,13 @@ def test_a_signal_ends_a_run_that_waits_for_the_database(
     assert (said["status"], said["transport"], said["as_of"]) == ("failed", "postgres", AS_OF)
     assert project.stack.query("select run_id, status from etl_runs") == f"{said['run_id']}|failed"
     assert not list((project.folder / "data").glob("runs/*/*")), "no row of anybody is left on the disk"
+
+
+def test_a_signal_reaches_a_handler_that_somebody_else_has_set(project: Project, demo: DemoCounts) -> None:
+    """As Prefect's in a flow run that is cancelled."""
+    done = stopped_at_a_lock(project, signal.SIGTERM, "-c", WITH_A_HANDLER_OF_ITS_OWN)
+    assert "ended by its own handler" in done.stderr
+    assert project.stack.query("select status, error from etl_runs") == "failed|SystemExit"
 
 
 def test_a_run_that_is_stopped_after_its_commit_says_so(
