@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from prefect import Flow
 from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource
 
 from flows.engine.artifacts import reports_kept
 from flows.engine.command import EXIT, USAGE, stopped
-from flows.engine.prefect_api import prefect_answering
+from flows.engine.prefect_api import prefect_answering, start_own_server
 from flows.engine.stage import unexpected
 from flows.forms import Form
 from flows.terminal.display import show_error
@@ -45,8 +46,11 @@ def _ended(flow: Callable[[F], Any], form: type[F], name: str, given: list[str])
     """The flow's answer, None if it has none or did not end well, and the exit code."""
     with interruptible() as signals:
         try:
+            options = _parsed(form, name, given)
             with prefect_answering():
-                return flow(_parsed(form, name, given)), 0
+                if isinstance(flow, Flow):
+                    start_own_server()
+                return flow(options), 0
         except ValidationError as error:
             show_error(" ".join(_sentence(problem) for problem in error.errors()))
             return None, USAGE

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextvars
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import httpx
+from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -33,9 +37,36 @@ def prefect_answering() -> Iterator[None]:
         except TerminationSignal as ended:  # Prefect's own, while a flow runs
             raise KeyboardInterrupt(ended.signal) from None
         except Exception as error:
+            if stop := next((e for e in _chain(error) if isinstance(e, KeyboardInterrupt)), None):
+                raise stop from None  # Prefect could not record it
             if found := _translated(error, began=len(STARTS) > started):
                 raise found from None
             raise
+
+
+def start_own_server() -> None:
+    """Start the server that Prefect's client would start for itself, where none is set; a second time does nothing.
+
+    Ctrl-C in a terminal goes to it as well, and Prefect would try for a minute to record there that the flow was ended.
+    A process starts with the signals blocked that its parent has blocked, so a thread of ours blocks it. The server
+    ends with us.
+    """
+    if PREFECT_API_URL.value():
+        return
+    failed: list[Exception] = []
+
+    def start() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            get_client(sync_client=True)
+        except Exception as error:  # noqa: BLE001 - raised below, where somebody waits
+            failed.append(error)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(start,), daemon=True)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
 
 
 def _translated(error: Exception, *, began: bool) -> PipelineError | None:
