@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from deploy.project import PREFECT
 from flows.nightly import main as nightly_command
+from scripts.run import _prefect
 from tasks.errors import SettingsError
-from tasks.settings import load_settings
+from tasks.settings import load_settings, reader_settings
 from tasks.settings.environment import OF_COMMANDS, file_values, prefect_api_url, set_up_commands
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +52,15 @@ def test_a_command_sets_what_prefect_reads_but_not_what_is_set_and_no_empty_serv
         monkeypatch.delenv(name)  # back to what was
 
 
+def test_make_run_takes_the_server_of_the_file_and_starts_none(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text("PREFECT_API_URL=http://127.0.0.1:9/api\n")
+    for name, value in {**PREFECT, "PREFECT_HOME": str(file.parent)}.items():
+        monkeypatch.setenv(name, value)
+    with _prefect() as server:
+        assert server.stays
+    assert "PREFECT_API_URL" not in os.environ
+
+
 WRONG = {
     "a quote that is not closed": (b'ETL_RANGES=2\nSUPABASE_URL="https://x.supabase.co\nETL_WRITERS=1\n', "at line 2:"),
     "Latin-1": ("# café\n".encode("latin-1"), "is not in UTF-8."),
@@ -66,6 +77,9 @@ def test_a_file_that_cannot_be_read_is_said_once(
     for read in (file_values, load_settings, set_up_commands):
         with pytest.raises(SettingsError, match=said):
             read()
+    if "UTF-8" in said:
+        with pytest.raises(SettingsError, match=said):
+            reader_settings()
     assert nightly_command(["--dry-run"]) == 2
     assert capsys.readouterr().err.count(".env") == 1
 

@@ -48,7 +48,11 @@ def reader_settings() -> Settings:
 
     The local stack leaves its address and keys where only its owner can read them.
     """
-    settings = Settings()
+    try:
+        settings = Settings()
+    except UnicodeDecodeError:
+        file_values()  # says so
+        raise
     if settings.supabase_url or not LOCAL_PROJECT.exists():
         return settings
     return Settings(_env_file=(LOCAL_PROJECT, ".env"))
