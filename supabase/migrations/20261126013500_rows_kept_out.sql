@@ -1,7 +1,7 @@
 -- A row that a trigger keeps out without an error (it returns null) is refused like any other: it is in etl_rejects, counts as
 -- refused, and is tried every night. It was counted as unchanged, and no incremental night could prove what is stored.
 -- Looked for only where fewer rows were written than were sent.
-set lock_timeout = '5s';
+set local lock_timeout = '5s';
 
 create or replace function public.etl_upsert(p_table text, p_rows jsonb, p_count bigint, p_limit bigint) returns jsonb
 language plpgsql set search_path = '' set work_mem = '64MB' set enable_seqscan = off set jit = off as
