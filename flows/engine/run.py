@@ -152,8 +152,12 @@ def open_run(settings: Settings, request: RunRequest, start: Start) -> Iterator[
     stays only where a later run can continue the reading in it.
     """
     require_project(settings)
-    with signals_end_statements(), open_database(settings) as database:
-        ledger = (DryLedger if request.dry_run else Ledger)(database, settings)
+    kind = DryLedger if request.dry_run else Ledger
+    with (
+        signals_end_statements(),
+        open_database(settings) as database,
+        kind(database, settings).given_back_when_interrupted(start.ticket) as ledger,
+    ):
         run = Run(settings, request, database, ledger, ledger.start(start))
         with (
             _end_recorded(run),
@@ -176,11 +180,12 @@ def open_run(settings: Settings, request: RunRequest, start: Start) -> Iterator[
 def open_next(before: Run, request: RunRequest, start: Start) -> Iterator[Run]:
     """Another run on the rows that `before`, which is committed, has read and cleaned: with a lease of its own."""
     before.heartbeat.stop()
-    run = Run(before.settings, request, before.database, before.ledger, before.ledger.start(start))
-    with _end_recorded(run), run.ledger.holding(run.lease) as run.heartbeat:
-        run.workspace, run.source, run.workers = before.workspace, before.source, before.workers
-        run.lease = run.ledger.begin(run.lease, before.snapshot_at)
-        yield run
+    with before.ledger.given_back_when_interrupted(start.ticket) as ledger:
+        run = Run(before.settings, request, before.database, ledger, ledger.start(start))
+        with _end_recorded(run), ledger.holding(run.lease) as run.heartbeat:
+            run.workspace, run.source, run.workers = before.workspace, before.source, before.workers
+            run.lease = ledger.begin(run.lease, before.snapshot_at)
+            yield run
 
 
 @contextmanager

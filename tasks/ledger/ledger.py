@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from tasks.errors import ConfigurationError, LeaseHeld, PipelineError
 from tasks.ledger.as_of import AsOf
@@ -59,15 +59,18 @@ class Ledger:
         """
         if start.as_of.mode == "at" and start.as_of.at is None:
             raise ConfigurationError("An as_of is wanted with this mode.")
-        with self._given_back_when_interrupted(start.ticket):
+        with self.given_back_when_interrupted(start.ticket):
             row = self._take(start)
             return lease_of(row, start.ticket.token, self._last())
 
     @contextmanager
-    def _given_back_when_interrupted(self, ticket: Ticket) -> Iterator[None]:
-        """A signal may come after the database has given the lease, and before anybody here knows of it."""
+    def given_back_when_interrupted(self, ticket: Ticket) -> Iterator[Self]:
+        """A signal may come after the database has given the lease, and before anybody here knows of it.
+
+        Nothing where the run of the ticket has ended, or never was.
+        """
         try:
-            yield
+            yield self
         except Exception:
             raise
         except BaseException as signal:

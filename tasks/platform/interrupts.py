@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -18,6 +19,9 @@ from typing import Any
 
 from adbc_driver_manager import dbapi
 
+_ALMOST_OVER = (
+    0.05  # seconds: a statement that ends by itself by then is not cancelled, nor the one that cleans up after it
+)
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -116,7 +120,8 @@ def _woken() -> Iterator[None]:
 
 def _cancel_at_signals(reading: int) -> None:
     while arrived := os.read(reading, 64):
-        cancel = _RUNNING.cancel
-        if cancel and not _RUNNING.held and set(arrived) & set(_ENDING):
+        running = _RUNNING.cancel
+        time.sleep(_ALMOST_OVER)
+        if running and running is _RUNNING.cancel and not _RUNNING.held and set(arrived) & set(_ENDING):
             with suppress(Exception):  # it has just ended
-                cancel()
+                running()

@@ -25,4 +25,4 @@ print(gc.get_threshold() == usual)
 def test_a_run_collects_as_usual(tmp_path: Path) -> None:
     env = {"PYTHONPATH": str(Path(__file__).parents[2])}  # and no project
     done = subprocess.run([sys.executable, "-c", _STEPS], cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.stdout.split() == ["True", "ConfigurationError", "True"], done.stderr
+    assert done.stdout.split() == ["True", "SettingsError", "True"], done.stderr
