@@ -159,6 +159,7 @@ def test_two_runs_are_compared(tab: Watched, site: Site) -> None:
     expect(page.get_by_text("Only in the second run")).to_be_visible()
     page.get_by_role("link", name="Swap").click()
     expect(page.get_by_text("Only in the first run")).to_be_visible()
+    page.wait_for_load_state()  # its script sends the form at a choice; before that there is the button
     page.get_by_label("Report").select_option("author_activity")
     expect(page.get_by_role("heading", name="Changed rows")).to_be_visible()
     body = site.get(f"/reports/author_activity/diff?base={site.runs[1]}&run={site.runs[0]}").json()
