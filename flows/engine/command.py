@@ -137,6 +137,17 @@ def stopped(stop: KeyboardInterrupt, signals: Sequence[int]) -> tuple[PipelineEr
     return error, 128 + number
 
 
+def show_failure(error: PipelineError) -> None:
+    """What went wrong, what was written by then, what to do, and the run's page, on stderr: a line each."""
+    written, page = error.written, error.facts.get("page")
+    show_error(
+        error.message,
+        f"Written: {written}" if written and written not in error.message else "",
+        error.remedy,
+        f"The run's page: {page}" if page else "",
+    )
+
+
 def _show(outcome: RunOutcome) -> None:
     from flows.terminal.summary import project_name, show
 
@@ -191,14 +202,10 @@ class _Report:
     as_json: bool
 
     def failed(self, error: Exception, code: int) -> int:
-        remedy = error.remedy if isinstance(error, PipelineError) else ""
-        message = error.message if isinstance(error, PipelineError) else str(error)
-        page = error.facts.get("page") if isinstance(error, PipelineError) else ""
-        written = error.written if isinstance(error, PipelineError) else ""
-        wrote = f"Written: {written}" if written and written not in message else ""
-        show_error(message, wrote, remedy, f"The run's page: {page}" if page else "")
+        known = error if isinstance(error, PipelineError) else PipelineError(str(error))
+        show_failure(known)
         if self.as_json:
-            self.line(json_of_error(error, message, remedy))
+            self.line(json_of_error(known))
         return code
 
     def line(self, facts: Mapping[str, Any]) -> None:
@@ -224,25 +231,24 @@ def json_of(outcome: RunOutcome) -> dict[str, Any]:
     }
 
 
-def json_of_error(error: Exception, message: str, remedy: str) -> dict[str, Any]:
+def json_of_error(error: PipelineError) -> dict[str, Any]:
     """The same names for a run that did not; what it did not get to know is null or empty."""
-    pipeline = error if isinstance(error, PipelineError) else PipelineError(message)
     return {
-        "run_id": pipeline.run_id or None,
-        "status": "committed" if pipeline.facts.get("committed") else status_of(pipeline),
-        "mode": pipeline.facts.get("mode"),
-        "as_of": pipeline.facts.get("as_of"),
-        "transport": pipeline.facts.get("transport"),
+        "run_id": error.run_id or None,
+        "status": "committed" if error.facts.get("committed") else status_of(error),
+        "mode": error.facts.get("mode"),
+        "as_of": error.facts.get("as_of"),
+        "transport": error.facts.get("transport"),
         "tables": {},
         "manifest": None,
-        **_by_stage(pipeline.facts.get("stages", {})),
-        "base_run": pipeline.facts.get("base_run"),
-        "full_because": pipeline.facts.get("full_because"),
-        "not_read": dict(pipeline.facts.get("not_read", {})),
-        "drifted": pipeline.facts.get("drifted"),
-        "error": message,
-        "remedy": remedy,
-        "written": pipeline.written,
+        **_by_stage(error.facts.get("stages", {})),
+        "base_run": error.facts.get("base_run"),
+        "full_because": error.facts.get("full_because"),
+        "not_read": dict(error.facts.get("not_read", {})),
+        "drifted": error.facts.get("drifted"),
+        "error": error.message,
+        "remedy": error.remedy,
+        "written": error.written,
     }
 
 

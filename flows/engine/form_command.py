@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource
 
 from flows.engine.artifacts import reports_kept
-from flows.engine.command import EXIT, USAGE, stopped
+from flows.engine.command import EXIT, USAGE, show_failure, stopped
 from flows.engine.prefect_api import prefect_answering, start_own_server
 from flows.engine.stage import unexpected
 from flows.forms import Form
@@ -63,7 +63,7 @@ def _ended(flow: Callable[[F], Any], form: type[F], name: str, given: list[str])
 
 
 def _failed(error: PipelineError, code: int) -> int:
-    show_error(error.message, f"Written: {error.written}" if error.written else "", error.remedy)
+    show_failure(error)
     return code
 
 

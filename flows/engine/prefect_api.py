@@ -28,7 +28,7 @@ def prefect_answering() -> Iterator[None]:
 
     A flow that fails for another reason raises its own error.
     """
-    started = len(STARTS)
+    starts = len(STARTS)
     with temporary_settings({} if PREFECT_API_URL.value() else {PREFECT_API_URL: None}):  # an empty value is no address
         try:
             yield
@@ -39,7 +39,7 @@ def prefect_answering() -> Iterator[None]:
         except Exception as error:
             if stop := next((e for e in _chain(error) if isinstance(e, KeyboardInterrupt)), None):
                 raise stop from None  # Prefect could not record it
-            if found := _translated(error, began=len(STARTS) > started):
+            if found := _translated(error, flow_started=len(STARTS) > starts):
                 raise found from None
             raise
 
@@ -69,7 +69,7 @@ def start_own_server() -> None:
         raise failed[0]
 
 
-def _translated(error: Exception, *, began: bool) -> PipelineError | None:
+def _translated(error: Exception, *, flow_started: bool) -> PipelineError | None:
     status = next((e for e in _chain(error) if isinstance(e, PrefectHTTPStatusError)), None)
     where, happened = _where(), ""
     if status is not None:
@@ -78,7 +78,7 @@ def _translated(error: Exception, *, began: bool) -> PipelineError | None:
         happened = f"{where} does not answer."
     if not happened:
         return None
-    if began:
+    if flow_started:
         return ServiceUnavailable(
             f"{happened} The flow had begun by then.",
             remedy="The ledger (`etl_runs`) says whether a run was committed; readers never see a partial one.",

@@ -37,14 +37,14 @@ _RUNNING = _Statement()
 
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """In the block SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread. Gives those that came.
+    """In the block SIGINT, SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread. Gives those that arrived.
 
     A signal that was ignored before (a shell's background job, nohup) stays ignored. Does nothing on another thread.
     """
-    came: list[int] = []
+    arrived: list[int] = []
 
     def end(number: int, frame: FrameType | None) -> None:
-        came.append(number)
+        arrived.append(number)
         if not _RUNNING.held:
             raise KeyboardInterrupt
 
@@ -54,7 +54,7 @@ def interruptible() -> Iterator[list[int]]:
         before = {number: signal.signal(number, end) for number in wanted}
     try:
         with signals_end_statements():
-            yield came
+            yield arrived
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

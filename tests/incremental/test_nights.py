@@ -109,7 +109,7 @@ def assert_a_held_night_leaves_no_file(project: Project, run: Callable[[], RunOu
     base = project.manifest()["run_id"]
     with pytest.raises(RunHeld) as held:
         run()
-    said = json_of_error(held.value, "", "")
+    said = json_of_error(held.value)
     assert (said["mode"], said["base_run"], said["full_because"]) == ("incremental", base, None)
     assert said["not_read"]["rows"] > 0
     assert {file.path for file in project.bucket.walk("runs")} == before

@@ -182,10 +182,10 @@ def test_etl_sees_the_sources_whole_and_writes_our_tables(filled: Stack, tmp_pat
 _SHADOWS = """
 create temp table called_as (who text);
 grant all on called_as to public;
-create function pg_temp.tell(pg_catalog.text) returns boolean language plpgsql as
+create function pg_temp.record_who(pg_catalog.text) returns boolean language plpgsql as
   $$ begin insert into pg_temp.called_as values (current_user); return true; end $$;
-create domain pg_temp.text as pg_catalog.text check (pg_temp.tell(value::pg_catalog.text));
-create domain pg_temp.float8 as pg_catalog.float8 check (pg_temp.tell(value::pg_catalog.text))
+create domain pg_temp.text as pg_catalog.text check (pg_temp.record_who(value::pg_catalog.text));
+create domain pg_temp.float8 as pg_catalog.float8 check (pg_temp.record_who(value::pg_catalog.text))
 """
 
 
