@@ -42,7 +42,7 @@ _BY_CODE = (
     (r"25006", "The database is read-only, as it is when its disk is full: see the disk's usage in the dashboard."),
     (r"40\w{3}", "Other sessions changed the same rows at the same time; start the run again."),
     (r"2[12]\w{3}", VALUE),
-    (r"P0001|23\w{3}|44000", "Look at the constraints and triggers of the table."),
+    (r"P0001|09000|23\w{3}|44000", "Look at the constraints and triggers of the table."),
     (r"57P0\d|08\w{3}|PGRST00[0-3]", OUTAGE),
     (r"XX\w{3}|58\w{3}", "The database failed inside: see Logs → Postgres in the dashboard, and run `make doctor`."),
 )  # fmt: skip

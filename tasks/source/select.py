@@ -11,6 +11,7 @@ from tasks.source.model import TableInfo
 from tasks.source.ranges import Key
 from tasks.source.slices import Slice
 
+_LAST_DAY = "294276-12-31"  # of a timestamp
 _CAST_TO_TEXT = frozenset({"enum", "citext", "name"})
 
 
@@ -65,6 +66,8 @@ def _value(column: Column, kind: str) -> str:
     cell = f"s.{identifier(column.source_name)}"
     if (column.kind == "uuid" and kind != "uuid") or (column.kind == "text" and kind in _CAST_TO_TEXT):
         return f"{cell}::text"
+    if column.kind == "timestamptz" and kind == "date":  # what no timestamp holds as the last one: after 9999 like it
+        cell = f"(case when {cell} < 'infinity' then least({cell}, '{_LAST_DAY}') else {cell} end)"
     if column.kind == "timestamptz" and kind != "timestamp with time zone":
         return f"({cell}::timestamp at time zone 'UTC')"
     if column.kind == "float":  # by way of text, as over REST: 0.1 as real is not 0.1 as double precision

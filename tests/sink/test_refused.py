@@ -38,6 +38,11 @@ end $$;
 create {kind} trigger refuse {when} insert or update on public.clean_posts {deferred}
 for each row execute function public.refuse();
 """
+KEEPING = f"""
+create function public.refuse() returns trigger language plpgsql as 'begin return null; end';
+create trigger refuse before delete on public.clean_posts
+for each row when (old.title = '{POISON}') execute function public.refuse();
+"""
 TRIGGER_GONE = "drop trigger refuse on public.clean_posts; drop function public.refuse()"
 
 
@@ -138,6 +143,21 @@ def test_more_refused_rows_than_are_tolerated_fail_the_run(
     if transport == "postgres":
         assert rows_of(stack, "clean_posts") == []
     assert rows_of(stack, "user_statistics") == []
+
+
+@both
+def test_a_trigger_that_keeps_what_left_the_source_fails_the_run(
+    stack: Stack, tmp_path: Path, transport: Transport
+) -> None:
+    empty(stack)
+    setup = settings_for(stack, transport, tmp_path)
+    work(setup, Night(posts=[post(n, title=POISON if n in (2, 3) else "fine") for n in range(1, 10)]))
+    stack.query(KEEPING)
+    try:
+        with pytest.raises(WriteError, match=r"keeps rows of public\.clean_posts that left the source"):
+            work(setup, Night())
+    finally:
+        stack.query(TRIGGER_GONE)
 
 
 @both

@@ -14,7 +14,12 @@ from tasks.contracts import Column
 from tasks.source.binary import uuid_texts
 from tests.source.kit import posts_at, read, settings_for, source_table
 
-COLUMNS = (Column("content", "text", ""), Column("day", "date", ""), Column("score", "float", ""))
+COLUMNS = (
+    Column("content", "text", ""),
+    Column("day", "date", ""),
+    Column("score", "float", ""),
+    Column("day_as_instant", "timestamptz", "", source="since"),
+)
 # day, score (as SQL), what `_invalid` must say
 ROWS = (
     ("null", "null", None),
@@ -28,15 +33,22 @@ ROWS = (
     ("'-infinity'", "'1'", "day: -infinity"),
     ("null", "'-infinity'", "score: not a float"),
 )
+SINCE = {
+    "null": None, "'1970-01-01'": None, "'9999-12-31'": None, "'10000-01-01'": "after 9999",
+    "'294277-01-01'": "after 9999", "'5874897-12-31'": "after 9999", "'4714-11-24 BC'": "before 1970",
+    "'infinity'": "infinity", "'-infinity'": "-infinity",
+}  # fmt: skip
 
 
 def test_dates_and_floats_are_held_or_named_alike(stack: Stack, tmp_path: Path) -> None:
-    with source_table(stack, key="bigint", columns="content uuid, day date, score double precision") as name:
-        for number, (day, score, _) in enumerate(ROWS):
-            stack.query(f"insert into public.{name} values ({number}, gen_random_uuid(), {day}, {score})")
+    with source_table(stack, key="bigint", columns="content uuid, day date, score float, since date") as name:
+        rows = [*(f"{day}, {score}, null" for day, score, _ in ROWS), *(f"null, null, {since}" for since in SINCE)]
+        for number, row in enumerate(rows):
+            stack.query(f"insert into public.{name} values ({number}, gen_random_uuid(), {row})")
         table = posts_at(name, "bigint", COLUMNS)
         both = {t: read(settings_for(stack, t, tmp_path), table, tmp_path / t)[0] for t in ("rest", "postgres")}
-    assert both["postgres"]["_invalid"].to_pylist() == [what for *_, what in ROWS]
+    since = (what and f"day_as_instant: {what}" for what in SINCE.values())
+    assert both["postgres"]["_invalid"].to_pylist() == [*(what for *_, what in ROWS), *since]
     assert both["postgres"].equals(both["rest"])
 
 
