@@ -67,9 +67,10 @@ def _try(run: Run, work: Any) -> None:
         work()
     except GoFull as reason:
         logger.info("This night reads everything, because %s.", reason)
-        run.mode, run.night = Mode(None, str(reason)), None
+        run.mode, run.night, run.not_read = Mode(None, str(reason)), None, {}
         for table in TABLES:
             raw_spool(run.workspace, table).clear()
+        run.workspace.note(mode=run.mode.name)  # what is read from here on can be resumed
 
 
 def _read(run: Run, base: Base | None, progress: Meter) -> None:
