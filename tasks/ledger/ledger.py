@@ -55,13 +55,12 @@ class Ledger:
     def start(self, start: Start) -> Lease:
         """Take the lease, waiting for another run as long as `start` allows; an unresponsive one is replaced.
 
-        Raises LeaseHeld, which says who holds it and since when.
+        Raises LeaseHeld, which says who holds it and since when. To be called in `given_back_when_interrupted`.
         """
         if start.as_of.mode == "at" and start.as_of.at is None:
             raise ConfigurationError("An as_of is wanted with this mode.")
-        with self.given_back_when_interrupted(start.ticket):
-            row = self._take(start)
-            return lease_of(row, start.ticket.token, self._last())
+        row = self._take(start)
+        return lease_of(row, start.ticket.token, self._last())
 
     @contextmanager
     def given_back_when_interrupted(self, ticket: Ticket) -> Iterator[Self]:

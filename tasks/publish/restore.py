@@ -76,13 +76,15 @@ def _target(ledger: Ledger, run_id: str) -> _Target:
 
 
 def _restore(ledger: Ledger, settings: Settings, target: _Target, aggregates: Json) -> None:
-    run = ledger.start(Start(AsOf.instant(target.as_of), settings.resolved_transport, historical=True, kind="restore"))
-    try:
-        with ledger.holding(run):
-            ledger.restore(run, target.run_id, aggregates)
-    except Exception as error:
-        ledger.fail(run, error)
-        raise
+    start = Start(AsOf.instant(target.as_of), settings.resolved_transport, historical=True, kind="restore")
+    with ledger.given_back_when_interrupted(start.ticket):
+        run = ledger.start(start)
+        try:
+            with ledger.holding(run):
+                ledger.restore(run, target.run_id, aggregates)
+        except Exception as error:
+            ledger.fail(run, error)
+            raise
 
 
 def _published(settings: Settings, ref: ManifestRef) -> list[tuple[Report, pa.Table]]:

@@ -117,8 +117,10 @@ def _store_all(settings: Settings, units: Sequence[UploadUnit], stop: Event) -> 
 
 
 def _removed(settings: Settings, paths: Sequence[str]) -> bool:
+    """Whether the files are gone. Tried once: the end of a run waits for it, and retention removes what is left."""
+    once = settings.model_copy(update={"retries": 0})
     try:
-        with Bucket(settings) as bucket:
+        with Bucket(once) as bucket:
             bucket.remove(paths)
     except PipelineError as error:
         logger.warning("Files that nothing points to stay in the bucket until retention: %s", error.message)

@@ -108,8 +108,11 @@ class Signalled:
 @both
 @pytest.mark.parametrize("function", ["etl_start", "etl_history"])
 def test_a_lease_that_comes_with_a_signal_is_given_back(stack: Stack, settings: Settings, function: str) -> None:
-    with open_database(settings) as database, pytest.raises(KeyboardInterrupt):
-        start(Ledger(Signalled(database, function), settings), settings)
+    asked = Start(AsOf("now"), settings.resolved_transport)
+    with open_database(settings) as database:
+        ledger = Ledger(Signalled(database, function), settings)
+        with pytest.raises(KeyboardInterrupt), ledger.given_back_when_interrupted(asked.ticket):
+            ledger.start(asked)
     assert stack.query("select status, error from public.etl_runs") == "failed|KeyboardInterrupt"
     with ledger_of(settings) as ledger:
         assert start(ledger, settings).run_id
