@@ -25,7 +25,7 @@ def require_rising(keys: pa.Array, within: KeyRange, what: str) -> None:
     if not (rising and inside):
         raise ReadError(
             f"{what}: the rows are not in the order of their keys, or a key came twice. Nothing was published.",
-            remedy="Look for keys that a table which inherits from it repeats, a rule or view that sorts or repeats rows, "
+            remedy="Look for keys that a table that inherits repeats, a rule or view that sorts or repeats rows, "
             "a proxy or cache in front of the API.",
         )
 
