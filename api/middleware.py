@@ -59,35 +59,39 @@ class Guarded:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        scope = {**scope, "query_string": _given(scope["query_string"])}
+        method = scope["method"]
+        # HEAD is GET without the body, on every route: what asks for it is a monitor, or a reader of Parquet files.
+        as_get = {"method": "GET"} if method == "HEAD" else {}
+        scope = {**scope, "query_string": _given(scope["query_string"]), **as_get}
         state = scope.setdefault("state", {})
         state["request_id"] = _request_id(Headers(scope=scope))
-        started_at, answered = time.perf_counter(), _Answer(scope, send)
+        started_at, answered = time.perf_counter(), _Answer(scope, send, bodiless=method == "HEAD")
         try:
-            await self.app(scope, self._bounded(scope, receive), answered)
+            await self.app(scope, self._bounded(scope, receive, answered), answered)
         except TooLarge:
             await _refuse(scope, receive, answered, _too_large(self._limit(scope)))
         except Exception as error:  # noqa: BLE001 - its text may hold data: only what and where is logged
             logger.error("%s", json.dumps({"id": state["request_id"], "error": _place(error)}))
             await _refuse(scope, receive, answered, _unexpected())
         finally:
-            _log(scope, answered.status, time.perf_counter() - started_at)
+            _log(scope, method, answered.status, time.perf_counter() - started_at)
 
     def _limit(self, scope: Scope) -> int:
         upload = scope["method"] == "POST" and scope["path"] == "/files"
         return self.upload_bytes + SMALL_BODY if upload else SMALL_BODY
 
-    def _bounded(self, scope: Scope, receive: Receive) -> Receive:
+    def _bounded(self, scope: Scope, receive: Receive, answered: _Answer) -> Receive:
         limit, seen = self._limit(scope), 0
         declared = Headers(scope=scope).get("content-length", "")
 
         async def bounded() -> Message:
             nonlocal seen
-            if declared.isdigit() and int(declared) > limit:
-                raise TooLarge
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > limit:
+            message: Message = {}
+            if not (declared.isdigit() and int(declared) > limit):
+                message = await receive()
+                seen += len(message.get("body", b""))
+            if not message or seen > limit:
+                answered.too_large = True
                 raise TooLarge
             return message
 
@@ -95,13 +99,19 @@ class Guarded:
 
 
 class _Answer:
-    """`send`, with the headers of every answer; knows the status and whether it has started."""
+    """`send`, with the headers of every answer; knows the status and whether it has started. bodiless: to HEAD.
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    too_large: the body was; the framework calls that a body that it could not parse, and no such answer goes out.
+    """
+
+    def __init__(self, scope: Scope, send: Send, *, bodiless: bool = False) -> None:
         self.scope, self.send, self.status = scope, send, 0
+        self.bodiless, self.too_large = bodiless, False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            if self.too_large:
+                raise TooLarge
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self.scope["state"]["request_id"]
@@ -112,12 +122,17 @@ class _Answer:
             headers.setdefault("cache-control", "no-store")
             for cookie in self.scope["state"].get("cookies", ()):
                 headers.append("set-cookie", cookie)
-        await self.send(message)
+            await self.send(message)
+            if self.bodiless:
+                await self.send({"type": "http.response.body"})
+        elif not self.bodiless:
+            await self.send(message)
 
 
 async def _refuse(scope: Scope, receive: Receive, answered: _Answer, problem: Problem) -> None:
     if answered.status:
         return  # it is too late for another answer: the connection just ends
+    answered.too_large = False
     await answer(Request(scope, receive), problem)(scope, receive, answered)
 
 
@@ -142,8 +157,8 @@ def _place(error: BaseException) -> str:
     return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
 
 
-def _log(scope: Scope, status: int, seconds: float) -> None:
+def _log(scope: Scope, method: str, status: int, seconds: float) -> None:
     """One line: the route's pattern, never the path or the query, which may hold a name or an address."""
     route = getattr(scope.get("route"), "path", "no route")
-    facts = {"id": scope["state"]["request_id"], "method": scope["method"], "route": route, "status": status}
+    facts = {"id": scope["state"]["request_id"], "method": method, "route": route, "status": status}
     logger.info("%s", json.dumps({**facts, "ms": round(1_000 * seconds, 1)}))

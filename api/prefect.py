@@ -12,6 +12,7 @@ import httpx
 
 from api.problems import Problem
 from tasks.settings import Settings
+from tasks.settings.environment import without_user
 
 TIMEOUT = 10.0
 _LOOKED_AT = 50  # completed runs, for the last that committed
@@ -42,7 +43,7 @@ class Prefect:
 
     def __init__(self, settings: Settings, *, transport: httpx.BaseTransport | None = None) -> None:
         self._url = settings.prefect_api_url.rstrip("/")
-        self._pages = (settings.prefect_ui_url or self._url.removesuffix("/api")).rstrip("/")
+        self._pages = without_user(settings.prefect_ui_url or self._url.removesuffix("/api")).rstrip("/")
         key = settings.prefect_api_key.get_secret_value()
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         user, _, password = settings.prefect_api_auth_string.get_secret_value().partition(":")

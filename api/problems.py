@@ -66,10 +66,11 @@ def of_error(error: PipelineError) -> Problem:
         return unauthorised("The project does not take this token any more.")
     if isinstance(error, AccessError):
         return Problem(403, "The project refused this for your account.", remedy=NO_ROLE)
+    remedy = error.remedy.replace("list_runs()", "GET /runs")  # as somebody here asks
     if isinstance(error, ReadError):
-        return Problem(404, error.message, remedy=error.remedy)
+        return Problem(404, error.message, remedy=remedy)
     if isinstance(error, ConfigurationError):
-        return Problem(422, error.message, remedy=error.remedy)
+        return Problem(422, error.message, remedy=remedy)
     logger.error("The project refused a request: %s", type(error).__name__)
     return Problem(502, "The project refused the request.", remedy="Give the operator the request id.")
 

@@ -107,7 +107,8 @@ def _parsed(body: Any, model: type[M]) -> M:
         return model.model_validate(body)
     except ValidationError as error:
         names = sorted({str(found["loc"][0]) if found["loc"] else "body" for found in error.errors()})
-        raise Problem(422, f"Not usable: {', '.join(names)}.", remedy="Send `email` and `password` as text.") from None
+        needed = " and ".join(f"`{name}`" for name, of in model.model_fields.items() if of.is_required())
+        raise Problem(422, f"Not usable: {', '.join(names)}.", remedy=f"Send {needed} as text.") from None
 
 
 @router.post("/refresh", response_model=Tokens, responses={204: {}, **documented(401, 403, 503)})

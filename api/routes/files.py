@@ -9,16 +9,17 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, Query, Request, Response, UploadFile
 from pydantic import BaseModel, Field
 
 from api.cursors import Cursor, Limit, Page, page_of
+from api.parameters import known_once
 from api.problems import Problem, documented
 from api.session import Operator, Reader
 from api.upstream import Upstream
 from tasks.errors import RequestRefused
 
-router = APIRouter(prefix="/files", tags=["files"])
+router = APIRouter(prefix="/files", tags=["files"], dependencies=[Depends(known_once)])
 
 EXPORTS, UPLOADS = "exports/", "uploads/"
 LISTED_AT_ONCE = 1_000

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
 from api.cursors import Cursor, Limit, Page, page_of
 from api.difference import Difference, difference_of
+from api.parameters import known_once
 from api.problems import Problem, documented
 from api.selection import MEDIA_TYPES, Format, Selection, columns_of
 from api.session import Reader
@@ -21,7 +22,7 @@ from tasks.files.layout import day_of
 from tasks.files.manifest import FileEntry, Manifest
 from tasks.publish.export import date_column
 
-router = APIRouter(tags=["reports"])
+router = APIRouter(tags=["reports"], dependencies=[Depends(known_once)])
 
 AsOf = Annotated[
     str | None,

@@ -8,18 +8,19 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.cursors import Cursor, Limit, Page
 from api.ledger import Ledger, LedgerRun
+from api.parameters import known_once
 from api.problems import Problem, documented
 from api.run_events import events_of
 from api.session import Operator, Reader
 from flows.forms import BackfillForm, ExportForm, NightlyForm
 
-router = APIRouter(prefix="/runs", tags=["runs"])
+router = APIRouter(prefix="/runs", tags=["runs"], dependencies=[Depends(known_once)])
 
 Status = Literal["running", "loading", "committed", "held", "failed"]
 RunId = Annotated[

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.cursors import Cursor, Limit, Page, decode, encode
+from api.parameters import known_once
 from api.problems import Problem, documented
 from api.session import Operator
 from tasks.contracts import POSTS, USERS
 
-router = APIRouter(tags=["users"])
+router = APIRouter(tags=["users"], dependencies=[Depends(known_once)])
 
 UserId = Annotated[str, Path(max_length=64, description="The user's key at the source.")]
 

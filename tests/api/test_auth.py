@@ -47,6 +47,7 @@ def test_a_program_gets_tokens_and_uses_them(site: Site) -> None:
     assert not site.http.cookies
     headers = {"authorization": f"Bearer {tokens['access_token']}"}
     assert site.http.get("/auth/me", headers=headers).json()["role"] == "analyst"
+    assert site.http.post("/auth/refresh", json={}).json()["remedy"] == "Send `refresh_token` as text."
     again = site.http.post("/auth/refresh", json={"refresh_token": tokens["refresh_token"]}).json()
     assert site.http.get("/auth/me", headers={"authorization": f"Bearer {again['access_token']}"}).status_code == 200
 
@@ -244,13 +245,37 @@ def test_every_answer_has_the_security_headers(site: Site) -> None:
         assert headers["x-request-id"]
 
 
-def test_a_body_that_is_too_large_is_refused_before_it_is_read(site: Site) -> None:
-    answer = site.http.post("/auth/sign-in", content=b"x" * 100_000, headers={"content-type": "application/json"})
+@pytest.mark.parametrize("path", ["/auth/sign-in", "/runs", "/files"])
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(site: Site, path: str) -> None:
+    kind = "multipart/form-data; boundary=x" if path == "/files" else "application/json"
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="x.csv"\r\n\r\n' if path == "/files" else b""
+    pieces = 11 * 1_024 if path == "/files" else 100
+    headers = {"content-type": kind, **site.people["operator"].headers}
+    answer = site.http.post(path, content=head + b"x" * pieces * 1_024, headers=headers)
     assert answer.status_code == 413
 
     def endless() -> Iterator[bytes]:
-        for _ in range(200):
+        yield head
+        for _ in range(2 * pieces):
             yield b"x" * 1_024
 
-    answer = site.http.post("/auth/sign-in", content=endless(), headers={"content-type": "application/json"})
+    answer = site.http.post(path, content=endless(), headers=headers)
     assert answer.status_code == 413
+    assert "larger than" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/health/live", "/reports/daily_activity?format=csv", "/reports/daily_activity?format=parquet", "/"]
+)
+def test_head_says_what_get_would_without_the_body(site: Site, path: str) -> None:
+    """A monitor asks so, and so does DuckDB before it reads a Parquet file by its address."""
+    head = site.http.head(path, headers=site.people["analyst"].headers)
+    got = site.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("content-length", "content-type", "etag"):
+        assert head.headers.get(name) == got.headers.get(name)
+
+
+def test_head_of_a_runs_events_does_not_wait_for_them(site: Site) -> None:
+    answer = site.http.head(f"/runs/{site.runs[0]}/events", headers=site.people["analyst"].headers, timeout=5)
+    assert (answer.status_code, answer.content) == (200, b"")

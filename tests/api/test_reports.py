@@ -129,6 +129,8 @@ WRONG = {
     "/reports?cursor=e30": (422, "none of ours"),
     "/reports/daily_activity/diff": (422, "not usable"),
     "/runs/with%20space": (422, "not usable"),
+    "/reports/daily_activity?asof=2026-01-31": (422, "no parameter 'asof'"),
+    "/reports/daily_activity?columns=date&columns=posts": (422, "columns is given 2 times"),
 }
 
 
@@ -139,6 +141,7 @@ def test_a_mistake_is_answered_in_a_sentence(site: Site, path: str) -> None:
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
     assert words in answer.json()["detail"]
+    assert "list_runs" not in answer.text
 
 
 def pages(site: Site, path: str, who: str = "analyst") -> list[list[dict[str, Any]]]:

@@ -54,6 +54,11 @@ def test_a_server_that_stays_busy_is_named() -> None:
     assert (caught.value.status, len(sent)) == (503, 4)
 
 
+def test_the_page_of_a_run_is_named_without_the_servers_password() -> None:
+    settings = SETTINGS.model_copy(update={"prefect_api_url": "https://me:hush@prefect.example.org/api"})
+    assert Prefect(settings).page("run") == "https://prefect.example.org/runs/flow-run/run"
+
+
 def test_what_the_server_refuses_is_not_asked_again() -> None:
     asked, sent = server(422)
     with pytest.raises(Problem, match="refused these options"):
