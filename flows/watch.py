@@ -16,17 +16,19 @@ from collections.abc import Sequence
 
 from flows.engine.artifacts import show_report
 from flows.engine.child import warm
+from flows.engine.command import EXIT, USAGE, show_failure, stopped
 from flows.engine.declare import etl_flow
 from flows.engine.prefect_api import prefect_answering
 from flows.engine.run_page import table
 from flows.engine.watching import Say, Watch
 from flows.forms import WatchForm
-from flows.terminal.display import show_error
-from tasks.errors import PipelineError
+from tasks.errors import PipelineError, SettingsError
 from tasks.live.counts import fetch_counts
 from tasks.live.health import kept_base, verdict
 from tasks.platform.functions import open_database
 from tasks.platform.identity import acting
+from tasks.platform.interrupts import interruptible
+from tasks.platform.project import require_project
 from tasks.settings import Settings, load_settings
 
 logger = logging.getLogger(__name__)
@@ -67,41 +69,53 @@ def overrides(options: WatchForm) -> dict[str, object]:
 
 def watch_changes(settings: Settings, *, say: Say | None = None) -> None:
     """Watch until SIGTERM or SIGINT. Raises PipelineError when it cannot even begin; later failures are waited out."""
+    say = say or logger.debug
     warm()
     with acting(settings) as identity, open_database(settings) as database:
-        identity.bearer()  # a wrong password, or no answer, fails now and not in a log an hour later
+        require_project(settings)  # a wrong key or password, or no answer, fails now and not in a log an hour later
         fetch_counts(database)
-        asyncio.run(_until_signal(Watch(settings, database, identity, say=say or logger.debug)))
+        say(f"A run starts after {settings.watch_changes:,} changes, or {settings.watch_minutes:g} minutes after one")
+        asyncio.run(_until_signal(Watch(settings, database, identity, say=say)))
 
 
 async def _until_signal(watching: Watch) -> None:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, watching.stop)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            loop.add_signal_handler(number, watching.stop)
     await watching.run()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 ended cleanly or well, 1 failed or unwell."""
+    """0 ended cleanly or well, 1 failed or unwell, 2 settings that cannot be used, 128 and a signal's number before."""
     parser = argparse.ArgumentParser(prog="python -m flows.watch", description="Start a run when something changed.")
     parser.add_argument("--health", action="store_true", help="say how the watch of ETL_DATA_DIR is, and exit")
     parser.add_argument("--serve", action="store_true", help="serve the flow `watch` to Prefect from this process")
     options = parser.parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, level=logging.WARNING)
     logging.getLogger("flows").setLevel(logging.INFO)
-    try:
-        if options.health:
-            well, sentence = verdict(load_settings())
-            sys.stdout.write(f"{sentence}\n")
-            return 0 if well else 1
-        if options.serve:
-            with prefect_answering():
-                watch.serve(name="watch", limit=1)
-        else:
-            watch_changes(load_settings(), say=_say)
-    except PipelineError as error:
-        show_error(error.message, error.remedy)
-        return 1
+    with interruptible() as signals:
+        try:
+            return _done(options)
+        except PipelineError as error:
+            show_failure(error)
+            return USAGE if isinstance(error, SettingsError) else EXIT["failed"]
+        except KeyboardInterrupt as stop:
+            ended, code = stopped(stop, signals)
+            show_failure(ended)
+            return code
+
+
+def _done(options: argparse.Namespace) -> int:
+    if options.health:
+        well, sentence = verdict(load_settings())
+        sys.stdout.write(f"{sentence}\n")
+        return 0 if well else 1
+    if options.serve:
+        with prefect_answering():
+            watch.serve(name="watch", limit=1)
+    else:
+        watch_changes(load_settings(), say=_say)
     return 0
 
 

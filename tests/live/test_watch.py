@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from data.demo import load
+from flows import watch
 from local_stack import Stack
 from tests.live.here import watching_here
 from tests.live.kit import CHANGES, POLL_SECONDS, PUBLISH, ROOT, T_SECONDS, Watched, watching
@@ -192,6 +193,30 @@ def test_memory_is_flat_over_a_hundred_thousand_messages(published: Stack, tmp_p
             sizes.append(psutil.Process(watched.process.pid).memory_info().rss / 2**20)
         assert max(sizes[5:]) - max(sizes[:5]) < 5, sizes
         assert watched.committed() == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "says"),
+    [
+        ({"SUPABASE_SERVICE_KEY": "junk"}, 1, "SUPABASE_SERVICE_KEY must be the current secret key"),
+        ({"ETL_WATCH_CHANGES": "many"}, 2, "ETL_WATCH_CHANGES"),
+        ({}, 130, "✗ Stopped by hand."),
+    ],
+)
+def test_what_ends_it_before_it_watches_is_said_at_once(
+    clean_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    wrong: dict[str, str], code: int, says: str,
+) -> None:  # fmt: skip
+    """Also where the counts come over Postgres, to which a wrong key is nothing."""
+
+    async def until_signal(watching: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(watch, "_until_signal", until_signal)
+    for name, value in {**clean_stack.env(), "ETL_DATA_DIR": str(tmp_path), **wrong}.items():
+        monkeypatch.setenv(name, value)
+    assert watch.main([]) == code
+    assert says in capsys.readouterr().err
 
 
 def test_health_tells_a_watch_that_is_well_from_one_that_is_not(filled: Stack, tmp_path: Path) -> None:
