@@ -194,16 +194,18 @@ def _end_recorded(run: Run) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        # What is no Exception is a signal: ours, or Prefect's of a flow run that was cancelled.
+        ended = error if isinstance(error, Exception) else _stopped(run)
         if isinstance(error, PipelineError):
             _describe(error, run)
         elif isinstance(error, KeyboardInterrupt):
-            error.args = (_stopped(run),)
-        _record(run, error)
+            error.args = (ended,)
+        _record(run, ended)
         raise
 
 
 def _stopped(run: Run) -> PipelineError:
-    """What a person or the system ended, for whoever catches the KeyboardInterrupt: its only argument."""
+    """What a person or the system ended, for the ledger and as the KeyboardInterrupt's only argument."""
     stopped = PipelineError("Stopped.", remedy="Start it again; with `--as-of resume` it has the same as_of.")
     if run.committed:
         stopped = PipelineError("Stopped after the commit.", remedy="The next start moves `latest.json`.")

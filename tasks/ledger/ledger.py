@@ -144,6 +144,7 @@ class Ledger:
     def _finish(self, holder: Lease | Ticket, status: str, error: BaseException, figures: Mapping[str, Any]) -> None:
         name = type(error).__name__
         text = f"{name}: {error}" if isinstance(error, PipelineError) else name  # others may quote data
+        text = text.removeprefix("PipelineError: ")  # a run that was stopped: nothing went wrong
         self._database.call(
             "etl_finish", p_run=holder.run_id, p_token=holder.token, p_status=status, p_error=text, p_figures=figures
         )

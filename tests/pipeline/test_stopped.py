@@ -73,7 +73,8 @@ def test_a_signal_reaches_a_handler_that_somebody_else_has_set(project: Project,
     """As Prefect's in a flow run that is cancelled."""
     done = stopped_at_a_lock(project, signal.SIGTERM, "-c", WITH_A_HANDLER_OF_ITS_OWN)
     assert "ended by its own handler" in done.stderr
-    assert project.stack.query("select status, error from etl_runs") == "failed|SystemExit"
+    said = "failed|Stopped. Start it again; with `--as-of resume` it has the same as_of."
+    assert project.stack.query("select status, error from etl_runs") == said
 
 
 def test_a_run_that_is_stopped_after_its_commit_says_so(
