@@ -22,7 +22,7 @@ from deploy import alerts
 from deploy.automations import Targets, planned, save
 from tasks.platform.alerts import problems
 from tasks.settings import Settings
-from tasks.settings.environment import prefect_api_url
+from tasks.settings.environment import prefect_api_url, without_user
 
 POOL = "nightly-pool"
 PROJECT = "supabase_nightly_project"
@@ -72,11 +72,12 @@ def set_up(settings: Settings, *, replace: bool = False, say: Say = print) -> No
     except PrefectHTTPStatusError as error:
         raise SetupError(_refused(error.response.status_code)) from None
     except (httpx.TransportError, RuntimeError) as error:
-        raise SetupError(f"No Prefect server answers at {prefect_api_url()}: {error}") from None
+        where = without_user(prefect_api_url())
+        raise SetupError(f"No Prefect server answers at {where}: {without_user(str(error))}") from None
 
 
 def _refused(status: int) -> str:
-    where = prefect_api_url()
+    where = without_user(prefect_api_url())
     if status in (401, 403):
         return f"{where} asks for a password or key: set PREFECT_API_AUTH_STRING (or PREFECT_API_KEY of Prefect Cloud)."
     return f"{where} answered with status {status}. What was set up until then stays; start again."

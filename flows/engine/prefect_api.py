@@ -7,7 +7,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 import httpx
 from prefect.client.orchestration import get_client
@@ -16,6 +15,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.engine.declare import STARTS
 from tasks.errors import PipelineError, ServiceUnavailable, TerminalError
+from tasks.settings.environment import without_user
 
 # What Prefect's own client says, as a RuntimeError without a type of its own.
 _AWAY = ("Failed to reach API at", "Timed out while attempting to connect")
@@ -96,11 +96,10 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _where() -> str:
-    """Host and port, never a user or a password."""
     url = PREFECT_API_URL.value()
     if not url:
         return "The Prefect server that this command starts for itself"
-    return f"Prefect at PREFECT_API_URL ({urlsplit(url).netloc.rpartition('@')[2]})"
+    return f"Prefect at PREFECT_API_URL ({without_user(url)})"
 
 
 def _remedy(*, refused: bool) -> str:

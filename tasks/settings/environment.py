@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -60,6 +61,11 @@ def value_of(name: str) -> str:
 def prefect_api_url() -> str:
     """The address of Prefect's API that is set; empty when none is."""
     return value_of(SERVER)
+
+
+def without_user(url: str) -> str:
+    """An address as a message may name it: without the user and the password that can stand in it."""
+    return re.sub(r"//[^/?#]*@", "//", url)
 
 
 def set_up_commands() -> None:

@@ -138,7 +138,7 @@ def test_a_server_of_another_project_is_left_alone(prefect: Prefect, named: dict
 
 def test_a_server_that_is_not_there_or_wants_a_password_is_a_sentence(prefect: Prefect) -> None:
     for env, says in (
-        ({"PREFECT_API_URL": "http://127.0.0.1:9/api"}, "No Prefect server answers"),
+        ({"PREFECT_API_URL": "http://me:hush@127.0.0.1:9/api"}, "answers at http://127.0.0.1:9/api: "),
         ({"PREFECT_API_AUTH_STRING": "admin:wrong"}, "PREFECT_API_AUTH_STRING"),
         ({"PREFECT_API_URL": ""}, "PREFECT_API_URL is not set"),
     ):
@@ -146,6 +146,7 @@ def test_a_server_that_is_not_there_or_wants_a_password_is_a_sentence(prefect: P
         assert done.returncode != 0
         assert says in done.stderr
         assert "Traceback" not in done.stderr
+        assert "hush" not in done.stderr
 
 
 def test_alerts_are_removed_only_when_that_is_asked_for(prefect: Prefect, named: dict[str, Any]) -> None:

@@ -111,7 +111,7 @@ def test_a_prefect_server_that_does_not_answer_is_named_without_its_password(
     for name, value in PROJECT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # of Prefect's client, which tries three times more
-    said = "Prefect at PREFECT_API_URL (127.0.0.1:9) does not answer. Nothing was read or written."
+    said = "Prefect at PREFECT_API_URL (http://127.0.0.1:9/api) does not answer. Nothing was read or written."
     with temporary_settings({PREFECT_API_URL: address}):
         assert run_form(export, ExportForm, "export", []) == 1
         assert capsys.readouterr().err.startswith(f"✗ {said}\n  Start its server, or unset the variable")
