@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -14,12 +15,14 @@ import pytest
 
 from deploy.prefect_services import Prefect, api, server
 from local_stack.state import free_port
+from scripts.bootstrap import main
 from tests.deploy.sinks import mail_server, webhook
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.xdist_group("bootstrap"), pytest.mark.timeout(400)]
 SCHEDULE = {"ETL_CRON": "15 4 * * *", "ETL_TIMEZONE": "Europe/Berlin"}
 MAIL = {"ETL_ALERT_EMAIL": "ops@example.org", "ETL_ALERT_SMTP_HOST": "127.0.0.1", "ETL_ALERT_SMTP_SECURITY": "none"}
+PROJECT = "https://one.supabase.co"
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +55,8 @@ def state(prefect: Prefect) -> dict[str, Any]:
 def named(prefect: Prefect) -> dict[str, Any]:
     """A server that was set up once with a schedule, a mail server and a webhook, each of which got a test message."""
     with mail_server() as (port, mails), webhook() as (address, posts):
-        settings = {**SCHEDULE, **MAIL, "ETL_ALERT_SMTP_PORT": str(port), "ETL_ALERT_SLACK_WEBHOOK": address}
-        done = bootstrap(prefect, "--test-alerts", **settings)
+        sinks = {**MAIL, "ETL_ALERT_SMTP_PORT": str(port), "ETL_ALERT_SLACK_WEBHOOK": address}
+        done = bootstrap(prefect, "--test-alerts", **SCHEDULE, **sinks, SUPABASE_URL=PROJECT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(mails) == 1
     assert "ops@example.org" in mails[0]
@@ -70,31 +73,25 @@ def test_what_is_named_is_set(named: dict[str, Any]) -> None:
     assert notifying == [["send-notification"] * 2] * 4
 
 
-def test_again_without_settings_nothing_is_removed_or_changed(prefect: Prefect, named: dict[str, Any]) -> None:
-    done = bootstrap(prefect)
-    assert done.returncode == 0, done.stderr
-    assert state(prefect) == named
+def test_again_nothing_is_removed_or_changed(prefect: Prefect, named: dict[str, Any]) -> None:
+    """Settings that are empty name nothing; a schedule that somebody switched off stays off; both sinks are gone."""
+    _switch(prefect, on=False)
+    done = bootstrap(prefect, "--test-alerts", ETL_ALERT_SLACK_WEBHOOK="", ETL_ALERT_EMAIL="")
+    assert state(prefect) == named | {"schedule": [("15 4 * * *", "Europe/Berlin", False)]}
     assert "0 of them new or changed" in done.stdout
+    assert done.returncode == 1
+    assert "nightly-alerts-smtp was not taken" in done.stdout
+    assert "nightly-alerts was not taken" in done.stdout
+    _switch(prefect, on=True)
 
 
-def test_empty_settings_name_nothing(prefect: Prefect, named: dict[str, Any]) -> None:
-    bootstrap(prefect, ETL_ALERT_SLACK_WEBHOOK="", ETL_ALERT_EMAIL="")
-    assert state(prefect) == named
-
-
-def test_a_schedule_that_somebody_switched_off_stays_off(prefect: Prefect, named: dict[str, Any]) -> None:
+def _switch(prefect: Prefect, *, on: bool) -> None:
+    """The schedule of the nightly, as a person does in Prefect's UI."""
     nightly = api(prefect, "/deployments/name/nightly/nightly")
     (schedule,) = nightly["schedules"]
-    _patch(prefect, f"/deployments/{nightly['id']}/schedules/{schedule['id']}", {"active": False})
-    assert bootstrap(prefect).returncode == 0
-    assert state(prefect)["schedule"] == [("15 4 * * *", "Europe/Berlin", False)]
-    (schedule,) = api(prefect, "/deployments/name/nightly/nightly")["schedules"]
-    _patch(prefect, f"/deployments/{nightly['id']}/schedules/{schedule['id']}", {"active": True})
-
-
-def _patch(prefect: Prefect, path: str, body: dict[str, object]) -> None:
+    path = f"/deployments/{nightly['id']}/schedules/{schedule['id']}"
     user, _, password = prefect.password.partition(":")
-    httpx.patch(f"{prefect.url}/api{path}", json=body, auth=(user, password)).raise_for_status()
+    httpx.patch(f"{prefect.url}/api{path}", json={"active": on}, auth=(user, password)).raise_for_status()
 
 
 @pytest.mark.parametrize(
@@ -111,29 +108,28 @@ def _patch(prefect: Prefect, path: str, body: dict[str, object]) -> None:
     ],
 )
 def test_a_wrong_setting_is_refused_before_anything_changes(
-    prefect: Prefect, named: dict[str, Any], wrong: dict[str, str], says: str
+    prefect: Prefect,
+    named: dict[str, Any],
+    wrong: dict[str, str],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = bootstrap(prefect, **wrong)
-    assert done.returncode == 2
-    assert says in done.stderr
-    assert "Traceback" not in done.stderr
+    for name, value in {**prefect.env, **wrong}.items():
+        monkeypatch.setenv(name, value)
+    try:
+        assert main([]) == 2
+    finally:
+        gc.enable()  # which the command does without
+    assert says in capsys.readouterr().err
     assert state(prefect) == named
 
 
-def test_a_mail_server_that_is_gone_fails_the_test_message(prefect: Prefect, named: dict[str, Any]) -> None:
-    done = bootstrap(prefect, "--test-alerts")  # both sinks are gone by now
-    assert done.returncode == 1
-    assert "nightly-alerts-smtp was not taken" in done.stdout
-    assert "nightly-alerts was not taken" in done.stdout
-
-
 def test_a_server_of_another_project_is_left_alone(prefect: Prefect, named: dict[str, Any]) -> None:
-    assert bootstrap(prefect, SUPABASE_URL="https://one.supabase.co").returncode == 0
     done = bootstrap(prefect, SUPABASE_URL="https://two.supabase.co")
     assert done.returncode == 1
     assert "set up for the project one.supabase.co" in done.stderr
     assert state(prefect) == named
-    assert bootstrap(prefect, "--replace", SUPABASE_URL="https://two.supabase.co").returncode == 0
 
 
 def test_a_server_that_is_not_there_or_wants_a_password_is_a_sentence(prefect: Prefect) -> None:
@@ -149,10 +145,13 @@ def test_a_server_that_is_not_there_or_wants_a_password_is_a_sentence(prefect: P
         assert "hush" not in done.stderr
 
 
-def test_alerts_are_removed_only_when_that_is_asked_for(prefect: Prefect, named: dict[str, Any]) -> None:
-    done = bootstrap(prefect, "--remove-alerts")
+def test_alerts_are_removed_and_a_server_is_moved_only_when_that_is_asked_for(
+    prefect: Prefect, named: dict[str, Any]
+) -> None:
+    done = bootstrap(prefect, "--remove-alerts", "--replace", SUPABASE_URL="https://two.supabase.co")
     assert done.returncode == 0, done.stderr
     after = state(prefect)
     assert after["blocks"] == []
     assert after["ids"] == named["ids"]
     assert "nobody is notified yet" in done.stdout
+    assert "set up for the project two.supabase.co" in bootstrap(prefect, SUPABASE_URL=PROJECT).stderr
