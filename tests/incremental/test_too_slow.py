@@ -12,7 +12,6 @@ from tasks.errors import ServiceUnavailable
 from tests.incremental.kit import published, stored
 from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import Project
-from tests.without_charts import SWITCH
 
 LOOK_UPS = ("etl_known", "etl_dependents", "etl_orphans_of", "etl_months_of", "etl_values")
 WRITES = ("etl_delete", "etl_delete_rejects", "etl_write_rejects", "etl_write")
@@ -77,11 +76,6 @@ BY_HAND = """
 update clean_users set name = 'by hand' where id in (select id from clean_users order by id limit 4);
 update clean_posts set title = 'by hand' where id in (select id from clean_posts order by id limit 4)
 """
-
-
-@pytest.fixture(autouse=True)
-def without_charts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(SWITCH, "1")  # half of a small night's work
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from tasks.ledger.as_of import AsOf
 from tasks.settings import Transport
 from tests.pipeline.identities import identity_env
 from tests.pipeline.kit import AS_OF, UNTIL, Project
+from tests.without_charts import SWITCH
 
 Runner = Callable[..., RunOutcome]
 DAYS = 130  # of the demo's time
@@ -50,9 +51,16 @@ def identity(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def project(clean_stack: Stack, identity: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
     monkeypatch.chdir(tmp_path)  # no .env
+    monkeypatch.setenv(SWITCH, "1")  # half of a small run's work; `charts` switches it back
     project = Project(clean_stack, tmp_path, identity_env(clean_stack, identity))
     with project.bucket:
         yield project
+
+
+@pytest.fixture
+def charts(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of this process draw their charts, as all others do."""
+    monkeypatch.delenv(SWITCH)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from data.demo import DemoCounts
+from flows import nightly
 from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import AS_OF, Project
 
@@ -82,23 +83,27 @@ def test_a_dry_run_writes_nothing_and_is_sound(project: Project, demo: DemoCount
     ("arguments", "word"),
     [
         (("--as-of", "yesterday"), "yesterday"),
-        (("--as-of", "2199-01-01"), "future"),
+        (("--as-of", "2199-01-01"), "lies in the future"),
+        (("--as-of", "2199-01-01"), "the reports cover whole days up to and including 31 December"),
         (("--transport", "carrier-pigeon"), "carrier-pigeon"),
         (("--acept", "posts_drop"), "acept"),
         (("--accept", "posts_dorp"), "posts_drop"),
     ],
 )
-def test_wrong_usage_is_a_sentence_and_2(arguments: tuple[str, ...], word: str, project: Project) -> None:
-    done = command(project, "--json", *arguments)
-    assert done.returncode == 2
-    said = last_line(done)
+def test_wrong_usage_is_a_sentence_and_2(
+    arguments: tuple[str, ...], word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert nightly.main(["--json", *arguments]) == 2
+    said = json.loads(capsys.readouterr().out)
     assert list(said) == [*NAMES, *HOW, "error", "remedy", "written"]
     assert said["status"] == "failed"
     assert word in said["error"] + said["remedy"]
-    assert "Traceback" not in done.stderr
 
 
-def test_wrong_settings_are_a_sentence_and_2(project: Project) -> None:
+def test_wrong_usage_and_wrong_settings_end_the_process_with_2(project: Project) -> None:
+    done = command(project, "--acept", "posts_drop")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("✗ Unrecognized arguments: --acept")
     done = command(project, ETL_RANGES="many")
     assert done.returncode == 2
     assert "ETL_RANGES" in done.stderr

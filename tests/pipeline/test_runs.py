@@ -10,6 +10,7 @@ from supabase import create_client
 
 from data.demo import DemoCounts
 from flows.engine.outcome import RunOutcome
+from tasks.charts import CHARTS
 from tasks.contracts import REPORTS
 from tasks.errors import PublishError, RunHeld
 from tasks.settings import Transport
@@ -34,6 +35,7 @@ def counts_what_the_demo_planted(outcome: RunOutcome, project: Project, demo: De
     assert not project.remove_local_runs(), "the run's folder holds personal data and goes with the commit"
 
 
+@pytest.mark.usefixtures("charts")
 def test_what_is_published_opens_with_the_printed_key(project: Project, demo: DemoCounts, run: Runner) -> None:
     run()
     storage = create_client(project.stack.url, project.stack.service_key).storage
@@ -42,6 +44,7 @@ def test_what_is_published_opens_with_the_printed_key(project: Project, demo: De
     assert latest is not None
     by_path = {file["path"]: file for file in manifest["files"]}
     assert {f"reports/{report.name}.parquet" for report in REPORTS} <= set(by_path)
+    assert {f"charts/{chart}.png" for chart in CHARTS} <= set(by_path)
     for path, file in by_path.items():
         body = bucket.download(f"{latest['run']}/{path}")
         assert len(body) == file["bytes"]

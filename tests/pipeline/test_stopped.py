@@ -85,7 +85,9 @@ def test_a_run_that_is_stopped_after_its_commit_says_so(
         time.sleep(1)
 
     monkeypatch.setattr("flows.engine.stages.point_to_current", stop)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # of a suite in the background it is ignored
     code = command.main(["--as-of", AS_OF, "--json"], prog="nightly", run=lambda _: run("postgres"))
+    signal.signal(signal.SIGINT, before)
     said, shown = capsys.readouterr()
     assert code == 130
     assert json.loads(said)["status"] == "committed" == project.stack.query("select status from etl_runs")

@@ -8,12 +8,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from rich.console import Console
 
 from data.demo import DemoCounts
+from flows import nightly
 from flows.terminal.summary import show
+from scripts import run as scripts_run
 from tasks.errors import ReadError
 from tasks.read import read_report
 from tests.flows.test_report_page import OUTCOME
@@ -89,6 +92,7 @@ def test_a_historical_run_shows_how_to_read_that_run_and_compares_it_with_nothin
     current = run(as_of=f"{LATER}T00:00:00+00:00")
     done = in_pipe(project, "--as-of", FIRST)
     assert done.returncode == 0, done.stderr
+    assert "cover whole days up to and including 14 January; for 15 January say --as-of 2026-01-16." in done.stderr
     text = " ".join(done.stdout.split())
     assert text.startswith(f"Readers still see run {current.run_id}, because this one is as of an earlier instant.")
     assert "up to and including Wednesday, 14 January 2026." in text
@@ -96,11 +100,26 @@ def test_a_historical_run_shows_how_to_read_that_run_and_compares_it_with_nothin
     code = done.stdout[done.stdout.index("  from tasks.read") :].strip().splitlines()
     assert ', run="' in code[1]
     assert current.run_id not in code[1]
+    a_day_means_the_same_to_readers(project, run)
     reader = "\n".join(line.strip() for line in code).replace("read_report(", "print(read_report(") + ")"
     read = subprocess.run(
         [sys.executable, "-c", reader], cwd=ROOT, env=environment(project), capture_output=True, text=True, check=False
     )
     assert "2026-01-14" in read.stdout, read.stderr
+
+
+def a_day_means_the_same_to_readers(project: Project, run: Runner) -> None:
+    """There is a run as of 2026-01-15, which ends with the 14th; the 15th takes one that is as of the 16th."""
+
+    def last_day(as_of: str) -> str:
+        return str(read_report("daily_activity", as_of=as_of, settings=project.settings())["date"].iloc[-1])[:10]
+
+    assert last_day("2026-01-14") == "2026-01-14"
+    with pytest.raises(ReadError, match="a day names the run whose reports end with it") as caught:
+        last_day("2026-01-15")
+    assert "--as-of 2026-01-16" in caught.value.remedy
+    run(as_of="2026-01-16T00:00:00+00:00")
+    assert last_day("2026-01-15") == "2026-01-15"
 
 
 def test_a_failure_is_reported_once_and_marks_its_stage(project: Project, demo: DemoCounts) -> None:
@@ -128,35 +147,18 @@ def test_the_addresses_of_pages_are_whole_where_a_server_stays(columns: int) -> 
     assert {len(line) for line in shown.splitlines()} == {len(shown.splitlines()[0])}
 
 
-@pytest.mark.parametrize("module", ["flows.nightly", "scripts.run"])
-def test_help_says_the_exit_codes_and_what_a_day_means(module: str, tmp_path: Path) -> None:
-    env = {**os.environ, "PREFECT_HOME": str(tmp_path), "COLUMNS": "80"}
-    done = subprocess.run(
-        [sys.executable, "-m", module, "--help"], cwd=ROOT, env=env, capture_output=True, text=True, check=True
-    )
+@pytest.mark.parametrize(("command", "prog"), [(nightly, "python -m flows.nightly"), (scripts_run, "python -m scripts.run")])
+def test_help_says_the_exit_codes_and_what_a_day_means(
+    command: ModuleType, prog: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        command.main(["--help"])
+    said = capsys.readouterr().out.splitlines()
+    assert ended.value.code == 0
     for code, word in ((0, "committed"), (1, "failed"), (2, "usage"), (3, "held"), (4, "declined"), (130, "Ctrl-C")):
-        assert any(line.split()[:1] == [str(code)] and word in line for line in done.stdout.splitlines()), code
-    text = " ".join(done.stdout.split())
+        assert any(line.split()[:1] == [str(code)] and word in line for line in said), code
+    text = " ".join(" ".join(said).split())
+    assert prog in text
     assert "2026-02-01 covers whole days up to and including 2026-01-31" in text
-    assert max(map(len, done.stdout.splitlines())) <= 80
-
-
-def test_a_day_means_the_same_in_the_command_and_in_the_reading_kit(project: Project, demo: DemoCounts) -> None:
-    done = in_pipe(project, "--as-of", "2026-01-15")
-    assert done.returncode == 0, done.stderr
-    assert "cover whole days up to and including 14 January; for 15 January say --as-of 2026-01-16." in done.stderr
-    settings = project.settings()
-    assert (
-        str(read_report("daily_activity", as_of="2026-01-14", settings=settings)["date"].iloc[-1])[:10] == "2026-01-14"
-    )
-    with pytest.raises(ReadError, match="a day names the run whose reports end with it") as caught:
-        read_report("daily_activity", as_of="2026-01-15", settings=settings)
-    assert "--as-of 2026-01-16" in caught.value.remedy
-    again = in_pipe(project, "--as-of", "2026-01-16")
-    assert again.returncode == 0, again.stderr
-    read = read_report("daily_activity", as_of="2026-01-15", settings=settings)
-    assert str(read["date"].iloc[-1])[:10] == "2026-01-15"
-    future = in_pipe(project, "--as-of", "2199-01-01")
-    assert future.returncode == 2
-    assert "lies in the future" in future.stderr
-    assert "the reports cover whole days up to and including 31 December" in future.stderr
+    assert max(map(len, said)) <= 80
