@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,10 +86,15 @@ def test_a_file_that_cannot_be_read_is_said_once(
     assert capsys.readouterr().err.count(".env") == 1
 
 
-@pytest.mark.parametrize("module", ["flows.export", "scripts.watch", "scripts.migrations"])
-def test_it_is_said_before_prefect_is_imported(module: str, file: Path) -> None:
+@pytest.mark.parametrize(
+    "command", [["flows.export"], ["scripts.watch"], ["scripts.migrations"], ["flows.nightly", "--json"]], ids=" ".join
+)
+def test_it_is_said_before_prefect_is_imported(command: list[str], file: Path) -> None:
     file.write_bytes("# café\n".encode("latin-1"))
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-m", module], env=env, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
+    done = subprocess.run([sys.executable, "-m", *command], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
     assert done.stderr == "✗ The file .env is not in UTF-8.\n  Save it as UTF-8; nothing was started.\n"
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    said = [(line["status"], line["error"], line["remedy"]) for line in lines]
+    assert said == [("failed", *re.findall(r"^[✗ ] (?: )?(.+)$", done.stderr, re.MULTILINE))] * ("--json" in command)
