@@ -49,9 +49,13 @@ class Planned(Protocol):
 def metric_names() -> list[str]:
     """Every name that can hold a run, and so be accepted."""
     names = [f"{table.name}_{what}" for table in TABLES for what in ("drop", "deletes")]
-    columns = [f"{table.name}.{column.name}" for table in TABLES for column in table.source_columns]
+    columns = [f"{table}.{column}" for table, declared in _declared_columns().items() for column in declared]
     names += [f"{what}:{column}" for what in ("column_gone", "column_filled") for column in columns]
     return names + [f"rule_share:{table}.{rule.name}" for table, rules in RULES.items() for rule in rules]
+
+
+def _declared_columns() -> dict[str, list[str]]:
+    return {table.name: [column.name for column in table.source_columns] for table in TABLES}
 
 
 _NAMES = (
@@ -124,12 +128,17 @@ def find_drift(
 
 
 def _columns(now: RunCounts, before: RunCounts, settings: Settings) -> Iterator[Drift]:
-    """Columns that vanished from the source, or are filled in far fewer rows: what is read as null would be written."""
-    for table, shares in before.columns.items():
+    """Columns that vanished from the source, or are filled in far fewer rows: what is read as null would be written.
+
+    A column that the contract names no more is not missed: nothing is written of it.
+    """
+    for table, declared in _declared_columns().items():
         found, counts = now.columns.get(table), now.tables.get(table)
         if found is None or counts is None or not counts.read:
             continue
-        for column, was in shares.items():
+        for column, was in before.columns.get(table, {}).items():
+            if column not in declared:
+                continue
             share = found.get(column)
             if share is None:
                 yield Drift(

@@ -12,7 +12,7 @@ import pytest
 
 from tasks.contracts import AUTHOR_ACTIVITY, DAILY_ACTIVITY, POST_STATISTICS, REPORTS, SIGNUP_COHORTS, Report
 from tasks.errors import ConfigurationError, RunHeld
-from tasks.ledger.guard import check_run, find_drift
+from tasks.ledger.guard import check_run, find_drift, require_known
 from tasks.reports.build import headline, report_spool, run_counts
 from tasks.reports.checks import check_contract
 from tasks.reports.figures import RunCounts
@@ -175,6 +175,16 @@ def test_totals_that_disagree_are_an_error(workspace: Workspace, report: Report,
     report_spool(workspace, report).write(0, wrong.combine_chunks().to_batches())
     with pytest.raises(ConfigurationError, match=f"disagree on {total}"):
         check(workspace)
+
+
+def test_a_column_that_the_contract_names_no_more_holds_nothing(workspace: Workspace) -> None:
+    """It could not be accepted either: no metric has its name."""
+    counts = run_counts(workspace)
+    last = counts.model_copy(update={"columns": {"users": {"bio": 0.9, "country": 0.9}, "comments": {"note": 1.0}}})
+    now = counts.model_copy(update={"columns": {"users": {"name": 1.0}}})
+    names = [drift.name for drift in find_drift(now, plan=QUIET, last=last, settings=SETTINGS)]
+    assert names == ["column_gone:users.bio"]
+    require_known(names)
 
 
 def test_the_headline_counts_what_is_out_of_scope(workspace: Workspace) -> None:
