@@ -147,7 +147,9 @@ def test_the_addresses_of_pages_are_whole_where_a_server_stays(columns: int) -> 
     assert {len(line) for line in shown.splitlines()} == {len(shown.splitlines()[0])}
 
 
-@pytest.mark.parametrize(("command", "prog"), [(nightly, "python -m flows.nightly"), (scripts_run, "python -m scripts.run")])
+@pytest.mark.parametrize(
+    ("command", "prog"), [(nightly, "python -m flows.nightly"), (scripts_run, "python -m scripts.run")]
+)
 def test_help_says_the_exit_codes_and_what_a_day_means(
     command: ModuleType, prog: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
