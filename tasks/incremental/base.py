@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from tasks.files.manifest import BaseFacts, FileEntry, Manifest, ManifestRef
 from tasks.files.published import NotAsPublished, read_manifest
-from tasks.platform.bucket import Bucket, each
+from tasks.files.stored import verify_stored
+from tasks.platform.bucket import Bucket
 from tasks.platform.functions import Database
-from tasks.platform.stored import StoredInfo
-from tasks.platform.stored_files import stored_below
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
 
@@ -88,33 +86,9 @@ def base_run(database: Database) -> str | None:
 
 
 def missing_files(base: Base, settings: Settings) -> str:
-    """Why the base's files cannot be used; '' when each is there with its size and checksum.
-
-    The database is asked at once; what it does not see, or sees otherwise, Storage is asked, which has the last word.
-    """
-    known = stored_below(settings, base.run_path)
-    if known is not None and not _problem(base, known):
-        return ""
-    return _problem(base, _listed(base, settings))
-
-
-def _listed(base: Base, settings: Settings) -> dict[str, StoredInfo]:
-    """A month has a folder of its own, and Storage lists folder by folder: several at once."""
-    folders = sorted({path.rpartition("/")[0] for path in base.entries()})
-    listed = each(settings, lambda bucket, folder: list(bucket.walk(f"{base.run_path}/{folder}")), folders)
-    return {file.path: file.info for files in listed for file in files}
-
-
-def _problem(base: Base, there: Mapping[str, StoredInfo]) -> str:
-    for path, entry in base.entries().items():
-        info = there.get(f"{base.run_path}/{path}")
-        if info is None:
-            return f"{path} of the last run is gone from the bucket"
-        if not _is_same(info, entry):
-            return f"{path} of the last run is not what its manifest says"
+    """Why the base's files cannot be used, in words that follow `because`; '' when each is there as it was stored."""
+    try:
+        verify_stored(settings, base.run_path, base.entries().values())
+    except NotAsPublished as problem:
+        return f"of the last run, {problem}"
     return ""
-
-
-def _is_same(info: StoredInfo, entry: FileEntry) -> bool:
-    """Size and md5 as stated; where the eTag is no md5 the size alone: the copy is verified by its content then."""
-    return info.size in (None, entry.bytes) and info.md5 in (None, entry.md5)

@@ -16,6 +16,7 @@ from tasks.contracts import REPORTS, Report
 from tasks.errors import ConfigurationError, PublishError
 from tasks.files.manifest import Manifest, ManifestRef
 from tasks.files.published import NotAsPublished, read_manifest, read_verified
+from tasks.files.stored import verify_stored
 from tasks.ledger.as_of import AsOf
 from tasks.ledger.ledger import Ledger, Start
 from tasks.platform.bucket import Bucket
@@ -88,10 +89,11 @@ def _restore(ledger: Ledger, settings: Settings, target: _Target, aggregates: Js
 
 
 def _published(settings: Settings, ref: ManifestRef) -> list[tuple[Report, pa.Table]]:
-    """The run's aggregates from its published files, each verified by its checksum."""
+    """The run's aggregates from its published files, each verified by its checksum. All others must be there, too."""
     with Bucket(settings) as bucket:
         try:
             manifest = read_manifest(bucket, ref)
+            verify_stored(settings, manifest.run, manifest.files)
             return [(r, _read(bucket, manifest, r)) for r in REPORTS if r.in_postgres]
         except NotAsPublished as problem:
             raise _refusal(problem) from None

@@ -78,11 +78,10 @@ def retain(
         runs = survey(settings, bucket)
         actions = plan(runs, statuses, latest=_latest(bucket), now=now, keep_days=days, base=base)
         actions += _old_exports(bucket, now=now, keep_days=days)
-        if not dry_run:
-            manifests = {run.path: run.manifest for run in runs}
-            for action in actions:
-                _carry_out(bucket, action, manifests.get(action.path), now=now)
-    return actions
+        if dry_run:
+            return actions
+        manifests = {run.path: run.manifest for run in runs}
+        return [_carried_out(bucket, action, manifests.get(action.path), now=now) for action in actions]
 
 
 def _latest(bucket: Bucket) -> str | None:
@@ -182,13 +181,17 @@ def _old_exports(bucket: Bucket, *, now: datetime, keep_days: int) -> list[Actio
     return [Action("remove", f"{EXPORTS}/{day}", f"exports older than {keep_days} days") for day in days]
 
 
-def _carry_out(bucket: Bucket, action: Action, manifest: Manifest | None, *, now: datetime) -> None:
+def _carried_out(bucket: Bucket, action: Action, manifest: Manifest | None, *, now: datetime) -> Action:
+    """What was done. Readers may have been pointed to a run since this was planned, by a restore: it stays."""
+    if action.verb != "keep" and action.path == _latest(bucket):
+        return Action("keep", action.path, "is what readers get")
     if action.verb == "remove":
         _remove(bucket, action.path)
     elif action.verb == "prune" and manifest:
         # Files first: killed between the two, the next time finds the same to do.
         bucket.remove([f"{action.path}/{file}" for file in action.files])
         bucket.replace(manifest_path(action.path), manifest.without(action.files, at=now).to_json())
+    return action
 
 
 def _remove(bucket: Bucket, path: str) -> None:

@@ -52,9 +52,9 @@ def _forget_manifest(project: Project) -> None:
 # What happens, the night's options, and what it says: one after the other, each full night is the next one's base.
 REASONS: tuple[tuple[Callable[[Project], Any], dict[str, Any], str], ...] = (
     (lambda p: None, {"full_refresh": True}, "asked for"),
-    (lambda p: _delete_file(p, "clean/posts/"), {}, "is gone from the bucket"),
-    (lambda p: _delete_file(p, "state/"), {}, "is gone from the bucket"),
-    (_damage_file, {}, "is not what its manifest says"),
+    (lambda p: _delete_file(p, "clean/posts/"), {}, "is not in the bucket any more"),
+    (lambda p: _delete_file(p, "state/"), {}, "is not in the bucket any more"),
+    (_damage_file, {}, "is damaged"),
     (_forget_manifest, {}, "is not in the bucket any more"),
     (lambda p: None, {"ETL_PART_ROWS": 1_000}, "file settings changed"),
     (lambda p: None, {}, "file settings changed"),

@@ -42,6 +42,7 @@ from tests.sink.kit import (
     work,
 )
 
+CHART = "charts/growth.png"
 both = pytest.mark.parametrize("transport", TRANSPORTS)
 
 
@@ -68,7 +69,10 @@ def _files(workspace: Workspace) -> list[FileEntry]:
             table = workspace.spool("reports", report.name, report.schema).table()
             pq.write_table(table, path)
             entries.append(entry_of(path, workspace.files, rows=table.num_rows, version=1, kind="report"))
-    return entries
+    chart = workspace.files / CHART
+    chart.parent.mkdir()
+    chart.write_bytes(b"a picture")
+    return [*entries, entry_of(chart, workspace.files, rows=0, version=1, kind="chart")]
 
 
 def pointer(settings: Settings) -> str:
@@ -148,12 +152,16 @@ def test_what_cannot_be_restored(clean_stack: Stack, tmp_path: Path) -> None:
     assert row is not None
     assert row.manifest is not None
     report = f"{row.manifest.run_path}/reports/daily_activity.parquet"
+    for path in (f"{row.manifest.run_path}/{CHART}", report):
+        with Bucket(settings) as bucket:
+            body = bucket.download(path)
+            bucket.remove([path])
+        with pytest.raises(PublishError, match=f"{path} is not in the bucket any more"):
+            restore(settings, first.run_id)
+        with Bucket(settings) as bucket:
+            bucket.store(path, body)
     with Bucket(settings) as bucket:
-        bucket.remove([report])
-    with pytest.raises(PublishError, match="not in the bucket any more"):
-        restore(settings, first.run_id)
-    with Bucket(settings) as bucket:
-        bucket.store(report, b"PAR1 but another")
+        bucket.replace(report, b"PAR1 but another")
     with pytest.raises(PublishError, match="damaged"):
         restore(settings, first.run_id)
     assert versions(clean_stack) == before

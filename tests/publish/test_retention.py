@@ -17,9 +17,11 @@ from local_stack import Stack
 from tasks.contracts import REPORTS
 from tasks.errors import ReadError
 from tasks.files.layout import day_of, run_path
-from tasks.files.manifest import FileEntry, Manifest
+from tasks.files.manifest import FileEntry, Manifest, ManifestRef, sha256_of
+from tasks.files.published import find_manifest
 from tasks.files.run_files import write_files
 from tasks.platform.bucket import Bucket
+from tasks.publish import retention
 from tasks.publish.pointer import repair_pointer
 from tasks.publish.retention import Action, Published, names_users, plan, retain
 from tasks.publish.upload import publish
@@ -276,6 +278,22 @@ def test_a_retention_cut_short_goes_on(filled: Settings) -> None:
     with pytest.raises(ReadError, match="removed by retention"):
         read_report("author_activity", as_of="2026-01-31", settings=filled)
     assert {action.verb for action in retain(filled, {}, now=NOW)} == {"keep"}
+
+
+def test_a_run_that_is_restored_meanwhile_stays_whole(filled: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def remove_and_restore(bucket: Bucket, path: str) -> None:
+        remove(bucket, path)
+        repair_pointer(filled, named)
+
+    remove = retention._remove
+    with Bucket(filled) as bucket:
+        manifest = find_manifest(bucket, "runs/2026-01-31/b")
+    assert manifest
+    named = ManifestRef(path=manifest.path, sha256=sha256_of(manifest.to_json()))
+    monkeypatch.setattr(retention, "_remove", remove_and_restore)
+    actions = {action.path: action.verb for action in retain(filled, {}, now=NOW)}
+    assert actions[manifest.run] == "keep"
+    assert not read_report("author_activity", settings=filled).empty
 
 
 def test_an_empty_bucket_has_nothing_to_remove(settings: Settings) -> None:
