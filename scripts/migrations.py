@@ -13,22 +13,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.migrations import copy_into, migrate, rollback, write_migration
-from tasks.errors import PipelineError
-from tasks.settings import Settings
+from tasks.errors import PipelineError, SettingsError
+from tasks.settings.load import any_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 done, 1 failed or not all of it there, 2 no SUPABASE_DB_URL or a wrong argument."""
+    """0 done, 1 failed or not all of it there, 2 no SUPABASE_DB_URL, or a wrong setting or argument."""
     options = _parser().parse_args(arguments)
-    db_url = Settings().supabase_db_url.get_secret_value()
-    if options.action != "new" and not db_url:
-        print("SUPABASE_DB_URL is not set: the URL of the database's owner.", file=sys.stderr)
-        return 2
     try:
+        db_url = "" if options.action == "new" else any_settings().supabase_db_url.get_secret_value()
+        if options.action != "new" and not db_url:
+            print("SUPABASE_DB_URL is not set: the URL of the database's owner.", file=sys.stderr)
+            return 2
         _carry_out(options, db_url)
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, SettingsError) else 1
     return 0
 
 

@@ -17,19 +17,24 @@ from pathlib import Path
 
 import jwt
 
+from tasks.errors import SettingsError
 from tasks.platform.identity import ROLE
-from tasks.settings import Settings
+from tasks.settings.load import any_settings
 
 MAX_DAYS = 366
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 printed, 1 the key is none, 2 no key was given."""
+    """0 printed, 1 the key is none, 2 no key was given, or a setting is wrong."""
     parser = argparse.ArgumentParser(prog="python -m scripts.token", description="Mint a token with the role etl.")
     parser.add_argument("--days", type=_days, default=90, help="how long it is valid: 1 to 366 (90)")
     parser.add_argument("--key", type=Path, metavar="FILE", help="a private signing key as a JWK")
     options = parser.parse_args(arguments)
-    secret = Settings().supabase_jwt_secret.get_secret_value()
+    try:
+        secret = any_settings().supabase_jwt_secret.get_secret_value()
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
     if not options.key and not secret:
         sys.stderr.write("Neither --key nor SUPABASE_JWT_SECRET is given: what should sign the token?\n")
         return 2

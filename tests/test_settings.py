@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from flows.nightly import main as nightly_command
-from tasks.errors import ConfigurationError
+from scripts import migrations
+from tasks.errors import ConfigurationError, SettingsError
 from tasks.settings import Settings, load_settings
 
 PROJECT = {"SUPABASE_URL": "https://demo.supabase.co", "SUPABASE_SERVICE_KEY": "sb_secret_hush"}
@@ -217,3 +218,38 @@ def test_a_name_that_is_no_setting_is_refused_with_the_nearest(
         monkeypatch.setenv("ETL_PAGE_ROW", "7")
     with pytest.raises(ConfigurationError, match=r"ETL_PAGE_ROW \(do you mean ETL_PAGE_ROWS\?\)"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("postgresql://postgres.ref:[YOUR-PASSWORD]@db.invalid:5432/postgres", "in place of [YOUR-PASSWORD]"),
+        ("postgresql://postgres:hu[sh@db.invalid:5432/postgres", "%5B ([)"),
+        ("postgresql://postgres:hu%sh@db.invalid:5432/postgres", "%25 (%)"),
+        ("https://db.invalid", "must start with postgresql://"),
+    ],
+)
+def test_a_database_address_that_cannot_be_right_is_said_by_every_command(
+    address: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SUPABASE_DB_URL", address)
+    assert migrations.main([]) == 2
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    for words in (capsys.readouterr().err, str(caught.value)):
+        assert "SUPABASE_DB_URL: " in words
+        assert said in words
+        assert "hu" not in words
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgres://postgres.ref:%40%3A%2F%23%25%5B%20@db.invalid:5432/postgres?sslmode=require&options=-c%20jit%3Doff",
+        "postgresql://postgres@[::1]:5432/postgres",
+        "postgresql:///postgres?host=/var/run/postgresql",
+    ],
+)
+def test_odd_addresses_that_libpq_takes_are_taken(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_DB_URL", address)
+    assert Settings().supabase_db_url.get_secret_value() == address

@@ -14,6 +14,7 @@ from tasks.platform.postgres import connecting_to, require_sessions
 from tasks.platform.remedies import ADDRESS, KEY
 from tasks.retry import Retry
 from tasks.settings import Settings
+from tasks.settings.fields import ESCAPED
 
 _NO_SUCH_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 _DB_ADDRESS = "Copy the address from the dashboard (Connect → Session pooler) into SUPABASE_DB_URL."
@@ -54,7 +55,7 @@ def _host(url: str, variable: str, remedy: str) -> str | None:
     except ValueError:  # nothing of it is repeated: it may be the password
         raise ConfigurationError(
             f"{variable} is no address: what stands where the port should is no number.",
-            remedy=f"Write special characters of a password as %40 (@), %2F (/), %3A (:), %23 (#). {remedy}",
+            remedy=f"{ESCAPED}. {remedy}",
         ) from None
     return parts.hostname
 

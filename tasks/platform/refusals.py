@@ -9,9 +9,10 @@ from contextlib import contextmanager
 import pyarrow as pa
 from adbc_driver_postgresql import dbapi
 
-from tasks.errors import AccessError, RequestRefused, ServiceUnavailable
+from tasks.errors import AccessError, ConfigurationError, RequestRefused, ServiceUnavailable
 from tasks.platform.remedies import OUTAGE, VALUE
 from tasks.retry import STATEMENT_TIMEOUT, classify, masked
+from tasks.settings.fields import ESCAPED
 from tasks.workspace import disk_problem
 
 # The driver gives no SQLSTATE for a connection that was not made, so libpq's words have to do. "SSL" alone is in the
@@ -24,8 +25,14 @@ _NOT_LET_IN = re.compile(
 
 _WRONG_LOGIN = re.compile(r"authentication failed|no password|Tenant or user not found", re.I)
 _ADDRESS = "Copy the session pooler's address from the dashboard (Connect → Session pooler) into SUPABASE_DB_URL."
+# A connection URI that libpq cannot use; its words are not repeated, they may be a part of the password.
+_NO_URI = re.compile(r"invalid (percent-encoded token|URI query parameter|port number|(sslmode|integer) value)")
 _CAUSES = (
-    (r"could not translate host name", "no name server knows the host of SUPABASE_DB_URL", _ADDRESS),
+    (
+        r"could not translate host name",
+        "no name server knows the host of SUPABASE_DB_URL",
+        f"{ESCAPED}. {_ADDRESS}",
+    ),
     (r"Network is unreachable", "its host has an IPv6 address only", _ADDRESS),
     (r"Connection refused", "nothing listens at the host and port of SUPABASE_DB_URL", f"{OUTAGE} {_ADDRESS}"),
     (r"timeout expired|timed out", "it did not answer in time", f"{OUTAGE} Look at the network restrictions, too."),
@@ -75,9 +82,19 @@ def _classified(error: Exception) -> Exception:
     said = _SAID.search(text)
     if said and said[1] == "ERROR" and _CONNECTING not in text:
         return _ended_early(said[2])
+    if _NO_URI.search(message):
+        return _no_uri()
     if _NOT_LET_IN.search(message):
         return _not_let_in(message)
     return _broken_off(text, type(error).__name__, said[2] if said else "")
+
+
+def _no_uri() -> ConfigurationError:
+    return ConfigurationError(
+        "SUPABASE_DB_URL is no address that PostgreSQL's client can use.",
+        remedy="Look at what follows the ? in it: pgbouncer=true and the like are for other clients. "
+        f"{ESCAPED}. {_ADDRESS}",
+    )
 
 
 def _not_let_in(message: str) -> AccessError:

@@ -11,6 +11,8 @@ from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, Secre
 Transport = Literal["rest", "postgres"]
 TransportChoice = Literal["auto", "rest", "postgres"]
 
+ESCAPED = "Write special characters of a password as %40 (@), %2F (/), %3A (:), %23 (#), %25 (%), %5B ([), %5D (])"
+
 
 def named(variable: str) -> AliasChoices:
     """A setting whose variable has no prefix of ours."""
@@ -32,6 +34,25 @@ def _address(value: str) -> str:
     return value
 
 
+def _database(value: SecretStr) -> SecretStr:
+    given = value.get_secret_value()
+    if given and not re.match(r"postgres(ql)?://", given):
+        raise ValueError("must start with postgresql://")
+    if "YOUR-PASSWORD" in given:  # as the dashboard shows it
+        raise ValueError("must have the database's password in place of [YOUR-PASSWORD]")
+    if re.search(r"%(?![0-9A-Fa-f]{2})", given) or not _splits(given):
+        raise ValueError(f"is no address. {ESCAPED}")
+    return value
+
+
+def _splits(address: str) -> bool:
+    try:
+        urlsplit(address)
+    except ValueError:  # of a bracket, which a host has around an IPv6 address
+        return False
+    return True
+
+
 def _key(value: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
         raise ValueError("holds a character that no key has, a space for instance: copy the key again")
@@ -44,6 +65,7 @@ def without_ends(value: object) -> object:
 
 
 Key = Annotated[SecretStr, AfterValidator(_key)]  # an API key or a token, or empty
+Database = Annotated[SecretStr, AfterValidator(_database)]  # a connection URI of PostgreSQL's, or empty
 Address = Annotated[str, AfterValidator(_address)]  # of a server, or empty
 Email = Annotated[str, Field(pattern=r"^([^@\s]+@[^@\s]+)?$")]
 

@@ -19,15 +19,20 @@ _OTHER_NAMES = frozenset({"ETL_CODE_VERSION", "ETL_PROJECT_DIR"})  # read before
 def load_settings(**overrides: object) -> Settings:
     """The settings of this process; a wrong one is a SettingsError that names the variable, never its value."""
     require_known_names()
+    settings = any_settings(**overrides)
+    _require_project(settings)
+    return settings.scaled()
+
+
+def any_settings(**overrides: object) -> Settings:
+    """The same, whether or not they name a project."""
     try:
-        settings = Settings(**overrides)  # type: ignore[arg-type]
+        return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         problems = "; ".join(f"{_variable(e['loc'])}: {said_of(e)}" for e in error.errors())
         raise SettingsError(
             f"The settings are not usable: {problems}.", remedy="Correct them in the environment or in .env."
         ) from None
-    _require_project(settings)
-    return settings.scaled()
 
 
 def require_known_names() -> None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,7 +13,17 @@ from urllib.parse import urlsplit
 from pydantic import Field, NonNegativeInt, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from tasks.settings.fields import Address, Email, EmptyIsNone, Key, Transport, TransportChoice, named, without_ends
+from tasks.settings.fields import (
+    Address,
+    Database,
+    Email,
+    EmptyIsNone,
+    Key,
+    Transport,
+    TransportChoice,
+    named,
+    without_ends,
+)
 from tasks.settings.schedule import ScheduleSettings
 from tasks.settings.site import SiteSettings
 from tasks.settings.watch import WatchSettings
@@ -39,7 +48,7 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
     supabase_url: Address = Field(default="", validation_alias=named("SUPABASE_URL"))
     supabase_service_key: Key = Field(default=SecretStr(""), validation_alias=named("SUPABASE_SERVICE_KEY"))
     supabase_key: Key = Field(default=SecretStr(""), validation_alias=named("SUPABASE_KEY"))
-    supabase_db_url: SecretStr = Field(default=SecretStr(""), validation_alias=named("SUPABASE_DB_URL"))
+    supabase_db_url: Database = Field(default=SecretStr(""), validation_alias=named("SUPABASE_DB_URL"))
 
     # Without the service key: the pipeline's own user, or a token with the role etl
     email: Email = Field(default="", repr=False, description="The user to sign in as; its role is etl.")
@@ -133,14 +142,6 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
         if info.field_name in PASSWORDS:
             return value.rstrip("\r\n") if isinstance(value, str) else value
         return without_ends(value)
-
-    @field_validator("supabase_db_url")
-    @classmethod
-    def _is_database(cls, value: SecretStr) -> SecretStr:
-        given = value.get_secret_value()
-        if given and not re.match(r"postgres(ql)?://", given):
-            raise ValueError("must start with postgresql://")
-        return value
 
     @cached_property
     def resolved_transport(self) -> Transport:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from tasks.errors import AccessError, PipelineError, RequestRefused, ServiceUnavailable
+from tasks.errors import AccessError, ConfigurationError, PipelineError, RequestRefused, ServiceUnavailable
 from tasks.platform.refusals import refusals
 from tasks.retry import is_statement_timeout
 
@@ -33,6 +33,8 @@ def refused(words: str) -> PipelineError:
         (CONNECTING.format("FATAL:  the database system is starting up"), ServiceUnavailable, "is starting up"),
         (CONNECTING.format('FATAL:  password authentication failed for user "bob"'), AccessError, "user or password"),
         (CONNECTING.format("Connection refused"), ServiceUnavailable, "nothing listens"),
+        (CONNECTING.format('invalid integer value "bob" for connection option "x"'), ConfigurationError, "no address"),
+        ('[libpq] Failed to connect: invalid URI query parameter: "bob"', ConfigurationError, "no address"),
     ],
 )
 def test_words_without_a_sqlstate(words: str, kind: type[PipelineError], said: str) -> None:
