@@ -210,7 +210,8 @@ def test_what_ends_it_before_it_watches_is_said_at_once(
     """Also where the counts come over Postgres, to which a wrong key is nothing."""
 
     async def until_signal(watching: object) -> None:
-        raise KeyboardInterrupt
+        if not wrong:
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(watch, "_until_signal", until_signal)
     for name, value in {**clean_stack.env(), "ETL_DATA_DIR": str(tmp_path), **wrong}.items():
