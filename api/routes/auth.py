@@ -80,6 +80,7 @@ async def sign_in(request: Request) -> Response:
     if is_form:
         require_same_origin(request)
     given = _parsed(dict(await request.form()) if is_form else await _json(request), Credentials)
+    request.state.tried = safe_path(given.next), given.email  # the form, when it is shown again, keeps them
     address = request.client.host if request.client else ""
     request.app.state.throttle.sign_in(given.email, address)
     session = await run_sync(request.app.state.sessions.sign_in, given.email, given.password)

@@ -146,7 +146,8 @@ def problem_page(request: Request, problem: Problem) -> Response:
     """A problem for a person in a browser; who is not signed in is sent to sign in and comes back."""
     path = request.url.path
     if path == "/auth/sign-in" and problem.status in (401, 422, 429):
-        return sign_in_page(request, problem=problem, status=problem.status)
+        path, email = getattr(request.state, "tried", ("/", ""))
+        return sign_in_page(request, next_path=path, email=email, problem=problem)
     if problem.status == 401 and request.method == "GET":
         there = f"{path}?{request.url.query}" if request.url.query else path
         return Response(status_code=303, headers={"Location": f"/sign-in?next={quote(there, safe='')}"})
@@ -162,12 +163,12 @@ def problem_page(request: Request, problem: Problem) -> Response:
 
 
 def sign_in_page(
-    request: Request, *, next_path: str = "/", problem: Problem | None = None, status: int = 200
+    request: Request, *, next_path: str = "/", email: str = "", problem: Problem | None = None
 ) -> Response:
     """The form; after a wrong try with what was wrong."""
     project = request.app.state.settings.project
-    context = {"next": next_path, "problem": problem, "project": project}
-    answer = _html(request, "sign_in.html", status, context)
+    context = {"next": next_path, "email": email, "problem": problem, "project": project}
+    answer = _html(request, "sign_in.html", problem.status if problem else 200, context)
     answer.headers.update(problem.headers if problem else {})
     return answer
 

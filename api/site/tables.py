@@ -91,6 +91,15 @@ class TableView:
         return bool(self.q or self.first or self.last)
 
     @property
+    def why_empty(self) -> str:
+        """What there is to say where no row is."""
+        if self.first and self.last and self.first > self.last:
+            return f"The first day, {self.first}, comes after the last day, {self.last}."
+        if self.is_filtered:
+            return "No row fits the filter. Clear it to see all rows."
+        return "This report has no rows: its source tables are empty."
+
+    @property
     def summary(self) -> str:
         """How many rows there are, in words."""
         if self.total == self.all_rows:
