@@ -11,7 +11,7 @@ import jwt
 
 from api.problems import Problem, unauthorised
 from api.upstream import Upstream
-from tasks.errors import PipelineError
+from tasks.errors import PipelineError, ServiceUnavailable
 from tasks.settings import Settings
 
 Role = Literal["customer", "analyst", "operator"]
@@ -102,6 +102,7 @@ class _Keys:
         self._upstream, self._lock = upstream, threading.Lock()
         self._known: dict[str, Any] = {}
         self._asked_at = float("-inf")
+        self._away = False
 
     def of(self, kid: str) -> Any:
         with self._lock:
@@ -109,7 +110,7 @@ class _Keys:
             if age > KEYS_SECONDS or (kid not in self._known and age > KEYS_AGAIN_SECONDS):
                 self._ask()
             if kid not in self._known:
-                raise jwt.InvalidKeyError
+                raise ServiceUnavailable("Auth's keys could not be had.") if self._away else jwt.InvalidKeyError
             return self._known[kid]
 
     def _ask(self) -> None:
@@ -117,8 +118,8 @@ class _Keys:
         try:
             answer = self._upstream.get("/auth/v1/.well-known/jwks.json", None)
         except PipelineError:
-            if not self._known:
-                raise
-            return  # what was known serves on
+            self._away = True
+            return  # what was known serves on; of another key nothing can be said for a while
+        self._away = False
         keys = [key for key in answer.get("keys", []) if key.get("kty") in ("EC", "RSA")]
         self._known = {str(key.get("kid") or ""): jwt.PyJWK(key).key for key in keys}

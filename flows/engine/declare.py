@@ -86,13 +86,18 @@ def set_up_logging(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -
 
 
 def explain(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Hook: the run ended badly; says so in the artifact `failure`, unless the flow has said it already."""
+    """Hook: the run ended badly; says so in the artifact `failure`, unless the flow has said it already.
+
+    A run that somebody tries again in the UI has an artifact for each try.
+    """
     with get_client(sync_client=True) as client:
         mine = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
         same = ArtifactFilter(key=ArtifactFilterKey(any_=[KEY]))
-        if client.read_artifacts(artifact_filter=same, flow_run_filter=mine):
+        said = client.read_artifacts(artifact_filter=same, flow_run_filter=mine)
+        tries = client.read_flow_run(flow_run.id).run_count if said else 1
+        if len(said) >= tries:
             return
-        page = failure_page(flow.name, state)
+        page = failure_page(flow.name, state) + (f"\n\nThis was try {tries} of the run." if said else "")
         about = "What happened, and what to do next."
         client.create_artifact(
             ArtifactCreate(key=KEY, type="markdown", description=about, data=page, flow_run_id=flow_run.id)

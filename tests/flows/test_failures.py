@@ -11,6 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelling, Crashed
 
+from deploy.prefect_services import api
 from flows.engine.declare import explain
 from tests.flows.conftest import Deployed
 from tests.flows.test_every_form import FORMS
@@ -120,6 +121,21 @@ def test_a_run_that_is_cancelled_or_dies(deployed: Deployed, name: str) -> None:
             assert explain in flow.on_crashed_hooks
             explain(flow, client.read_flow_run(UUID(run["id"])), state)
             assert said(deployed, run).startswith(title)
+
+
+def test_a_run_that_is_tried_again_in_the_ui_says_why_each_try_failed(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = deployed.run("restore", UNKNOWN["restore"][0])
+    assert deployed.listed(run).count("failure") == 1
+    again = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}
+    api(deployed.prefect, f"/flow_runs/{run['id']}/set_state", again)
+    monkeypatch.setenv("SUPABASE_SERVICE_KEY", "")
+    deployed.execute("restore", run["id"])
+    found = api(deployed.prefect, "/artifacts/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}, "sort": "ID_DESC"})
+    pages = [artifact["data"] for artifact in found if artifact["key"] == "failure"]
+    assert sorted("SUPABASE_SERVICE_KEY" in page for page in pages) == [False, True]
+    assert [page.endswith("This was try 2 of the run.") for page in pages if "SUPABASE_SERVICE_KEY" in page] == [True]
 
 
 def test_a_held_run_has_a_state_of_its_own(deployed: Deployed) -> None:
