@@ -18,4 +18,8 @@ if "prefect" not in sys.modules:
         set_up_commands()
     except SettingsError as error:
         sys.stderr.write(f"✗ {error.message}\n  {error.remedy}\n")
+        if "--json" in sys.argv[1:]:
+            from flows.engine.command import print_json_of_error  # it imports no Prefect
+
+            print_json_of_error(error)
         raise SystemExit(2) from None

@@ -118,7 +118,7 @@ def main(
 
             return report.failed(unexpected("The command", error, "command"), EXIT["failed"])
     if report.as_json:
-        report.line(json_of(outcome))
+        _print_json(json_of(outcome))
     else:
         _show(outcome)
     return EXIT[outcome.status]
@@ -205,12 +205,18 @@ class _Report:
         known = error if isinstance(error, PipelineError) else PipelineError(str(error))
         show_failure(known)
         if self.as_json:
-            self.line(json_of_error(known))
+            print_json_of_error(known)
         return code
 
-    def line(self, facts: Mapping[str, Any]) -> None:
-        with last_output():
-            sys.stdout.write(json.dumps(facts) + "\n")
+
+def print_json_of_error(error: PipelineError) -> None:
+    """The line of JSON of a command that failed."""
+    _print_json(json_of_error(error))
+
+
+def _print_json(facts: Mapping[str, Any]) -> None:
+    with last_output():
+        sys.stdout.write(json.dumps(facts) + "\n")
 
 
 def json_of(outcome: RunOutcome) -> dict[str, Any]:
