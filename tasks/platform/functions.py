@@ -65,7 +65,7 @@ class RestDatabase:
 
     def call(self, function: str, *, give_up: GiveUp | None = None, **arguments: Any) -> Any:
         body = _object(arguments)
-        with translated(function):
+        with translated(function, arguments.get("p_table", "")):
             return self._retry.call(lambda: self._post(function, body), _calling(function), give_up=give_up)
 
     def _post(self, function: str, body: bytes) -> Any:
@@ -88,7 +88,7 @@ class PostgresDatabase:
         self._connection: dbapi.Connection | None = None
 
     def call(self, function: str, *, give_up: GiveUp | None = None, **arguments: Any) -> Any:
-        with translated(function):
+        with translated(function, arguments.get("p_table", "")):
             return self._retry.call(lambda: self._ask(function, arguments), _calling(function), give_up=give_up)
 
     def _ask(self, function: str, arguments: dict[str, Any]) -> Any:
@@ -113,7 +113,7 @@ class Transaction:
         self.connection = connection
 
     def call(self, function: str, *, give_up: GiveUp | None = None, **arguments: Any) -> Any:
-        with translated(function):
+        with translated(function, arguments.get("p_table", "")):
             return ask(self.connection, function, arguments)
 
 
@@ -143,12 +143,12 @@ def ask(connection: dbapi.Connection, function: str, arguments: Mapping[str, Any
 
 
 @contextmanager
-def translated(function: str) -> Iterator[None]:
-    """Errors that mean something to a run, by the SQLSTATEs that the migrations declare."""
+def translated(function: str, table: str = "") -> Iterator[None]:
+    """Errors that mean something to a run, by the SQLSTATEs that the migrations declare. table: that is worked on."""
     try:
         yield
     except RequestRefused as error:
-        raise _meaning(function, error) from None
+        raise _meaning(function, table, error) from None
 
 
 _WAIT = (
@@ -157,7 +157,7 @@ _WAIT = (
 )
 
 
-def _meaning(function: str, error: RequestRefused) -> Exception:
+def _meaning(function: str, table: str, error: RequestRefused) -> Exception:
     said = _said(error)
     if error.code == "ET001":
         return LeaseHeld(f"Another run holds the lease: {said}.", remedy=_WAIT)
@@ -176,7 +176,8 @@ def _meaning(function: str, error: RequestRefused) -> Exception:
         return error
     if _ABOUT_A_ROW.match(error.code or ""):
         said = "a constraint, a type or a trigger refused a row"  # in its own words, which may hold data
-    refused = WriteError(f"{function} was refused: {said} ({error.code}).", remedy=error.remedy)
+    what = f"{function} of {table}" if table else function
+    refused = WriteError(f"{what} was refused: {said} ({error.code}).", remedy=error.remedy)
     refused.code = error.code
     return refused
 

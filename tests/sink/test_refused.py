@@ -154,7 +154,10 @@ def test_a_trigger_that_keeps_what_left_the_source_fails_the_run(
     work(setup, Night(posts=[post(n, title=POISON if n in (2, 3) else "fine") for n in range(1, 10)]))
     stack.query(KEEPING)
     try:
-        with pytest.raises(WriteError, match=r"keeps rows of public\.clean_posts that left the source"):
+        with pytest.raises(
+            WriteError,
+            match=r"etl_delete of posts was refused: a trigger keeps rows of public\.clean_posts that left the source",
+        ):
             work(setup, Night())
     finally:
         stack.query(TRIGGER_GONE)
