@@ -2,7 +2,7 @@
 
 Starts a stack with demo data, Prefect's server and a worker in a temporary folder, runs the nightly from its
 deployment, and writes docs/{form,run,summary,charts}.png; then those of the reports site. Needs a Chromium
-(`apt-get install chromium`).
+(`apt-get install chromium-headless-shell`).
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from deploy.prefect_services import ROOT, Prefect, api, server, worker
 from local_stack import down, up
 from local_stack.state import free_port
 from scripts import site_pictures
+from scripts.chromium import MISSING, find_chromium
 from scripts.ui import POOL, bootstrap
 
 DOCS = ROOT / "docs"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = find_chromium()
 USERS, POSTS = 2_000, 20_000
 WIDTH, HEIGHT = 1_280, 1_000
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
@@ -36,7 +37,7 @@ ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 def main() -> int:
     """Take all pictures; returns the exit code."""
     if CHROMIUM is None:
-        print("No Chromium was found: apt-get install chromium", file=sys.stderr)
+        print(MISSING, file=sys.stderr)
         return 1
     DOCS.mkdir(exist_ok=True)
     with _product() as prefect:

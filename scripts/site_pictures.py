@@ -26,9 +26,10 @@ from deploy.prefect_services import ROOT
 from local_stack import Stack, down, up
 from local_stack.state import free_port
 from scripts.api import MASTER, demo_analyst
+from scripts.chromium import MISSING, find_chromium
 
 DOCS = ROOT / "docs"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = find_chromium()
 USERS, POSTS = 2_000, 20_000
 START_SECONDS = 90
 
@@ -36,7 +37,7 @@ START_SECONDS = 90
 def main() -> int:
     """Take them; returns the exit code."""
     if CHROMIUM is None:
-        print("No Chromium was found: apt-get install chromium", file=sys.stderr)
+        print(MISSING, file=sys.stderr)
         return 1
     home = Path(tempfile.mkdtemp(prefix="supabase-nightly-site-"))
     home.chmod(0o711)

@@ -6,7 +6,6 @@ They work on a stack of their own: the worker uses it at moments that no other t
 from __future__ import annotations
 
 import base64
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from deploy.prefect_services import Prefect, api, server, worker
 from deploy.server_setup import POOL
 from local_stack import Stack
 from local_stack.state import free_port
+from scripts.chromium import MISSING, find_chromium
 from scripts.ui import bootstrap
 from tests.conftest import temporary_stack
 
@@ -36,7 +36,6 @@ ARGUMENTS = [
     "--disable-sync",
     "--no-first-run",
 ]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def signed_in(prefect: Prefect) -> str:
@@ -131,9 +130,9 @@ def launched() -> Iterator[Browser]:
 
 def installed() -> str:
     """The path of the Chromium of this machine. Skips the test where there is none."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
-    return CHROMIUM
+    if (path := find_chromium()) is None:
+        pytest.skip(MISSING)
+    return path
 
 
 @pytest.fixture(scope="session")
