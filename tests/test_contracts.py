@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tasks.cleaning.rules import check_table
 from tasks.cleaning.rules.further import rules_of_columns
-from tasks.contracts import POSTS, REPORTS, TABLES, USERS, Column, Report, Table, versions
+from tasks.contracts import DAILY_ACTIVITY, POSTS, REPORTS, TABLES, USERS, Column, Report, Table, versions
 from tasks.errors import ConfigurationError
 from tasks.reports import BUILDERS, check_builders
 
 EVERYTHING = [*TABLES, *REPORTS]
+PHONE = {"name": "phone", "kind": "text", "description": "A number."}
 
 
 @pytest.mark.parametrize("declared", EVERYTHING, ids=lambda d: d.name)
@@ -45,9 +48,39 @@ def test_files_hold_no_personal_column(table: Table) -> None:
     assert personal.isdisjoint(column.name for column in table.file_columns)
 
 
-def test_a_personal_column_cannot_be_declared_as_a_value_in_files() -> None:
-    with pytest.raises(ValueError, match="phone is personal"):
-        Column("phone", "text", "A number.", personal=True)
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        ({"personal": True}, "phone is personal"),
+        ({"kind": "number"}, "there is no kind 'number', there are uuid, bigint, text"),
+        ({"name": ""}, "1 to 63 bytes"),
+        ({"name": "é" * 32}, "1 to 63 bytes"),
+        ({"source": "p" * 64}, "1 to 63 bytes"),
+        ({"name": "xmin"}, "the name is taken"),
+        ({"name": "_invalid"}, "the name is taken"),
+        ({"kind": "int", "cleaning": "line"}, "phone is no text"),
+        ({"name": "email"}, "the table users has two columns called email"),
+        ({"name": "row_hash"}, "the table users has two columns called row_hash"),
+        ({"name": "has_name", "kind": "bool"}, "the file of the table users has two columns called has_name"),
+    ],
+)
+def test_a_column_that_cannot_be_is_named_where_it_is_declared(column: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        replace(
+            USERS,
+            columns=(*USERS.columns, Column(**{"name": "phone", "kind": "text", "description": "A number."} | column)),
+        )
+
+
+@pytest.mark.parametrize("of", [{"nullable": True}, {"optional": True}, {"derived": True}], ids=str)
+def test_a_key_that_may_lack_a_value_is_named(of: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"users\.id is the key"):
+        replace(USERS, columns=(replace(USERS.key, **of), *USERS.columns[1:]))
+
+
+def test_a_report_whose_keys_are_none_of_its_columns_is_named() -> None:
+    with pytest.raises(ValueError, match="the report daily_activity has no column day"):
+        replace(DAILY_ACTIVITY, keys=("day",))
 
 
 def test_files_say_whether_a_personal_text_was_there() -> None:
@@ -74,7 +107,7 @@ def test_a_version_that_was_not_raised_is_named(monkeypatch: pytest.MonkeyPatch,
     path = tmp_path / "versions.json"
     path.write_text(versions.PATH.read_text())
     monkeypatch.setattr(versions, "PATH", path)
-    wider = replace(USERS, columns=(*USERS.columns, Column("country", "text", "Country.")))
+    wider = replace(USERS, columns=(*USERS.columns, Column("one_more", "text", "One more.")))
     monkeypatch.setattr(versions, "TABLES", (wider,))
     with pytest.raises(ValueError, match="The columns of users changed: raise `version`"):
         versions.write_record()

@@ -1,4 +1,4 @@
-"""What a column, a table and a report are, as declarations. It imports nothing of ours."""
+"""What a column, a table and a report are, as declarations."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
+
+from tasks.contracts.checks import check_column, check_key, check_keys, check_names
 
 Kind = Literal["uuid", "bigint", "text", "timestamptz", "date", "int", "float", "bool"]
 Cleaning = Literal["line", "block"]
@@ -64,8 +66,7 @@ class Column:
     in_file: InFile = "value"
 
     def __post_init__(self) -> None:
-        if self.personal and self.in_file == "value":
-            raise ValueError(f"column {self.name} is personal: in_file must be 'presence' or 'absent'")
+        check_column(self, ARROW_TYPES)
 
     @property
     def must_come_filled(self) -> bool:
@@ -118,6 +119,9 @@ class Table:
         if "row_hash" in self:
             stamps = tuple(column for column in (FINGERPRINT, RULE_MASK) if column.name not in self)
             object.__setattr__(self, "columns", (*self.columns, *stamps))
+        check_names(f"the table {self.name}", (column.name for column in self.columns))
+        check_names(f"the file of the table {self.name}", (column.name for column in self.file_columns))
+        check_key(self.name, self.key)
 
     @property
     def key(self) -> Column:
@@ -168,6 +172,10 @@ class Report:
     in_postgres: bool = False
     version: int = 1
     sorted_by_keys: bool = True
+
+    def __post_init__(self) -> None:
+        check_names(f"the report {self.name}", (column.name for column in self.columns))
+        check_keys(self.name, self.keys, [column.name for column in self.columns])
 
     @property
     def schema(self) -> pa.Schema:

@@ -50,7 +50,8 @@ def hashes_in_postgres(connection: psycopg.Connection, table: Table, rows: list[
 
 def test_every_kind_of_column_has_a_text(stack: Stack) -> None:
     columns = tuple(
-        Column(f"a_{kind}", kind, "A value.") for kind in ("bigint", "float", "bool", "date", "int", "text")
+        Column(f"a_{kind}", kind, "A value.", nullable=kind != "bigint")
+        for kind in ("bigint", "float", "bool", "date", "int", "text")
     )
     table = Table("kinds", "kinds", "clean_kinds", "All kinds.", columns)
     values: list[dict[str, object]] = [

@@ -1,0 +1,47 @@
+"""What no column and no table can be, said where it is declared: each would fail later, in the words of others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tasks.contracts.model import Column
+
+LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer names off
+_OF_POSTGRES = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
+_OF_OURS = frozenset({"_fingerprint", "_invalid"})  # they come with each row that is read
+
+
+def check_column(column: Column, kinds: Collection[str]) -> None:
+    """Raise ValueError for a kind or a name that there cannot be, or text rules for what is no text."""
+    if column.kind not in kinds:
+        raise ValueError(f"column {column.name}: there is no kind {column.kind!r}, there are {', '.join(kinds)}")
+    for name in (column.name, column.source_name):
+        if not 1 <= len(name.encode()) <= LONGEST_NAME or "\0" in name:
+            raise ValueError(f"column {name!r}: a name has 1 to {LONGEST_NAME} bytes in PostgreSQL")
+    if column.name in _OF_POSTGRES | _OF_OURS:
+        raise ValueError(f"column {column.name}: the name is taken; give it another one, and this one as its source")
+    if column.cleaning and column.kind != "text":
+        raise ValueError(f"column {column.name} is no text: it has no cleaning")
+    if column.personal and column.in_file == "value":
+        raise ValueError(f"column {column.name} is personal: in_file must be 'presence' or 'absent'")
+
+
+def check_key(table: str, key: Column) -> None:
+    """Raise ValueError for a first column that may lack a value."""
+    if key.nullable or key.optional or key.derived:
+        raise ValueError(f"{table}.{key.name} is the key: it is nullable=False, and neither optional nor derived")
+
+
+def check_names(of: str, names: Iterable[str]) -> None:
+    """Raise ValueError for a name that comes twice."""
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{of} has two columns called {', '.join(twice)}")
+
+
+def check_keys(report: str, keys: Iterable[str], names: Collection[str]) -> None:
+    """Raise ValueError for a key of a report that is none of its columns."""
+    if missing := [key for key in keys if key not in names]:
+        raise ValueError(f"the report {report} has no column {', '.join(missing)}, which its keys name")
