@@ -70,10 +70,18 @@ class Prefect:
     def start(self, deployment: str, options: dict[str, Any], key: str | None) -> FlowRun:
         """Start a deployment of this project. The same key gives the same run again; without one it is a new run."""
         found = self._ask("GET", f"/deployments/name/{deployment}/{deployment}")
+        if key:
+            self._require_free(key, found["id"])
         once = key or str(uuid.uuid4())  # a request that is sent twice starts one run
         body = {"parameters": {"options": options}, "idempotency_key": once, "tags": ["started-from-site"]}
         answer = self._send("POST", f"/deployments/{found['id']}/create_flow_run", body)
         return _flow_run(answer.json(), is_new=answer.status_code == httpx.codes.CREATED)
+
+    def _require_free(self, key: str, deployment_id: str) -> None:
+        """Problem 409 when the key has started another deployment: the server keeps a key for each flow alone."""
+        body = {"flow_runs": {"idempotency_key": {"any_": [key]}}, "limit": 10}
+        if any(run["deployment_id"] != deployment_id for run in self._ask("POST", "/flow_runs/filter", body)):
+            raise Problem(409, "This key has started a run of another deployment.", remedy="Take a new key.")
 
     def run(self, flow_run_id: str) -> FlowRun | None:
         """A flow run; None when the server does not know it."""

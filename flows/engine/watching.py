@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from tasks.live.night import Night
 from tasks.live.realtime import Listener
 from tasks.platform.functions import Database
 from tasks.platform.identity import Identity
+from tasks.retry import GiveUp
 from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -105,7 +107,7 @@ class Watch:
     async def _poll(self) -> Counts | None:
         self._wake.clear()
         try:
-            counts = await asyncio.to_thread(fetch_counts, self._database)
+            counts = await asyncio.to_thread(fetch_counts, self._database, give_up=_impatient())
         except PipelineError as error:
             if not self._poll_error:
                 logger.warning("watch: %s It is asked again every %g s.", error, self.settings.watch_poll_seconds)
@@ -261,3 +263,9 @@ class Watch:
             psutil.Process().memory_info().rss // 2**20,
         )
         self._hour_at, self._hour = self._clock() + HOUR, dict(self._runs) | {"changes": 0}
+
+
+def _impatient() -> GiveUp:
+    """A poll is tried once more, as its connection may have been closed meanwhile; then the next poll asks, or none."""
+    failures = itertools.count()
+    return lambda _: next(failures) > 0

@@ -13,6 +13,7 @@ from typing import Any
 
 from tasks.contracts import TABLES
 from tasks.platform.functions import Database
+from tasks.retry import GiveUp
 
 LATE_SECONDS = 15.0  # an idle connection reports its counts after ten seconds at the latest
 
@@ -65,10 +66,10 @@ class Counts:
         return [name for name, source in self.sources.items() if not source.counted]
 
 
-def fetch_counts(database: Database) -> Counts:
+def fetch_counts(database: Database, *, give_up: GiveUp | None = None) -> Counts:
     """Ask the database. Raises the errors of `Database.call`."""
     asked = [{"name": t.name, "schema": t.source_schema, "table": t.source} for t in TABLES]
-    return parse_counts(database.call("etl_changes", p_sources=asked))
+    return parse_counts(database.call("etl_changes", give_up=give_up, p_sources=asked))
 
 
 def parse_counts(answer: Mapping[str, Any]) -> Counts:

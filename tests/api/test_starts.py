@@ -16,14 +16,19 @@ from tasks.settings import Settings
 SETTINGS = Settings(_env_file=None, prefect_api_url="http://127.0.0.1:4200/api")
 
 
-def server(*statuses: int) -> tuple[Prefect, list[dict[str, object]]]:
-    """A server that answers the start of a run with each of these in turn, and the bodies that it was sent."""
+def server(*statuses: int, started_before: str = "") -> tuple[Prefect, list[dict[str, object]]]:
+    """A server that answers the start of a run with each of these in turn, and the bodies that it was sent.
+
+    started_before: the deployment that the key has started already.
+    """
     sent: list[dict[str, object]] = []
     left: Iterator[int] = iter(statuses)
 
     def answer(request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
             return httpx.Response(200, json={"id": "deployment"})
+        if request.url.path.endswith("/flow_runs/filter"):
+            return httpx.Response(200, json=[{"deployment_id": started_before}] if started_before else [])
         sent.append(json.loads(request.content))
         return httpx.Response(next(left), json={"id": "run"})
 
@@ -52,6 +57,14 @@ def test_a_server_that_stays_busy_is_named() -> None:
     with pytest.raises(Problem, match="Prefect's server answered 503") as caught:
         asked.start("nightly", {}, None)
     assert (caught.value.status, len(sent)) == (503, 4)
+
+
+def test_a_key_starts_no_second_run_by_another_deployment() -> None:
+    assert server(200, started_before="deployment")[0].start("nightly", {}, "a-key").is_new is False
+    asked, sent = server(201, started_before="another")
+    with pytest.raises(Problem, match="another deployment") as caught:
+        asked.start("nightly", {}, "a-key")
+    assert (caught.value.status, sent) == (409, [])
 
 
 def test_the_page_of_a_run_is_named_without_the_servers_password() -> None:

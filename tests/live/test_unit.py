@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import re
 import shutil
@@ -10,9 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
+from flows.engine.watching import Watch
 from tasks.live.health import notify_systemd
+from tasks.platform.functions import RestDatabase
+from tasks.platform.identity import identity_of
+from tasks.settings import Settings
 
 UNIT = Path(__file__).parents[2] / "deploy" / "supabase-nightly-watch.service"
 
@@ -29,6 +35,25 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
 def test_it_starts_the_watch() -> None:
     (module,) = re.findall(r"^ExecStart=\S+ -m (\S+)$", UNIT.read_text(), re.MULTILINE)
     assert importlib.util.find_spec(module)
+
+
+def test_a_database_that_is_away_keeps_no_watch_from_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd waits for 90 s, and all tries of a request can take longer."""
+    monkeypatch.setattr("tasks.retry.time.sleep", lambda seconds: None)
+    settings = Settings(
+        _env_file=None, supabase_url="http://127.0.0.1:9", supabase_service_key="sb_secret_x", data_dir=tmp_path
+    )
+    asked = []
+
+    def away(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
+        watching.stop()
+        raise httpx.ConnectError("away", request=request)
+
+    database = RestDatabase(settings, transport=httpx.MockTransport(away))
+    watching = Watch(settings, database, identity_of(settings))
+    asyncio.run(watching.run())
+    assert asked == ["/rest/v1/rpc/etl_changes"] * 2
 
 
 def test_systemd_hears_that_the_watch_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
