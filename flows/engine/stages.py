@@ -16,7 +16,6 @@ from flows.engine.progress import Meter
 from flows.engine.run import Run
 from flows.engine.stage import stage
 from flows.terminal.display import IN_SUMMARY
-from tasks.charts import draw_charts
 from tasks.cleaning.passes import CleanCounts, clean_further, clean_posts, clean_users, reduce_again
 from tasks.contracts import FURTHER_TABLES, POSTS, TABLES, USERS, Table
 from tasks.errors import PipelineError, ProofFailed
@@ -224,6 +223,8 @@ def publish_the_files(run: Run, progress: Meter, files: Files) -> Published:
     copied = run.night.sources() if run.night else {}
 
     def draw() -> list[FileEntry]:
+        from tasks.charts import draw_charts  # not before: matplotlib is a sixth of what a command imports
+
         charts.extend(draw_charts(run.workspace, as_of=run.as_of, history=history, settings=run.settings))
         return charts
 
