@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import time
@@ -11,13 +10,8 @@ from collections.abc import Iterator
 import httpx
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from api.problems import Problem
 from api.session import ACCESS, REFRESH
-from api.tokens import Verifier
-from api.upstream import Upstream
-from tasks.errors import ServiceUnavailable
 from tests.api.conftest import Person, Site, make_account, mint, serving
 
 pytestmark = pytest.mark.xdist_group("api")
@@ -180,44 +174,6 @@ def test_an_unsigned_token_is_refused(site: Site) -> None:
     claims = {"sub": "x", "aud": "authenticated", "role": "authenticated", "exp": int(time.time()) + 60}
     token = jwt.encode(claims, "", "none")
     assert site.http.get("/auth/me", headers={"authorization": f"Bearer {token}"}).status_code == 401
-
-
-def test_tokens_are_verified_by_the_projects_public_keys(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on projects with signing keys: ES256, a key found by its id, another key refused; no secret is needed."""
-    keys = {kid: ec.generate_private_key(ec.SECP256R1()) for kid in ("known", "unknown")}
-    jwk = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(keys["known"].public_key()))
-    asked: list[str] = []
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(request.url.path)
-        if len(asked) == 1:
-            return httpx.Response(503)
-        return httpx.Response(200, json={"keys": [{**jwk, "kid": "known", "alg": "ES256"}]})
-
-    upstream = Upstream(site.settings, transport=httpx.MockTransport(answer))
-    verifier = Verifier(
-        site.settings.model_copy(update={"supabase_jwt_secret": type(site.settings.supabase_key)("")}), upstream
-    )
-    claims = {"sub": "u", "aud": "authenticated", "role": "authenticated", "exp": int(time.time()) + 60}
-
-    def signed(kid: str, by: str) -> str:
-        return jwt.encode(claims, keys[by], "ES256", headers={"kid": kid})
-
-    for _ in range(2):  # Auth is away: no token is called a wrong one
-        with pytest.raises(ServiceUnavailable):
-            verifier.caller(signed("known", "known"))
-    assert asked == ["/auth/v1/.well-known/jwks.json"]
-    monkeypatch.setattr("api.tokens.KEYS_AGAIN_SECONDS", 0.0)
-    assert verifier.caller(signed("known", "known")).user_id == "u"
-    monkeypatch.undo()
-    assert [verifier.caller(signed("known", "known")).user_id for _ in range(3)] == ["u"] * 3
-    assert len(asked) == 2
-    for token in (signed("known", "unknown"), signed("unknown", "unknown")):
-        with pytest.raises(Problem, match="not one of this project's"):
-            verifier.caller(token)
-    public = keys["known"].public_key()
-    with pytest.raises((Problem, jwt.PyJWTError, TypeError)):  # a public key never serves as a secret
-        verifier.caller(jwt.encode(claims, str(public), "HS256"))
 
 
 def test_no_line_of_log_holds_a_person_or_a_token(site: Site, caplog: pytest.LogCaptureFixture) -> None:
