@@ -51,6 +51,7 @@ def test_the_probe_is_gone_again(healthy: Stack) -> None:
         ("SUPABASE_DB_URL", "postgresql://postgres:wrong@127.0.0.1:1/postgres", "postgres", "SUPABASE_DB_URL"),
         ("ETL_DB_ROLE", "nobody_of_that_name", "postgres", "make migrate"),
         ("ETL_BUCKET", "elsewhere", "bucket", "ETL_BUCKET"),
+        ("ETL_BUCKET", "elsewhere", "upload", "ETL_BUCKET"),
         ("ETL_RANGES", "many", "settings", "Correct them"),
     ],
 )
