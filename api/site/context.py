@@ -36,9 +36,14 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(utc=instant, ago=ago, count=whole)
+    made.filters.update(utc=instant, ago=ago, count=whole, in_page=_in_page)
     made.globals.update(static=static, site_name=SITE_NAME)
     return made
+
+
+def _in_page(remedy: str) -> str:
+    """What to do, for a person who has pages and no routes."""
+    return remedy.replace("GET /runs", "The page Runs")
 
 
 @cache

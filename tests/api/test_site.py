@@ -148,6 +148,7 @@ def test_a_day_without_a_run_says_what_there_is(tab: Watched) -> None:
     page = tab.open("/?as_of=2001-02-03")
     expect(page.locator(".empty")).to_contain_text("2001-02-03")
     expect(page.locator(".empty")).to_contain_text("nearest")
+    expect(page.locator(".empty")).to_contain_text("The page Runs shows what there is.")
 
 
 def test_two_runs_are_compared(tab: Watched, site: Site) -> None:
