@@ -16,6 +16,7 @@ from typing import Protocol, Self, TypeVar
 
 import httpx
 
+from tasks.arrow.ahead import pause
 from tasks.errors import AccessError, RequestRefused, ServiceUnavailable, TransientError
 from tasks.platform.remedies import OUTAGE, remedy_for, words_for
 from tasks.settings import Settings
@@ -148,7 +149,7 @@ class Retry:
     attempts: int = 6
     base: float = 0.5
     total: float = 300.0
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = pause
 
     @classmethod
     def of(cls, settings: Settings) -> Retry:

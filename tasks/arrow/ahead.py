@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from itertools import islice
+from threading import Event
 from typing import TypeVar
 
 T = TypeVar("T")
+# Set when nobody waits for the work of this context any more.
+UNWANTED: ContextVar[Event | None] = ContextVar("unwanted", default=None)
 AT_ONCE = 2  # what runs beside it, a database or Storage on the same machine, wants some of the processors too
 
 
@@ -26,11 +30,33 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
             yield found[0]
 
 
+class Unwanted(Exception):
+    """Nobody waits for this work any more. Nobody sees this either."""
+
+
+def pause(seconds: float) -> None:
+    """Sleep between two tries, unless nobody waits for their outcome any more: then Unwanted."""
+    unwanted = UNWANTED.get()
+    if unwanted is None:
+        time.sleep(seconds)
+    elif unwanted.wait(seconds):
+        raise Unwanted
+
+
 @contextmanager
-def beside(job: Callable[[], T]) -> Iterator[Future[T]]:
-    """Run a job on a thread while the block runs, which asks for its result; the block's end waits for it."""
+def beside(job: Callable[[], T], unwanted: Event | None = None) -> Iterator[Future[T]]:
+    """Run a job on a thread while the block runs, which asks for its result; the block's end waits for it.
+
+    unwanted: is set when an error ends the block, a signal's too: what the job asks of the project is not tried again.
+    """
+    unwanted, context = unwanted or Event(), copy_context()
+    context.run(UNWANTED.set, unwanted)
     with ThreadPoolExecutor(1, thread_name_prefix="beside") as pool:
-        yield pool.submit(copy_context().run, job)
+        try:
+            yield pool.submit(context.run, job)
+        except BaseException:
+            unwanted.set()
+            raise
 
 
 def at_once(jobs: Sequence[Callable[[], T]]) -> list[T]:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -276,7 +277,7 @@ def each(
                 free.put(bucket)
 
         pool = stack.enter_context(ThreadPoolExecutor(clients, thread_name_prefix="storage"))
-        futures = [pool.submit(run, item) for item in items]
+        futures = [pool.submit(copy_context().run, run, item) for item in items]
         try:
             for future in as_completed(futures):
                 yield future.result()

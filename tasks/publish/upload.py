@@ -96,7 +96,7 @@ def storing(
     `publish` raises of a file, and PublishError when the bucket is public: then nothing is stored.
     """
     units, stop = _units(workspace, run_path, files, copied), Event()
-    with beside(partial(_store_all, settings, units, stop)) as done:
+    with beside(partial(_store_all, settings, units, stop), stop) as done:
         try:
             yield
             done.result()

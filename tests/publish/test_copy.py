@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
+from threading import Event
 
 import httpx
 import pytest
@@ -143,6 +145,32 @@ def test_nothing_goes_to_a_public_bucket(
         clean_stack.query("update storage.buckets set public = false where id = 'reports'")
     with Bucket(settings) as bucket:
         assert not [file for top in ("runs", "exports") for file in bucket.walk(top)]
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_nobody_waits_for_storage_where_an_error_or_a_signal_ends_the_work_beside(
+    ahead: bool, settings: Settings, workspace: Workspace, files: list[FileEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        if "/object/" not in request.url.path:
+            return send(transport, request)
+        asked.set()
+        raise httpx.ConnectError("Storage is away")
+
+    def stop() -> list[FileEntry]:
+        assert asked.wait(10)
+        raise KeyboardInterrupt
+
+    send, asked, start = httpx.HTTPTransport.handle_request, Event(), time.monotonic()
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", away)
+    patient = settings.model_copy(update={"retry_base": 30})
+    if ahead:
+        with pytest.raises(KeyboardInterrupt), storing(patient, workspace, "runs/x", files, {}):
+            stop()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            publish(patient, workspace, FakeRun(), files, RunCounts(), meanwhile=stop)
+    assert time.monotonic() - start < 10
 
 
 def test_an_error_learns_of_files_that_cannot_be_taken_back(
