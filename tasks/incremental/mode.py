@@ -30,6 +30,7 @@ def _unable() -> str:
 
 
 UNABLE = _unable()
+_CHANGED = "the contracts, rules, libraries or file settings changed"
 
 
 class GoFull(Exception):
@@ -66,7 +67,7 @@ class Night:
 
 def choose_mode(night: Night, base: Base | None, settings: Settings) -> Mode:
     """The mode of a run, by what is known before anything is read: neither files nor changes were looked at."""
-    for reason in (_of_request(night), _of_base(base), *_of_changes(night, base, settings)):
+    for reason in (_of_request(night), _of_base(base, settings), *_of_changes(night, base, settings)):
         if reason:
             return Mode(None, reason)
     return Mode(base)
@@ -80,10 +81,14 @@ def _of_request(night: Night) -> str:
     return "a run for a past instant reads everything" if night.historical else ""
 
 
-def _of_base(base: Base | None) -> str:
+def _of_base(base: Base | None, settings: Settings) -> str:
     if base is None:
         return "there is no earlier run to start from"
-    return "an earlier run broke off while it wrote rows" if base.dirty else base.problem
+    if not base.dirty:
+        return base.problem
+    # The migration of a contract leaves rows to be written, too.
+    changed = base.facts is not None and base.facts.output != output_fingerprint(settings)
+    return _CHANGED if changed else "an earlier run broke off while it wrote rows"
 
 
 def _of_changes(night: Night, base: Base | None, settings: Settings) -> list[str]:
@@ -92,7 +97,7 @@ def _of_changes(night: Night, base: Base | None, settings: Settings) -> list[str
     if (facts := base.facts) is None:
         return ["the last run was made by an earlier version"]
     checks = [
-        (facts.output != output_fingerprint(settings), "the contracts, rules, libraries or file settings changed"),
+        (facts.output != output_fingerprint(settings), _CHANGED),
         (facts.sources != source_types(night.sources), "columns of a source came, went or changed their type"),
         (facts.seed != base.seed, "the seed of the fingerprints is new"),
         (night.clock < base.started_at, "the database's clock is before the last run's"),

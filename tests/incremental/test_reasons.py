@@ -206,6 +206,9 @@ CASES = {
     "incremental": Case(""),
     "no base": Case("no earlier run", base=lambda base: None),
     "dirty": Case("broke off while it wrote rows", base=lambda base: replace(base, dirty=True)),
+    "dirty by a contract's migration": Case(
+        "file settings changed", base=lambda base: replace(_with_facts(output="other")(base), dirty=True)
+    ),
     "no manifest": Case("gone", base=lambda base: replace(base, manifest=None, problem="gone")),
     "asked for": Case("asked for", night=lambda night: replace(night, full_refresh=True)),
     "past": Case("past instant", night=lambda night: replace(night, historical=True)),
