@@ -19,6 +19,7 @@ COLUMNS = (
     Column("day", "date", ""),
     Column("score", "float", ""),
     Column("day_as_instant", "timestamptz", "", source="since"),
+    Column("price", "float", ""),
 )
 # day, score (as SQL), what `_invalid` must say
 ROWS = (
@@ -38,17 +39,24 @@ SINCE = {
     "'294277-01-01'": "after 9999", "'5874897-12-31'": "after 9999", "'4714-11-24 BC'": "before 1970",
     "'infinity'": "infinity", "'-infinity'": "-infinity",
 }  # fmt: skip
+SOURCE = "content uuid, day date, score float, since date, price numeric"
+PRICES = {"0.1": None, "1e-400": None, "1e400": "not a float", "'NaN'": "not a float"}  # of a numeric
 
 
 def test_dates_and_floats_are_held_or_named_alike(stack: Stack, tmp_path: Path) -> None:
-    with source_table(stack, key="bigint", columns="content uuid, day date, score float, since date") as name:
-        rows = [*(f"{day}, {score}, null" for day, score, _ in ROWS), *(f"null, null, {since}" for since in SINCE)]
+    with source_table(stack, key="bigint", columns=SOURCE) as name:
+        rows = [
+            *(f"{day}, {score}, null, null" for day, score, _ in ROWS),
+            *(f"null, null, {since}, null" for since in SINCE),
+            *(f"null, null, null, {price}" for price in PRICES),
+        ]
         for number, row in enumerate(rows):
             stack.query(f"insert into public.{name} values ({number}, gen_random_uuid(), {row})")
         table = posts_at(name, "bigint", COLUMNS)
         both = {t: read(settings_for(stack, t, tmp_path), table, tmp_path / t)[0] for t in ("rest", "postgres")}
     since = (what and f"day_as_instant: {what}" for what in SINCE.values())
-    assert both["postgres"]["_invalid"].to_pylist() == [*(what for *_, what in ROWS), *since]
+    prices = (what and f"price: {what}" for what in PRICES.values())
+    assert both["postgres"]["_invalid"].to_pylist() == [*(what for *_, what in ROWS), *since, *prices]
     assert both["postgres"].equals(both["rest"])
 
 
