@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +99,18 @@ def test_it_is_said_before_prefect_is_imported(command: list[str], file: Path) -
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     said = [(line["status"], line["error"], line["remedy"]) for line in lines]
     assert said == [("failed", *re.findall(r"^[✗ ] (?: )?(.+)$", done.stderr, re.MULTILINE))] * ("--json" in command)
+
+
+@pytest.mark.parametrize("module", ["flows.nightly", "scripts.run"])
+def test_a_command_that_is_stopped_while_it_imports_says_so(module: str) -> None:
+    line = [sys.executable, "-X", "importtime", "-m", module, "--help"]
+    with subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True) as started:
+        assert started.stderr
+        said = []
+        for text in started.stderr:
+            said.append(text)
+            if text.split("|")[-1].strip() == "tasks.errors":
+                started.send_signal(signal.SIGINT)
+    assert started.returncode == -signal.SIGINT
+    assert "✗ Stopped by hand.\n" in said
+    assert not [text for text in said if "Traceback" in text]
