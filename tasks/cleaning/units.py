@@ -25,7 +25,8 @@ from tasks.cleaning.rules.base import MASK, Facts, Frame, bits_of, with_column
 from tasks.cleaning.rules.posts import with_author
 from tasks.cleaning.user_index import index_schema, loaded_index
 from tasks.cleaning.words import word_counts
-from tasks.contracts import POSTS, TABLES, USERS, Table
+from tasks.contracts import POSTS, STAMPS, TABLES, USERS, Table
+from tasks.errors import ConfigurationError
 from tasks.platform.workers import Tick
 from tasks.workspace import Spool, Workspace, read_batches
 
@@ -156,7 +157,16 @@ def reduce_posts(frame: Frame, partials: PostPartials) -> None:
 
 
 def finished(frame: Frame, table: Table) -> Frame:
-    """The frame with its row hash and stamps: everything that the cleaned table has."""
+    """The frame with its row hash and stamps: everything that the cleaned table has.
+
+    ConfigurationError for a column that is derived, and that no rule has made.
+    """
+    made = {*frame.schema.names, *STAMPS}
+    if missing := [column.name for column in table.columns if column.name not in made]:
+        raise ConfigurationError(
+            f"No rule makes {', '.join(missing)} of {table.name}, which its contract calls derived.",
+            remedy=f"Add the rule in tasks/cleaning/rules/{table.name}.py, or take the column out of the contract.",
+        )
     frame = with_column(frame, "row_hash", row_hashes(frame, table))
     return with_column(with_column(frame, "fingerprint", frame["_fingerprint"]), "rule_mask", frame[MASK])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -10,7 +11,9 @@ import pytest
 
 from local_stack import Stack
 from tasks.cleaning.row_hash import row_hashes
-from tasks.contracts import POSTGRES_TYPES, STAMPS, TABLES, Column, Table
+from tasks.cleaning.units import finished
+from tasks.contracts import POSTGRES_TYPES, STAMPS, TABLES, USERS, Column, Table
+from tasks.errors import ConfigurationError
 from tests.cleaning.spools import cleaned, make_run
 from tests.reports.test_recomputed import HOSTILE_POSTS, HOSTILE_USERS
 
@@ -77,3 +80,10 @@ def kinds_in_postgres(connection: psycopg.Connection, table: Table, rows: list[d
 def test_no_rows_have_no_hashes(table: Table) -> None:
     frame = pa.RecordBatch.from_pylist([], schema=table.clean_schema)
     assert len(row_hashes(frame, table)) == 0
+
+
+def test_a_derived_column_that_no_rule_makes_is_named() -> None:
+    wider = replace(USERS, columns=(*USERS.columns, Column("rank", "int", "Rank.", derived=True)))
+    frame = pa.RecordBatch.from_pylist([], schema=USERS.clean_schema)
+    with pytest.raises(ConfigurationError, match="No rule makes rank of users"):
+        finished(frame, wider)
