@@ -20,24 +20,34 @@ REMEDY = (
     "Run `make migration`, which writes what tasks/contracts/ asks for as a new file, then `make migrate`, which "
     "applies it (on the local stack `make run` does)."
 )
+_BY_HAND = (
+    " A column that somebody added by hand is in no migration: keep it in a table or view of your own, and take it "
+    "away here: {fixes}"
+)
 # As `format_type` spells them.
 _CATALOG_TYPES = {"timestamptz": "timestamp with time zone"}
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaDifference:
-    """One thing that differs. `fix` is SQL for where a migration would not do it: someone changed the table by hand."""
+    """One thing that differs. `fix` is SQL for where a migration would not do it: someone changed the table by hand.
+
+    extra: it is a column that no contract names.
+    """
 
     what: str
     fix: str
+    extra: bool = False
 
 
 def check_schema(database: Database) -> None:
     """Raise ConfigurationError when our tables are not as the contracts declare them. Reads the catalog only."""
     if found := list(differences(database.call(FUNCTION))):
         listed = "; ".join(difference.what for difference in found)
+        fixes = " ".join(difference.fix for difference in found if difference.extra)
         raise ConfigurationError(
-            f"The pipeline's tables are not as the contracts declare them: {listed}. Nothing was read.", remedy=REMEDY
+            f"The pipeline's tables are not as the contracts declare them: {listed}. Nothing was read.",
+            remedy=REMEDY + (_BY_HAND.format(fixes=fixes) if fixes else ""),
         )
 
 
@@ -70,7 +80,7 @@ def _columns(
     for name in (n for n in found if n not in declared):
         if _in_the_way(kind, found[name]):
             what = f"{relation} has a column {name} that the contracts lack"
-            yield SchemaDifference(what, f"alter table {_full(relation)} drop column {identifier(name)};")
+            yield SchemaDifference(what, f"alter table {_full(relation)} drop column {identifier(name)};", extra=True)
 
 
 def _column(

@@ -72,6 +72,8 @@ def test_drift_is_refused_before_anything_is_read(
     assert "Nothing was read" in caught.value.message
     assert "`make migration`" in caught.value.remedy
     assert "`make migrate`" in caught.value.remedy
+    fix = reverse.replace("table ", "table public.") + ";"
+    assert caught.value.remedy.replace('"', "").endswith(fix) == ("has a column" in said)
     stages = json.loads(project.stack.query("select coalesce(json_agg(seconds), '[]') from etl_runs"))
     assert [name for of in stages for name in of] == ["Check sources"]
     assert project.latest() is None
