@@ -1,7 +1,7 @@
-"""Whether our tables in Postgres are as the contracts declare them, in both directions.
+"""Whether our tables in Postgres are as the contracts declare them, in both directions, and our functions of today.
 
-A column that the table lacks would be lost without a word, one that the contracts lack would stop the load at its end:
-so a run looks first, before it reads anything.
+A column that the table lacks would be lost without a word, one that the contracts lack would stop the load at its end,
+and what a newer migration has put right would stay wrong: so a run looks first, before it reads anything.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from tasks.platform.functions import Database
 from tasks.platform.quoting import identifier
 
 FUNCTION = "etl_own_tables"
+RELEASE = "20261126015000"  # of the last migration of ours, which says so itself, whatever a guest's copy is called
 REMEDY = (
     "Run `make migration`, which writes what tasks/contracts/ asks for as a new file, then `make migrate`, which "
     "applies it (on the local stack `make run` does)."
@@ -41,7 +42,10 @@ class SchemaDifference:
 
 
 def check_schema(database: Database) -> None:
-    """Raise ConfigurationError when our tables are not as the contracts declare them. Reads the catalog only."""
+    """Raise ConfigurationError when our tables are not as the contracts declare them, or migrations are missing.
+
+    Reads the catalog only.
+    """
     if found := list(differences(database.call(FUNCTION))):
         listed = "; ".join(difference.what for difference in found)
         fixes = " ".join(difference.fix for difference in found if difference.extra)
@@ -59,6 +63,8 @@ def differences(found: Mapping[str, Any]) -> Iterator[SchemaDifference]:
         "etl_reject_rows": ("rejects", "etl_reject_rows", REJECTS, None),
     }
     there: Mapping[str, Any] = found["tables"]
+    if found.get("release", "") < RELEASE:
+        yield SchemaDifference("the database lacks migrations that this version comes with", "see supabase/migrations")
     for relation, (kind, name, columns, key) in wanted.items():
         table = there.get(relation)
         if table is None or (table["kind"], table["name"]) != (kind, name):

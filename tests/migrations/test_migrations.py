@@ -16,6 +16,7 @@ from local_stack.postgres import query
 from scripts.migrations import main
 from tasks.contracts import POSTGRES_TYPES, REPORTS, TABLES, Column
 from tasks.errors import ConfigurationError, ServiceUnavailable, WriteError
+from tasks.sink.schema import RELEASE
 
 OBJECTS = """
 select 'relation', oid::regclass::text, relkind::text, coalesce(relacl, acldefault('r', relowner))::text from pg_class
@@ -53,6 +54,12 @@ def test_versions_are_in_order_and_plain_sql() -> None:
     assert all(len(version) == 14 and version.isdigit() for version in versions)
     for migration in migrations():
         assert not [line for line in migration.sql.splitlines() if line.startswith("\\")]
+
+
+def test_the_last_migration_of_ours_says_which_it_is(stack: Stack) -> None:
+    """What `make migration` wrote is a user's own, and not ours to ask for."""
+    ours = [m for m in migrations() if not m.sql.startswith("-- Written by `make migration`")]
+    assert ours[-1].version == RELEASE == stack.query("select public.etl_release()"), "each replaces etl_release()"
 
 
 def test_again_applies_nothing_and_by_force_changes_nothing(project: str) -> None:
@@ -146,7 +153,7 @@ def test_something_of_the_users_under_our_name_is_named(project: str) -> None:
 
 
 def test_a_part_of_the_password_taken_for_the_port_is_not_shown() -> None:
-    with pytest.raises(ConfigurationError, match="cannot be reached: ") as caught:
+    with pytest.raises(ConfigurationError, match="Write special characters of a password as") as caught:
         migrate("postgresql://postgres:half@127.0.0.1:hidden/half@127.0.0.1:9/none")
     assert "hidden" not in str(caught.value)
 

@@ -13,9 +13,13 @@ from deploy.migrations.files import last_shape
 from deploy.migrations.shape import Shape, wanted_shape
 from tasks.errors import ConfigurationError
 from tasks.settings import Transport
+from tasks.sink.schema import RELEASE
 from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import Project
 
+_RELEASE = (
+    """do $$ begin execute replace(pg_get_functiondef('public.etl_release()'::regprocedure), '{}', '{}'); end $$"""
+)
 # Statement, its reverse, and what the refusal names.
 DRIFT = {
     "a cleaned table lacks a column": (
@@ -47,6 +51,11 @@ DRIFT = {
         "alter table user_statistics add column karma int not null",
         "alter table user_statistics drop column karma",
         "user_statistics has a column karma",
+    ),
+    "migrations of this version are missing": (
+        _RELEASE.format(RELEASE, "20261125000000"),
+        _RELEASE.format("20261125000000", RELEASE),
+        "the database lacks migrations that this version comes with",
     ),
     "the rejects lack a column": (
         "alter table etl_reject_rows rename column expected to wanted",

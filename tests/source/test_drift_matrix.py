@@ -61,7 +61,7 @@ SOURCE = {
     "database retypes it to what can be read": Cell("alter column content type varchar(400)"),
     "contract renames it": Cell(edit=changed("content", source="body"), said="has no column body"),
     "contract retypes it": Cell(
-        edit=changed("content", kind="int"), said="content is of type text, and the contract says int"
+        edit=changed("content", kind="int", cleaning=None), said="content is of type text, and the contract says int"
     ),
     "contract has one more": Cell(edit=with_one_more(optional=False), said="has no column mood"),
     # one that it does not require
@@ -73,7 +73,7 @@ SOURCE = {
     "contract has one more, optional": Cell(edit=with_one_more(optional=True), absent=("mood",)),
     "contract renames an optional one": Cell(edit=changed("title", source="head"), absent=("title",)),
     "contract retypes an optional one": Cell(
-        edit=changed("title", kind="date"), said="title is of type text, and the contract says date"
+        edit=changed("title", kind="date", cleaning=None), said="title is of type text, and the contract says date"
     ),
     # and one that only one side has
     "database has one more": Cell("add column mood text not null default ''"),
