@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from local_stack import Stack, StackError, down, postgres, status, up
 from local_stack.home import Home
@@ -40,6 +42,10 @@ for _name in [name for name in os.environ if name.startswith(("SUPABASE_", "ETL_
 # `make test ARGS=…` is for pytest, not for a make that a test calls.
 for _name in ("ARGS", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES"):
     os.environ.pop(_name, None)
+
+# How long an example takes depends on what else the machine does.
+hypothesis_settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("untimed")
 
 _PREFIX = "supabase-nightly-test-"
 

@@ -231,7 +231,7 @@ def test_a_key_can_be_the_folder_of_another(files: Client) -> None:
     assert [files.storage.from_(BUCKET).download(key) for key in ("both", "both/below")] == [b"file", b"below"]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=5000), start=st.integers(0, 5000), length=st.integers(0, 5000))
 def test_what_is_stored_comes_back(
     files: Client, service: httpx.Client, content: bytes, start: int, length: int

@@ -207,7 +207,8 @@ def test_all_of_it_goes_by_keyboard(chromium: Browser, site: Site) -> None:
     with context(chromium, site) as opened:
         page = opened.new_page()
         page.goto("/sign-in")
-        page.keyboard.type(person.email)  # the field has the focus
+        expect(page.get_by_label("E-mail")).to_be_focused()
+        page.keyboard.type(person.email)
         page.keyboard.press("Tab")
         page.keyboard.type(person.password)
         page.keyboard.press("Enter")

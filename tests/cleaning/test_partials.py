@@ -44,7 +44,7 @@ def reduced(workspace: Workspace, rows: list[Row], cuts: list[int]) -> tuple[dic
     return {of.name: PartialTable(workspace, of).spool.table() for of in PARTIALS}, everything.scope()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.lists(posts, max_size=30),
     cuts=st.lists(st.integers(0, 30), max_size=12),

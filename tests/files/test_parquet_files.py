@@ -227,7 +227,7 @@ POST_ROWS = clean_posts(
 )
 
 
-@hypothesis_settings(max_examples=25, deadline=None)
+@hypothesis_settings(max_examples=25)
 @given(
     cuts=st.lists(st.integers(0, 400), max_size=12),
     shape=st.sampled_from([(500, 100), (30, 10), (7, 100), (64, 64)]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.contracts import USERS
@@ -37,7 +37,7 @@ def _fields() -> tuple[list[str], list[pa.Field]]:
     return schema.names, list(schema)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(base=KEYS.filter(bool), dropped=KEYS, chosen=st.lists(st.booleans(), min_size=41, max_size=41))
 def test_few_changes_are_merged_as_many_are(  # type: ignore[no-untyped-def]
     base, dropped, chosen, tmp_path_factory: pytest.TempPathFactory

@@ -204,7 +204,7 @@ def sources(draw: st.DrawFn) -> tuple[list[Row], list[Row]]:
     return users, posts
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.data_too_large])
 @given(
     sources(),
     instants.filter(lambda moment: moment is not None and moment <= SNAPSHOT_AT),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.sink.merge import merge
@@ -29,7 +29,6 @@ def stream(content: Rows, size: int, kind: pa.DataType) -> Iterator[pa.RecordBat
 
 
 @pytest.mark.parametrize("kind", [pa.int64(), pa.string()], ids=str)
-@settings(deadline=None)
 @given(ours=rows, theirs=rows, size=st.integers(1, 9), their_size=st.integers(1, 9))
 def test_differences_are_those_of_the_sets(
     kind: pa.DataType, ours: Rows, theirs: Rows, size: int, their_size: int

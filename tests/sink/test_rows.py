@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from local_stack import Stack
@@ -64,7 +64,6 @@ def as_kind(values: list[Any], kind: pa.DataType) -> pa.Array:
     return texts.cast(kind)
 
 
-@settings(deadline=None)
 @given(rows=st.lists(ROW, max_size=8))
 def test_every_value_survives_the_way_there_and_back(rows: list[dict[str, Any]]) -> None:
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
@@ -85,7 +84,6 @@ def test_a_decimal_keeps_its_digits() -> None:
     assert to_json(table).to_pylist() == ['{"price":"12345678901234567890.10"}', '{"price":null}']
 
 
-@settings(deadline=None)
 @given(sizes=st.lists(st.integers(0, 50)), rows=st.integers(1, 6), size=st.integers(1, 120))
 def test_batches_cover_all_rows_within_their_bounds(sizes: list[int], rows: int, size: int) -> None:
     texts = pa.array(["x" * n for n in sizes], pa.string())

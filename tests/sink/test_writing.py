@@ -165,7 +165,7 @@ states = st.lists(
 
 
 @both
-@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, suppress_health_check=list(HealthCheck))
 @given(nights=states)
 def test_any_sequence_of_nights_ends_as_the_last_one(
     stack: Stack,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.contracts import POSTS
@@ -23,7 +23,6 @@ def row(**cells: object) -> dict[str, object]:
     return {"id": KEY, **cells}
 
 
-@settings(deadline=None)
 @given(st.datetimes(), st.sampled_from(["T", " "]), st.sampled_from(["+00:00", "+00", "Z", "+05:30", "-11:00", ""]))
 def test_an_instant_is_read_in_any_form(moment: datetime, separator: str, zone: str) -> None:
     text = moment.isoformat(sep=separator) + zone
@@ -36,7 +35,6 @@ def test_an_instant_is_read_in_any_form(moment: datetime, separator: str, zone: 
         assert not 0 <= expected < 253402300800
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.text(), st.sampled_from(ODD))))
 def test_any_text_is_an_instant_or_named(texts: list[str | None]) -> None:
     rows = to_arrow([row(created_at=t) for t in texts], INFO).to_pylist()

@@ -39,7 +39,7 @@ def _read(server: FakePostgrest, folder: Path, **more: object) -> tuple[list[obj
     return spool_at(folder, table).table()["id"].to_pylist(), done
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data(), kind=st.sampled_from(["uuid", "bigint"]))
 def test_every_key_comes_once_and_in_order(data: st.DataObject, kind: str) -> None:
     keys: list[Any] = data.draw(st.lists(UUIDS if kind == "uuid" else BIGINTS, unique=True, max_size=60))

@@ -134,7 +134,7 @@ def test_over_rest_the_database_is_asked(stack: Stack, tmp_path: Path) -> None:
     assert workspace.spool("raw", "posts", POSTS.raw_schema).table()["id"].to_pylist() == [key(2)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_patching_replaces_by_key_in_order(data: st.DataObject) -> None:
     numbers = st.lists(st.integers(0, 40), unique=True, max_size=25)

@@ -35,7 +35,7 @@ def in_order(sorter: Sorter) -> list[dict[str, object]]:
     return [row for batch in read for row in batch.to_pylist()]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.lists(UUIDS, max_size=60), max_size=4),
     st.integers(1, 25),
