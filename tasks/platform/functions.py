@@ -101,9 +101,9 @@ class PostgresDatabase:
             raise
 
     def close(self) -> None:
-        if self._connection is not None:
-            release(self._connection)
-            self._connection = None
+        connection, self._connection = self._connection, None  # never twice: the driver would count it twice
+        if connection is not None:
+            release(connection)
 
 
 class Transaction:
