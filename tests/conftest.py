@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -176,3 +177,11 @@ def clean_stack(stack: Stack) -> Stack:
     stack.query(f"{_EMPTY_TABLES};\ndelete from storage.objects where bucket_id = 'reports'")
     shutil.rmtree(Home.at(stack.home).storage / "reports", ignore_errors=True)
     return stack
+
+
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """This process and those that it starts hear SIGINT, also where the suite runs in a shell's background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -101,6 +101,7 @@ def test_it_is_said_before_prefect_is_imported(command: list[str], file: Path) -
     assert said == [("failed", *re.findall(r"^[✗ ] (?: )?(.+)$", done.stderr, re.MULTILINE))] * ("--json" in command)
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 @pytest.mark.parametrize("module", ["flows.nightly", "scripts.run"])
 def test_a_command_that_is_stopped_while_it_imports_says_so(module: str) -> None:
     line = [sys.executable, "-X", "importtime", "-m", module, "--help"]

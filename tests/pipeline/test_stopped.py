@@ -19,6 +19,7 @@ from flows.engine import command
 from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import AS_OF, Project
 
+pytestmark = pytest.mark.usefixtures("hears_ctrl_c")
 ROOT = Path(__file__).parents[2]
 WAITS = "select from pg_stat_activity where application_name = 'supabase-nightly' and wait_event_type = 'Lock'"
 
@@ -85,9 +86,7 @@ def test_a_run_that_is_stopped_after_its_commit_says_so(
         time.sleep(1)
 
     monkeypatch.setattr("flows.engine.stages.point_to_current", stop)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # of a suite in the background it is ignored
     code = command.main(["--as-of", AS_OF, "--json"], prog="nightly", run=lambda _: run("postgres"))
-    signal.signal(signal.SIGINT, before)
     said, shown = capsys.readouterr()
     assert code == 130
     assert json.loads(said)["status"] == "committed" == project.stack.query("select status from etl_runs")
