@@ -84,15 +84,18 @@ class Guarded:
         limit, seen = self._limit(scope), 0
         declared = Headers(scope=scope).get("content-length", "")
 
+        def too_large() -> TooLarge:
+            answered.too_large = True
+            return TooLarge()
+
         async def bounded() -> Message:
             nonlocal seen
-            message: Message = {}
-            if not (declared.isdigit() and int(declared) > limit):
-                message = await receive()
-                seen += len(message.get("body", b""))
-            if not message or seen > limit:
-                answered.too_large = True
-                raise TooLarge
+            if declared.isdigit() and int(declared) > limit:
+                raise too_large()
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > limit:
+                raise too_large()
             return message
 
         return bounded

@@ -1,4 +1,4 @@
-"""A query says what the route takes, and each of it once: what is not read would change the answer in silence."""
+"""A query says what the route takes, and each of it once: what is not read would change the answer unnoticed."""
 
 from __future__ import annotations
 
