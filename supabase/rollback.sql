@@ -2,6 +2,17 @@
 -- and delete the bucket in the dashboard). The sources were only read; they lose a grant and a policy.
 -- `python -m scripts.migrations rollback` runs this in one transaction.
 do $$
+begin
+  if exists (
+    select from pg_shdepend d join pg_database b on b.oid = d.dbid and b.datname = current_database()
+    where d.refclassid = 'pg_authid'::regclass and d.refobjid = to_regrole('etl') and d.deptype = 'o'
+  ) then
+    raise exception 'the role etl owns something of your own, which would be dropped with it: reassign owned by etl to …';
+  end if;
+end
+$$;
+
+do $$
 declare
   item record;
 begin

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 from deploy.migrations.database import Run
 from deploy.migrations.files import Migration
+from deploy.migrations.taken import TAKEN_REMEDY, taken_names
+from tasks.errors import ConfigurationError
 from tasks.platform.quoting import literal
 
 _HISTORY = "supabase_migrations.schema_migrations"
@@ -42,15 +44,23 @@ def open_books(run: Run, files: Sequence[Migration]) -> None:
     """Make the books where they are missing, and take over what an earlier release or the Supabase CLI applied.
 
     The CLI's history counts only when the books are new and our tables are there: it still lists what a rollback took.
+    Raises ConfigurationError where nothing of ours was applied and something of the product's has one of our names.
     """
     new = not _exists(run, "public.etl_migrations")
     if new:
+        if not _exists(run, _CHECKSUMS):
+            _require_free_names(run, files)
         run(OPEN_BOOKS, "Making the list of applied migrations")
     if _exists(run, _CHECKSUMS):
         _take_over(run, files)
     elif new and _exists(run, "public.etl_runs"):
         pushed = set(in_the_clis_history(run, files))
         _note(run, [m for m in files if m.version in pushed])
+
+
+def _require_free_names(run: Run, files: Sequence[Migration]) -> None:
+    if taken := run(taken_names(files))[0][0]:
+        raise ConfigurationError(f"There is already {taken}. Nothing was applied.", remedy=TAKEN_REMEDY)
 
 
 def _take_over(run: Run, files: Sequence[Migration]) -> None:

@@ -6,15 +6,19 @@ of `supabase db push` and `make migrate` comes first.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from deploy.migrations.books import OPEN_BOOKS, entry
 from deploy.migrations.files import Migration, migrations, next_versions
+from deploy.migrations.taken import TAKEN_REMEDY, taken_names
 from tasks.errors import ConfigurationError
 from tasks.platform.quoting import literal
 
 _PREFIX = "supabase_nightly_"
 _TAG = "$supabase_nightly$"
+# What each copy notes in our books: by it a file is known that somebody renamed, or joined with others.
+_ENTRY = re.compile(r"^ *insert into public\.etl_migrations \(version, name\) values \('(\d+)'", re.MULTILINE)
 
 
 def copy_into(folder: Path) -> list[Path]:
@@ -24,19 +28,34 @@ def copy_into(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise ConfigurationError(f"{folder} is no folder.", remedy="Name the product's own supabase/migrations.")
-    there = {_origin(Migration(path)) for path in folder.glob(f"*_{_PREFIX}*.sql")}
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in folder.glob("*.sql"))
+    there = {version for text in texts for version in _ENTRY.findall(text)}
     new = [migration for migration in migrations() if migration.version not in there]
     paths = []
     for migration, version in zip(new, next_versions(folder, len(new)), strict=True):
         path = folder / f"{version}_{_PREFIX}{migration.path.stem}.sql"
-        path.write_text(_guarded(migration), encoding="utf-8")
+        first = not there and not paths
+        path.write_text((_require_free_names() if first else "") + _guarded(migration), encoding="utf-8")
         paths.append(path)
     return paths
 
 
-def _origin(copy: Migration) -> str:
-    """The version that a copy has in our folder."""
-    return copy.name.removeprefix(_PREFIX).partition("_")[0]
+def _require_free_names() -> str:
+    """Before all others: refused where nothing of ours was applied and something of the product's has one of our names."""
+    return f"""\
+do {_TAG}
+declare
+  taken text;
+begin
+  if to_regclass('public.etl_migrations') is null and to_regclass('supabase_migrations.etl_applied') is null then
+    taken := ({taken_names(migrations())});
+  end if;
+  if taken is not null then
+    raise exception 'There is already %. {TAKEN_REMEDY}', taken;
+  end if;
+end
+{_TAG};
+"""
 
 
 def _guarded(migration: Migration) -> str:

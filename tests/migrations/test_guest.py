@@ -82,10 +82,15 @@ def test_our_files_in_the_products_folder_are_pushed_with_it(
     assert main(["new", "--into", str(folder)]) == 0
     said = capsys.readouterr().out
     assert said.count("written: ") == len(migrations()) == len(list(folder.iterdir())) - 1
+    query(project, "create table public.daily_activity (date date primary key, visits int not null)")
+    assert "There is already the table public.daily_activity. " in push(product, project, code=1)
+    query(project, "alter table public.daily_activity rename to visits")
     push(product, project)
     assert migrate(project) == [], "the files note themselves as applied"
     assert len(query(project, HISTORY).split()) == len(migrations()) + 1
-    assert copy_into(folder) == []
+    renamed = sorted(folder.iterdir())[2]
+    renamed.rename(renamed.with_name(f"{renamed.name[:14]}_etl.sql"))
+    assert copy_into(folder) == [], "a copy is known by what it does, whatever it is called"
     last = max(folder.iterdir()).name.partition("_")[0]
     (folder / f"{int(last) + 1}_more.sql").write_text("alter table public.orders add column price int;\n")
     push(product, project)

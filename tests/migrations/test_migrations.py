@@ -27,6 +27,7 @@ select 'function', oid::regprocedure::text, null, proacl::text from pg_proc wher
 union all
 select 'policy', polname || ' on ' || polrelid::regclass, null, null from pg_policy
 order by 1, 2"""
+OF_ETL = "grant create on schema public to etl; create table public.mine (); alter table public.mine owner to etl"
 DECLARED: list[tuple[str, tuple[Column, ...]]] = [
     *((t.clean, t.columns) for t in TABLES),
     *((r.name, r.columns) for r in REPORTS if r.in_postgres),
@@ -144,12 +145,35 @@ def test_a_connection_that_breaks_is_reported_without_the_query(
     assert migrate(project) == ["20261122000400_ledger"]
 
 
-def test_something_of_the_users_under_our_name_is_named(project: str) -> None:
-    query(project, "create view public.etl_runs as select 1 as run_id")
-    with pytest.raises(
-        WriteError, match=r'^20261122000400_ledger\.sql was refused: "etl_runs" is not .*SQLSTATE 42809'
-    ):
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("create view public.etl_runs as select 1 as run_id", "the view public.etl_runs"),
+        ("create table public.daily_activity (date date primary key, visits int)", "the table public.daily_activity"),
+        ("create function public.etl_start(x int) returns int return x", "the function public.etl_start(x integer)"),
+        (OF_ETL, "the role etl"),
+    ],
+)
+def test_nothing_is_applied_where_something_of_the_users_has_a_name_of_ours(
+    project: str, statement: str, said: str
+) -> None:
+    """A table was taken over, its rows deleted by the first run; a function was dropped; a role got rights."""
+    query(project, f"{statement}; create table public.clean_posts_of_mine ()")
+    before = query(project, OBJECTS)
+    with pytest.raises(ConfigurationError) as caught:
         migrate(project)
+    assert str(caught.value).startswith(f"There is already {said}. Nothing was applied. The pipeline makes something")
+    assert query(project, OBJECTS) == before
+
+
+def test_a_way_back_that_would_drop_something_of_the_users_is_refused(project: str) -> None:
+    migrate(project)
+    query(project, OF_ETL)
+    with pytest.raises(WriteError, match="the role etl owns something of your own"):
+        rollback(project)
+    assert query(
+        project, "select to_regclass('public.mine') is not null and to_regclass('public.etl_runs') is not null"
+    )
 
 
 def test_a_part_of_the_password_taken_for_the_port_is_not_shown() -> None:
@@ -169,4 +193,4 @@ def test_the_command_takes_the_url_of_the_env_file(
     assert lines == [*(f"applied {m.path.stem}" for m in migrations()), "nothing to apply", "taken back"]
     query(project, "create view public.etl_runs as select 1 as run_id")
     assert main([]) == 1
-    assert capsys.readouterr().err.startswith("error: 20261122000400_ledger.sql was refused: ")
+    assert capsys.readouterr().err.startswith("error: There is already the view public.etl_runs. ")
