@@ -41,7 +41,7 @@ def copy_into(folder: Path) -> list[Path]:
 
 
 def _require_free_names() -> str:
-    """Before all others: refused where nothing of ours was applied and something of the product's has one of our names."""
+    """Before all others: refuses a database without anything of ours where something has one of our names."""
     return f"""\
 do {_TAG}
 declare

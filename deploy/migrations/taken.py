@@ -1,7 +1,7 @@
 """Names of ours that the product's own objects carry: found before the first file, which would take those over.
 
-Tables are made *if they do not exist*, functions are replaced, and the role `etl` is given rights. So whatever has one of
-the names before anything of ours is applied is the product's, and nothing is applied then.
+Tables are made *if they do not exist*, functions are replaced, and the role `etl` is given rights. So whatever has one
+of the names before anything of ours is applied is the product's, and nothing is applied then.
 """
 
 # ruff: noqa: S608 - names and texts come from our own files, quoted
@@ -29,7 +29,7 @@ def taken_names(files: Iterable[Migration]) -> str:
     sql = [migration.sql for migration in files]
     return f"""\
 select string_agg(t.what, ', ' order by t.what) from (
-  select 'the ' || case c.relkind when 'v' then 'view' when 'r' then 'table' else 'relation' end || ' public.' || c.relname
+  select format('the %s public.%s', case c.relkind when 'v' then 'view' else 'table' end, c.relname)
   from pg_class c where c.relnamespace = 'public'::regnamespace and c.relname in ({_listed(_RELATIONS, sql)})
   union all
   select format('the function public.%s(%s)', p.proname, pg_get_function_identity_arguments(p.oid))
