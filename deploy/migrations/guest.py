@@ -31,7 +31,7 @@ def copy_into(folder: Path) -> list[Path]:
     texts = (path.read_text(encoding="utf-8", errors="replace") for path in folder.glob("*.sql"))
     there = {version for text in texts for version in _ENTRY.findall(text)}
     new = [migration for migration in migrations() if migration.version not in there]
-    paths = []
+    paths: list[Path] = []
     for migration, version in zip(new, next_versions(folder, len(new)), strict=True):
         path = folder / f"{version}_{_PREFIX}{migration.path.stem}.sql"
         first = not there and not paths
