@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import get_client
@@ -20,6 +20,7 @@ from prefect.variables import Variable
 
 from deploy import alerts
 from deploy.automations import Targets, planned, save
+from deploy.schedules import as_on_server, in_words, timezone_of
 from tasks.platform.alerts import problems
 from tasks.settings import Settings
 from tasks.settings.environment import prefect_api_url, without_user
@@ -60,11 +61,13 @@ def set_up(settings: Settings, *, replace: bool = False, say: Say = print) -> No
         _require_ours(settings, replace=replace)
         ensure_pool()
         say(f"Work pool {POOL}")
-        cron, timezone = deploy(settings)
-        say(f"Deployments: {', '.join(DEPLOYMENTS)}; nightly at {cron} ({timezone})")
+        made = deploy(settings)
+        say(f"Deployments: {', '.join(made)}")
+        say(f"Schedules: {'; '.join(in_words(made))}")
         say(f"Workers run the code that lies in {_folder_of_workers()} there (ETL_PROJECT_DIR)")
         blocks = alerts.ensure(settings)
-        changed = [save(automation) for automation in planned(Targets(deployment_ids(), tuple(blocks.values())))]
+        ids = {name: deployment.id for name, deployment in made.items()}
+        changed = [save(automation) for automation in planned(Targets(ids, tuple(blocks.values())))]
         say(f"Automations: {len(changed)}, {sum(changed)} of them new or changed")
         say(f"Alerts: {', '.join(sorted(blocks)) or 'nobody is notified yet: set ETL_ALERT_* (see .env.example)'}")
         if settings.project:
@@ -114,56 +117,29 @@ def ensure_pool() -> None:
             )
 
 
-def deploy(settings: Settings) -> tuple[str, str]:
-    """All deployments of prefect.yaml; returns cron and time zone. SetupError with Prefect's own words."""
-    cron, timezone = _schedule(settings)
-    env = {**os.environ, "ETL_CRON": cron, "ETL_TIMEZONE": timezone, "NO_COLOR": "1"}
+def deploy(settings: Settings) -> dict[str, DeploymentResponse]:
+    """All deployments of prefect.yaml, with the schedules that the server has; SetupError with Prefect's own words."""
+    known = _deployments()
+    named = frozenset({"cron", "timezone"} & settings.model_fields_set)
+    timezone = settings.timezone if "timezone" in named else timezone_of(known) or settings.timezone
+    env = {**os.environ, "ETL_CRON": settings.cron, "ETL_TIMEZONE": timezone, "NO_COLOR": "1"}
     env["ETL_PROJECT_DIR"] = _folder_of_workers()
-    command = [sys.executable, "-c", _PREFECT, "--no-prompt", "deploy", "--all"]
-    paused = _paused()
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
-    missing = sorted(set(DEPLOYMENTS) - set(deployment_ids()), key=DEPLOYMENTS.index)
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
+        file.write(as_on_server(ROOT / "prefect.yaml", known, named))
+        file.flush()
+        command = [sys.executable, "-c", _PREFECT, "--no-prompt", "deploy", "--all", "--prefect-file", file.name]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
+    made = _deployments()
+    missing = sorted(set(DEPLOYMENTS) - set(made), key=DEPLOYMENTS.index)
     if done.returncode or missing:
         said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-20:])
         raise SetupError(f"`prefect deploy --all` did not deploy {', '.join(missing) or 'everything'}:\n{said}")
-    _pause_again(paused)
-    return cron, timezone
+    return {name: made[name] for name in DEPLOYMENTS}
 
 
 def _folder_of_workers() -> str:
     """Where this repository lies on the machines that work: Prefect writes it into each deployment."""
     return os.environ.get("ETL_PROJECT_DIR") or str(ROOT)
-
-
-def _schedule(settings: Settings) -> tuple[str, str]:
-    """Cron and time zone of the nightly: those that the settings name, else those of the server, else the defaults."""
-    cron, timezone = settings.cron, settings.timezone
-    nightly = _deployments().get("nightly")
-    for schedule in (found.schedule for found in (nightly.schedules if nightly else [])):
-        if isinstance(schedule, CronSchedule):
-            cron = settings.cron if "cron" in settings.model_fields_set else schedule.cron
-            timezone = settings.timezone if "timezone" in settings.model_fields_set else schedule.timezone or timezone
-    return cron, timezone
-
-
-def _paused() -> list[str]:
-    """Deployments whose schedule somebody has switched off: `prefect deploy` would switch it on again."""
-    return [name for name, of in _deployments().items() if any(not schedule.active for schedule in of.schedules)]
-
-
-def _pause_again(names: list[str]) -> None:
-    if not names:
-        return
-    known = _deployments()
-    with get_client(sync_client=True) as client:
-        for name in names:
-            for schedule in known[name].schedules:
-                client.update_deployment_schedule(known[name].id, schedule.id, active=False)
-
-
-def deployment_ids() -> dict[str, UUID]:
-    """The deployments of this project on the server, by name."""
-    return {name: deployment.id for name, deployment in _deployments().items()}
 
 
 def _deployments() -> dict[str, DeploymentResponse]:

@@ -17,7 +17,7 @@ from flows.engine.ending import held, outcome_shown
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.pipeline import run_pipeline
 from flows.engine.prefect_api import prefect_answering
-from flows.engine.schedule import crashed_run, due_instant, earlier_restart, plain
+from flows.engine.schedule import as_scheduled, crashed_run, due_instant, earlier_restart, plain
 from flows.forms import NightlyForm
 from tasks.errors import RunHeld
 from tasks.ledger.as_of import AsOf
@@ -25,7 +25,7 @@ from tasks.settings.environment import prefect_api_url
 
 
 def _run_name() -> str:
-    options = NightlyForm.model_validate(flow_run.parameters["options"])
+    options = as_scheduled(NightlyForm.model_validate(flow_run.parameters["options"]))
     dry = " (dry run)" if options.dry_run else ""
     return f"{flow_run.scheduled_start_time:%Y-%m-%d} nightly, as of {options.label}{dry}"
 
@@ -40,7 +40,7 @@ def nightly(options: NightlyForm = NightlyForm()) -> RunOutcome:  # noqa: B008 -
     if twin := earlier_restart(options.restart_of):
         return cast(RunOutcome, Cancelled(message=f"The run {twin} restarts the crashed run already."))
     try:
-        outcome = run_pipeline(request_of(options))
+        outcome = run_pipeline(request_of(as_scheduled(options)))
     except RunHeld as error:
         return cast(RunOutcome, held(error))
     outcome_shown(outcome)

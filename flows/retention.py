@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from prefect import get_run_logger
+from prefect.runtime import flow_run
 
 from flows.engine.artifacts import show_report
 from flows.engine.declare import etl_flow, etl_task
 from flows.engine.form_command import run_form
 from flows.engine.run_page import table
+from flows.engine.schedule import as_scheduled
 from flows.forms import RetentionForm
 from tasks.incremental.base import base_run
 from tasks.ledger.ledger import Ledger
@@ -23,7 +25,12 @@ LEDGER_ROWS = 1_000
 WORDS = {"keep": "stays", "prune": "**loses user ids**", "remove": "**goes**"}
 
 
-@etl_flow(name="retention", run_name="retention, dry run: {options.dry_run}")
+def _run_name() -> str:
+    options = as_scheduled(RetentionForm.model_validate(flow_run.parameters["options"]))
+    return f"retention, dry run: {options.dry_run}"
+
+
+@etl_flow(name="retention", run_name=_run_name)
 def retention(options: RetentionForm = RetentionForm()) -> dict[str, int]:  # noqa: B008 - the form is frozen
     """Remove published files that are past their time.
 
@@ -38,6 +45,7 @@ def retention(options: RetentionForm = RetentionForm()) -> dict[str, int]:  # no
     Args:
         options: How long files stay, and whether to remove or only to list.
     """
+    options = as_scheduled(options)
     actions = clean_up(load_settings(), options)
     counts = {verb: sum(action.verb == verb for action in actions) for verb in WORDS}
     get_run_logger().info("retention %s", outcome(counts, dry_run=options.dry_run))

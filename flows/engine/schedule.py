@@ -1,4 +1,4 @@
-"""Which scheduled instant a run stands for, and what becomes of the others that are late.
+"""Which scheduled instant a run stands for, with which options, and what becomes of the others that are late.
 
 After days without a worker several nightly runs are due at once, and the worker takes the oldest first; the limit of
 one at a time cancels those that it takes while that one runs. One run is enough: the first to start stands for the
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -25,8 +26,11 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
 from prefect.states import Cancelled
 
+from flows.forms import NightlyForm, RetentionForm
+
 logger = logging.getLogger(__name__)
 LATEST = timedelta(days=31)
+F = TypeVar("F", NightlyForm, RetentionForm)
 WAITING = [StateType.SCHEDULED, StateType.PENDING]
 
 
@@ -51,6 +55,33 @@ def due_instant() -> datetime | None:
     except Exception as error:  # noqa: BLE001 - whatever the server's trouble is, the night must go on
         logger.warning("Late runs could not be looked for: %s.", type(error).__name__)
         return own
+
+
+def as_scheduled(options: F) -> F:
+    """The options of a run; one that a schedule started writes, unless the schedule itself says that it is a dry run.
+
+    Prefect's command line and its V2 pages throw the options of a schedule away when they switch it on or off. Its runs
+    then come with those of the form, which begins as a dry run: no night would ever be published again.
+    """
+    if not options.dry_run or not _schedule_lost_its_options():
+        return options
+    return options.model_copy(update={"dry_run": False})
+
+
+def _schedule_lost_its_options() -> bool:
+    """Whether a schedule started this run that has no options of its own."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    if run is None or run.deployment_id is None or not run.auto_scheduled:
+        return False
+    try:
+        with get_client(sync_client=True) as client:
+            schedules = client.read_deployment_schedules(run.deployment_id)
+    except Exception as error:  # noqa: BLE001 - then the run does what it was given
+        logger.warning("The schedule could not be looked at: %s.", type(error).__name__)
+        return False
+    by = run.created_by.id if run.created_by else None
+    return not any("options" in of.parameters for of in schedules if by in (None, of.id))
 
 
 def plain(instant: datetime) -> datetime:
