@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
@@ -91,6 +92,24 @@ class Product:
         self.wait(over, f"the run {run_id} has not ended", seconds)
         run: dict[str, Any] = self.api(f"/flow_runs/{run_id}")
         return run
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run; SQLite under load makes the server answer 503 for a moment."""
+
+        def deleted() -> bool:
+            answer = self._request("DELETE", f"/flow_runs/{run_id}")
+            return answer.status_code == httpx.codes.NOT_FOUND or answer.is_success
+
+        self.wait(deleted, f"the run {run_id} is not deleted", 60)
+
+    def pause(self, paused: bool) -> None:
+        """Whether the worker gets no runs of its pool."""
+        path, body = f"/work_pools/{POOL}", {"is_paused": paused}
+        self.wait(lambda: self._request("PATCH", path, body).is_success, "the pool is not changed", 60)
+
+    def _request(self, method: str, path: str, body: object | None = None) -> httpx.Response:
+        user, _, password = self.prefect.password.partition(":")
+        return httpx.request(method, f"{self.prefect.url}/api{path}", json=body, auth=(user, password), timeout=30)
 
     def wait(self, until: Callable[[], bool], otherwise: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds

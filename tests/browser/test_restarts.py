@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import pytest
 
 from flows.forms import MAX_RESTARTS
@@ -36,14 +35,7 @@ def crashed(product: Product) -> Iterator[str]:
     crash(product, run)
     yield run
     for other in [run, *(again["id"] for again in restarts(product))]:
-        product.wait(lambda: deleted(product, other), f"the run {other} is not deleted", 60)  # noqa: B023
-
-
-def deleted(product: Product, run_id: str) -> bool:
-    """Whether the run is gone now; SQLite under load makes the server answer 503 for a moment."""
-    user, _, password = product.prefect.password.partition(":")
-    answer = httpx.delete(f"{product.prefect.url}/api/flow_runs/{run_id}", auth=(user, password), timeout=30)
-    return answer.status_code == httpx.codes.NOT_FOUND or answer.is_success
+        product.delete(other)
 
 
 def restarts(product: Product) -> list[dict[str, Any]]:
