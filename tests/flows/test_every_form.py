@@ -21,6 +21,7 @@ from flows.forms import (
     WatchForm,
 )
 from tests.flows.conftest import Deployed
+from tests.without_charts import SWITCH
 
 pytestmark = [pytest.mark.xdist_group("forms"), pytest.mark.timeout(300)]
 FORMS: dict[str, type[Form]] = {
@@ -71,7 +72,11 @@ def written(deployed: Deployed) -> str:
 
 
 @pytest.mark.parametrize(("name", "options"), list(cases()))
-def test_a_form_runs_to_its_end(deployed: Deployed, name: str, options: dict[str, Any] | None) -> None:
+def test_a_form_runs_to_its_end(
+    deployed: Deployed, name: str, options: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "nightly" and options == {"dry_run": False}:
+        monkeypatch.delenv(SWITCH)  # one run with its charts below the other pages
     before = written(deployed)
     run = deployed.run(name, options)
     artifacts = deployed.artifacts(run)
@@ -83,6 +88,7 @@ def test_a_form_runs_to_its_end(deployed: Deployed, name: str, options: dict[str
         first = [key for key in PAGES if key in artifacts]
         assert pages[: len(first)] == first
         assert all(key == "latest-report" or key.startswith("chart-") for key in pages[len(first) :])
+        assert any(key.startswith("chart-") for key in pages) is (options == {"dry_run": False})
     else:
         assert pages[:2] == ["report", name]
         assert artifacts[name] == artifacts["report"]
