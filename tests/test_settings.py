@@ -137,8 +137,16 @@ ANY_TEXT = {
 }  # fmt: skip
 
 
-# So many days ago there is no date.
-TOO_LARGE = [("ETL_KEEP_DAYS", "36501"), ("ETL_FULL_REFRESH_DAYS", "1000000000")]
+# So many days ago there is no date, and no timeout of PostgreSQL's or Python's is so long.
+TOO_LARGE = [
+    ("ETL_KEEP_DAYS", "36501"),
+    ("ETL_FULL_REFRESH_DAYS", "1000000000"),
+    ("ETL_LEASE_SECONDS", "3000000"),
+    ("ETL_STATEMENT_TIMEOUT", "3000000"),
+    ("ETL_WAIT_FOR_LEASE", "3000000"),
+    ("ETL_RESUME_WITHIN", "3000000000"),
+    *((f"ETL_{name.upper()}", "inf") for name, field in Settings.model_fields.items() if field.annotation is float),
+]
 
 
 @pytest.mark.parametrize(("name", "value"), [*WRONG.items(), *TOO_LARGE])

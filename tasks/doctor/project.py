@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -16,6 +17,7 @@ from tasks.errors import ConfigurationError, PipelineError, RequestRefused
 from tasks.platform.functions import open_database
 from tasks.platform.http import make_http, not_json
 from tasks.platform.identity import claims_of, expiry_of, identity_of
+from tasks.platform.quoting import url_column
 from tasks.platform.rights import api_rights
 from tasks.settings import Settings
 from tasks.sink.schema import check_schema
@@ -183,7 +185,8 @@ def sources_are_whole(settings: Settings) -> Iterator[Finding]:
 def row_cap(settings: Settings) -> Iterator[Finding]:
     """How many rows an answer holds at most: pages larger than that are cut in silence."""
     asked = settings.page_rows
-    path = f"/rest/v1/{USERS.source}?select={USERS.key.source_name}&limit={asked}"
+    table, key = quote(USERS.source, safe=""), quote(url_column(USERS.key.source_name))
+    path = f"/rest/v1/{table}?select={key}&limit={asked}"
     headers = {"Prefer": "count=estimated", "Accept-Profile": USERS.source_schema}
     answer = ask(settings, "GET", path, what=f"Reading a page of {USERS.source}", headers=headers)
     given, total = len(answer.json()), _total(answer)

@@ -31,6 +31,7 @@ from tasks.settings.watch import WatchSettings
 SCHEDULED_WAIT = 3600
 PASSWORDS = {"password", "alert_smtp_password", "supabase_jwt_secret"}
 MAX_DAYS = 36_500
+DAY, WEEK = 86_400, 7 * 86_400  # longest times in seconds: PostgreSQL counts milliseconds, in 32 bits
 
 
 class Settings(WatchSettings, SiteSettings, ScheduleSettings):
@@ -70,9 +71,9 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
     page_rows: int = Field(default=5_000, ge=1, le=100_000, description="Rows asked for in one REST page.")
     batch_rows: int = Field(default=50_000, ge=1, le=1_000_000)
     batch_bytes: int = Field(default=64 * 2**20, ge=2**16)
-    statement_timeout: int = Field(default=600, ge=1, description="Seconds, on Postgres connections.")
+    statement_timeout: int = Field(default=600, ge=1, le=WEEK, description="Seconds, on Postgres connections.")
     trusted_functions: str = Field(default="", description="Functions that source views may call, as schema.name.")
-    count_timeout: float = Field(default=20, gt=0)
+    count_timeout: float = Field(default=20, gt=0, le=WEEK)
 
     # Where the work is done
     workers: int = Field(default=0, ge=0, le=256, description="Local worker processes; 0 uses this process alone.")
@@ -84,23 +85,26 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
     )
 
     # Network
-    connect_timeout: float = Field(default=10, gt=0)
-    read_timeout: float = Field(default=60, gt=0)
+    connect_timeout: float = Field(default=10, gt=0, le=WEEK)
+    read_timeout: float = Field(default=60, gt=0, le=WEEK)
     retries: int = Field(default=6, ge=0, le=20, description="Retries of one request.")
-    retry_seconds: float = Field(default=300, gt=0, description="All retries of one request together.")
-    retry_base: float = Field(default=0.5, gt=0, description="First pause; it doubles, with jitter, up to 30 s.")
+    retry_seconds: float = Field(default=300, gt=0, le=WEEK, description="All retries of one request together.")
+    retry_base: float = Field(
+        default=0.5, gt=0, le=WEEK, description="First pause; it doubles, with jitter, up to 30 s."
+    )
 
     run_retries: int = Field(default=2, ge=0, le=10, description="New starts of a run that a new start can fix.")
-    run_retry_seconds: float = Field(default=60, ge=0)
+    run_retry_seconds: float = Field(default=60, ge=0, le=WEEK)
 
     # Writing
     write_rows: int = Field(default=2_000, ge=1, le=50_000, description="Rows in one RPC.")
     write_bytes: int = Field(default=4 * 2**20, ge=2**14)
     writers: int = Field(default=4, ge=1, le=16, description="Write requests in flight.")
     max_refused_share: float = Field(default=0.01, ge=0, le=1)
-    lease_seconds: int = Field(default=120, ge=2)
+    lease_seconds: int = Field(default=120, ge=2, le=DAY)
     wait_for_lease: Annotated[NonNegativeInt | None, EmptyIsNone] = Field(
         default=None,
+        le=WEEK,
         description="Seconds to wait for another run; without it a scheduled run waits an hour, any other not at all.",
     )
     clock_scale: float = Field(
@@ -109,7 +113,9 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
         le=10,
         description="Multiplies pauses between tries and the lease; for tests.",
     )
-    resume_within: int = Field(default=12 * 3600, ge=0, description="Seconds in which a dead run may be resumed.")
+    resume_within: int = Field(
+        default=DAY // 2, ge=0, le=WEEK, description="Seconds in which a dead run may be resumed."
+    )
 
     # Incremental nights
     full_refresh_days: int = Field(
@@ -125,7 +131,7 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
     drift_floor_rows: int = Field(default=100, ge=0, description="Changes of fewer rows never hold a run.")
 
     # Publishing
-    signed_link_seconds: int = Field(default=7 * 86_400, ge=60, le=7 * 86_400)
+    signed_link_seconds: int = Field(default=WEEK, ge=60, le=WEEK)
     part_rows: int = Field(default=500_000, ge=1, le=500_000)
     row_group_rows: int = Field(default=100_000, ge=1, le=1_000_000)
     keep_days: int = Field(default=30, ge=1, le=MAX_DAYS)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from local_stack import Stack
 from scripts import doctor as command
-from tasks.doctor import Finding, examine, line, sound
+from tasks.contracts import USERS
+from tasks.doctor import Finding, examine, line, project, sound
+from tasks.settings import load_settings
 
 
 @pytest.fixture
@@ -32,6 +36,16 @@ def test_a_sound_project_is_found_sound(healthy: Stack, transport: str) -> None:
     found = list(examine(transport=transport))
     assert sound(found), [line(f) for f in found if f.level != "ok"]
     assert {"settings", "identity", "clock", "sources", "bucket", "upload", "row cap"} <= {f.check for f in found}
+
+
+def test_a_source_and_a_key_of_any_name_are_asked_for(healthy: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy.query('create table if not exists public."Leute? 5%.x" ("id,nr.#1" uuid primary key)')
+    key = replace(USERS.key, source="id,nr.#1")
+    monkeypatch.setattr(project, "USERS", replace(USERS, source="Leute? 5%.x", columns=(key, *USERS.columns[1:])))
+    try:
+        assert [f.level for f in project.row_cap(load_settings())] == ["ok"]
+    finally:
+        healthy.query('drop table public."Leute? 5%.x"')
 
 
 def test_the_probe_is_gone_again(healthy: Stack) -> None:
