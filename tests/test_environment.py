@@ -87,6 +87,13 @@ def test_a_file_that_cannot_be_read_is_said_once(
     assert capsys.readouterr().err.count(".env") == 1
 
 
+def test_a_wrong_key_of_a_reader_is_named_without_its_value(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_KEY", "two words")
+    with pytest.raises(SettingsError, match="SUPABASE_KEY: holds a character that no key has") as caught:
+        reader_settings()
+    assert "two words" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "command", [["flows.export"], ["scripts.watch"], ["scripts.migrations"], ["flows.nightly", "--json"]], ids=" ".join
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,20 @@ from tasks.files.layout import LATEST
 from tasks.settings import Settings
 
 READERS = ("analyst", "operator")
+_TOKEN = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
+
+
+def checked_token(access_token: str | None) -> str | None:
+    """The token without white space around it, as the end of a line in a file; ReadError for what is none.
+
+    An empty one, too: without a token the settings decide who reads, and that may be the service.
+    """
+    if access_token is None:
+        return None
+    token = access_token.strip() if isinstance(access_token, str) else ""
+    if not _TOKEN.fullmatch(token):
+        raise ReadError("access_token is not the token of a signed-in user.", remedy=_SIGN_IN)
+    return token
 
 
 def reader_key(settings: Settings, access_token: str | None) -> str | None:

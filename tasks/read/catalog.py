@@ -23,7 +23,7 @@ from tasks.files.layout import (
 from tasks.files.manifest import FileEntry, Manifest, ManifestRef, Pointer
 from tasks.files.published import NotAsPublished, find_manifest, read_manifest, read_pointer
 from tasks.platform.bucket import Bucket, each
-from tasks.read.access import nothing_there, reader_key, refused, why_hidden
+from tasks.read.access import checked_token, nothing_there, reader_key, refused, why_hidden
 from tasks.read.cache import Cache
 from tasks.read.options import AsOf, parse_as_of
 from tasks.settings import Settings, reader_settings
@@ -194,7 +194,7 @@ def _download(bucket: Bucket, path: str) -> bytes:
 @contextmanager
 def open_catalog(settings: Settings | None, access_token: str | None) -> Iterator[Catalog]:
     """The runs as this reader sees them. ReadError says when a key or token is refused, and why."""
-    settings = settings or reader_settings()
+    settings, access_token = settings or reader_settings(), checked_token(access_token)
     key = reader_key(settings, access_token)
     with Bucket(settings, key=key, access_token=access_token) as bucket:
         try:

@@ -51,16 +51,16 @@ def require_known_names() -> None:
 def reader_settings() -> Settings:
     """The settings of someone who only reads: those of the environment and .env, else the local stack's.
 
-    The local stack leaves its address and keys where only its owner can read them.
+    The local stack leaves its address and keys where only its owner can read them. SettingsError as of `load_settings`.
     """
     try:
-        settings = Settings()
+        settings = any_settings()
     except UnicodeDecodeError:
         file_values()  # says so
         raise
     if settings.supabase_url or not LOCAL_PROJECT.exists():
         return settings
-    return Settings(_env_file=(LOCAL_PROJECT, ".env"))
+    return any_settings(_env_file=(LOCAL_PROJECT, ".env"))
 
 
 def _variable(loc: tuple[int | str, ...]) -> str:

@@ -163,6 +163,7 @@ def _token(**claims: object) -> str:
     ("token", "says"),
     [
         ("junk", "is not the token of a signed-in user"),
+        ("e30.é.c2ln", "is not the token of a signed-in user"),
         ("a.b.c", "is not the token of a signed-in user"),
         (_token(exp=1_700_000_000, app_metadata={"etl_role": "analyst"}), r"expired at 2023-11-14 22:13 UTC"),
     ],
@@ -174,6 +175,11 @@ def test_a_token_that_is_none_any_more_is_said(public: Settings, token: str, say
             read(access_token=token, settings=public)
         assert token not in str(caught.value)
         assert "no run was committed" not in str(caught.value)
+
+
+def test_an_empty_token_does_not_read_as_the_service(published: Bucketful) -> None:
+    with pytest.raises(ReadError, match="is not the token of a signed-in user"):
+        read_report("daily_activity", access_token="", settings=published.settings)
 
 
 def test_what_was_read_once_is_read_without_a_network(published: Bucketful) -> None:
