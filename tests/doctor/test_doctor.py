@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import httpx
 import pytest
 
 from local_stack import Stack
@@ -39,13 +40,18 @@ def test_a_sound_project_is_found_sound(healthy: Stack, transport: str) -> None:
 
 
 def test_a_source_and_a_key_of_any_name_are_asked_for(healthy: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    healthy.query('create table if not exists public."Leute? 5%.x" ("id,nr.#1" uuid primary key)')
+    asked: list[httpx.URL] = []
+
+    def ask(_settings: object, _method: str, path: str, **_: object) -> httpx.Response:
+        asked.append(httpx.URL(f"http://x{path}"))
+        return httpx.Response(200, json=[])
+
     key = replace(USERS.key, source="id,nr.#1")
-    monkeypatch.setattr(project, "USERS", replace(USERS, source="Leute? 5%.x", columns=(key, *USERS.columns[1:])))
-    try:
-        assert [f.level for f in project.row_cap(load_settings())] == ["ok"]
-    finally:
-        healthy.query('drop table public."Leute? 5%.x"')
+    monkeypatch.setattr(project, "USERS", replace(USERS, source="Leute? 5%/x", columns=(key, *USERS.columns[1:])))
+    monkeypatch.setattr(project, "ask", ask)
+    assert [found.level for found in project.row_cap(load_settings())] == ["ok"]
+    assert asked[0].raw_path.startswith(b"/rest/v1/Leute%3F%205%25%2Fx?")
+    assert asked[0].params["select"] == '"id,nr.#1"'
 
 
 def test_the_probe_is_gone_again(healthy: Stack) -> None:
