@@ -22,6 +22,7 @@ OVER = ("committed", "held", "failed")
 VIEW = "/rest/v1/nightly_runs"
 ORDER = "started_at.desc,run_id.desc"
 STATUS = {"COMPLETED": "completed", "FAILED": "failed", "CRASHED": "failed", "CANCELLED": "cancelled"}
+WAITS = {"AwaitingConcurrencySlot": "waiting for another run"}  # Prefect's names of states that need a word
 
 
 Instant = Annotated[datetime, PlainSerializer(lambda value: value.isoformat())]
@@ -102,7 +103,7 @@ def is_over(run: LedgerRun) -> bool:
 
 
 def _of_prefect(run: FlowRun) -> LedgerRun:
-    status = STATUS.get(run.state_type, run.state.lower())
+    status = STATUS.get(run.state_type) or WAITS.get(run.state, run.state.lower())
     return LedgerRun(run_id=run.id, flow_run_id=run.id, status=status, stage=None, name=run.name)
 
 

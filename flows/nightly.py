@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import cast
 
 from prefect.context import FlowRunContext
@@ -51,10 +52,8 @@ def request_of(options: NightlyForm) -> RunRequest:
     """What a flow run asks for. A restart names the run that crashed; what starts by itself waits for the lease."""
     context = FlowRunContext.get()
     run = context.flow_run if context else None
-    word = AsOf.parse(options.as_of).mode
-    due = due_instant() or plain(flow_run.scheduled_start_time)
     return RunRequest(
-        as_of=AsOf.instant(options.instant) if options.instant else AsOf.day(word, due),
+        as_of=AsOf.instant(options.instant) if options.instant else _as_of(options, tries=run.run_count if run else 1),
         transport=options.transport,
         accept=frozenset(options.accept),
         dry_run=options.dry_run,
@@ -63,6 +62,17 @@ def request_of(options: NightlyForm) -> RunRequest:
         resume_run=(options.restart_of or crashed_run()) if options.restart else "",
         started_by=str(run.id) if run else "",
     )
+
+
+def _as_of(options: NightlyForm, *, tries: int) -> AsOf:
+    """What the word of the form means. tries: how often the flow run has been started, by a person in the UI too.
+
+    Whoever tries the night of an earlier day again asks for a past instant: readers must not go back to it.
+    """
+    word, due = AsOf.parse(options.as_of).mode, due_instant() or plain(flow_run.scheduled_start_time)
+    as_of = AsOf.day(word, due)
+    is_past = word == "midnight" and tries > 1 and due.date() < datetime.now(UTC).date()
+    return AsOf.instant(as_of.at) if is_past and as_of.at else as_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

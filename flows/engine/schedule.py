@@ -1,8 +1,8 @@
 """Which scheduled instant a run stands for, with which options, and what becomes of the others that are late.
 
-After days without a worker several nightly runs are due at once, and the worker takes the oldest first; the limit of
-one at a time cancels those that it takes while that one runs. One run is enough: the first to start stands for the
-latest of them, and those that still wait are cancelled with a word.
+After days without a worker several nightly runs are due at once, and the worker takes the oldest first; the others wait
+for it. One run is enough: the first to start stands for the latest of them, and those that wait are cancelled with a
+word.
 """
 
 from __future__ import annotations

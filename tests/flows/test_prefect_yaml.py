@@ -68,7 +68,8 @@ def test_the_nightly_is_scheduled_by_the_settings_and_runs_once_at_a_time() -> N
     nightly = DEPLOYMENTS[0]
     (schedule,) = nightly["schedules"]
     assert (schedule["cron"], schedule["timezone"]) == ("{{ $ETL_CRON }}", "{{ $ETL_TIMEZONE }}")
-    assert nightly["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}
+    # A night that is due while somebody's dry run is running must not be cancelled for it.
+    assert nightly["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
     assert schedule["parameters"]["options"] == {**nightly["parameters"]["options"], "dry_run": False}
     assert nightly["parameters"]["options"]["as_of"] == "midnight"
 
