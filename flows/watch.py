@@ -14,17 +14,22 @@ import signal
 import sys
 from collections.abc import Sequence
 
+if __name__ == "__main__" and sys.argv[1:] == ["--health"]:  # a probe asks often: not after three seconds of imports
+    from flows.engine.probe import main as probe
+
+    sys.exit(probe())
+
 from flows.engine.artifacts import show_report
 from flows.engine.child import warm
 from flows.engine.command import EXIT, USAGE, show_failure, stopped
 from flows.engine.declare import etl_flow
 from flows.engine.prefect_api import prefect_answering
+from flows.engine.probe import health
 from flows.engine.run_page import table
 from flows.engine.watching import Say, Watch
 from flows.forms import WatchForm
 from tasks.errors import PipelineError, SettingsError
-from tasks.live.counts import fetch_counts
-from tasks.live.health import kept_base, verdict
+from tasks.live.counts import fetch_counts, kept_base
 from tasks.platform.functions import open_database
 from tasks.platform.identity import acting
 from tasks.platform.interrupts import interruptible
@@ -108,9 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _done(options: argparse.Namespace) -> int:
     if options.health:
-        well, sentence = verdict(load_settings())
-        sys.stdout.write(f"{sentence}\n")
-        return 0 if well else 1
+        return health()
     if options.serve:
         with prefect_answering():
             watch.serve(name="watch", limit=1)

@@ -17,15 +17,13 @@ from flows.engine.child import END_SECONDS, ChildOutcome, ChildRun
 from tasks.contracts import TABLES
 from tasks.errors import PipelineError
 from tasks.live.book import Book, Rhythm
-from tasks.live.counts import LATE_SECONDS, Counts, fetch_counts
+from tasks.live.counts import LATE_SECONDS, Counts, fetch_counts, keep_base, kept_base
 from tasks.live.health import (
     PollHealth,
     RealtimeHealth,
     RunHealth,
     WatchHealth,
     health_path,
-    keep_base,
-    kept_base,
     notify_systemd,
     write_private,
 )

@@ -6,14 +6,17 @@ was rolled back too, and start at zero after a reset or a crash; TRUNCATE is not
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from tasks.contracts import TABLES
+from tasks.live.health import write_private
 from tasks.platform.functions import Database
 from tasks.retry import GiveUp
+from tasks.settings import Settings
 
 LATE_SECONDS = 15.0  # an idle connection reports its counts after ten seconds at the latest
 
@@ -93,6 +96,22 @@ def to_json(counts: Counts) -> dict[str, Any]:
     """What of the counts a later process needs to go on from them."""
     sources = {n: {"changes": s.changes, "marker": s.marker, "counted": s.counted} for n, s in counts.sources.items()}
     return {"clock": counts.clock.isoformat(), "epoch": counts.epoch, "sources": sources}
+
+
+def keep_base(settings: Settings, base: Counts | None) -> None:
+    """Write down what is published, so that a new start of the watch starts no run for nothing."""
+    if base is not None:
+        content = {"project": settings.project, "base": to_json(base)}
+        write_private(settings.data_dir / "watch-base.json", content)
+
+
+def kept_base(settings: Settings) -> Counts | None:
+    """What an earlier watch of this project wrote down; None when nobody did."""
+    try:
+        kept = json.loads((settings.data_dir / "watch-base.json").read_text())
+        return parse_counts(kept["base"]) if kept.get("project") == settings.project else None
+    except (OSError, AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
 from tasks.errors import ConfigurationError
-from tasks.live.counts import Counts, parse_counts, to_json
 from tasks.settings import Settings
 
 Second = Annotated[datetime, PlainSerializer(lambda moment: moment.isoformat(timespec="seconds"))]
@@ -108,22 +107,6 @@ def verdict(settings: Settings, now: datetime | None = None) -> tuple[bool, str]
     if health.runs.failing:
         return False, f"{health.runs.failing} runs in a row have failed: {health.runs.last}"
     return True, f"{health.state}; {health.pending} changes pending; Realtime {health.realtime.state}."
-
-
-def keep_base(settings: Settings, base: Counts | None) -> None:
-    """Write down what is published, so that a new start of the watch starts no run for nothing."""
-    if base is not None:
-        content = {"project": settings.project, "base": to_json(base)}
-        write_private(settings.data_dir / "watch-base.json", content)
-
-
-def kept_base(settings: Settings) -> Counts | None:
-    """What an earlier watch of this project wrote down; None when nobody did."""
-    try:
-        kept = json.loads((settings.data_dir / "watch-base.json").read_text())
-        return parse_counts(kept["base"]) if kept.get("project") == settings.project else None
-    except (OSError, AttributeError, KeyError, TypeError, ValueError):
-        return None
 
 
 def notify_systemd(state: str) -> None:

@@ -223,10 +223,14 @@ def test_what_ends_it_before_it_watches_is_said_at_once(
 def test_health_tells_a_watch_that_is_well_from_one_that_is_not(filled: Stack, tmp_path: Path) -> None:
     def health() -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "PYTHONPATH": str(ROOT), **filled.env(), "ETL_DATA_DIR": str(tmp_path)}
-        command = [sys.executable, "-m", "flows.watch", "--health"]
+        command = [sys.executable, "-X", "importtime", "-m", "flows.watch", "--health"]
         return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
 
-    assert health().returncode == 1
+    nobody = health()
+    assert nobody.returncode == 1
+    imported = {line.rpartition("|")[2].strip() for line in nobody.stderr.splitlines()}
+    assert "tasks.live.health" in imported
+    assert not imported & {"prefect", "pyarrow", "pandas"}, "a probe waits ten seconds at most, on a small machine too"
     with watching(filled, tmp_path) as watched:
         watched.wait_until_idle()
         assert health().returncode == 0

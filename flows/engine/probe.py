@@ -1,0 +1,25 @@
+"""`python -m flows.watch --health` for probes, which ask every minute and wait for seconds: it imports little."""
+
+from __future__ import annotations
+
+import sys
+
+from tasks.errors import SettingsError
+from tasks.live.health import verdict
+from tasks.settings import load_settings
+
+
+def main() -> int:
+    """0 when the watch of this folder is well, 1 when it is not, 2 for settings that cannot be used."""
+    try:
+        return health()
+    except SettingsError as error:
+        sys.stderr.write(f"✗ {error.message}\n  {error.remedy}\n")
+        return 2
+
+
+def health() -> int:
+    """Print how the watch is. 0 when it is well, 1 when it is not. SettingsError as from `load_settings`."""
+    well, sentence = verdict(load_settings())
+    sys.stdout.write(f"{sentence}\n")
+    return 0 if well else 1
