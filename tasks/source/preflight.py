@@ -9,6 +9,7 @@ from typing import Any
 from tasks.contracts import Column, Kind, Table
 from tasks.errors import AccessError, ConfigurationError, PreflightError
 from tasks.platform.functions import Database
+from tasks.platform.quoting import identifier
 from tasks.source.model import Preflight, TableInfo
 
 FUNCTION = "etl_preflight"
@@ -81,7 +82,7 @@ def _parse_table(table: Table, found: dict[str, Any], role: str, trusted: frozen
     types = {name: kind.rpartition(".")[2] for name, kind in (found.get("columns") or {}).items()}
     for column in table.source_columns:
         _require_column(column, types, where)
-    _require_access(found, where, role)
+    _require_access(found, table, role)
     _require_trusted(frozenset(found.get("functions", ())) - trusted, where)
     _require_key(found["key"], table.key, where)
     return TableInfo(table, types, max(0, int(found["rows"])))
@@ -101,12 +102,14 @@ def _require_column(column: Column, types: dict[str, str], where: str) -> None:
         )
 
 
-def _require_access(found: dict[str, Any], where: str, role: str) -> None:
+def _require_access(found: dict[str, Any], table: Table, role: str) -> None:
+    where = f"{table.source_schema}.{table.source}"
     if not found["schema_usable"] or found["unreadable"]:
         columns = ", ".join(found["unreadable"])
         raise AccessError(
             f"The role {role} may not select from {where}{f' ({columns})' if columns else ''}. Nothing was read.",
-            remedy=f"grant select on {where} to {role};",
+            remedy=f"grant usage on schema {identifier(table.source_schema)} to {identifier(role)}; "
+            f"grant select on {identifier(table.source_schema, table.source)} to {identifier(role)};",
         )
     if found["row_filters"]:
         raise PreflightError(

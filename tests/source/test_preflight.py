@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from local_stack import Stack
 from local_stack.tests.conftest import Token, reload_schema, token
 from tasks.contracts import Table
 from tasks.errors import AccessError, ConfigurationError, PreflightError
+from tasks.platform import rights
 from tasks.settings import Settings, Transport
 from tasks.source import Preflight, open_source
 from tests.source.kit import posts_at, settings_for, source_table
@@ -124,8 +126,29 @@ def test_a_table_that_may_not_be_selected_is_refused(stack: Stack, transport: Tr
             f"revoke all on public.{name} from service_role, etl; "
             f"grant select (id) on public.{name} to etl, service_role"
         )
-        with pytest.raises(AccessError, match=r"may not select from public\..*content"):
+        with pytest.raises(AccessError, match=r"may not select from public\..*content") as caught:
             check(settings_for(stack, transport, tmp_path), posts_at(name))
+        stack.query(caught.value.remedy)
+        check(settings_for(stack, transport, tmp_path), posts_at(name))
+
+
+@TRANSPORTS
+def test_a_source_in_a_schema_that_may_not_be_used_is_refused_with_what_fixes_it(
+    stack: Stack, transport: Transport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(stack, transport, tmp_path)
+    with source_table(stack) as name:
+        table = replace(posts_at(f"{name} x"), source_schema=f"{name} y")
+        monkeypatch.setattr(rights, "TABLES", (table,))
+        stack.query(f'create schema "{name} y"; create table "{name} y"."{name} x" (like public.{name} including all)')
+        try:
+            assert len(rights.rights(settings)) == (1 if transport == "rest" else 2), "a run asks first who it is"
+            with pytest.raises(AccessError, match=rf"may not select from {name} y\.{name} x") as caught:
+                check(settings, table)
+            stack.query(caught.value.remedy)
+            check(settings, table)
+        finally:
+            stack.query(f'drop schema "{name} y" cascade')
 
 
 def test_a_role_that_does_not_exist_is_an_access_or_configuration_error(stack: Stack, tmp_path: Path) -> None:
