@@ -223,7 +223,7 @@ def publish_the_files(run: Run, progress: Meter, files: Files) -> Published:
     copied = run.night.sources() if run.night else {}
 
     def draw() -> list[FileEntry]:
-        from tasks.charts import draw_charts  # not before: matplotlib is a sixth of what a command imports
+        from tasks.charts import draw_charts  # not above: matplotlib is a sixth of what a command would import
 
         charts.extend(draw_charts(run.workspace, as_of=run.as_of, history=history, settings=run.settings))
         return charts
