@@ -6,7 +6,7 @@ seen then, with a little room for the rows of the meantime, and nothing beyond.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Protocol
@@ -82,11 +82,14 @@ def check_run(
     last: RunCounts | None,
     settings: Settings,
     accepted: Mapping[str, float] | None = None,
+    asked: Collection[str] = (),
+    dry_run: bool = False,
 ) -> None:
     """ConfigurationError for reports out of contract, RunHeld for metrics outside their bounds and not accepted.
 
     plan: by table, what would be deleted of how many rows. last: the figures of the last committed run.
-    accepted: the metrics that somebody accepts, with the value that each had when the run was held.
+    accepted: the metrics that somebody accepts, with the value that each had when the run was held. asked: the names
+    that were given. dry_run: nobody can accept what this run sees, which the ledger does not have.
     """
     reports = {report.name: read_report_spool(workspace, report) for report in REPORTS}
     for report in REPORTS:
@@ -94,25 +97,34 @@ def check_run(
     check_totals(reports, {table.name: load_counts(workspace, table.name) for table in TABLES})
     drifts = find_drift(run_counts(workspace), plan=plan, last=last, settings=settings)
     if any(not _is_accepted(drift, accepted or {}) for drift in drifts):
-        raise _held(drifts, accepted or {})
+        raise _held(drifts, accepted or {}, asked, dry_run)
 
 
 def _is_accepted(drift: Drift, accepted: Mapping[str, float]) -> bool:
     return drift.name in accepted and drift.value <= ROOM * accepted[drift.name]
 
 
-def _held(drifts: list[Drift], accepted: Mapping[str, float]) -> RunHeld:
+def _held(drifts: list[Drift], accepted: Mapping[str, float], asked: Collection[str], dry_run: bool) -> RunHeld:
     """The names to accept are all that are outside their bounds, also those that were accepted this time."""
     held = [drift for drift in drifts if not _is_accepted(drift, accepted)]
     more = " and ".join(drift.name for drift in held if drift.name in accepted)
     beyond = f" {more}: further than what was accepted." if more else ""
+    early = " and ".join(drift.name for drift in held if drift.name in asked and drift.name not in accepted)
+    unseen = f" {early}: the last run was not held by this, so there was nothing to accept." if early else ""
     return RunHeld(
-        "Held: " + "; ".join(f"{drift.name}: {drift.message}" for drift in held) + f".{beyond}",
-        remedy="Nothing was published or written. If this is right, start it again with "
-        + " ".join(f"--accept {drift.name}" for drift in drifts)
-        + "; that accepts what this run saw, and nothing beyond it.",
+        "Held: " + "; ".join(f"{drift.name}: {drift.message}" for drift in held) + f".{beyond}{unseen}",
+        remedy=f"Nothing was published or written. {_how_to_accept(drifts, dry_run)}",
         values={d.name: accepted[d.name] if _is_accepted(d, accepted) else d.value for d in drifts},
     )
+
+
+def _how_to_accept(drifts: list[Drift], dry_run: bool) -> str:
+    if dry_run:
+        return (
+            "A dry run leaves nothing that could be accepted: without it the run is held, too, and says how to go on."
+        )
+    names = " ".join(f"--accept {drift.name}" for drift in drifts)
+    return f"If this is right, start it again with {names}; that accepts what this run saw, and nothing beyond it."
 
 
 def find_drift(

@@ -137,10 +137,15 @@ def test_an_accepted_metric_passes_as_it_was_seen_and_not_further(
 ) -> None:
     run()
     _delete(project, 400)
-    with pytest.raises(RunHeld) as held:
-        run()
-    names = frozenset(held.value.values)
+    with pytest.raises(RunHeld, match="A dry run leaves nothing that could be accepted") as dry:
+        run(dry_run=True)
+    names = frozenset(dry.value.values)
     assert "posts_deletes" in names
+    assert "--accept" not in str(dry.value)
+    with pytest.raises(RunHeld, match=r"posts_deletes.*: the last run was not held by this") as held:
+        run(accept=names)
+    assert frozenset(held.value.values) == names
+    assert run(accept=names, dry_run=True).status == "dry_run"
     _delete(project, 500)  # far more than what the person saw
     with pytest.raises(RunHeld, match="further than what was accepted") as again:
         run(accept=names)
