@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -176,7 +177,8 @@ def quality(request: Request, caller: Reader, as_of: Text = None, run: Text = No
 def quality_history(request: Request, caller: Reader, run: Text = None) -> Response:
     """The chart of data quality over runs."""
     frame = request.app.state.store.history(caller, "data_quality")
-    etag = f'"quality-{hash(tuple(frame["as_of"].unique())) & 0xFFFFFFFFFFFF:x}-{len(frame)}"'
+    runs = hashlib.sha256(repr(sorted(frame.attrs["runs"].items())).encode())  # as many rows may be those of other runs
+    etag = f'"quality-{runs.hexdigest()[:32]}"'
     return _spec(request, etag, lambda: spec_of(QUALITY, frame))
 
 

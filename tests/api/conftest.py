@@ -17,6 +17,7 @@ import httpx
 import jwt
 import pytest
 import uvicorn
+from playwright.sync_api import Browser
 from pydantic import SecretStr
 
 from api import vendor
@@ -28,6 +29,8 @@ from local_stack import Stack
 from local_stack.state import free_port
 from tasks.ledger.as_of import AsOf
 from tasks.settings import Settings
+from tests.api.watched import Watched, context, sign_in
+from tests.browser.conftest import launched
 from tests.conftest import temporary_stack
 
 
@@ -160,3 +163,20 @@ def settings_for(stack: Stack, folder: Path, **more: Any) -> Settings:
         cache_dir=folder / "cache",
         **more,
     )
+
+
+@pytest.fixture(scope="module")
+def chromium(site: Site) -> Iterator[Browser]:
+    vendor.install(print)
+    with launched() as browser:
+        yield browser
+
+
+@pytest.fixture
+def tab(chromium: Browser, site: Site) -> Iterator[Watched]:
+    """A tab in which an analyst is signed in; afterwards nothing may have gone wrong in it."""
+    with context(chromium, site) as opened:
+        watched = Watched(opened.new_page())
+        sign_in(watched.page, site.people["analyst"])
+        yield watched
+        watched.clean()

@@ -3,60 +3,24 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from api import vendor
-from flows.engine.outcome import RunRequest
-from flows.engine.pipeline import run_pipeline
 from tasks.contracts import REPORTS
-from tasks.ledger.as_of import AsOf
 from tasks.read import read_report
-from tests.api.conftest import Person, Site, make_account
-from tests.api.watched import PATIENCE, Watched
-from tests.browser.conftest import launched
+from tests.api.conftest import Site, make_account
+from tests.api.watched import PATIENCE, Watched, context, sign_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
 
 AXE = vendor.HERE / "node_modules" / "axe-core" / "axe.min.js"
 PAGES = ["/", *(f"/explore/{report.name}" for report in REPORTS), "/compare", "/quality", "/history", "/history/{run}"]
 LOOKS = [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")]
-
-
-@pytest.fixture(scope="module")
-def chromium(site: Site) -> Iterator[Browser]:
-    vendor.install(print)
-    with launched() as browser:
-        yield browser
-
-
-def context(chromium: Browser, site: Site, *, width: int = 1440, theme: Any = "light") -> BrowserContext:
-    return chromium.new_context(
-        base_url=str(site.http.base_url), viewport={"width": width, "height": 900}, color_scheme=theme, locale="en-GB"
-    )
-
-
-def sign_in(page: Page, person: Person) -> None:
-    page.goto("/")
-    page.get_by_label("E-mail").fill(person.email)
-    page.get_by_label("Password").fill(person.password)
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
-
-
-@pytest.fixture
-def tab(chromium: Browser, site: Site) -> Iterator[Watched]:
-    """A tab in which an analyst is signed in; afterwards nothing may have gone wrong in it."""
-    with context(chromium, site) as opened:
-        watched = Watched(opened.new_page())
-        sign_in(watched.page, site.people["analyst"])
-        yield watched
-        watched.clean()
 
 
 def test_a_wrong_sign_in_says_so_and_a_right_one_leads_on(chromium: Browser, site: Site) -> None:
@@ -257,16 +221,3 @@ def test_a_chart_that_fails_says_so_and_is_drawn_at_the_second_try(chromium: Bro
         page.unroute("**/charts/*.json*")
         figure.get_by_role("button", name="Try again").click()
         expect(figure).to_have_attribute("data-state", "drawn")
-
-
-def test_the_overview_follows_a_commit_by_itself(tab: Watched, site: Site, tmp_path: Path) -> None:
-    page = tab.open("/")
-    expect(page.locator("main")).to_have_attribute("data-run", site.runs[1])
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**site.stack.env(), "ETL_DATA_DIR": str(tmp_path / "data")}.items():
-            patch.setenv(name, value)
-        run = run_pipeline(RunRequest(as_of=AsOf.parse("now")))
-    expect(page.locator("main")).to_have_attribute("data-run", run.run_id, timeout=40_000)
-    expect(page.get_by_role("status").filter(has_text="A new run was committed")).to_be_visible()
-    expect(page.locator("p.fresh")).to_contain_text("its last day is not over")
-    tab.see_all_charts()

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Person, Site
 
 PATIENCE = 15_000
 
@@ -42,3 +46,17 @@ class Watched:
     def clean(self) -> None:
         assert self.errors == []
         assert self.strangers == []
+
+
+def context(chromium: Browser, site: Site, *, width: int = 1440, theme: Any = "light") -> BrowserContext:
+    return chromium.new_context(
+        base_url=str(site.http.base_url), viewport={"width": width, "height": 900}, color_scheme=theme, locale="en-GB"
+    )
+
+
+def sign_in(page: Page, person: Person) -> None:
+    page.goto("/")
+    page.get_by_label("E-mail").fill(person.email)
+    page.get_by_label("Password").fill(person.password)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()

@@ -1,4 +1,6 @@
 // The page of a run that is not over yet follows its stages; at its end the page is loaded once more.
+const AGAIN = 3_000;
+
 export function followRun(root) {
   const place = root.querySelector('[data-follow]');
   if (!place) return;
@@ -8,4 +10,14 @@ export function followRun(root) {
     place.textContent = stage ? `${status}: ${stage}` : status;
   });
   source.addEventListener('end', () => { source.close(); location.reload(); });
+  source.addEventListener('error', () => {
+    // Without an answer it connects again by itself; one that is no stream, as a proxy gives it, ends it for good.
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => followAgain(root), AGAIN);
+  });
+}
+
+async function followAgain(root) {
+  const answer = await fetch('/auth/me').catch(() => null);
+  if (answer?.status === 401) location.reload(); // signed out meanwhile, in another tab perhaps
+  else followRun(root);
 }

@@ -1,0 +1,93 @@
+"""Pages that stay open while something happens: another commit, a site that is away, a start that is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Route, expect
+
+from flows.engine.outcome import RunRequest
+from flows.engine.pipeline import run_pipeline
+from tasks.ledger.as_of import AsOf
+from tests.api.conftest import Site
+from tests.api.watched import PATIENCE, Watched, context, sign_in
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+
+START_FORM = """async () => {
+  const { startForms } = await import('/static/js/start.js');
+  document.body.innerHTML = '<form data-start><input name="as_of" value="now"><input type="checkbox" name="dry_run">'
+    + '<button>Start</button><p role="status"></p></form>';
+  startForms(document);
+}"""
+STAGE = 'event: stage\ndata: {"status": "running", "stage": "publish"}\n\n'
+
+
+def test_a_run_is_followed_again_after_the_site_was_away(chromium: Browser, site: Site) -> None:
+    """A proxy's answer while the site starts again ends an EventSource for good."""
+    columns = "run_id, token, as_of_mode, status, stage, transport, lease_seconds, started_at"
+    row = "'20200101T000000Z-00000000', gen_random_uuid(), 'now', 'running', 'read users', 'rest', 120, '2020-01-01'"
+    site.stack.query(f"insert into public.etl_runs ({columns}) values ({row})")
+    answers: list[Any] = [{"status": 502}, {"content_type": "text/event-stream", "body": STAGE}]
+    try:
+        with context(chromium, site) as opened:
+            page = opened.new_page()
+            page.set_default_timeout(PATIENCE)
+            sign_in(page, site.people["analyst"])
+            page.route("**/events", lambda route: route.fulfill(**(answers.pop(0) if answers else {"status": 502})))
+            page.goto("/history/20200101T000000Z-00000000")
+            expect(page.locator("[data-follow]")).to_have_text("running: publish")
+    finally:
+        site.stack.query("delete from public.etl_runs where run_id = '20200101T000000Z-00000000'")
+
+
+def test_a_start_that_is_sent_again_keeps_its_key_and_another_takes_a_new_one(chromium: Browser, site: Site) -> None:
+    """Also over plain HTTP, where a browser makes no UUIDs."""
+    keys: list[str] = []
+
+    def refuse(route: Route) -> None:
+        keys.append(route.request.headers["idempotency-key"])
+        route.fulfill(status=503, json={"detail": f"No {len(keys)}."})
+
+    with context(chromium, site) as opened:
+        opened.add_init_script("delete Crypto.prototype.randomUUID")
+        page = opened.new_page()
+        page.route("**/runs", refuse)
+        page.goto("/sign-in")
+        page.evaluate(START_FORM)
+        for number, dry in enumerate((False, False, True), start=1):
+            page.get_by_role("checkbox").set_checked(dry)
+            page.get_by_role("button", name="Start").click()
+            expect(page.get_by_role("status")).to_have_text(f"Not started: No {number}.")
+    assert keys[0] == keys[1] != keys[2]
+
+
+def nightly(site: Site, folder: Path, as_of: str) -> str:
+    """Another night; its id."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**site.stack.env(), "ETL_DATA_DIR": str(folder / "data")}.items():
+            patch.setenv(name, value)
+        return run_pipeline(RunRequest(as_of=AsOf.parse(as_of))).run_id
+
+
+def test_the_overview_follows_a_commit_by_itself(tab: Watched, site: Site, tmp_path: Path) -> None:
+    page = tab.open("/")
+    expect(page.locator("main")).to_have_attribute("data-run", site.runs[1])
+    run_id = nightly(site, tmp_path, "now")
+    expect(page.locator("main")).to_have_attribute("data-run", run_id, timeout=40_000)
+    expect(page.get_by_role("status").filter(has_text="A new run was committed")).to_be_visible()
+    expect(page.locator("p.fresh")).to_contain_text("its last day is not over")
+    tab.see_all_charts()
+
+
+def test_quality_over_time_follows_a_second_run_of_the_same_instant(site: Site, tmp_path: Path) -> None:
+    """As many rows of the same days, and other shares: neither the browser's copy nor the server's will do."""
+    before = site.get("/quality/history.json")
+    assert before.status_code == 200
+    site.stack.query("update public.users set email = 'nobody' where id in (select id from public.users limit 9)")
+    nightly(site, tmp_path, "midnight")
+    after = site.get("/quality/history.json", "other analyst", headers={"If-None-Match": before.headers["etag"]})
+    assert after.status_code == 200
+    assert after.content != before.content
