@@ -16,12 +16,11 @@ from typing import Any, Literal
 
 import orjson
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from tasks.contracts import ARROW_TYPES, Column, Report
 from tasks.files.parquet import report_schema
-from tasks.publish.export import select
+from tasks.publish.export import csv_of, select
 
 Format = Literal["json", "csv", "parquet", "arrow"]
 MEDIA_TYPES: dict[Format, str] = {
@@ -33,7 +32,7 @@ MEDIA_TYPES: dict[Format, str] = {
 ROWS = 8_192
 GROUP_ROWS = 100_000
 CHUNK = 2**18
-VERSION = "1"  # of how the bytes are made
+VERSION = "2"  # of how the bytes are made
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,18 +108,8 @@ def _as_json(selection: Selection, tables: Iterator[pa.Table]) -> Iterator[bytes
 
 
 def _as_csv(selection: Selection, tables: Iterator[pa.Table]) -> Iterator[bytes]:
-    header = True
-    for table in _headed(tables, selection.schema):
-        sink = io.BytesIO()
-        pyarrow.csv.write_csv(table, sink, pyarrow.csv.WriteOptions(include_header=header))
-        header = False
-        yield sink.getvalue()
-
-
-def _headed(tables: Iterator[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
-    """The tables, headed by an empty one, so that a report without rows still has a header or a schema."""
-    yield schema.empty_table()
-    yield from tables
+    yield csv_of(selection.schema.empty_table())  # a report without rows has a header, too
+    yield from (csv_of(table, header=False) for table in tables)
 
 
 def _as_arrow(selection: Selection, tables: Iterator[pa.Table]) -> Iterator[bytes]:

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
 
 from tasks.contracts import Column, Report
@@ -49,13 +48,38 @@ def _bound(day: date, at: time, column: Column) -> pa.Scalar[Any]:
 
 
 def encode(table: pa.Table, form: Format) -> bytes:
-    """The file's bytes: Parquet with zstd, or CSV in UTF-8 with a header and instants in ISO form."""
+    """The file's bytes: Parquet with zstd, or CSV (see `csv_of`)."""
+    if form == "csv":
+        return csv_of(table)
     sink = io.BytesIO()
-    if form == "parquet":
-        pq.write_table(table, sink, compression="zstd")
-    else:
-        pyarrow.csv.write_csv(table, sink)
+    pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
+
+
+def csv_of(table: pa.Table, *, header: bool = True) -> bytes:
+    """CSV in UTF-8: texts in quotes, null as nothing, instants in ISO form; a float always says that it is one.
+
+    pyarrow's own writer makes 0 of 0.0: readers that go by the first rows take such a column for whole numbers.
+    """
+    names = [",".join(_quoted(pa.array(table.column_names)).to_pylist())] if header else []
+    columns = [_as_text(column) for column in table.combine_chunks().columns]
+    rows = pc.binary_join_element_wise(*columns, ",", null_handling="replace", null_replacement="")
+    return "".join(f"{line}\n" for line in (*names, *rows.to_pylist())).encode()
+
+
+def _as_text(column: Any) -> Any:
+    """Each value as it stands in a CSV."""
+    if pa.types.is_string(column.type):
+        return _quoted(column)
+    text = column.cast(pa.string())
+    if not pa.types.is_floating(column.type):
+        return text
+    is_whole = pc.match_substring_regex(text, r"^-?[0-9]+$")
+    return pc.if_else(is_whole, pc.binary_join_element_wise(text, "0", "."), text)
+
+
+def _quoted(texts: Any) -> Any:
+    return pc.binary_join_element_wise('"', pc.replace_substring(texts, '"', '""'), '"', "")
 
 
 def upload_export(settings: Settings, body: bytes, report: str, form: Format, *, link_seconds: int) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -64,6 +65,14 @@ def test_pandas_reads_what_was_exported(report: Report, form: Format) -> None:
     frame = pd.read_parquet(body) if form == "parquet" else pd.read_csv(body)
     assert list(frame.columns) == [column.name for column in report.columns]
     assert len(frame) == 2
+
+
+def test_a_csv_says_what_is_a_float_and_where_a_text_ends() -> None:
+    """Polars takes the types from the first hundred rows."""
+    table = pa.table({"name": ['a "b",\nc'] * 153, "share": [0.0] * 150 + [0.04, None, 1.0], "rows": range(153)})
+    frame = pl.read_csv(encode(table, "csv"))
+    assert frame.schema == {"name": pl.String, "share": pl.Float64, "rows": pl.Int64}
+    assert frame.to_dict(as_series=False) == table.to_pydict()
 
 
 def test_a_report_without_days_has_no_column_for_them() -> None:
