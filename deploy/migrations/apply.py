@@ -8,11 +8,14 @@ from functools import partial
 from deploy.migrations.books import applied, entry, forget_checksums, in_the_clis_history, open_books
 from deploy.migrations.database import Run, connected, say_nothing, with_lock_retries
 from deploy.migrations.files import ROOT, Migration, migrations
+from deploy.migrations.rights import give_back_rights
 from deploy.migrations.verify import verify
 
 
 def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[str]:
     """Apply every file that is not applied, each in one transaction, and verify the result; returns their names.
+
+    Rights of the runs on what the files made are given back where somebody took them.
 
     say: called for each file as soon as it is applied. Raises WriteError with the file's name, the server's message and
     its SQLSTATE when the database refuses one: that file then left nothing behind. Raises ServiceUnavailable when the
@@ -34,6 +37,7 @@ def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[st
             with_lock_retries(partial(run, "select public.etl_make_indexes()", "Making missing indexes"), say=say)
             run("select public.etl_open_to_readers()", "the readers' rights")  # also on tables and columns that are new
             run("notify pgrst, 'reload schema'")
+        give_back_rights(run, files, say=say)
         verify(run)
     return names
 

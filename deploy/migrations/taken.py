@@ -24,6 +24,11 @@ _FUNCTIONS = re.compile(rf"\bcreate (?:or replace )?function {_NAME}")
 _INSTALLED = "coalesce(obj_description(to_regclass('public.etl_runs'), 'pg_class') like '%nightly pipeline%', false)"
 
 
+def made_functions(files: Iterable[Migration]) -> str:
+    """The names of the functions that the files make, as a list of SQL."""
+    return _listed(_FUNCTIONS, [migration.sql for migration in files])
+
+
 def taken_names(files: Iterable[Migration]) -> str:
     """A query for what has our names and is not ours, as a text; null where there is nothing of the kind."""
     sql = [migration.sql for migration in files]

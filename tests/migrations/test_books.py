@@ -22,6 +22,14 @@ CHECKSUMS = """create schema if not exists supabase_migrations;
 create table supabase_migrations.etl_applied
   (version text primary key, sha256 text not null, applied_at timestamptz not null default now());"""
 
+RIGHTS = """
+select r.rolname, p.proname, has_function_privilege(r.oid, p.oid, 'execute')
+from pg_proc p, pg_roles r where r.rolname in ('etl', 'service_role') and p.proname ~ '^etl_' union all
+select r.rolname, c.relname || o, has_table_privilege(r.oid, c.oid, o)
+from pg_class c, pg_roles r, unnest(array['select', 'insert', 'update', 'delete']) o
+where r.rolname in ('etl', 'service_role') and c.relkind in ('r', 'v') and c.relname ~ '^(etl|clean|user_|daily)_?'
+order by 1, 2"""
+
 
 def first_release(project: str, changed: str = "") -> None:
     """The database as the first release left it; `changed` names a file that it applied in another form."""
@@ -117,6 +125,21 @@ def test_a_table_that_was_changed_by_hand_is_named_with_the_fix(project: str, st
     line = next(line for line in str(caught.value).splitlines() if said in line)
     query(project, line.partition(": ")[2])
     assert migrate(project) == []
+
+
+def test_rights_that_somebody_took_are_given_back(project: str) -> None:
+    """What a run says of a right that it lacks is: run `make migrate`."""
+    migrate(project)
+    before = query(project, RIGHTS)
+    for kind in ("functions", "tables"):
+        query(project, f"revoke all on all {kind} in schema public from etl, service_role")
+    query(project, "grant select on public.users, public.posts to etl")  # the sources are not ours: they are named
+    said: list[str] = []
+    assert migrate(project, say=said.append) == []
+    assert [text.partition(" ")[0] for text in said] == ["gave"]
+    assert query(project, RIGHTS) == before
+    assert migrate(project, say=said.append) == []
+    assert len(said) == 1
 
 
 def test_no_statement_of_a_migration_waits_for_a_lock_longer_than_seconds(project: str) -> None:
