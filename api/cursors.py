@@ -45,10 +45,14 @@ def decode(cursor: str, *kinds: type) -> list[Any]:
 def page_of(
     items: Sequence[T], *, key: Callable[[T], str], cursor: str | None, limit: int
 ) -> tuple[list[T], str | None]:
-    """A page of a whole list that is sorted already; the cursor names the last item that was shown."""
+    """A page of a whole list in its order; the cursor names the last item that was shown.
+
+    When that item is gone meanwhile, as a file may be, the list must be sorted by the keys.
+    """
     start = 0
     if cursor is not None:
         (last,) = decode(cursor, str)
-        start = next((at + 1 for at, item in enumerate(items) if key(item) == last), len(items))
+        behind = (at + 1 for at, item in enumerate(items) if key(item) == last)
+        start = next(behind, sum(key(item) <= last for item in items))
     some = list(items[start : start + limit])
     return some, encode(key(some[-1])) if start + limit < len(items) else None

@@ -42,7 +42,7 @@ class Difference(BaseModel):
 
 def difference_of(diff: Diff[pa.Table], report: Report, *, cursor: str | None, limit: int) -> Difference:
     """A page of a difference. Runs never change, so a row's number is a cursor that stays right."""
-    start = decode(cursor, int)[0] if cursor else 0
+    start = decode(cursor, str, str, int)[2] if cursor else 0
     total = len(diff.removed) + len(diff.added) + len(diff.changed)
     end = start + limit
     return Difference(
@@ -57,8 +57,14 @@ def difference_of(diff: Diff[pa.Table], report: Report, *, cursor: str | None, l
         new_columns=list(diff.new_columns),
         lost_columns=list(diff.lost_columns),
         items=_page(diff, report, start, limit),
-        next=encode(end) if end < total else None,
+        next=encode(diff.base.run_id, diff.run.run_id, end) if end < total else None,
     )
+
+
+def runs_of(cursor: str) -> tuple[str, str]:
+    """The base and the run that a cursor is of: meanwhile another run may be current, or the last one of a day."""
+    base, run, _ = decode(cursor, str, str, int)
+    return base, run
 
 
 def _page(diff: Diff[pa.Table], report: Report, start: int, limit: int) -> list[DifferentRow]:

@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
 
 from api.cursors import Cursor, Limit, Page, page_of
-from api.difference import Difference, difference_of
+from api.difference import Difference, difference_of, runs_of
 from api.parameters import known_once
 from api.problems import Problem, documented
 from api.selection import MEDIA_TYPES, Format, Selection, columns_of
@@ -205,7 +205,8 @@ def diff_report(
 ) -> Difference:
     """Which rows a run added, removed or changed against another, by the report's keys."""
     report = report_of(name)
-    return difference_of(request.app.state.store.diff(caller, name, base, run), report, cursor=cursor, limit=limit)
+    runs = runs_of(cursor) if cursor else (base, run)
+    return difference_of(request.app.state.store.diff(caller, name, *runs), report, cursor=cursor, limit=limit)
 
 
 @router.get("/dictionary", responses=documented(401, 403))

@@ -200,9 +200,13 @@ def test_exports_are_deleted_by_operators_and_nothing_else_is(site: Site) -> Non
         "authorization": f"Bearer {site.stack.service_key}",
         "content-type": "text/csv",
     }
-    path = "exports/2026-01-31/daily_activity-1.csv"
+    path, later = (f"exports/2026-01-31/daily_activity-{n}.csv" for n in (1, 2))
     service["apikey"] = site.stack.service_key
-    httpx.post(f"{site.stack.url}/storage/v1/object/reports/{path}", headers=service, content=b"x").raise_for_status()
+    for file in (path, later):
+        stored = httpx.post(f"{site.stack.url}/storage/v1/object/reports/{file}", headers=service, content=b"x")
+        stored.raise_for_status()
+    listed = "/files?prefix=exports/2026-01-31&limit=1"
+    after = site.get(listed).json()["next"]
     operator = site.people["operator"].headers
     assert site.http.delete("/files/latest.json", headers=operator).status_code == 403
     assert site.http.delete("/files/exports/../latest.json", headers=operator).status_code in (403, 404, 422)
@@ -210,6 +214,8 @@ def test_exports_are_deleted_by_operators_and_nothing_else_is(site: Site) -> Non
     assert site.http.delete(f"/files/{path}", headers=site.people["analyst"].headers).status_code == 403
     assert site.http.delete(f"/files/{path}", headers=operator).status_code == 204
     assert site.http.delete(f"/files/{path}", headers=operator).status_code == 404
+    assert [file["path"] for file in site.get(f"{listed}&cursor={after}").json()["items"]] == [later]
+    assert site.http.delete(f"/files/{later}", headers=operator).status_code == 204
     assert site.get("/files/latest.json").status_code == 200
 
 

@@ -188,6 +188,16 @@ def test_a_difference_pages_through_all_rows(site: Site) -> None:
     assert all(changed["old"][name] != changed["new"][name] for name in changed["old"])
 
 
+def test_a_difference_pages_on_in_the_runs_it_began_with(site: Site) -> None:
+    """Another run may have become current since its first page."""
+    base, run = site.runs
+    path = f"/reports/author_activity/diff?base={run}"
+    first = site.get(f"{path}&run={base}&limit=3").json()
+    second = site.get(f"{path}&limit=3&cursor={first['next']}").json()
+    assert (second["base"], second["run"]) == (run, base)
+    assert second["items"] == site.get(f"{path}&run={base}&limit=6").json()["items"][3:]
+
+
 def test_a_run_against_itself_is_identical(site: Site) -> None:
     body = site.get(f"/reports/daily_activity/diff?base={site.runs[1]}").json()
     assert (body["identical"], body["items"], body["next"]) == (True, [], None)
