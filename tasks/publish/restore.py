@@ -21,7 +21,7 @@ from tasks.ledger.as_of import AsOf
 from tasks.ledger.ledger import Ledger, Start
 from tasks.platform.bucket import Bucket
 from tasks.platform.functions import Json, open_database
-from tasks.publish.pointer import repair_pointer
+from tasks.publish.pointer import current_pointer, repair_pointer
 from tasks.settings import Settings
 from tasks.sink.job import aggregates_json
 
@@ -58,8 +58,7 @@ def restore(settings: Settings, run_id: str, *, dry_run: bool = False) -> Restor
         moved = False
         if not dry_run:
             _restore(ledger, settings, target, aggregates_json(reports))
-            current = ledger.current()
-            moved = repair_pointer(settings, current.manifest if current else None)
+            moved = _point(ledger, settings, target)
     rows = {report.name: table.num_rows for report, table in reports}
     return Restored(run_id, target.as_of, target.manifest.path, rows, moved)
 
@@ -86,6 +85,25 @@ def _restore(ledger: Ledger, settings: Settings, target: _Target, aggregates: Js
         except Exception as error:
             ledger.fail(run, error)
             raise
+
+
+def _point(ledger: Ledger, settings: Settings, target: _Target) -> bool:
+    """Move latest.json; True when it named another run. PublishError when it does not name the restored run after it.
+
+    A run that was committed since the restore is the one that readers see.
+    """
+    current = ledger.current()
+    moved = repair_pointer(settings, current.manifest if current else None)
+    with Bucket(settings) as bucket:
+        pointer = current_pointer(bucket)
+    if current and current.run_id == target.run_id and (not pointer or pointer.manifest != target.manifest.path):
+        error = PublishError(
+            f"{target.manifest.path} went from the bucket during the restore: readers still see the run before.",
+            remedy="Restore another run, or start a `nightly`: either brings all of them together again.",
+        )
+        error.written = f"Ledger and aggregates in Postgres are those of {target.run_id}; `latest.json` did not move."
+        raise error
+    return moved
 
 
 def _published(settings: Settings, ref: ManifestRef) -> list[tuple[Report, pa.Table]]:

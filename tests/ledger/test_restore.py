@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -166,6 +167,28 @@ def test_what_cannot_be_restored(clean_stack: Stack, tmp_path: Path) -> None:
         restore(settings, first.run_id)
     assert versions(clean_stack) == before
     assert restore(settings, second.run_id).pointer_moved is False
+
+
+def test_a_run_that_a_retention_takes_meanwhile_is_not_said_to_be_restored(
+    clean_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(clean_stack, "rest", tmp_path)
+    first, second = nights(settings)
+
+    def restore_and_remove(ledger: Ledger, *arguments: Any) -> None:
+        in_ledger(ledger, *arguments)
+        current = ledger.current()
+        assert current
+        assert current.manifest
+        with Bucket(settings) as bucket:
+            bucket.remove([current.manifest.path])
+
+    in_ledger = Ledger.restore
+    monkeypatch.setattr(Ledger, "restore", restore_and_remove)
+    with pytest.raises(PublishError, match="readers still see the run before") as refused:
+        restore(settings, first.run_id)
+    assert f"are those of {first.run_id}" in refused.value.written
+    assert second.run_id in pointer(settings)
 
 
 def test_a_run_of_the_first_layout_can_be_restored(clean_stack: Stack, tmp_path: Path) -> None:
