@@ -79,8 +79,8 @@ def ours(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ServiceError(
-            f"{folder} cannot be made or written: {error.strerror}. Give another folder with --home, or make this one "
-            "yours."
+            f"{folder} cannot be made or written: {error.strerror}. Name another folder (PREFECT_HOME for `make run`, "
+            "--home for `make ui`), or make this one yours."
         ) from None
 
 

@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
+    except OSError as error:  # a folder or disk that a file cannot be written to
+        print(f"error: {error.filename or 'The file'} cannot be written: {error.strerror}.", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,10 +12,10 @@ from contextlib import contextmanager
 import httpx
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows.engine.declare import STARTS
-from tasks.errors import PipelineError, ServiceUnavailable, TerminalError
+from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable, TerminalError
 from tasks.settings.environment import without_user
 
 # What Prefect's own client says, as a RuntimeError without a type of its own.
@@ -53,6 +54,7 @@ def start_own_server() -> None:
     """
     if PREFECT_API_URL.value():
         return
+    _require_home()
     failed: list[Exception] = []
 
     def start() -> None:
@@ -67,6 +69,21 @@ def start_own_server() -> None:
     thread.join()
     if failed:
         raise failed[0]
+
+
+def _require_home() -> None:
+    """Without its folder the server ends at once, and Prefect waits for two minutes before it gives up."""
+    home = PREFECT_HOME.value()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        writable = os.access(home, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise ConfigurationError(
+            f"The folder {home} cannot be written, where this command starts a Prefect server. Nothing was done.",
+            remedy="Set PREFECT_HOME to a folder of this account, or PREFECT_API_URL to a server that runs.",
+        )
 
 
 def _translated(error: Exception, *, flow_started: bool) -> PipelineError | None:

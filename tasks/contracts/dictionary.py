@@ -91,10 +91,13 @@ def main() -> int:
     """Write the dictionary and the record of versions: 0 done, 1 when a version has to be raised first."""
     try:
         write_record()
+        PATH.write_text(render(), encoding="utf-8")
     except ValueError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    PATH.write_text(render(), encoding="utf-8")
+    except OSError as error:
+        sys.stderr.write(f"error: {error.filename or PATH} cannot be written: {error.strerror}.\n")
+        return 1
     return 0
 
 

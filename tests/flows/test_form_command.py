@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows.engine.artifacts import show_report
 from flows.engine.command import USAGE, main
@@ -58,6 +58,18 @@ def test_a_nightly_as_of_the_first_or_last_day_there_is_is_wrong_usage(
 ) -> None:
     assert main(["--as-of", day], prog="nightly", run=lambda _: pytest.fail("nothing is started")) == USAGE
     assert says in capsys.readouterr().err
+
+
+def test_a_folder_of_prefects_that_cannot_be_written_is_named_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    home = tmp_path / "file" / "prefect"
+    with temporary_settings({PREFECT_API_URL: None, PREFECT_HOME: home}):
+        assert run_form(export, ExportForm, "export", []) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"✗ The folder {home} cannot be written, where this command starts a Prefect server.")
+    assert "PREFECT_HOME" in said
 
 
 def test_a_mistake_and_a_failure_are_sentences(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from local_stack import npm
 from local_stack.home import lock_file
 from local_stack.postgres import query
 from scripts.migrations import main
+from tasks.contracts import dictionary
 from tasks.errors import ConfigurationError
 from tests.migrations.test_migrations import OBJECTS
 
@@ -116,6 +117,20 @@ def test_our_own_folder_can_be_pushed_to_an_empty_project(project: str, tmp_path
     push(tmp_path, project)
     assert migrate(project) == []
     assert "up to date" in push(tmp_path, project)
+
+
+def test_a_file_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> int:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    assert main(["new", "--into", str(tmp_path)]) == dictionary.main() == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"error: {tmp_path}/2")
+    assert first.endswith("_roles.sql cannot be written: Permission denied.")
+    assert second.endswith("versions.json cannot be written: Permission denied.")
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
