@@ -57,6 +57,10 @@ class Problem(Exception):
         self.errors: list[FieldProblem] = []
 
 
+UNUSABLE, OPENAPI = "Something that was sent is not usable.", "/openapi.json says what each route takes."
+DATA_EXCEPTION = "22"  # the SQLSTATEs of a value that PostgreSQL cannot take: no instant, no key, U+0000
+
+
 def of_error(error: PipelineError) -> Problem:
     """The answer for an error of the pipeline's own code."""
     if isinstance(error, TransientError):
@@ -71,6 +75,8 @@ def of_error(error: PipelineError) -> Problem:
         return Problem(404, error.message, remedy=remedy)
     if isinstance(error, ConfigurationError):
         return Problem(422, error.message, remedy=remedy)
+    if isinstance(error, RequestRefused) and (error.code or "").startswith(DATA_EXCEPTION):
+        return Problem(422, UNUSABLE, remedy=OPENAPI)
     logger.error("The project refused a request: %s", type(error).__name__)
     return Problem(502, "The project refused the request.", remedy="Give the operator the request id.")
 
@@ -111,7 +117,7 @@ def _of_http(error: Exception) -> Problem:
 
 
 def _invalid(error: Exception) -> Problem:
-    problem = Problem(422, "Something that was sent is not usable.", remedy="/openapi.json says what each route takes.")
+    problem = Problem(422, UNUSABLE, remedy=OPENAPI)
     problem.errors = [
         FieldProblem(field=".".join(map(str, found["loc"])), message=said_of(found))
         for found in _as(RequestValidationError, error).errors()

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from api.cursors import encode
 from tests.api.conftest import Site
 
 pytestmark = pytest.mark.xdist_group("api")
@@ -99,6 +100,8 @@ def test_a_user_and_all_of_their_posts(site: Site) -> None:
     assert {post["user_id"] for post in found} == {author}
     moments = [post["created_at"] for post in found]
     assert moments == sorted(moments, reverse=True)
+    for path in (f"{author}/posts?cursor={encode('once', author)}", "%00"):  # what PostgreSQL cannot take
+        assert site.get(f"/users/{path}", "operator").status_code == 422
 
 
 @pytest.mark.parametrize("name", ["nobody", "00000000-0000-4000-8000-000000000000", "x' or true --", "%"])
