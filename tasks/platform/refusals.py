@@ -49,6 +49,9 @@ _PASSING = re.compile(
     r"|could not (serialize access|resize shared memory|extend file|write to file|read block|open file)"
     r"|out of (shared )?memory"
 )
+_DENIED = re.compile(
+    r"permission denied for (table|view|materialized view|function|schema|sequence)( (etl|clean)_\w+)?"
+)
 _OWN_WORDS = "a function of the source failed, or the server; its words may hold data, and its log has them"
 _KINDS = (
     "(timestamp|date|time|interval|integer|bigint|smallint|numeric|real|double precision|boolean|uuid|json|jsonb|oid)"
@@ -108,10 +111,12 @@ def _not_let_in(message: str) -> AccessError:
     )
 
 
-def _ended_early(words: str) -> ServiceUnavailable | RequestRefused:
-    """An error in a stream of rows. A value that cannot be computed stays so; what is not known may pass."""
+def _ended_early(words: str) -> Exception:
+    """An error in a stream of rows. A value that cannot be computed or a missing right stays so; others may pass."""
     if value := _OF_A_VALUE.match(words):
         return RequestRefused(f"The database cannot compute a value of a row: {value[0]}.", remedy=VALUE)
+    if denied := _DENIED.match(words):
+        return classify(0, "42501", denied[0])
     passing = _PASSING.match(words)
     gone = ServiceUnavailable(f"The database ended the answer early: {passing[0] if passing else _OWN_WORDS}.")
     gone.code = STATEMENT_TIMEOUT if words.startswith("canceling statement") else "08006"

@@ -27,6 +27,8 @@ def refused(words: str) -> PipelineError:
         (STREAM.format("ERROR:  division by zero\nCONTEXT:  of Bob"), RequestRefused, "division by zero"),
         (STREAM.format("ERROR:  canceling statement due to conflict with recovery"), ServiceUnavailable, "recovery"),
         (STREAM.format("ERROR:  could not extend file of Bob: No space left on device"), ServiceUnavailable, "extend"),
+        (STREAM.format("ERROR:  permission denied for table clean_users"), AccessError, "for table clean_users"),
+        (STREAM.format("ERROR:  permission denied for function bob"), AccessError, "permission denied for function"),
         (STREAM.format("ERROR:  the user Bob does not exist"), ServiceUnavailable, "its log has them"),
         (STREAM.format("ERROR:  bob out of range"), ServiceUnavailable, "its log has them"),
         (STREAM.format("FATAL:  terminating connection due to administrator command"), ServiceUnavailable, "admini"),
