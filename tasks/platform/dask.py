@@ -6,6 +6,7 @@ that dies loses its unit to another one; a unit that ran twice has written the s
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import resource
 import secrets
@@ -61,6 +62,8 @@ def open_workers(settings: Settings, workspace: Workspace) -> Iterator[Workers]:
 
 def _client(runner: Any, settings: Settings) -> Any:
     try:
+        if settings.dask_address:
+            _require_scheduler(settings)
         client = runner.client
     except (OSError, TimeoutError) as error:
         raise ServiceUnavailable(
@@ -71,6 +74,28 @@ def _client(runner: Any, settings: Settings) -> Any:
     if settings.dask_address:
         _require_workers_with_our_code(client, settings)
     return client
+
+
+def _require_scheduler(settings: Settings) -> None:
+    """Dask's own greeting, before a client is made: one that fails ends with the process only, and says so for 20 s."""
+    from distributed.comm import core
+
+    connect: Any = core.connect  # which has no types
+
+    async def greet() -> None:
+        comm = await connect(settings.dask_address, timeout=settings.connect_timeout)
+        await comm.close()
+
+    try:
+        asyncio.run(greet())
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a web server's answer, say, is read as a length: a MemoryError
+        raise ConfigurationError(
+            f"What answers at {settings.dask_address} is no Dask scheduler of this version ({type(error).__name__}). "
+            "Nothing was read.",
+            remedy="Look at ETL_DASK_ADDRESS. Scheduler, workers and run need one version of Dask: docs/scaling.md.",
+        ) from None
 
 
 def _require_workers_with_our_code(client: Any, settings: Settings) -> None:

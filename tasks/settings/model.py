@@ -19,6 +19,7 @@ from tasks.settings.fields import (
     Email,
     EmptyIsNone,
     Key,
+    Scheduler,
     Transport,
     TransportChoice,
     named,
@@ -80,9 +81,7 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
     shared_dir: str = Field(
         default="", description="A URL of fsspec that all workers reach; empty: they share data_dir."
     )
-    dask_address: str = Field(
-        default="", pattern=r"^([a-z]+://.+)?$", description="A Dask scheduler, like tcp://10.0.0.5:8786."
-    )
+    dask_address: Scheduler = Field(default="", description="A Dask scheduler, like tcp://10.0.0.5:8786.")
 
     # Network
     connect_timeout: float = Field(default=10, gt=0, le=WEEK)

@@ -114,6 +114,15 @@ def test_no_scheduler_at_the_address(project: Project, demo: DemoCounts, run: Ru
         run("rest", ETL_DASK_ADDRESS=address, ETL_RUN_RETRIES=0, ETL_CONNECT_TIMEOUT=1)
 
 
+def test_something_else_at_the_address(project: Project, demo: DemoCounts, run: Runner) -> None:
+    """A web server greets as none of Dask's does."""
+    address = project.stack.url.replace("http://", "tcp://")
+    with pytest.raises(ConfigurationError, match=f"What answers at {address} is no Dask scheduler"):
+        run("rest", ETL_DASK_ADDRESS=address)
+    with pytest.raises(ConfigurationError, match="ETL_DASK_ADDRESS: must be the address of a Dask scheduler"):
+        run("rest", ETL_DASK_ADDRESS="tcp://127.0.0.1")
+
+
 def test_without_dask_the_message_names_the_command(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 
