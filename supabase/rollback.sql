@@ -52,6 +52,17 @@ begin
       execute format('drop table %s', relation);
     end loop;
   end if;
+  -- The histories of reports that the contracts name no more; as all of ours they have this policy, and a comment on each column.
+  for relation in
+    select c.oid::regclass from pg_class c join pg_policy p on p.polrelid = c.oid and p.polname = 'etl_all'
+    where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and not starts_with(c.relname, 'etl_')
+      and p.polroles = array[to_regrole('etl')::oid] and obj_description(c.oid, 'pg_class') is not null
+      and not exists (
+        select from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+          and col_description(a.attrelid, a.attnum) is null)
+  loop
+    execute format('drop table %s', relation);
+  end loop;
 end
 $$;
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from deploy.migrations import MIGRATIONS, migrate, migrations, rollback
 from deploy.migrations.difference import statements
 from deploy.migrations.files import last_shape
 from deploy.migrations.shape import wanted_shape
+from deploy.migrations.statements import create_table
 from local_stack import Stack
 from local_stack.postgres import query
 from scripts.migrations import main
@@ -74,9 +76,14 @@ def test_again_applies_nothing_and_by_force_changes_nothing(project: str) -> Non
 
 def test_the_way_back_leaves_no_trace(project: str) -> None:
     query(project, "create function public.etl_of_the_user() returns int language sql as 'select 1'")
+    mine = "create table public.of_the_user (x int); create policy etl_all on public.of_the_user to etl using (true)"
     before = query(project, OBJECTS)
     migrate(project)
+    history = replace(next(t for t in wanted_shape().values() if t.kind == "aggregate"), relation="report_of_before")
+    query(project, create_table(history))
+    query(project, mine)
     rollback(project)
+    query(project, "drop table public.of_the_user")  # it is there
     assert query(project, OBJECTS) == before
     assert migrate(project) == [m.path.stem for m in migrations()]
 
