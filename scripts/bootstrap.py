@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from tasks.errors import ConfigurationError, said_of
 from tasks.settings import Settings, require_known_names
 from tasks.settings.environment import prefect_api_url
+from tasks.settings.load import variable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if not options.test_alerts or test_alerts(print) else 1
     except ValidationError as error:
         for wrong_one in error.errors():
-            print(f"error: ETL_{str(wrong_one['loc'][0]).upper()} {said_of(wrong_one)}.", file=sys.stderr)
+            print(f"error: {variable(wrong_one['loc'])} {said_of(wrong_one)}.", file=sys.stderr)
         print("Nothing was changed.", file=sys.stderr)
         return 2
     except ConfigurationError as error:

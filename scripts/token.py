@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         sys.stdout.write(f"{mint(options.days, secret=secret, key=options.key)}\n")
     except (OSError, ValueError, jwt.PyJWTError) as error:
-        sys.stderr.write(f"{options.key or 'SUPABASE_JWT_SECRET'} is no key to sign with ({type(error).__name__}).\n")
+        sys.stderr.write(f"{options.key or 'SUPABASE_JWT_SECRET'} is no key to sign with ({type(error).__name__}).")
+        sys.stderr.write(" With --key it is a private signing key as a JWK, with its kid.\n" if options.key else "\n")
         return 1
     return 0
 
@@ -53,6 +54,8 @@ def mint(days: int, *, secret: str = "", key: Path | None = None) -> str:
     if key is None:
         return jwt.encode(claims, secret, "HS256")
     jwk = json.loads(key.read_text())
+    if not isinstance(jwk, dict) or not jwk.get("kid"):  # by which the project knows the key
+        raise jwt.InvalidKeyError
     algorithm = "RS256" if jwk.get("kty") == "RSA" else "ES256"
     return jwt.encode(claims, jwt.PyJWK(jwk, algorithm).key, algorithm, headers={"kid": jwk["kid"]})
 

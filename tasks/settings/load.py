@@ -29,7 +29,7 @@ def any_settings(**overrides: object) -> Settings:
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        problems = "; ".join(f"{_variable(e['loc'])}: {said_of(e)}" for e in error.errors())
+        problems = "; ".join(f"{variable(e['loc'])}: {said_of(e)}" for e in error.errors())
         raise SettingsError(
             f"The settings are not usable: {problems}.", remedy="Correct them in the environment or in .env."
         ) from None
@@ -63,7 +63,8 @@ def reader_settings() -> Settings:
     return any_settings(_env_file=(LOCAL_PROJECT, ".env"))
 
 
-def _variable(loc: tuple[int | str, ...]) -> str:
+def variable(loc: tuple[int | str, ...]) -> str:
+    """The name in the environment of a setting that pydantic reports."""
     name = str(loc[0]) if loc else "settings"
     return name.upper() if name.lower().startswith(("supabase", "prefect")) else f"ETL_{name.upper()}"
 

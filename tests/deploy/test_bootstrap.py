@@ -149,6 +149,7 @@ def send(prefect: Prefect, method: str, name: str, path: str, body: object = Non
         ({"ETL_CRON": "every night"}, "ETL_CRON is no cron expression"),
         ({"ETL_TIMEZONE": "Mars/Olympus"}, "ETL_TIMEZONE is no time zone"),
         ({"ETL_ALERT_SMTP_PORT": "many"}, "ETL_ALERT_SMTP_PORT"),
+        ({"SUPABASE_URL": "nonsense"}, "error: SUPABASE_URL must look like"),
         ({"ETL_ALERT_SMPT_HOST": "mail"}, "ETL_ALERT_SMTP_HOST"),
     ],
 )
