@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,7 @@ def listens(pid: int, port: int) -> bool:
 def answers(url: str) -> bool:
     """Whether a Prefect server answers there."""
     try:
-        return httpx.get(f"{url}/api/health", timeout=2).status_code == httpx.codes.OK
+        return _http().get(f"{url}/api/health", timeout=2).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
 
@@ -217,12 +218,11 @@ def api(prefect: Prefect, path: str, body: object | None = None) -> Any:
 
     SQLite under load makes the server answer 503 for a moment, or late; then it is asked again.
     """
-    user, _, password = prefect.password.partition(":")
-    method, url = ("GET", f"{prefect.url}/api{path}") if body is None else ("POST", f"{prefect.url}/api{path}")
+    method = "GET" if body is None else "POST"
     may_repeat = body is None or path.endswith("/filter")
     for attempt in range(TRIES):
         try:
-            answer = httpx.request(method, url, json=body, auth=(user, password), timeout=30)
+            answer = request(prefect, method, path, body)
         except httpx.ReadTimeout:
             if not may_repeat or attempt == TRIES - 1:
                 raise
@@ -231,6 +231,18 @@ def api(prefect: Prefect, path: str, body: object | None = None) -> Any:
             break
         time.sleep(1)
     return answer.raise_for_status().json()
+
+
+def request(prefect: Prefect, method: str, path: str, body: object | None = None) -> httpx.Response:
+    """What the server's API answers to one request."""
+    user, _, password = prefect.password.partition(":")
+    return _http().request(method, f"{prefect.url}/api{path}", json=body, auth=(user, password), timeout=30)
+
+
+@cache
+def _http() -> httpx.Client:
+    """One for all requests, as reading the certificates takes longer than a request. It keeps no connection."""
+    return httpx.Client(limits=httpx.Limits(max_keepalive_connections=0))
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

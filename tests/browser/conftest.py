@@ -19,7 +19,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from data.demo import load
-from deploy.prefect_services import Prefect, api, server, worker
+from deploy.prefect_services import Prefect, api, request, server, worker
 from deploy.server_setup import POOL
 from local_stack import Stack
 from local_stack.state import free_port
@@ -32,6 +32,7 @@ SOON = 105  # seconds; the deployments are there a minute before, also on a busy
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
+    "--in-process-gpu",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
@@ -97,7 +98,7 @@ class Product:
         """Delete a run; SQLite under load makes the server answer 503 for a moment."""
 
         def deleted() -> bool:
-            answer = self._request("DELETE", f"/flow_runs/{run_id}")
+            answer = request(self.prefect, "DELETE", f"/flow_runs/{run_id}")
             return answer.status_code == httpx.codes.NOT_FOUND or answer.is_success
 
         self.wait(deleted, f"the run {run_id} is not deleted", 60)
@@ -105,11 +106,7 @@ class Product:
     def pause(self, paused: bool) -> None:
         """Whether the worker gets no runs of its pool."""
         path, body = f"/work_pools/{POOL}", {"is_paused": paused}
-        self.wait(lambda: self._request("PATCH", path, body).is_success, "the pool is not changed", 60)
-
-    def _request(self, method: str, path: str, body: object | None = None) -> httpx.Response:
-        user, _, password = self.prefect.password.partition(":")
-        return httpx.request(method, f"{self.prefect.url}/api{path}", json=body, auth=(user, password), timeout=30)
+        self.wait(lambda: request(self.prefect, "PATCH", path, body).is_success, "the pool is not changed", 60)
 
     def wait(self, until: Callable[[], bool], otherwise: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
