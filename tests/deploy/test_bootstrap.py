@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from deploy.prefect_services import Prefect, api, server
+from deploy.prefect_services import Prefect, api, request, server
 from local_stack.state import free_port
 from scripts.bootstrap import main
 from tests.deploy.sinks import mail_server, webhook
@@ -134,9 +133,7 @@ def change(prefect: Prefect, name: str, facts: dict[str, Any]) -> None:
 
 def send(prefect: Prefect, method: str, name: str, path: str, body: object = None) -> None:
     """A request about a deployment."""
-    user, _, password = prefect.password.partition(":")
-    url = f"{prefect.url}/api/deployments/{deployment(prefect, name)['id']}{path}"
-    httpx.request(method, url, json=body, auth=(user, password), timeout=30).raise_for_status()
+    request(prefect, method, f"/deployments/{deployment(prefect, name)['id']}{path}", body).raise_for_status()
 
 
 @pytest.mark.parametrize(

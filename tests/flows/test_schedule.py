@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
 import pytest
 
-from deploy.prefect_services import api
+from deploy.prefect_services import api, request
 from tests.flows.conftest import Deployed
 
 pytestmark = [pytest.mark.xdist_group("forms"), pytest.mark.timeout(300)]
@@ -20,11 +19,10 @@ def schedule(deployed: Deployed) -> Iterator[Any]:
     """The retention's schedule: call it with what is to change of it."""
     retention = api(deployed.prefect, "/deployments/name/retention/retention")
     (before,) = retention["schedules"]
-    user, _, password = deployed.prefect.password.partition(":")
 
     def change(**facts: object) -> None:
-        url = f"{deployed.prefect.url}/api/deployments/{retention['id']}/schedules/{before['id']}"
-        httpx.patch(url, json=facts, auth=(user, password), timeout=30).raise_for_status()
+        path = f"/deployments/{retention['id']}/schedules/{before['id']}"
+        request(deployed.prefect, "PATCH", path, facts).raise_for_status()
 
     yield change
     change(active=True, parameters=before["parameters"])
