@@ -15,6 +15,9 @@ import psycopg
 import pytest
 
 from local_stack import Stack
+from local_stack.home import Home
+from local_stack.postgres import ADMIN
+from local_stack.state import load
 from local_stack.tests.conftest import client, sdk
 from tasks.errors import AccessError
 from tasks.platform.postgres import connect, execute
@@ -218,6 +221,19 @@ def test_functions_that_act_as_their_owner_look_nowhere_else(filled: Stack) -> N
     assert found.splitlines() == [
         f"{name}|search_path=pg_catalog, pg_temp" for name in ("etl_seed_id", "etl_seed_value", "etl_waits")
     ]
+
+
+def test_the_base_moves_where_triggers_do_not_fire(filled: Stack) -> None:
+    """Left behind, it gave the next night older files for the rows that had not changed since the last one."""
+    state = load(Home.at(filled.home))
+    assert state is not None
+    with psycopg.connect(state.url(ADMIN, state.admin_password)) as session:
+        session.execute("set local session_replication_role = replica")
+        session.execute("delete from public.etl_base")
+        (run,) = session.execute("update public.etl_runs set status = 'loading' returning run_id").fetchall()
+        session.execute("update public.etl_runs set status = 'committed'")
+        assert session.execute("select run_id from public.etl_base").fetchall() == [run]
+        session.rollback()
 
 
 def test_a_stricter_default_isolation_is_not_ours(filled: Stack, tmp_path: Path) -> None:
