@@ -109,8 +109,7 @@ def _run_once(settings: Settings, request: RunRequest, start: Start) -> RunOutco
 def read_and_clean(run: Run) -> tuple[CleanCounts, CleanCounts]:
     """From the sources to cleaned rows in the run's folder: what changed since the last run, or everything."""
     sources = stages.check_sources(run)
-    if not run.request.dry_run:
-        _import_charts_ahead()
+    _import_ahead(run)
     found = incremental.find_changes(run, sources)
     if found:
         users = stages.clean_the_users(run, found)
@@ -120,9 +119,11 @@ def read_and_clean(run: Run) -> tuple[CleanCounts, CleanCounts]:
     return _read_everything(run, sources)
 
 
-def _import_charts_ahead() -> None:
-    """On a thread, while the database answers: what draws charts is needed last, and takes a third of a second."""
-    threading.Thread(target=import_module, args=("tasks.charts",), name="charts").start()
+def _import_ahead(run: Run) -> None:
+    """What is needed last and takes half a second to import, on a thread, while the database answers."""
+    charts = () if run.request.dry_run else ("tasks.charts",)
+    names = (*charts, "pandera.backends.pandas.register")  # which pandera imports at the first check
+    threading.Thread(target=lambda: [import_module(name) for name in names], name="imports").start()
 
 
 def report_and_commit(run: Run, users: CleanCounts, posts: CleanCounts) -> RunOutcome:

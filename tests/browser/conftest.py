@@ -95,18 +95,22 @@ class Product:
         return run
 
     def delete(self, run_id: str) -> None:
-        """Delete a run; SQLite under load makes the server answer 503 for a moment."""
-
-        def deleted() -> bool:
-            answer = request(self.prefect, "DELETE", f"/flow_runs/{run_id}")
-            return answer.status_code == httpx.codes.NOT_FOUND or answer.is_success
-
-        self.wait(deleted, f"the run {run_id} is not deleted", 60)
+        """Delete a run."""
+        path, gone = f"/flow_runs/{run_id}", httpx.codes.NOT_FOUND
+        self.wait(lambda: self._done("DELETE", path, also=gone), f"the run {run_id} is not deleted", 120)
 
     def pause(self, paused: bool) -> None:
         """Whether the worker gets no runs of its pool."""
         path, body = f"/work_pools/{POOL}", {"is_paused": paused}
-        self.wait(lambda: request(self.prefect, "PATCH", path, body).is_success, "the pool is not changed", 60)
+        self.wait(lambda: self._done("PATCH", path, body), "the pool is not changed", 120)
+
+    def _done(self, method: str, path: str, body: object | None = None, *, also: int = 0) -> bool:
+        """Whether the server has done so. SQLite under load makes it answer 503 for a moment, or too late."""
+        try:
+            answer = request(self.prefect, method, path, body)
+        except httpx.ReadTimeout:
+            return False
+        return answer.is_success or answer.status_code == also
 
     def wait(self, until: Callable[[], bool], otherwise: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
