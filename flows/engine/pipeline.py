@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 
 from flows.engine import incremental, stages
 from flows.engine.garbage import collect_as_usual
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.run import Run, open_run
+from tasks.arrow.ahead import beside
 from tasks.cleaning.passes import CleanCounts
 from tasks.cleaning.samples import load_samples
 from tasks.contracts import DATA_QUALITY, FURTHER_TABLES
 from tasks.errors import ConfigurationError, LeaseHeld, PipelineError, TransientError
-from tasks.files.manifest import HISTORICAL_NOTE
+from tasks.files.manifest import HISTORICAL_NOTE, FileEntry
 from tasks.ledger.guard import require_known
 from tasks.ledger.lease import Ticket
 from tasks.ledger.ledger import Ledger, Start
@@ -127,14 +128,19 @@ def _import_ahead(run: Run) -> None:
 
 
 def report_and_commit(run: Run, users: CleanCounts, posts: CleanCounts) -> RunOutcome:
-    """From cleaned rows to a committed run that readers see; a dry run ends before the first write."""
+    """From cleaned rows to a committed run that readers see; a dry run ends before the first write.
+
+    Charts are drawn while the database compares and files are written, which wait for other things than Python.
+    """
     with incremental.stored_ahead(run):
         counts = stages.build_the_reports(run, users, posts)
-        plans = stages.compare(run, counts)
-        approved = stages.guard(run, counts, plans)
-        if run.request.dry_run:
-            return _outcome(run, plans)
-        files = stages.write_the_files(run, approved)
+        with beside(_charts_of(run)) as charts:
+            plans = stages.compare(run, counts)
+            approved = stages.guard(run, counts, plans)
+            if run.request.dry_run:
+                return _outcome(run, plans)
+            files = stages.write_the_files(run, approved)
+        files = replace(files, entries=[*files.entries, *charts.result()])
     published = stages.publish_the_files(run, files)
     loaded = stages.load_and_commit(run, published, approved, plans)
     incremental.keep_base(run, published.files)
@@ -142,6 +148,20 @@ def report_and_commit(run: Run, users: CleanCounts, posts: CleanCounts) -> RunOu
     if pointer.notes:  # the database may have been away, and has answered now
         pointer = stages.point_to_it(run, published, loaded)
     return _outcome(run, loaded, published, pointer, history=history)
+
+
+def _charts_of(run: Run) -> Callable[[], list[FileEntry]]:
+    """What draws the charts of a run, from its reports. Of a dry run there are none."""
+    if run.request.dry_run:
+        return list
+    history = run.history()
+
+    def draw() -> list[FileEntry]:
+        from tasks.charts import draw_charts  # not above: matplotlib is a sixth of what a command would import
+
+        return draw_charts(run.workspace, as_of=run.as_of, history=history, settings=run.settings)
+
+    return draw
 
 
 def _read_everything(run: Run, sources: Preflight) -> tuple[CleanCounts, CleanCounts]:

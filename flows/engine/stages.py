@@ -216,19 +216,8 @@ class Published:
 
 @stage("Publish")
 def publish_the_files(run: Run, progress: Meter, files: Files) -> Published:
-    """Every file to Storage, verified, and the manifest after them. No reader is pointed to it yet.
-
-    Charts are drawn while the tables travel: the one takes this process, the other waits for the wire.
-    """
-    charts, history = list[FileEntry](), run.history()
+    """Every file to Storage, verified, and the manifest after them. No reader is pointed to it yet."""
     copied = run.night.sources() if run.night else {}
-
-    def draw() -> list[FileEntry]:
-        from tasks.charts import draw_charts  # not above: matplotlib is a sixth of what a command would import
-
-        charts.extend(draw_charts(run.workspace, as_of=run.as_of, history=history, settings=run.settings))
-        return charts
-
     manifest = publish(
         run.settings,
         run.workspace,
@@ -238,12 +227,11 @@ def publish_the_files(run: Run, progress: Meter, files: Files) -> Published:
         code_version=code_version(),
         copied=copied,
         ahead=[entry.path for entry in run.night.entries] if run.night else (),
-        meanwhile=draw,
         workers=run.workers,
         **mode_of_manifest(run),
     )
-    run.record(path=manifest.run_path, files=len(files.entries) + len(charts), copied=len(copied))
-    return Published(manifest, [*files.entries, *charts])
+    run.record(path=manifest.run_path, files=len(files.entries), copied=len(copied))
+    return Published(manifest, files.entries)
 
 
 @stage("Load and commit")

@@ -6,7 +6,7 @@ Every file goes under a path never used before and is verified there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +44,6 @@ def publish(
     code_version: str = "",
     copied: Mapping[str, str] | None = None,
     ahead: Collection[str] = (),
-    meanwhile: Callable[[], Sequence[FileEntry]] = tuple,
     progress: Progress = no_progress,
     workers: Workers = HERE,
     **more: Any,
@@ -54,7 +53,7 @@ def publish(
     counts: figures of the run. progress: bytes stored, and bytes in all. Called again for the same run, it
     finds what is there already. PublishError, or a transient error, names the file; the pointer is untouched.
     copied: where in the bucket a file is already, by its path: it is copied there. ahead: paths of those that `storing`
-    has stored. meanwhile: makes the last files while the others travel. more: see `make_manifest`.
+    has stored. more: see `make_manifest`.
     PublishError also when the bucket is public: then nothing is uploaded.
     """
     as_of, started_at = _instants(workspace, run)
@@ -63,16 +62,13 @@ def publish(
     path = run_path(run.run_id, as_of)
     store = _Store(settings, workspace, path, copied or {}, frozenset(ahead), Running(progress, 0), workers)
     if workers.count:
-        made = meanwhile()
-        store([*files, *made])
+        store(files)
     else:
-        with beside(partial(store, files)) as stored:
-            made = meanwhile()
+        with beside(partial(store, files)) as stored:  # so that a signal need not wait for Storage
             stored.result()
-        store(made)
     manifest = make_manifest(
         run,
-        [*files, *made],
+        files,
         counts,
         as_of=as_of,
         started_at=started_at,

@@ -124,6 +124,24 @@ def test_a_figure_out_of_bounds_holds_the_run_until_it_is_accepted(
     assert outcome.tables["posts"]["deleted"] > 400
 
 
+@pytest.mark.usefixtures("charts")
+def test_charts_that_cannot_be_drawn_end_the_run_and_leave_no_file(
+    project: Project, demo: DemoCounts, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise ValueError("no chart")
+
+    run()
+    latest = project.latest()
+    stored = project.stack.query("select count(*), max(created_at) from storage.objects")
+    monkeypatch.setattr("tasks.charts.draw_charts", fail)
+    for full in (False, True):  # whose tables are stored before and after
+        with pytest.raises(ValueError, match="no chart"):
+            run(full_refresh=full)
+        assert project.stack.query("select count(*), max(created_at) from storage.objects") == stored
+    assert project.latest() == latest
+
+
 def test_rejects_go_when_they_are_fixed(project: Project, demo: DemoCounts, run: Runner) -> None:
     run()
     assert int(project.stack.query("select count(*) from etl_rejects where rule = 'missing_created_at'")) > 0

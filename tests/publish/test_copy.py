@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import time
-from threading import Event
+from threading import Event, Thread, get_ident
 
 import httpx
 import pytest
@@ -147,6 +148,7 @@ def test_nothing_goes_to_a_public_bucket(
         assert not [file for top in ("runs", "exports") for file in bucket.walk(top)]
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 @pytest.mark.parametrize("ahead", [True, False])
 def test_nobody_waits_for_storage_where_an_error_or_a_signal_ends_the_work_beside(
     ahead: bool, settings: Settings, workspace: Workspace, files: list[FileEntry], monkeypatch: pytest.MonkeyPatch
@@ -157,19 +159,20 @@ def test_nobody_waits_for_storage_where_an_error_or_a_signal_ends_the_work_besid
         asked.set()
         raise httpx.ConnectError("Storage is away")
 
-    def stop() -> list[FileEntry]:
+    def stop() -> None:
         assert asked.wait(10)
-        raise KeyboardInterrupt
+        signal.pthread_kill(main, signal.SIGINT)
 
-    send, asked, start = httpx.HTTPTransport.handle_request, Event(), time.monotonic()
+    send, asked, main, start = httpx.HTTPTransport.handle_request, Event(), get_ident(), time.monotonic()
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", away)
     patient = settings.model_copy(update={"retry_base": 30})
     if ahead:
         with pytest.raises(KeyboardInterrupt), storing(patient, workspace, "runs/x", files, {}):
             stop()
     else:
+        Thread(target=stop).start()
         with pytest.raises(KeyboardInterrupt):
-            publish(patient, workspace, FakeRun(), files, RunCounts(), meanwhile=stop)
+            publish(patient, workspace, FakeRun(), files, RunCounts())
     assert time.monotonic() - start < 10
 
 

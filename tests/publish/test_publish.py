@@ -66,8 +66,8 @@ def test_a_published_run_is_as_its_manifest_says(
 ) -> None:
     seen: list[tuple[int, int | None]] = []
     manifest = publish(
-        settings, workspace, RUN, files[:-2], RunCounts.model_validate({"rows": 660}), code_version="1.2.3",
-        progress=lambda done, total: seen.append((done, total)), meanwhile=lambda: files[-2:],
+        settings, workspace, RUN, files, RunCounts.model_validate({"rows": 660}), code_version="1.2.3",
+        progress=lambda done, total: seen.append((done, total)),
     )  # fmt: skip
     assert manifest.run_path == PATH
     with Bucket(settings) as bucket:
@@ -85,18 +85,6 @@ def test_a_published_run_is_as_its_manifest_says(
         (f.path, f.rows, f.bytes, f.sha256, f.version) for f in files
     )
     assert seen[-1] == (sum(f.bytes for f in files),) * 2
-
-
-def test_files_that_cannot_be_made_meanwhile_leave_no_manifest(
-    settings: Settings, workspace: Workspace, files: list[FileEntry]
-) -> None:
-    def fail() -> list[FileEntry]:
-        raise ValueError("no charts")
-
-    with pytest.raises(ValueError, match="no charts"):
-        publish(settings, workspace, RUN, files, RunCounts(), meanwhile=fail)
-    with Bucket(settings) as bucket:
-        assert bucket.find(f"{PATH}/manifest.json") is None
 
 
 def test_publishing_moves_no_pointer(settings: Settings, workspace: Workspace, files: list[FileEntry]) -> None:
