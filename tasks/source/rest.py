@@ -196,8 +196,11 @@ class RestSource:
             return self._read_range(api, info, within, spool, tally)
 
     def _read_range(self, api: Api, info: TableInfo, within: KeyRange, spool: Spool, tally: Tally) -> str:
-        """Read a range, verify it, and only then put it among the finished ones."""
-        unverified = Spool(spool.folder / "unverified", spool.schema)
+        """Read a range, verify it, and only then put it among the finished ones.
+
+        Until then it lies in a folder of its own: what its verification corrects must not reach ranges beside it.
+        """
+        unverified = Spool(spool.folder / "unverified" / f"{within.index:05d}", spool.schema)
         for _ in range(_READS):
             rows = unverified.write(within.index, self._batches(api, info, within, tally))
             try:

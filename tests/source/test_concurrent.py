@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -14,6 +14,13 @@ import pytest
 from local_stack import Stack
 from tasks.contracts import Kind
 from tasks.settings import Transport
+from tasks.source import rest
+from tasks.source.alarm import verify_range
+from tasks.source.api import Api
+from tasks.source.model import TableInfo
+from tasks.source.patch import Bounds
+from tasks.source.ranges import KeyRange
+from tasks.workspace import Spool
 from tests.source.kit import posts_at, read, settings_for, source_table
 
 ROWS = 50_000
@@ -82,3 +89,24 @@ def test_nothing_is_lost_and_nothing_comes_twice(
     assert stays <= set(keys)
     owners = pc.list_element(pc.split_pattern(rows["content"], ":"), 0)
     assert owners.to_pylist() == keys  # each with a value it had
+
+
+def test_what_corrects_a_range_sees_that_range_alone(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ranges are read at once: a row that is put into the file of another one goes with that, or is lost."""
+    seen = set[int]()
+
+    def verify(api: Api, info: TableInfo, within: KeyRange, spool: Spool, rows: int, bounds: Bounds) -> str:
+        with suppress(threading.BrokenBarrierError):
+            both.wait(20)  # until another range is read as well
+        assert [int(path.stem) for path in spool.files()] == [within.index]
+        seen.add(within.index)
+        return verify_range(api, info, within, spool, rows, bounds)
+
+    both = threading.Barrier(2)
+    monkeypatch.setattr(rest, "verify_range", verify)
+    with source_table(stack, key="bigint") as name:
+        stack.query(FILL.format(table=name, key=KEYS["bigint"][0], rows=ROWS))
+        read(settings_for(stack, "rest", tmp_path), posts_at(name, "bigint"), tmp_path)
+    assert len(seen) > 1
