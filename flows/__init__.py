@@ -18,9 +18,11 @@ if "prefect" not in sys.modules:
     try:
         set_up_commands()
     except SettingsError as error:
-        sys.stderr.write(f"✗ {error.message}\n  {error.remedy}\n")
+        from flows.terminal.display import show_error  # it imports no Prefect either
+
+        show_error(error.message, error.remedy)
         if "--json" in sys.argv[1:]:
-            from flows.engine.command import print_json_of_error  # it imports no Prefect
+            from flows.engine.command import print_json_of_error
 
             print_json_of_error(error)
         raise SystemExit(2) from None

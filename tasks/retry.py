@@ -85,8 +85,8 @@ def classify(
     retry_after: seconds the server asks to wait. transient: it is one, whatever its status and code say elsewhere. The
     message comes back masked.
     """
-    came = ", ".join(filter(None, (f"HTTP {status}" if status else "", code))) or "no code"
-    text, remedy = f"{masked(code, words_for(status, message))} ({came})", remedy_for(status, code)
+    answer = ", ".join(filter(None, (f"HTTP {status}" if status else "", code))) or "no code"
+    text, remedy = f"{masked(code, words_for(status, message))} ({answer})", remedy_for(status, code)
     unsigned = status == _SERVER_ERROR and not _FROM_DATABASE.fullmatch(code or "")
     passing = transient or unsigned or status in TRANSIENT_STATUS
     if TRANSIENT_CODES.fullmatch(code or "") or (passing and not _is_permanent(code)):

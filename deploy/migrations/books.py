@@ -48,8 +48,7 @@ def open_books(run: Run, files: Sequence[Migration]) -> None:
     """
     new = not _exists(run, "public.etl_migrations")
     if new:
-        if not _exists(run, _CHECKSUMS):
-            _require_free_names(run, files)
+        _require_free_names(run, files)
         run(OPEN_BOOKS, "Making the list of applied migrations")
     if _exists(run, _CHECKSUMS):
         _take_over(run, files)

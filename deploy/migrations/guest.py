@@ -45,11 +45,8 @@ def _require_free_names() -> str:
     return f"""\
 do {_TAG}
 declare
-  taken text;
+  taken text := ({taken_names(migrations())});
 begin
-  if to_regclass('public.etl_migrations') is null and to_regclass('supabase_migrations.etl_applied') is null then
-    taken := ({taken_names(migrations())});
-  end if;
   if taken is not null then
     raise exception 'There is already %. {TAKEN_REMEDY}', taken;
   end if;

@@ -21,7 +21,9 @@ TAKEN_REMEDY = (
 _NAME = r'"?public"?\.("(?:[^"]|"")+"|\w+)'
 _RELATIONS = re.compile(rf"\bcreate (?:or replace )?(?:table|view) (?:if not exists )?{_NAME}")
 _FUNCTIONS = re.compile(rf"\bcreate (?:or replace )?function {_NAME}")
-_INSTALLED = "coalesce(obj_description(to_regclass('public.etl_runs'), 'pg_class') like '%nightly pipeline%', false)"
+_INSTALLED = """\
+to_regclass('public.etl_migrations') is not null or to_regclass('supabase_migrations.etl_applied') is not null
+  or coalesce(obj_description(to_regclass('public.etl_runs'), 'pg_class') like '%nightly pipeline%', false)"""
 
 
 def made_functions(files: Iterable[Migration]) -> str:
@@ -30,7 +32,7 @@ def made_functions(files: Iterable[Migration]) -> str:
 
 
 def taken_names(files: Iterable[Migration]) -> str:
-    """A query for what has our names and is not ours, as a text; null where there is nothing of the kind."""
+    """A query for what has our names before anything of ours is there, as a text; null for nothing of the kind."""
     sql = [migration.sql for migration in files]
     return f"""\
 select string_agg(t.what, ', ' order by t.what) from (
@@ -43,7 +45,7 @@ select string_agg(t.what, ', ' order by t.what) from (
   select 'the role etl' from pg_roles r where r.rolname = 'etl' and (r.rolcanlogin or exists (
     select from pg_shdepend d join pg_database b on b.oid = d.dbid and b.datname = current_database()
     where d.refclassid = 'pg_authid'::regclass and d.refobjid = r.oid and d.deptype = 'o'))
-) t (what) where not {_INSTALLED}"""
+) t (what) where not ({_INSTALLED})"""
 
 
 def _listed(names: re.Pattern[str], sql: Iterable[str]) -> str:

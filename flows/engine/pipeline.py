@@ -124,7 +124,12 @@ def _import_ahead(run: Run) -> None:
     """What is needed last and takes half a second to import, on a thread, while the database answers."""
     charts = () if run.request.dry_run else ("tasks.charts",)
     names = (*charts, "pandera.backends.pandas.register")  # which pandera imports at the first check
-    threading.Thread(target=lambda: [import_module(name) for name in names], name="imports").start()
+
+    def import_all() -> None:
+        for name in names:
+            import_module(name)
+
+    threading.Thread(target=import_all, name="imports").start()
 
 
 def report_and_commit(run: Run, users: CleanCounts, posts: CleanCounts) -> RunOutcome:

@@ -14,7 +14,9 @@ def main() -> int:
     try:
         return health()
     except SettingsError as error:
-        sys.stderr.write(f"✗ {error.message}\n  {error.remedy}\n")
+        from flows.terminal.display import show_error  # not above, as it imports rich
+
+        show_error(error.message, error.remedy)
         return 2
 
 

@@ -55,7 +55,7 @@ def take_samples(step: Step, table: Table, wanted: int) -> list[Sample]:
     if isinstance(step.rule, Reject):
         columns = step.rule.describe(before)
         said = zip(*(column.to_pylist() for column in columns), strict=True)
-        return [Sample(column, mask_id(came), expected) for column, came, expected in said]
+        return [Sample(column, mask_id(actual), expected) for column, actual, expected in said]
     after = step.after.take(rows)
     if isinstance(step.rule, Flag):
         flags = value_as_text(after[step.rule.column]).to_pylist()

@@ -61,10 +61,16 @@ def csv_of(table: pa.Table, *, header: bool = True) -> bytes:
 
     pyarrow's own writer makes 0 of 0.0: readers that go by the first rows take such a column for whole numbers.
     """
-    names = [",".join(_quoted(pa.array(table.column_names)).to_pylist())] if header else []
-    columns = [_as_text(column) for column in table.combine_chunks().columns]
+    names = [_quoted(pa.array(table.column_names))] if header else []
+    columns = [_as_text(column).combine_chunks() for column in table.columns]
     rows = pc.binary_join_element_wise(*columns, ",", null_handling="replace", null_replacement="")
-    return "".join(f"{line}\n" for line in (*names, *rows.to_pylist())).encode()
+    return b"".join([*(_joined(of, ",") for of in names), _joined(rows, "\n")])
+
+
+def _joined(texts: Any, by: str) -> bytes:
+    """The texts as one line, or one a line, with a line's end behind; nothing of none."""
+    whole = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
+    return bytes(pc.binary_join(whole, by)[0].as_buffer()) + b"\n" if len(texts) else b""
 
 
 def _as_text(column: Any) -> Any:

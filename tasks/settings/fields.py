@@ -64,15 +64,13 @@ def without_ends(value: object) -> object:
     return value.strip() if isinstance(value, str) else value
 
 
-Key = Annotated[SecretStr, AfterValidator(_key)]  # an API key or a token, or empty
-
-
 def _scheduler(value: str) -> str:
     if value and not re.fullmatch(r"(tcp|tls|ws|wss)://[^/\s]+:[0-9]{1,5}/?", value):
         raise ValueError("must be the address of a Dask scheduler with its port, like tcp://scheduler.example.org:8786")
     return value
 
 
+Key = Annotated[SecretStr, AfterValidator(_key)]  # an API key or a token, or empty
 Database = Annotated[SecretStr, AfterValidator(_database)]  # a connection URI of PostgreSQL's, or empty
 Address = Annotated[str, AfterValidator(_address)]  # of a server, or empty
 Scheduler = Annotated[str, AfterValidator(_scheduler)]  # of Dask, or empty

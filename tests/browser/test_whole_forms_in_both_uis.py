@@ -44,7 +44,7 @@ def sent() -> dict[str, str]:
     return {}
 
 
-def settle(product: Product, name: str) -> None:
+def wait_for_last(product: Product, name: str) -> None:
     """Wait for the last run of a flow: of most only one may run, and the next one would be cancelled."""
     for run in product.runs(name)[:1]:
         product.ended(run["id"], seconds=240)
@@ -107,7 +107,7 @@ def test_a_form_refuses_a_wrong_value_and_is_sent_as_it_opens(
     if ui:
         run = sent_only(page, product)
     else:
-        settle(product, name)
+        wait_for_last(product, name)
         run = submit(page)
         sent[name] = run["id"]
     form, opened = FORMS[name], product.deployment(name)
@@ -125,7 +125,7 @@ def test_days_that_cannot_be_are_refused_on_the_runs_page(page: Page, product: P
         page.get_by_text("Select date").first.click()
         page.get_by_role("button", name="Today").click()
         page.get_by_role("button", name="Apply").click()
-    settle(product, "backfill")
+    wait_for_last(product, "backfill")
     run = submit(page)
     assert run["parameters"]["options"]["first_day"]
     ended = product.ended(run["id"], seconds=240)

@@ -146,9 +146,9 @@ def changed_rows(before: Frame, after: Frame, table: Table) -> npt.NDArray[np.bo
 def rejected_rows(rule: Reject, step: Step, table: Table) -> pa.Table:
     """The offending rows as `etl_rejects` keeps them, and `_row`, their position in the batch."""
     frame = step.before.filter(pa.array(step.affected))
-    column, came, expected = rule.describe(frame)
+    column, actual, expected = rule.describe(frame)
     key = pc.fill_null(frame[table.key.name].cast(pa.string()), "null")
-    texts = [constant(frame, table.name), key, constant(frame, rule.name), column, came, expected]
+    texts = [constant(frame, table.name), key, constant(frame, rule.name), column, actual, expected]
     names = ["table", "key", "rule", "column", "came", "expected", "fingerprint", "rule_mask", "_row"]
     return pa.Table.from_arrays([*texts, frame["_fingerprint"], frame[MASK], frame["_row"]], names=names)
 

@@ -44,10 +44,10 @@ def describe_invalid(table: Table) -> Reject:
         for column in must_come_filled(table):
             is_null = pc.and_(said.is_null(), frame[column.name].is_null())
             said = pc.if_else(is_null, f"{column.name}: null", said)
-        parts = pc.extract_regex(said, r"(?s)^(?P<column>[^:]+): (?P<came>.*)$")
-        column, came = pc.struct_field(parts, 0), pc.struct_field(parts, 1)
+        parts = pc.extract_regex(said, r"(?s)^(?P<column>[^:]+): (?P<actual>.*)$")
+        column, actual = pc.struct_field(parts, 0), pc.struct_field(parts, 1)
         where = pc.index_in(column, pa.array(list(expected)))
-        return column, came, pa.array(list(expected.values())).take(where)
+        return column, actual, pa.array(list(expected.values())).take(where)
 
     return Reject(
         "invalid_value",
