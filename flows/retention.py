@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from prefect import get_run_logger
 from prefect.runtime import flow_run
@@ -58,9 +57,9 @@ def retention(options: RetentionForm = RetentionForm()) -> dict[str, int]:  # no
 def clean_up(settings: Settings, options: RetentionForm) -> list[Action]:
     """What was done, or in a dry run would be, with each run in the bucket."""
     with open_database(settings) as database:
-        statuses = {row.run_id: row.status for row in Ledger(database, settings).runs(LEDGER_ROWS)}
-        base = base_run(database)
-    now = datetime.now(UTC)
+        ledger = Ledger(database, settings)
+        statuses = {row.run_id: row.status for row in ledger.runs(LEDGER_ROWS)}
+        base, now = base_run(database), ledger.clock()  # this machine's clock may be wrong, and what goes is gone
     return retain(settings, statuses, now=now, keep_days=options.keep_days, dry_run=options.dry_run, base=base)
 
 

@@ -168,6 +168,10 @@ class Ledger:
         answer = self._database.call("etl_history", p_filter={"limit": limit, **filters})
         return [parse_row(row) for row in answer]
 
+    def clock(self) -> datetime:
+        """The database's clock, by which runs are dated."""
+        return datetime.fromisoformat(self._database.call("etl_doctor")["clock"])
+
     def held_values(self) -> dict[str, float]:
         """The metrics that held the last run, by name, when nothing was committed since: what may be accepted."""
         newest = self.runs(20, kind="run", historical=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import cast
 from zoneinfo import ZoneInfo
 
@@ -27,19 +27,20 @@ class Night:
         return cls(settings.cron, settings.timezone, timedelta(minutes=settings.watch_clear_minutes))
 
     def next(self, now: datetime) -> datetime:
-        """The next scheduled night after `now`."""
-        return cast(datetime, self._cron(now).get_next(datetime))
+        """The next scheduled night after `now`, in UTC: where a zone leaves an hour out, its minutes do not add up."""
+        return cast(datetime, self._cron(now).get_next(datetime)).astimezone(UTC)
 
     def closed_until(self, now: datetime, *, last_started: datetime | None, run_seconds: float) -> datetime | None:
-        """Until when nothing may start; None when a run may. run_seconds: how long a run is expected to take.
+        """Until when nothing may start, in the schedule's zone; None when a run may. run_seconds: how long one takes.
 
         After its instant the night is waited for, until a run has started since (`last_started`) or its time is over.
         """
-        coming, past = self.next(now), cast(datetime, self._cron(now).get_prev(datetime))
+        coming, past = self.next(now), cast(datetime, self._cron(now).get_prev(datetime)).astimezone(UTC)
+        zone = ZoneInfo(self.timezone)
         if now >= coming - max(self.clear, timedelta(seconds=1.5 * run_seconds + YIELD_SECONDS)):
-            return coming + self.clear
+            return (coming + self.clear).astimezone(zone)
         if now < past + self.clear and not (last_started and last_started >= past):
-            return past + self.clear
+            return (past + self.clear).astimezone(zone)
         return None
 
     def yields(self, now: datetime) -> bool:

@@ -49,7 +49,7 @@ def restore(settings: Settings, run_id: str, *, dry_run: bool = False) -> Restor
 
     The aggregates in Postgres become that run's, and statistics of a later as_of go; the ledger notes who did it and
     when. Raises ConfigurationError for a run that was never current, PublishError when its files are gone or damaged,
-    LeaseHeld while a run is running.
+    LeaseHeld while a run is running, and longer than ETL_WAIT_FOR_LEASE allows.
     """
     with open_database(settings) as database:
         ledger = Ledger(database, settings)
@@ -76,7 +76,8 @@ def _target(ledger: Ledger, run_id: str) -> _Target:
 
 
 def _restore(ledger: Ledger, settings: Settings, target: _Target, aggregates: Json) -> None:
-    start = Start(AsOf.instant(target.as_of), settings.resolved_transport, historical=True, kind="restore")
+    as_of, wait = AsOf.instant(target.as_of), settings.lease_wait(scheduled=False)
+    start = Start(as_of, settings.resolved_transport, historical=True, kind="restore", wait=wait)
     with ledger.given_back_when_interrupted(start.ticket):
         run = ledger.start(start)
         try:

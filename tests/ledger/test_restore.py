@@ -12,7 +12,7 @@ import pytest
 
 from local_stack import Stack
 from tasks.contracts import REPORTS
-from tasks.errors import ConfigurationError, PublishError
+from tasks.errors import ConfigurationError, PipelineError, PublishError
 from tasks.files.layout import day_of
 from tasks.files.manifest import FileEntry, ManifestRef, entry_of
 from tasks.files.published import find_manifest
@@ -137,6 +137,25 @@ def test_the_run_after_a_restore_goes_on_from_there(clean_stack: Stack, tmp_path
     run = work(settings, Night(posts=[post(3)]), as_of=AS_OF + timedelta(microseconds=1)).run
     assert not run.historical
     assert run.last == current.counts
+
+
+def test_a_restore_waits_for_a_run_as_long_as_the_settings_say(
+    clean_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(clean_stack, "rest", tmp_path, wait_for_lease=60)
+    first, _ = nights(settings)
+    waiting: list[str] = []
+
+    def the_run_ends(_: float) -> None:
+        waiting.extend(clean_stack.query("select run_id from etl_waiting").splitlines())  # a backfill lets it go first
+        ledger.fail(running, PipelineError("Over."))
+
+    with open_database(settings) as database:
+        ledger = Ledger(database, settings)
+        running = start(ledger, settings, AS_OF + timedelta(days=1))
+        monkeypatch.setattr("tasks.ledger.ledger.time.sleep", the_run_ends)
+        assert restore(settings, first.run_id).pointer_moved
+    assert len(waiting) == 1
 
 
 def test_what_cannot_be_restored(clean_stack: Stack, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from tasks.live.night import Night
 
 NIGHT = Night("0 3 * * *", "Europe/Berlin", timedelta(minutes=10))
 WINTER = datetime(2026, 1, 31, 2, 0, tzinfo=UTC)  # 3 o'clock in Berlin
+SPRING = datetime(2026, 3, 29, 1, 0, tzinfo=UTC)  # there 3 o'clock follows 1:59 on this day
 
 
 @pytest.mark.parametrize(
@@ -19,17 +20,19 @@ WINTER = datetime(2026, 1, 31, 2, 0, tzinfo=UTC)  # 3 o'clock in Berlin
         (-11, None, True),
         (-9, None, False),
         (2, None, False),
-        (2, WINTER + timedelta(minutes=1), True),
-        (2, WINTER - timedelta(hours=1), False),
+        (2, timedelta(minutes=1), True),
+        (2, -timedelta(hours=1), False),
         (11, None, True),
     ],
 )
+@pytest.mark.parametrize("night", [WINTER, SPRING])
 def test_nothing_starts_around_a_night_that_has_not_started(
-    minutes: int, started: datetime | None, open_: bool
+    night: datetime, minutes: int, started: timedelta | None, open_: bool
 ) -> None:
-    closed = NIGHT.closed_until(WINTER + timedelta(minutes=minutes), last_started=started, run_seconds=20)
+    last = night + started if started else None
+    closed = NIGHT.closed_until(night + timedelta(minutes=minutes), last_started=last, run_seconds=20)
     assert (closed is None) == open_
-    assert closed is None or closed == WINTER + timedelta(minutes=10)
+    assert closed is None or closed == night + timedelta(minutes=10)
 
 
 def test_a_long_run_needs_a_longer_way() -> None:
@@ -38,9 +41,10 @@ def test_a_long_run_needs_a_longer_way() -> None:
     assert NIGHT.closed_until(before, last_started=None, run_seconds=1_800) is not None
 
 
-def test_a_run_that_is_running_yields_just_before() -> None:
-    assert not NIGHT.yields(WINTER - timedelta(minutes=2))
-    assert NIGHT.yields(WINTER - timedelta(seconds=30))
+@pytest.mark.parametrize("night", [WINTER, SPRING])
+def test_a_run_that_is_running_yields_just_before(night: datetime) -> None:
+    assert not NIGHT.yields(night - timedelta(minutes=2))
+    assert NIGHT.yields(night - timedelta(seconds=30))
 
 
 def test_summer_time_is_followed() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -136,8 +136,18 @@ def test_an_empty_bucket_has_nothing_to_remove(settings: Settings) -> None:
     assert retain(settings, {}, now=NOW) == []
 
 
-def test_the_flow_asks_the_ledger_and_tells_what_it_did(filled: Settings) -> None:
+class WrongClock(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> WrongClock:
+        return cls(2000, 1, 1, tzinfo=tz)
+
+
+def test_the_flow_asks_ledger_and_clock_of_the_database_and_tells_what_it_did(
+    filled: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.retention.datetime", WrongClock, raising=False)
     actions = clean_up.fn(filled, RetentionForm(dry_run=True, keep_days=10))
+    assert {action.verb for action in actions} == {"keep", "prune", "remove"}
     counts = {verb: sum(action.verb == verb for action in actions) for verb in ("keep", "prune", "remove")}
     text = page(actions, counts, dry_run=True)
     assert text.startswith("# Dry run: nothing was removed")
