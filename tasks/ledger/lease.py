@@ -113,12 +113,7 @@ class Heartbeat(threading.Thread):
             if (table, pid) in self._waits_for:
                 continue
             self._waits_for.add((table, pid))
-            known = ", ".join(filter(None, (wait["application"], wait["state"])))
-            logger.warning(
-                "Has waited for %d s for a lock on %s that session %d%s holds. The run goes on when that session ends "
-                "its transaction; `select pg_terminate_backend(%d)` ends the session.",
-                wait["seconds"], table, pid, f" ({known})" if known else "", pid,
-            )  # fmt: skip
+            logger.warning("Has waited for %d s for a lock on %s that %s", wait["seconds"], table, _holds(wait))
 
     def check(self) -> None:
         """Raise LeaseLost when another run has taken over."""
@@ -129,6 +124,20 @@ class Heartbeat(threading.Thread):
         """Stop beating; returns when no beat is under way any more, or after its timeout."""
         self._done.set()
         self.join(timeout=self._settings.read_timeout)
+
+
+def _holds(wait: dict[str, Any]) -> str:
+    """Who holds a lock, and what ends it: a sentence's end. A prepared transaction has no session, and the pid 0."""
+    pid, known = wait["pid"], ", ".join(filter(None, (wait["application"], wait["state"])))
+    if not pid:
+        return (
+            "a prepared transaction holds. The run goes on when that ends: `select * from pg_prepared_xacts` lists it, "
+            "`rollback prepared 'GID'` or `commit prepared 'GID'` ends it."
+        )
+    return (
+        f"session {pid}{f' ({known})' if known else ''} holds. The run goes on when that session ends its transaction; "
+        f"`select pg_terminate_backend({pid})` ends the session."
+    )
 
 
 class NoHeartbeat:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import psycopg
 import pytest
 
 from data.demo import DemoCounts
+from tasks.platform.functions import PostgresDatabase
 from tasks.settings import Transport
 from tests.pipeline.conftest import Runner
 from tests.pipeline.killed import paused_child
@@ -83,3 +85,19 @@ def test_a_run_says_whose_lock_it_waits_for(
     (text,) = said()
     assert who in text
     project.assert_whole()
+
+
+def test_a_prepared_transaction_has_no_session_that_could_be_ended(
+    project: Project, run: Runner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server allows none by default; of one, pg_blocking_pids gives 0."""
+    call, wait = PostgresDatabase.call, {"table": "posts", "seconds": 48, "pid": 0, "application": None, "state": None}
+
+    def waiting(database: PostgresDatabase, function: str, /, **arguments: Any) -> Any:
+        return [wait] if function == "etl_waits" else call(database, function, **arguments)
+
+    monkeypatch.setattr(PostgresDatabase, "call", waiting)
+    run("postgres")
+    (text,) = [text for text in caplog.messages if "for a lock on posts" in text]
+    assert "pg_prepared_xacts" in text
+    assert "session" not in text
