@@ -37,7 +37,8 @@ def doctor(options: DoctorForm = DoctorForm()) -> None:  # noqa: B008 - the form
 def verdict(findings: list[Finding]) -> str:
     """How many findings of each level, in words."""
     levels = [finding.level for finding in findings]
-    return f"{levels.count('ok')} fine, {levels.count('warn')} warnings, {levels.count('fail')} to fix."
+    warned = levels.count("warn")
+    return f"{levels.count('ok')} fine, {warned} warning{'s' * (warned != 1)}, {levels.count('fail')} to fix."
 
 
 def page(findings: list[Finding]) -> str:

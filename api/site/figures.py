@@ -36,14 +36,15 @@ class Tile:
 
 
 def tiles(stats: pd.DataFrame, daily: pd.DataFrame, quality: pd.DataFrame, as_of: datetime) -> list[Tile]:
-    """The figures of a run from three of its reports. Changes and lines are of whole days only."""
+    """The figures of a run from three of its reports. Sums, changes and lines are of whole days only."""
     row = stats.iloc[0]
     days = _whole_days(daily, as_of).set_index("date")
+    week = "in 7 days" if len(days) == len(daily) else "in 7 whole days"
     found = [
         _running("Users", "in all", row["total_users"], days["total_users"]),
-        _weekly("New users", row["new_users_7d"], days["new_users"]),
+        _weekly("New users", week, days["new_users"]),
         _running("Active authors", "in 28 days", _last(days["authors_28d"]), days["authors_28d"]),
-        _weekly("Posts", row["posts_7d"], days["posts"]),
+        _weekly("Posts", week, days["posts"]),
         _stickiness(days["stickiness"]),
         _rejected(quality),
     ]
@@ -62,13 +63,12 @@ def _running(title: str, about: str, value: float | None, line: pd.Series[Any]) 
     return Tile(title, about, whole(value), text, direction, "in a week", spark(line.tail(SPARK_DAYS), title))
 
 
-def _weekly(title: str, value: float | None, per_day: pd.Series[Any]) -> Tile:
+def _weekly(title: str, about: str, per_day: pd.Series[Any]) -> Tile:
     """A sum of seven days: against the seven days before."""
-    sums = per_day.rolling(WEEK).sum().dropna()
+    value, sums = per_day.tail(WEEK).sum(), per_day.rolling(WEEK).sum().dropna()
     text, direction = change(_at(sums, WEEK), _last(sums))
-    return Tile(
-        title, "in 7 days", whole(value), text, direction, "on the week before", spark(sums.tail(SPARK_DAYS), title)
-    )
+    line = spark(sums.tail(SPARK_DAYS), title)
+    return Tile(title, about, whole(value), text, direction, "on the week before", line)
 
 
 def _stickiness(per_day: pd.Series[Any]) -> Tile:

@@ -17,7 +17,7 @@ from api.routes.reports import BY_NAME, path_of, report_of
 from api.session import Reader, anyone
 from api.site import quality as quality_page
 from api.site import runs as run_views
-from api.site.charts import CHARTS, OVERVIEW, QUALITY, ChartDef, spec_of
+from api.site.charts import CHARTS, DRAWING, OVERVIEW, QUALITY, ChartDef, spec_of
 from api.site.comparing import comparison, headline
 from api.site.context import LINKS, Travel, link_of, page, parsed_day, sign_in_page, travel_of
 from api.site.figures import tiles
@@ -120,7 +120,7 @@ def chart_spec(request: Request, caller: Reader, name: str, chart: str, run: Tex
     manifest = store.manifest(caller, run=run)
     frame = store.frame(caller, manifest, name)  # also verifies that this caller may have it
     entry = manifest.file(path_of(BY_NAME[name]))
-    etag = f'"chart-{chart}-{entry.sha256[:32]}"'
+    etag = f'"chart-{chart}-{DRAWING}-{entry.sha256[:32]}"'
     return _spec(request, etag, lambda: spec_of(found, frame))
 
 
@@ -178,7 +178,7 @@ def quality_history(request: Request, caller: Reader, run: Text = None) -> Respo
     """The chart of data quality over runs."""
     frame = request.app.state.store.history(caller, "data_quality")
     runs = hashlib.sha256(repr(sorted(frame.attrs["runs"].items())).encode())  # as many rows may be those of other runs
-    etag = f'"quality-{runs.hexdigest()[:32]}"'
+    etag = f'"quality-{DRAWING}-{runs.hexdigest()[:32]}"'
     return _spec(request, etag, lambda: spec_of(QUALITY, frame))
 
 

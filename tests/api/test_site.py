@@ -209,6 +209,20 @@ def test_the_theme_is_chosen_and_kept(tab: Watched) -> None:
     assert page.locator("html").get_attribute("data-theme") == "dark"
 
 
+def test_a_page_prints_in_dark_letters_and_whole(chromium: Browser, site: Site) -> None:
+    with context(chromium, site, theme="dark") as opened:
+        watched = Watched(opened.new_page())
+        sign_in(watched.page, site.people["analyst"])
+        page = watched.open("/explore/daily_activity")
+        watched.see_all_charts()
+        page.emulate_media(media="print")
+        ink = "(one) => getComputedStyle(one)[one.matches('text') ? 'fill' : 'color']"
+        for dark in ("h1", ".scroll td", ".chart svg text"):
+            assert page.locator(dark).first.evaluate(ink) == "rgb(23, 34, 43)", dark
+        tall = page.locator(".scroll").first.evaluate("(one) => one.scrollHeight - one.clientHeight")
+        assert tall <= 0, "no row is left out"
+
+
 def test_a_chart_that_fails_says_so_and_is_drawn_at_the_second_try(chromium: Browser, site: Site) -> None:
     with context(chromium, site) as opened:
         page = opened.new_page()

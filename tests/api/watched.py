@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from tests.api.conftest import Person, Site
 
 PATIENCE = 15_000
+# The words of a chart that do not lie within it.
+CUT_OFF = """figure => {
+  const box = figure.getBoundingClientRect(), out = (rect) => rect.left < box.left - 1 || rect.right > box.right + 1;
+  const cut = [...figure.querySelectorAll('svg text')].filter((text) => out(text.getBoundingClientRect()));
+  return cut.map((text) => text.textContent);
+}"""
 
 
 @dataclass
@@ -42,6 +48,7 @@ class Watched:
             figure.scroll_into_view_if_needed()
             expect(figure).to_have_attribute("data-state", "drawn")
             assert figure.locator("svg path, svg rect").count() > 3
+            assert figure.evaluate(CUT_OFF) == []
 
     def clean(self) -> None:
         assert self.errors == []

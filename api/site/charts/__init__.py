@@ -5,11 +5,11 @@ A chart is a plain function of the report's rows. Colours are names of the site'
 
 from __future__ import annotations
 
-from api.site.charts.base import ChartDef, Spec, daily, lines, spec_of
+from api.site.charts.base import DRAWING, ChartDef, Spec, daily, lines, spec_of
 from api.site.charts.content import hours, quality_now, quality_over_time, words
 from api.site.charts.people import cohorts, histogram, retention_by_age, status, windows
 
-__all__ = ["CHARTS", "OVERVIEW", "QUALITY", "ChartDef", "Spec", "spec_of"]
+__all__ = ["CHARTS", "DRAWING", "OVERVIEW", "QUALITY", "ChartDef", "Spec", "spec_of"]
 
 _STEPS = "By day, with the 7-day mean."
 _POSTS = ChartDef("posts", "Posts", _STEPS, daily("posts", "Posts", "$blue"), wide=True, by_day=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import altair as alt
@@ -12,6 +14,9 @@ import pandas as pd
 Spec = dict[str, Any]
 Chart = Any  # Altair's charts share no public base class that has the methods used here
 HEIGHT = 240
+# Of what draws: with another version of it a browser's copy of a chart is out of date, though its rows are the same.
+_SOURCES = b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py")))
+DRAWING = hashlib.sha256(_SOURCES + alt.__version__.encode()).hexdigest()[:8]
 DAY_TIP = alt.Tooltip("date:T", title="Day", format="%-d %b %Y")
 
 

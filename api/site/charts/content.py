@@ -62,8 +62,10 @@ def quality_now(frame: pd.DataFrame) -> Chart:
         .mark_bar(cornerRadiusEnd=3)
         .encode(
             y=alt.Y("rule:N", title=None, sort="-x", axis=alt.Axis(labelLimit=230)),
-            x=alt.X("share:Q", title="Share of the rows checked", axis=alt.Axis(format=".1%")),
-            color=alt.Color("action:N", scale=alt.Scale(domain=["changed", "rejected", "flagged"])),
+            x=alt.X("share:Q", title="Share of rows", axis=alt.Axis(format=".1%")),
+            color=alt.Color(
+                "action:N", legend=alt.Legend(columns=3), scale=alt.Scale(domain=["changed", "rejected", "flagged"])
+            ),
             tooltip=[
                 alt.Tooltip("rule:N", title="Rule"),
                 alt.Tooltip("action:N", title="Action"),

@@ -33,6 +33,15 @@ function lastDays(spec, days) {
   return JSON.parse(JSON.stringify(spec), (name, value) => (name === 'values' && Array.isArray(value) ? cut(value) : value));
 }
 
+/** On a phone the entries of a legend are below each other, and long names shorter: they would be cut off. */
+function fitted(spec, width) {
+  if (width >= 480) return spec;
+  return JSON.parse(JSON.stringify(spec), (name, value) => {
+    if (name === 'legend' && value?.columns) return { ...value, columns: 1, labelLimit: width - 85 };
+    return name === 'axis' && value?.labelLimit ? { ...value, labelLimit: 0.55 * width } : value;
+  });
+}
+
 const tip = document.body.appendChild(Object.assign(document.createElement('dl'), { className: 'tip', hidden: true }));
 tip.setAttribute('aria-hidden', 'true');
 
@@ -91,7 +100,7 @@ class Chart {
       const { expressionInterpreter } = await import('../vendor/vega-interpreter.js');
       this.view?.finalize();
       const width = this.place.clientWidth || 400;
-      const spec = { ...lastDays(paint(this.spec), this.days), width: 'container', autosize: { type: 'fit-x', contains: 'padding' } };
+      const spec = { ...fitted(lastDays(paint(this.spec), this.days), width), width: 'container', autosize: { type: 'fit-x', contains: 'padding' } };
       const compiled = window.vegaLite.compile(spec, { config: look(), logger: window.vega.logger(window.vega.Error) }).spec;
       this.view = new window.vega.View(window.vega.parse(compiled, null, { ast: true }), {
         expr: expressionInterpreter, renderer: 'svg', container: this.place, hover: true,
