@@ -64,11 +64,29 @@ def test_make_run_takes_the_server_of_the_file_and_starts_none(file: Path, monke
     assert "PREFECT_API_URL" not in os.environ
 
 
+@pytest.mark.parametrize("line", ["{0}={1}", 'export {0}="{1}"  # mine', " {0} = '{1}' "])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_file_is_read_as_editors_write_it(
+    encoding: str, line: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"PREFECT_API_URL": "http://127.0.0.1:9/api", "SUPABASE_URL": "https://x.supabase.co", "ETL_RANGES": "2"}
+    written = "\r\n".join(line.format(*pair) for pair in given.items())
+    file.write_bytes(written.encode(encoding))
+    monkeypatch.setenv("SUPABASE_SERVICE_KEY", "sb_secret_x")
+    settings = load_settings()
+    assert (settings.supabase_url, settings.ranges) == (given["SUPABASE_URL"], 2)
+    assert reader_settings().ranges == 2
+    assert prefect_api_url() == given["PREFECT_API_URL"]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "environ", dict(os.environ))
+        set_up_commands()
+        assert os.environ.get("PREFECT_API_URL") == (given["PREFECT_API_URL"] if encoding == "utf-8-sig" else None)
+
+
 WRONG = {
     "a quote that is not closed": (b'ETL_RANGES=2\nSUPABASE_URL="https://x.supabase.co\nETL_WRITERS=1\n', "at line 2:"),
     "Latin-1": ("# café\n".encode("latin-1"), "is not in UTF-8."),
     "UTF-16": ("ETL_RANGES=2\n".encode("utf-16"), "is not in UTF-8."),
-    "a mark before the first name": ("ETL_RANGES=2\n".encode("utf-8-sig"), "begins with a byte order mark"),
 }
 
 

@@ -25,8 +25,8 @@ from tasks.files.published import NotAsPublished, find_manifest, read_manifest, 
 from tasks.platform.bucket import Bucket, each
 from tasks.read.access import checked_token, nothing_there, reader_key, refused, why_hidden
 from tasks.read.cache import Cache
-from tasks.read.options import AsOf, parse_as_of
-from tasks.settings import Settings, reader_settings
+from tasks.read.options import AsOf, parse_as_of, settings_of
+from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 _LIST = "list_runs() shows what there is."
@@ -194,7 +194,7 @@ def _download(bucket: Bucket, path: str) -> bytes:
 @contextmanager
 def open_catalog(settings: Settings | None, access_token: str | None) -> Iterator[Catalog]:
     """The runs as this reader sees them. ReadError says when a key or token is refused, and why."""
-    settings, access_token = settings or reader_settings(), checked_token(access_token)
+    settings, access_token = settings_of(settings), checked_token(access_token)
     key = reader_key(settings, access_token)
     with Bucket(settings, key=key, access_token=access_token) as bucket:
         try:

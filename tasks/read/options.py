@@ -14,7 +14,7 @@ import pyarrow as pa
 from tasks.contracts import REPORTS, TABLES, Report, Table
 from tasks.errors import ConfigurationError
 from tasks.files.layout import day_of
-from tasks.settings import Settings
+from tasks.settings import Settings, reader_settings
 
 AsOf = date | datetime | str
 Filters = Sequence[tuple[str, str, Any]] | Sequence[Sequence[tuple[str, str, Any]]]
@@ -72,6 +72,18 @@ def check_options(function: str, options: Mapping[str, Any], kind: type, *named:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}. {hint}")
+
+
+def settings_of(settings: Settings | None) -> Settings:
+    """The settings that were given, else a reader's own. ConfigurationError for what is none, and for wrong ones."""
+    if settings is None:
+        return reader_settings()
+    if not isinstance(settings, Settings):
+        raise ConfigurationError(
+            f"settings is of type {type(settings).__name__}, not Settings.",
+            remedy="Leave it out, to read as the environment and .env say; or give tasks.settings.Settings(…).",
+        )
+    return settings
 
 
 def check_engine(engine: str) -> None:

@@ -30,9 +30,10 @@ from tasks.read.options import (
     checked_filters,
     checked_months,
     report_named,
+    settings_of,
     table_named,
 )
-from tasks.settings import Settings, reader_settings
+from tasks.settings import Settings
 
 OFFLINE_AFTER = 2  # retries
 
@@ -198,7 +199,7 @@ def open_run(**choice: Unpack[Choice]) -> Iterator[OpenRun]:
 
 def find_run(choice: Choice) -> OpenRun:
     """The run that is asked for; without a network the one that was found by the same question the last time."""
-    settings, token = choice.get("settings") or reader_settings(), choice.get("access_token")
+    settings, token = settings_of(choice.get("settings")), choice.get("access_token")
     as_of, run = choice.get("as_of"), choice.get("run")
     cache, question = Cache.of(settings), f"{as_of}/{run}"
     known = cache.recall(question)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from codecs import BOM_UTF8
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -15,7 +16,7 @@ from dotenv.parser import parse_stream
 
 from tasks.errors import SettingsError
 
-FILE = ".env"
+FILE, ENCODING = ".env", "utf-8-sig"  # editors on Windows begin it with a byte order mark
 SERVER = "PREFECT_API_URL"
 # For every process of Prefect's: no telemetry, no promotion, and our lines of log on the run's page.
 EVERYWHERE = {
@@ -32,17 +33,13 @@ OF_COMMANDS = {**EVERYWHERE, "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS":
 def file_values() -> dict[str, str | None]:
     """The names and values of `.env`; none where there is no such file. SettingsError when it cannot be read whole."""
     try:
-        text = Path(FILE).read_text(encoding="utf-8") if Path(FILE).is_file() else ""
+        text = Path(FILE).read_text(encoding=ENCODING) if Path(FILE).is_file() else ""
     except UnicodeDecodeError:
         raise SettingsError("The file .env is not in UTF-8.", remedy="Save it as UTF-8; nothing was started.") from None
     except OSError as error:
         raise SettingsError(
             f"The file .env cannot be read: {error.strerror}.", remedy="Let this user read it, or take it away."
         ) from None
-    if text.startswith("\ufeff"):  # it would be a part of the first name
-        raise SettingsError(
-            "The file .env begins with a byte order mark.", remedy="Save it as UTF-8 without one; nothing was started."
-        )
     wrong = [statement.original.line for statement in parse_stream(io.StringIO(text)) if statement.error]
     if wrong:
         lines = f"line{'s' if len(wrong) > 1 else ''} {', '.join(map(str, wrong))}"
@@ -73,8 +70,11 @@ def set_up_commands() -> None:
 
     SettingsError when `.env` cannot be read: Prefect would end in a traceback, or report each line 324 times.
     """
-    file_values()
+    values = file_values()
     for name, value in OF_COMMANDS.items():
         os.environ.setdefault(name, value)
     if not os.environ.get(SERVER, "").strip():
         os.environ.pop(SERVER, None)  # Prefect would take it for the address of a server
+    first = next(iter(values), "")
+    if first.startswith("PREFECT_") and Path(FILE).read_bytes().startswith(BOM_UTF8):
+        os.environ.setdefault(first, values[first] or "")  # Prefect would read it as a part of this name

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, NonNegativeInt, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from tasks.settings.environment import ENCODING, FILE
 from tasks.settings.fields import (
     Address,
     Database,
@@ -39,7 +40,8 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
     """Every setting of a run. Sizes are bytes, times seconds, unless a name says otherwise."""
 
     model_config = SettingsConfigDict(
-        env_file=".env",
+        env_file=FILE,
+        env_file_encoding=ENCODING,
         env_prefix="ETL_",
         extra="ignore",
         frozen=True,

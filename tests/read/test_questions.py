@@ -68,11 +68,13 @@ def test_an_unknown_option_of_open_run_is_a_type_error(published: Bucketful) -> 
         ({"filters": "posts > 3"}, "cannot be applied to daily_activity"),
         ({"filters": [("post", ">", 3)]}, "cannot be applied to daily_activity"),
         ({"filters": 3}, "cannot be applied to daily_activity"),
+        ({"settings": 1}, "settings is of type int"),
+        ({"settings": {}}, "settings is of type dict"),
     ],
 )
 def test_a_wrong_value_is_a_sentence(published: Bucketful, options: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
-        read_report("daily_activity", settings=published.settings, **options)
+        read_report("daily_activity", **{"settings": published.settings, **options})
 
 
 @pytest.mark.parametrize("months", ["2026-01", ["2026-13"], [1]])
