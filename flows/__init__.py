@@ -3,8 +3,7 @@
 import gc
 import sys
 
-import flows.early  # noqa: F401 - before anything that takes its time
-import tasks  # noqa: F401 - before Arrow: it says how Arrow takes memory
+import tasks  # noqa: F401 - first: it hears Ctrl-C, and says how Arrow takes memory
 from tasks.errors import SettingsError
 from tasks.settings.environment import set_up_commands
 

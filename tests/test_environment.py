@@ -127,7 +127,7 @@ def test_it_is_said_before_prefect_is_imported(command: list[str], file: Path) -
 
 
 @pytest.mark.usefixtures("hears_ctrl_c")
-@pytest.mark.parametrize("module", ["flows.nightly", "scripts.run"])
+@pytest.mark.parametrize("module", ["flows.nightly", "scripts.run", "local_stack", "data.demo"])
 def test_a_command_that_is_stopped_while_it_imports_says_so(module: str) -> None:
     line = [sys.executable, "-X", "importtime", "-m", module, "--help"]
     with subprocess.Popen(line, cwd=ROOT, stderr=subprocess.PIPE, text=True) as started:

@@ -15,7 +15,9 @@ was read once can be read again without a network, with an OfflineWarning.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import date, timedelta
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import pandas as pd
@@ -159,15 +161,18 @@ def list_runs(*, days: int = 60, access_token: str | None = None, settings: Sett
 def run_before(run: AsOf | None = None, *, access_token: str | None = None, settings: Settings | None = None) -> str:
     """The path of the run before another one (id, path, day or instant; None: the latest), of those that really ran.
 
-    ReadError when there is none.
+    They follow one another as they started: after a run as of now, that of midnight is the next. A run for a past
+    instant has its place by what it is as of. ReadError when there is none.
     """
     opened = find_run(choice_of(run, Access(access_token=access_token, settings=settings)))
+    place: Callable[[Manifest], Any] = attrgetter("order" if opened.manifest.historical else "started_at")
+    last = f"{date.fromisoformat(opened.manifest.day) + timedelta(days=1)}"
     with open_catalog(settings, access_token) as catalog:
-        days = [day for day in catalog.days() if day <= opened.manifest.day]
+        days = [day for day in catalog.days() if day <= last]
         for some in (days[start : start + 7] for start in range(0, len(days), 7)):
-            earlier = [m for m in catalog.manifests(some) if not m.historical and m.order < opened.manifest.order]
+            earlier = [m for m in catalog.manifests(some) if not m.historical and place(m) < place(opened.manifest)]
             if earlier:
-                return max(earlier, key=lambda manifest: manifest.order).run
+                return max(earlier, key=place).run
     raise ReadError(
         f"No run was published before {opened.run_id}.", remedy="Choose a base by its id; list_runs() shows them."
     )

@@ -19,6 +19,7 @@ from nbclient import NotebookClient
 
 from local_stack import Stack
 from tasks.files.manifest import ManifestRef
+from tasks.settings import LOCAL_PROJECT
 from tests.read.conftest import Bucketful
 
 read: Any = nbformat.read  # it has no types
@@ -71,9 +72,18 @@ def _expected(bucketful: Bucketful) -> dict[str, str]:
 
 
 @pytest.mark.filterwarnings("default")  # of the machinery that runs notebooks
-def test_every_cell_of_the_notebook_shows_what_was_written(environment: Bucketful) -> None:
+def test_every_cell_of_the_notebook_shows_what_was_written(
+    environment: Bucketful, stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On the local stack, as `make run` leaves it: nothing is set, and the project's folder knows its address."""
+    local = tmp_path / LOCAL_PROJECT
+    local.parent.mkdir(parents=True)
+    local.write_text("".join(f"{name}={value}\n" for name, value in stack.env().items()))
+    for name in stack.env():
+        monkeypatch.delenv(name)
+    (tmp_path / "tasks").symlink_to(ROOT / "tasks")
     notebook = read(NOTEBOOK, as_version=4)
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(local.parent)}}).execute()
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not [output for cell in code for output in cell.outputs if output.output_type == "stream"]
     expected = _expected(environment)

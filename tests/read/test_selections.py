@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,13 @@ from tasks.files.manifest import Manifest, ManifestRef, sha256_of
 from tasks.files.parquet import file_schema
 from tasks.platform.bucket import Bucket
 from tasks.publish.pointer import repair_pointer
+from tasks.publish.upload import publish
 from tasks.read import diff, list_runs, open_run, read_history, read_report, read_table, run_before
 from tasks.read.options import table_named
 from tasks.reports.figures import RunCounts, TableCounts
 from tasks.settings import Settings
-from tests.publish.builders import AS_OF
-from tests.read.conftest import EARLIER, LATER, Bucketful
+from tests.publish.builders import AS_OF, SNAPSHOT_AT, make_workspace
+from tests.read.conftest import EARLIER, LATER, Bucketful, later_of
 
 MONTHS = ["2025-07", "2025-09"]
 HISTORIES = ["user_statistics", "daily_activity"]  # with a column as_of of its own, and without
@@ -115,6 +117,15 @@ def test_a_run_to_compare_with_may_be_a_day_or_an_instant(published: Bucketful, 
     assert diff("daily_activity", "later", day, settings=settings).run.run_id == "earlier"
     after: Any = day + timedelta(days=1) if isinstance(day, date) else "2026-01-31"
     assert run_before(after, settings=settings) == published.earlier.run_path
+
+
+def test_a_run_as_of_now_is_before_the_midnight_that_started_after_it(changeable: Bucketful, tmp_path: Path) -> None:
+    settings = changeable.settings
+    midnight = later_of(run_id="midnight", as_of=EARLIER.as_of, snapshot_at=SNAPSHOT_AT + timedelta(hours=1))
+    ref = publish(settings, make_workspace(tmp_path, "midnight", users=40, posts=40), midnight, [], RunCounts())
+    assert run_before("midnight", settings=settings) == changeable.later.run_path
+    assert run_before("later", settings=settings) == changeable.earlier.run_path
+    assert ref.run_path < changeable.later.run_path, "its day is an earlier one"
 
 
 def test_what_cannot_be_a_run_is_a_sentence(published: Bucketful) -> None:
