@@ -20,6 +20,9 @@ from tasks.settings import Settings
 LOCK_TIMEOUT_SECONDS = 5
 LOCK_TRIES = 6
 _LOCK = 5_826_411_934  # any number; two migrators at once take turns
+# The files hold texts in UTF-8, with backslashes; what a database has set otherwise does not count.
+_SESSION = f"""\
+set lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'; set client_encoding = 'UTF8'; set standard_conforming_strings = on"""
 _LOCKED = frozenset({"55P03", "40P01"})
 _AGAIN = "start again; what is applied is passed over."
 # What to do about a refusal, by SQLSTATE; anything else lies in the file or in an object of that name.
@@ -56,7 +59,7 @@ def connected(db_url: str) -> Iterator[Run]:
         require_sessions(Settings(_env_file=None, supabase_db_url=SecretStr(db_url)))
         run = _Run(connection)
         run(f"set client_min_messages = warning; select pg_advisory_lock({_LOCK})", "Waiting for another migrator")
-        run(f"set lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'", "Setting the session up")
+        run(_SESSION, "Setting the session up")
         yield run
     finally:
         connection.close()

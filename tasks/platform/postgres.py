@@ -129,6 +129,13 @@ def _backend(connection: Connection) -> int:
     with connection.cursor() as cursor:
         cursor.execute("select pg_backend_pid()")
         row = cursor.fetchone()
+    if row and not isinstance(row[0], int):  # the driver looks its types up by names, and finds them quoted
+        raise ConfigurationError(
+            "The login of SUPABASE_DB_URL has quote_all_identifiers = on, with which the driver knows no type of the "
+            "database. Nothing was set, read or written.",
+            remedy="Set it off for the login (alter role … set quote_all_identifiers = off), or take it away from the "
+            "database (alter database … reset quote_all_identifiers).",
+        )
     return int(row[0]) if row else 0
 
 
@@ -157,6 +164,10 @@ def _session(settings: Settings, more: Mapping[str, str]) -> str:
     # A holder of locks that is paused inside its transaction must not keep them past its term.
     wanted = {
         "timezone": "UTC",
+        # What a login or a database may have set otherwise.
+        "client_encoding": "UTF8",
+        "standard_conforming_strings": "on",
+        "row_security": "on",  # off is an error where a policy lets etl read all
         "client_min_messages": "warning",
         "statement_timeout": f"{settings.statement_timeout}s",
         "idle_in_transaction_session_timeout": f"{settings.lease_seconds}s",

@@ -84,7 +84,7 @@ def _parse_table(table: Table, found: dict[str, Any], role: str, trusted: frozen
         _require_column(column, types, where)
     _require_access(found, table, role)
     _require_trusted(frozenset(found.get("functions", ())) - trusted, where)
-    _require_key(found["key"], table.key, where)
+    _require_key(found["key"], table)
     return TableInfo(table, types, max(0, int(found["rows"])))
 
 
@@ -129,12 +129,21 @@ def _require_trusted(functions: frozenset[str], where: str) -> None:
         )
 
 
-def _require_key(state: dict[str, Any], key: Column, where: str) -> None:
+def _require_key(state: dict[str, Any], table: Table) -> None:
     problems = [
         text for text, holds in (("unique", state["unique"]), ("free of nulls", state["not_null"])) if not holds
     ]
     if problems:
+        where = f"{table.source_schema}.{table.source}.{table.key.source_name}"
         raise PreflightError(
-            f"{where}.{key.source_name} is not {' and '.join(problems)}, so it cannot be the key. Nothing was read.",
-            remedy="Name a primary key, or a unique column that is not null, as first column in tasks/contracts/.",
+            f"{where} is not {' and '.join(problems)}, so it cannot be the key. Nothing was read.",
+            remedy=_repeated_key(table)
+            if state.get("looked")  # at the rows, as nothing declares a key of what they are of
+            else "Name a primary key, or a unique column that is not null, as first column in tasks/contracts/.",
         )
+
+
+def _repeated_key(table: Table) -> str:
+    key, source = identifier(table.key.source_name), identifier(table.source_schema, table.source)
+    query = f"select {key}, count(*) from {source} group by {key} having {key} is null or count(*) > 1"  # noqa: S608 - names are quoted
+    return f"See which: {query}. Show one row for each key, or name another column first in tasks/contracts/."

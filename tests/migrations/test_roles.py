@@ -236,17 +236,6 @@ def test_the_base_moves_where_triggers_do_not_fire(filled: Stack) -> None:
         session.rollback()
 
 
-def test_a_stricter_default_isolation_is_not_ours(filled: Stack, tmp_path: Path) -> None:
-    """With it a heartbeat beside a long load ends the load, and starts that wait for each other never see the other."""
-    filled.query("alter role postgres set default_transaction_isolation = 'repeatable read'")
-    try:
-        with as_etl(filled, tmp_path) as cursor:
-            cursor.execute("select current_setting('transaction_isolation')")
-            assert cursor.fetchone() == ("read committed",)
-    finally:
-        filled.query("alter role postgres reset default_transaction_isolation")
-
-
 REFUSED = {
     "read another table": "select * from public.strangers",
     "write a source": "update public.users set name = 'x'",

@@ -12,7 +12,7 @@ from local_stack import Stack
 from local_stack.tests.conftest import Token, reload_schema, token
 from tasks.errors import ConfigurationError, PreflightError
 from tasks.settings import Transport
-from tests.source.kit import COLUMNS, posts_at, settings_for, source_table
+from tests.source.kit import COLUMNS, posts_at, read, settings_for, source_table
 from tests.source.test_preflight import TRANSPORTS, check, checks_as, filtered_role
 
 __all__ = ["token"]
@@ -40,6 +40,7 @@ def test_security_invoker_is_an_option_however_it_is_written(stack: Stack) -> No
     on, off = ("on", "ON", "true", "TRUE", "tr", "t", "yes", "Y", "1"), ("off", "no", "f", "FALSE", "0")
     with source_table(stack) as name, filtered_role(stack) as role, psycopg.connect(stack.db_url) as session:
         stack.query(f"alter table public.{name} enable row level security")
+        session.execute("set local standard_conforming_strings = off")  # as a database may have it
         filters = f"select public.etl_row_filters('public.{name}_view'::regclass)"
         for written in (*on, *off):
             session.execute(
@@ -88,6 +89,43 @@ def test_a_view_with_a_key_that_repeats_is_refused(stack: Stack, transport: Tran
 
 
 @TRANSPORTS
+def test_a_partitioned_table_needs_no_key_of_one_column(stack: Stack, transport: Transport, tmp_path: Path) -> None:
+    with source_table(stack, rows=30) as name:
+        parts, settings = f"{name}_parts", settings_for(stack, transport, tmp_path)
+        stack.query(
+            f"create table public.{parts} (like public.{name}, primary key (id, created_at)) partition by range "
+            f"(created_at); create table public.{parts}_a partition of public.{parts} for values from (minvalue) to "
+            f"(now() - interval '10 minutes'); create table public.{parts}_b partition of public.{parts} default; "
+            f"insert into public.{parts} select * from public.{name}; "
+            f"alter table public.{parts} disable row level security; "
+            f"grant select on public.{parts} to service_role, etl"
+        )
+        reload_schema(stack)
+        try:
+            assert read(settings, posts_at(parts), tmp_path)[0].num_rows == 30
+            stack.query(f"insert into public.{parts} (id, created_at) select id, now() from public.{name} limit 1")
+            with pytest.raises(PreflightError, match="not unique") as caught:
+                check(settings, posts_at(parts))
+            statement = caught.value.remedy.partition(": ")[2].partition(". Show")[0]
+            assert stack.query(f"select count(*) from ({statement}) x") == "1"
+        finally:
+            stack.query(f"drop table public.{parts}")
+
+
+@TRANSPORTS
+def test_a_key_that_repeats_in_an_inheriting_table_is_refused(
+    stack: Stack, transport: Transport, tmp_path: Path
+) -> None:
+    """The parent's index holds the parent's own rows alone, and a reader of the parent sees all."""
+    with source_table(stack, rows=3) as name:
+        stack.query(f"create table public.{name}_more () inherits (public.{name})")
+        check(settings_for(stack, transport, tmp_path), posts_at(name))
+        stack.query(f"insert into public.{name}_more select * from public.{name} limit 1")
+        with pytest.raises(PreflightError, match="not unique"):
+            check(settings_for(stack, transport, tmp_path), posts_at(name))
+
+
+@TRANSPORTS
 def test_a_view_that_looks_at_who_asks_is_refused(stack: Stack, transport: Transport, tmp_path: Path) -> None:
     with source_table(stack, rows=3) as name:
         for asked in ("current_user = 'someone'", "pg_has_role('postgres', 'usage')"):
@@ -117,6 +155,7 @@ NOT_ASKED = (
 def test_what_a_view_asks_is_found_in_its_definition(stack: Stack) -> None:
     more = '"user" text, has_editor_privilege bool, "user\'s" int'
     with source_table(stack, columns=f"content text, {more}") as name, psycopg.connect(stack.db_url) as session:
+        session.execute("set local standard_conforming_strings = off")  # as a database may have it
         filters = f"select public.etl_row_filters('public.{name}_view'::regclass)"
         for where in (*ASKED, *NOT_ASKED):
             session.execute(f"create or replace view public.{name}_view as select * from public.{name} where {where}")

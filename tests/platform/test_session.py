@@ -1,0 +1,48 @@
+"""What a login or a database has set for all its sessions is not what ours run with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from local_stack import Stack
+from tasks.errors import ConfigurationError
+from tasks.platform import postgres
+from tasks.platform.postgres import connect, release
+from tests.source.kit import settings_for
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "ours"),
+    [
+        # With it a heartbeat beside a long load ends the load, and starts that wait for each other never see the other.
+        ("default_transaction_isolation", "'repeatable read'", "read committed"),
+        ("client_encoding", "latin1", "UTF8"),
+        ("standard_conforming_strings", "off", "on"),
+        ("row_security", "off", "on"),
+    ],
+)
+def test_what_a_login_has_set_is_not_ours(stack: Stack, tmp_path: Path, name: str, value: str, ours: str) -> None:
+    stack.query(f"alter role postgres set {name} = {value}")
+    try:
+        connection = connect(settings_for(stack, "postgres", tmp_path))
+        with connection.cursor() as cursor:
+            cursor.execute(f"select current_setting('{name}')")
+            assert cursor.fetchone() == (ours,)
+        release(connection)
+    finally:
+        stack.query(f"alter role postgres reset {name}")
+
+
+def test_a_login_that_quotes_every_name_is_refused_in_a_sentence(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_VERIFIED", {})
+    stack.query("alter role postgres set quote_all_identifiers = on")
+    try:
+        with pytest.raises(ConfigurationError, match="quote_all_identifiers") as caught:
+            connect(settings_for(stack, "postgres", tmp_path))
+        assert "alter role" in caught.value.remedy
+    finally:
+        stack.query("alter role postgres reset quote_all_identifiers")
