@@ -75,7 +75,7 @@ class Bucket:
         except RequestRefused as error:
             raise PublishError(
                 f"The bucket {self._name} cannot be used: {error.message}. Nothing was uploaded.",
-                remedy=no_bucket(self._name) if is_missing(error) else "See `doctor` for what is missing.",
+                remedy=no_bucket(self._name) if is_missing(error) else error.remedy,
             ) from None
         if bucket.public:
             raise PublishError(
@@ -116,7 +116,7 @@ class Bucket:
                     f"{source} is not in the bucket any more, so {target} could not be copied from it.",
                     remedy="Start the run again with --full-refresh: it writes all its files itself.",
                 ) from None
-            raise PublishError(error.message, remedy="No reader sees this run. See `doctor`.") from None
+            raise PublishError(error.message, remedy=f"No reader sees this run. {error.remedy}") from None
 
     def verify_copy(self, source: str, target: str, *, size: int, md5: str) -> None:
         """Verify a copy by its size (bytes) and checksum, as Storage states them.
@@ -155,7 +155,7 @@ class Bucket:
 
     def _refused(self, path: str, source: Path | bytes, error: RequestRefused) -> PublishError:
         if error.status != 413 and error.code != "EntityTooLarge":
-            return PublishError(error.message, remedy="No reader sees this run. See `doctor` for what is missing.")
+            return PublishError(error.message, remedy=f"No reader sees this run. {error.remedy}")
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
         return PublishError(
             f"{path} has {size / 2**20:,.1f} MiB, more than {self._limit()} allows; no reader sees this run.",

@@ -130,6 +130,23 @@ def test_a_file_above_the_limit_names_file_and_limit(limit: int | None, named: s
     assert "ETL_PART_ROWS" in caught.value.remedy
 
 
+@pytest.mark.parametrize(
+    "store",
+    [
+        lambda bucket: bucket.store("runs/a.parquet", BODY),
+        lambda bucket: bucket.copy("runs/b.parquet", "runs/a.parquet"),
+        lambda bucket: bucket.require_private(),
+    ],
+)
+def test_a_quota_that_is_reached_says_where_to_see_it(store: Callable[[Bucket], None]) -> None:
+    with (
+        _hosted(lambda request: _error(402, "exceed_storage_size_quota", "The quota is reached")) as bucket,
+        pytest.raises(PublishError, match="a quota or a payment is due") as caught,
+    ):
+        store(bucket)
+    assert "Usage and Billing" in caught.value.remedy
+
+
 def test_a_missing_bucket_is_a_clear_error() -> None:
     with (
         _hosted(lambda request: _error(404, "Bucket not found", "Bucket not found")) as bucket,
