@@ -88,15 +88,15 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
-        added.add_argument("--home", type=Path, default=DEFAULT_HOME, help=f"folder of the stack ({DEFAULT_HOME})")
+        added.add_argument("--home", type=_folder, default=DEFAULT_HOME, help=f"folder of the stack ({DEFAULT_HOME})")
         added.set_defaults(run=run)
         return added
 
     starting = command("up", _up, "Start the stack, or find it running, and print its addresses.")
     starting.add_argument("--api-port", type=_port, help="port of REST, Auth and Storage; 0 picks a free one")
     starting.add_argument("--db-port", type=_port, help="port of PostgreSQL; 0 picks a free one")
-    starting.add_argument("--max-rows", type=int, help="most rows that one REST answer holds (1000)")
-    starting.add_argument("--jwt-expiry", type=int, help="seconds that a signed-in user's token lives (3600)")
+    starting.add_argument("--max-rows", type=_positive, help="most rows that one REST answer holds (1000)")
+    starting.add_argument("--jwt-expiry", type=_positive, help="seconds that a signed-in user's token lives (3600)")
     starting.add_argument(
         "--access-token-hook", metavar="FUNCTION", help="custom access token hook: public.etl_access_token, '' for none"
     )
@@ -114,11 +114,22 @@ def _shown(command: argparse.ArgumentParser) -> None:
     command.add_argument("--show-keys", action="store_true", help="print the settings with their keys, as NAME=value")
 
 
+def _folder(text: str) -> Path:
+    if not text:  # an unset variable of a shell: it would be this folder
+        raise argparse.ArgumentTypeError("it is empty; name a folder")
+    return Path(text)
+
+
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65_535:
-        raise argparse.ArgumentTypeError(f"{port} is no port; 1 to 65535, or 0 for a free one")
-    return port
+    if not (text.isdecimal() and int(text) <= 65_535):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; 1 to 65535, or 0 for a free one")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -61,10 +61,9 @@ def mint(days: int, *, secret: str = "", key: Path | None = None) -> str:
 
 
 def _days(text: str) -> int:
-    days = int(text)
-    if not 1 <= days <= MAX_DAYS:
-        raise argparse.ArgumentTypeError(f"{days} days: give 1 to {MAX_DAYS}")
-    return days
+    if not (text.isdecimal() and 1 <= int(text) <= MAX_DAYS):
+        raise argparse.ArgumentTypeError(f"{text!r} days: give 1 to {MAX_DAYS}")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -189,6 +189,21 @@ def test_a_part_of_the_password_taken_for_the_port_is_not_shown() -> None:
     assert "hidden" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "line", ["up --into x", "--name x", "rollback --version 1", "new --into=", "new --name a/b", "new --version abc"]
+)
+def test_an_argument_that_cannot_be_meant_is_refused(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make migrate ARGS="--into …"` would have changed the project; an unset variable would be this folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SUPABASE_DB_URL", "postgresql://nobody@127.0.0.1:9/none")
+    with pytest.raises(SystemExit) as ended:
+        main(line.split())
+    assert ended.value.code == 2
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_takes_the_url_of_the_env_file(
     project: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
