@@ -107,6 +107,21 @@ def test_the_timer_is_installed_by_the_block(tmp_path: Path) -> None:
     assert (units / "supabase-nightly.service").stat().st_mode & 0o777 == 0o644
 
 
+@pytest.mark.parametrize(("code", "ends"), [(0, 0), (4, 0), (1, 1), (3, 1)])
+def test_the_workflow_fails_where_the_unit_does(code: int, ends: int) -> None:
+    assert "\nSuccessExitStatus=4\n" in (ROOT / "deploy" / "systemd" / "supabase-nightly.service").read_text()
+    night = re.sub(r"python -m [^|]+", f"(exit {code}) ", WORKFLOW["steps"][-1]["run"])
+    assert subprocess.run(["bash", "-e", "-c", night], check=False).returncode == ends
+
+
+def test_the_crontab_runs_what_the_unit_runs() -> None:
+    page = (ROOT / "docs" / "operating.md").read_text()
+    ((folder, command),) = re.findall(r"^0 3 \* \* \* cd (\S+) && (.+)$", page, re.MULTILINE)
+    unit = (ROOT / "deploy" / "systemd" / "supabase-nightly.service").read_text()
+    assert f"\nWorkingDirectory={folder}\n" in unit
+    assert f"\nExecStart={folder}/{command} --json\n" in unit
+
+
 def test_the_upgrade_installs_what_the_pins_say() -> None:
     (line,) = re.findall(r"^\s*python -m pip (install .*)$", block("python -m pip install"), re.MULTILINE)
     assert f"python -m pip {line}" in [step.get("run") for step in WORKFLOW["steps"]]
