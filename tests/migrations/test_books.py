@@ -31,6 +31,18 @@ where r.rolname in ('etl', 'service_role') and c.relkind in ('r', 'v') and c.rel
 order by 1, 2"""
 
 
+FUNCTIONS = """
+select p.proname, pg_get_functiondef(p.oid), (select string_agg(distinct a.grantee::regrole::text, ', ')
+  from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a)
+from pg_proc p where p.pronamespace = 'public'::regnamespace and p.proname ~ '^(etl|nightly)_' order by 1"""
+DROP_FUNCTIONS = """
+do $$ declare f regprocedure; begin
+  for f in select oid from pg_proc where pronamespace = 'public'::regnamespace and proname ~ '^(etl|nightly)_'
+    and prorettype <> 'trigger'::regtype
+  loop execute format('drop function %s', f); end loop;
+end $$"""
+
+
 def first_release(project: str, changed: str = "") -> None:
     """The database as the first release left it; `changed` names a file that it applied in another form."""
     query(project, HISTORY + CHECKSUMS)
@@ -140,6 +152,20 @@ def test_rights_that_somebody_took_are_given_back(project: str) -> None:
     assert query(project, RIGHTS) == before
     assert migrate(project, say=said.append) == []
     assert len(said) == 1
+
+
+def test_functions_that_somebody_dropped_are_made_again_as_they_were(project: str) -> None:
+    """What a run says of a function that the database lacks is: run `make migrate`."""
+    migrate(project)
+    before = query(project, FUNCTIONS)
+    said: list[str] = []
+    query(project, "drop function public.etl_beat")
+    assert migrate(project, say=said.append) == []
+    assert said[0] == "made again what somebody had dropped: etl_beat"
+    assert query(project, FUNCTIONS) == before
+    query(project, DROP_FUNCTIONS)
+    migrate(project)
+    assert query(project, FUNCTIONS) == before
 
 
 def test_no_statement_of_a_migration_waits_for_a_lock_longer_than_seconds(project: str) -> None:

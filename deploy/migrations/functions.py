@@ -1,0 +1,68 @@
+"""Functions that the files made and somebody dropped since: made again as the files have them."""
+
+# ruff: noqa: S608 - names come from our own files, quoted
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from deploy.migrations.database import Run
+from deploy.migrations.files import Migration
+from tasks.platform.quoting import literal
+
+_STATEMENT = re.compile(
+    r'^create (?:or replace )?function "?public"?\."?(?P<made>\w+)"?\s*\(.*?(?P<quote>\$\w*\$).*?(?P=quote)[^;]*;'
+    r"|^alter function public\.(?P<altered>\w+)\([^)]*\) set [^;]*;"
+    r"|^drop function if exists public\.(?P<dropped>\w+)\(",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def make_dropped_functions(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:
+    """Make each function that the files leave behind and the database lacks; what was dropped with it is not made."""
+    made = functions(files)
+    wanted = ", ".join(f"({literal(name)})" for name in made)
+    lacking = run(
+        f"select w.name from (values {wanted}) w (name) where not exists (select from pg_proc p "
+        "where p.pronamespace = 'public'::regnamespace and p.proname = w.name) order by 1"
+    )
+    if names := [str(name) for (name,) in lacking]:
+        sql = "\n".join(made[name] + _rights(name) for name in names)
+        run(f"begin; set local check_function_bodies = off;\n{sql}\ncommit;", "Making dropped functions again")
+        say(f"made again what somebody had dropped: {', '.join(names)}")
+
+
+def functions(files: Sequence[Migration]) -> dict[str, str]:
+    """The SQL of each function as the last file that makes it has it, with what later files set of it."""
+    found: dict[str, str] = {}
+    for statement in (s for migration in files for s in _STATEMENT.finditer(migration.sql)):
+        if name := statement["made"]:
+            found[name] = statement[0]
+        elif name := statement["altered"]:
+            found[name] += f"\n{statement[0]}"
+        else:
+            found.pop(statement["dropped"], None)
+    return found
+
+
+def _rights(name: str) -> str:
+    """Nobody's but the owner's; those of the runs are given back with all others that were lost."""
+    readers = "'authenticated', 'service_role'" if name.startswith("nightly_") else ""
+    if name == "etl_access_token":
+        readers = "'supabase_auth_admin'"
+    return f"""
+do $$
+declare
+  f regprocedure := 'public.{name}'::regproc::regprocedure;
+  r name;
+begin
+  execute format('revoke all on function %s from public', f);
+  for r in select rolname from pg_roles where rolname in ('anon', 'authenticated') loop
+    execute format('revoke all on function %s from %I', f, r);
+  end loop;
+  for r in select rolname from pg_roles where rolname in ({readers or "null"}) loop
+    execute format('grant execute on function %s to %I', f, r);
+  end loop;
+end
+$$;"""
