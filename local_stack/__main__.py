@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
+from local_stack.arguments import folder, port, positive
 from local_stack.home import Home
 from local_stack.stack import Stack, down, find, reset, status, up
 from tasks.errors import PipelineError
@@ -88,15 +89,15 @@ def _parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=text, description=text)
-        added.add_argument("--home", type=_folder, default=DEFAULT_HOME, help=f"folder of the stack ({DEFAULT_HOME})")
+        added.add_argument("--home", type=folder, default=DEFAULT_HOME, help=f"folder of the stack ({DEFAULT_HOME})")
         added.set_defaults(run=run)
         return added
 
     starting = command("up", _up, "Start the stack, or find it running, and print its addresses.")
-    starting.add_argument("--api-port", type=_port, help="port of REST, Auth and Storage; 0 picks a free one")
-    starting.add_argument("--db-port", type=_port, help="port of PostgreSQL; 0 picks a free one")
-    starting.add_argument("--max-rows", type=_positive, help="most rows that one REST answer holds (1000)")
-    starting.add_argument("--jwt-expiry", type=_positive, help="seconds that a signed-in user's token lives (3600)")
+    starting.add_argument("--api-port", type=port, help="port of REST, Auth and Storage; 0 picks a free one")
+    starting.add_argument("--db-port", type=port, help="port of PostgreSQL; 0 picks a free one")
+    starting.add_argument("--max-rows", type=positive, help="most rows that one REST answer holds (1000)")
+    starting.add_argument("--jwt-expiry", type=positive, help="seconds that a signed-in user's token lives (3600)")
     starting.add_argument(
         "--access-token-hook", metavar="FUNCTION", help="custom access token hook: public.etl_access_token, '' for none"
     )
@@ -112,24 +113,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _shown(command: argparse.ArgumentParser) -> None:
     command.add_argument("--show-keys", action="store_true", help="print the settings with their keys, as NAME=value")
-
-
-def _folder(text: str) -> Path:
-    if not text:  # an unset variable of a shell: it would be this folder
-        raise argparse.ArgumentTypeError("it is empty; name a folder")
-    return Path(text)
-
-
-def _port(text: str) -> int:
-    if not (text.isdecimal() and int(text) <= 65_535):
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; 1 to 65535, or 0 for a free one")
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from api import vendor
 from deploy import project
 from deploy.prefect_services import auth_string
 from local_stack import Stack, StackError, find
+from local_stack.arguments import port, positive
 from local_stack.state import free_port, taken
 from scripts.ui import HOME as PREFECT_HOME
 from scripts.ui import local_project, running
@@ -100,8 +101,8 @@ def demo_analyst(stack: Stack, kept: Path) -> tuple[str, str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m scripts.api", description="The reports site and API.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--port", type=int, help=f"port to listen on ({PORT}, or a free one when that is taken)")
-    parser.add_argument("--workers", type=int, default=1, help="processes that serve (1)")
+    parser.add_argument("--port", type=port, help=f"port to listen on ({PORT}, or a free one when that is taken)")
+    parser.add_argument("--workers", type=positive, default=1, help="processes that serve (1)")
     return parser
 
 

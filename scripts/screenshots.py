@@ -7,12 +7,13 @@ deployment, and writes docs/{form,run,summary,charts}.png; then those of the rep
 
 from __future__ import annotations
 
+import argparse
 import base64
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ WIDTH, HEIGHT = 1_280, 1_000
 ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Take all pictures; returns the exit code."""
+    argparse.ArgumentParser(prog="python -m scripts.screenshots", description=__doc__).parse_args(arguments)
     if CHROMIUM is None:
         print(MISSING, file=sys.stderr)
         return 1
@@ -124,4 +126,4 @@ def _take(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

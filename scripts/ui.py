@@ -21,6 +21,7 @@ from rich.console import Console
 from deploy import project
 from deploy.prefect_services import ROOT, Prefect, ServiceError, answers, server, worker
 from local_stack import StackError, down, status
+from local_stack.arguments import folder, port
 
 HOME = Path("data/local/prefect")
 POOL = "nightly-pool"
@@ -119,8 +120,8 @@ def _started_at(pid: int) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m scripts.ui", description="Prefect's server and a worker.")
-    parser.add_argument("--home", type=Path, default=HOME, help=f"folder for all of its state ({HOME})")
-    parser.add_argument("--port", type=int, help="port of the server (4200, or a free one when that is taken)")
+    parser.add_argument("--home", type=folder, default=HOME, help=f"folder for all of its state ({HOME})")
+    parser.add_argument("--port", type=port, help="port of the server (4200, or a free one when that is taken)")
     return parser
 
 

@@ -79,6 +79,20 @@ def test_a_command_takes_the_options_that_are_given(module: str, capsys: pytest.
     assert commands()[module] <= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
 
 
+WRONG = ["scripts.api --port 99999", "scripts.api --workers 0", "scripts.ui --port -1", "scripts.ui --home=",
+         "scripts.token --days x", "scripts.screenshots --nix", "data.demo.__main__ --until nope",
+         "tasks.contracts.dictionary --check"]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_an_argument_that_cannot_be_meant_is_bad_usage(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module, *arguments = line.split()
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(module).main(arguments)
+    assert ended.value.code == 2
+    assert " _" not in capsys.readouterr().err, "no name of a function of ours"
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_a_unit_is_one_that_systemd_takes(unit: Path, tmp_path: Path) -> None:
     text = unit.read_text()

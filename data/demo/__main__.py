@@ -46,7 +46,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _instant(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no instant, such as 2026-01-31T00:00:00Z") from None
     if moment.tzinfo is None:
         raise argparse.ArgumentTypeError("an instant needs its zone, such as 2026-01-31T00:00:00Z")
     return moment

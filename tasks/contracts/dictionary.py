@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tasks.contracts import ARROW_TYPES, REPORTS, TABLES, Column, Report, Table
@@ -87,8 +88,9 @@ def _anchor(title: str) -> str:
     return title.lower().replace(",", "").replace(" ", "-")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Write the dictionary and the record of versions: 0 done, 1 when a version has to be raised first."""
+    argparse.ArgumentParser(prog="python -m tasks.contracts.dictionary", description=__doc__).parse_args(arguments)
     try:
         write_record()
         PATH.write_text(render(), encoding="utf-8")
@@ -102,4 +104,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
