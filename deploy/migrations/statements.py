@@ -165,7 +165,9 @@ begin
   end if;
   grant usage on schema {identifier(schema)} to etl;
   grant select on {full} to etl;
-  if not (select rolbypassrls from pg_roles where rolname = 'etl') then
+  if not (select rolbypassrls from pg_roles where rolname = 'etl')
+    and (select relkind in ('r', 'p') from pg_class where oid = {literal(full)}::regclass)  -- views have no policies
+  then
     drop policy if exists etl_reads on {full};
     create policy etl_reads on {full} for select to etl using (true);
   end if;

@@ -108,10 +108,13 @@ def test_after_a_rollback_the_clis_history_counts_no_more(
     assert migrate(project) == [m.path.stem for m in migrations()]
 
 
-def test_a_source_that_came_later_is_named_with_its_grant(project: str) -> None:
+@pytest.mark.parametrize(
+    "made", ["alter table public.later rename to posts", "create view public.posts as table later"]
+)
+def test_a_source_that_came_later_is_named_with_its_grant(project: str, made: str) -> None:
     query(project, "alter table public.posts rename to later")
     migrate(project)
-    query(project, "alter table public.later rename to posts")
+    query(project, f"alter table public.later enable row level security; {made}")
     with pytest.raises(ConfigurationError, match=r"etl may not read public\.posts") as caught:
         migrate(project)
     query(project, str(caught.value).partition("public.posts: ")[2].partition(" as a role")[0])

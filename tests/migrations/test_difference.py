@@ -137,6 +137,14 @@ def test_a_table_comes_and_goes_with_its_rights(filled: str) -> None:
     assert query(filled, "select to_regclass('public.clean_comments') is null") == "t"
 
 
+def test_a_view_becomes_a_source(filled: str) -> None:
+    """Nothing but a table has policies."""
+    posts = replace(WANTED["clean_posts"], source=("public", "shown"))
+    query(filled, "create view public.shown as table public.posts")
+    apply(filled, {**WANTED, "clean_posts": posts})
+    assert query(filled, "select has_table_privilege('etl', 'public.shown', 'select')") == "t"
+
+
 def test_a_shape_survives_its_record() -> None:
     assert recorded(f"select 1;\n{record(WANTED)}\n") == WANTED
     assert recorded("select 1;") is None
