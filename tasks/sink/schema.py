@@ -16,7 +16,7 @@ from tasks.platform.functions import Database
 from tasks.platform.quoting import identifier
 
 FUNCTION = "etl_own_tables"
-RELEASE = "20261126019000"  # of the last migration of ours, which says so itself, whatever a guest's copy is called
+RELEASE = "20261126020000"  # of the last migration of ours, which says so itself, whatever a guest's copy is called
 REMEDY = (
     "Run `make migration`, which writes what tasks/contracts/ asks for as a new file, then `make migrate`, which "
     "applies it (on the local stack `make run` does)."

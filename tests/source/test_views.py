@@ -125,6 +125,18 @@ def test_a_key_that_repeats_in_an_inheriting_table_is_refused(
             check(settings_for(stack, transport, tmp_path), posts_at(name))
 
 
+def test_the_key_of_a_view_is_not_looked_up_row_by_row(stack: Stack) -> None:
+    """The planner takes the index of the table behind it where that saves a sort, and a page for each row."""
+    with source_table(stack, rows=30) as name:
+        state = stack.query(
+            f"create view public.{name}_all as select id, content from public.{name}; analyze public.{name}; "
+            "set enable_sort = off; set enable_hashagg = off; "  # as if 30 rows were too many for the memory
+            f"select public.etl_key_state('public.{name}_all'::regclass, 'id') ->> 'unique', "
+            f"pg_stat_get_xact_numscans('public.{name}_pkey'::regclass)"
+        )
+        assert state == "true|0"
+
+
 @TRANSPORTS
 def test_a_view_that_looks_at_who_asks_is_refused(stack: Stack, transport: Transport, tmp_path: Path) -> None:
     with source_table(stack, rows=3) as name:
