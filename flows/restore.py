@@ -33,7 +33,7 @@ def restore(options: RestoreForm = RestoreForm()) -> str:  # noqa: B008 - the fo
         run_id = previous(settings) if options.run == PREVIOUS else options.run
         restored = move_back(settings, run_id, dry_run=options.dry_run)
     except PipelineError as error:
-        error.written = error.written or "Nothing was moved, or all of it: `latest.json` says which run is current."
+        error.written = error.written or "Nothing was moved."
         raise
     get_run_logger().info("restore run=%s as_of=%s dry_run=%s", run_id, restored.as_of.isoformat(), options.dry_run)
     runs = committed_runs(settings) if options.dry_run else []

@@ -6,6 +6,8 @@ the restored one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.contracts import REPORTS, Report
-from tasks.errors import ConfigurationError, PublishError
+from tasks.errors import ConfigurationError, PipelineError, PublishError
 from tasks.files.manifest import Manifest, ManifestRef
 from tasks.files.published import NotAsPublished, read_manifest, read_verified
 from tasks.files.stored import verify_stored
@@ -24,6 +26,8 @@ from tasks.platform.functions import Json, open_database
 from tasks.publish.pointer import current_pointer, repair_pointer
 from tasks.settings import Settings
 from tasks.sink.job import aggregates_json
+
+_AT_ONCE = "Ledger and aggregates in Postgres were moved together or not at all; `latest.json` was not."
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +62,20 @@ def restore(settings: Settings, run_id: str, *, dry_run: bool = False) -> Restor
         moved = False
         if not dry_run:
             _restore(ledger, settings, target, aggregates_json(reports))
-            moved = _point(ledger, settings, target)
+            with _says(f"Ledger and aggregates in Postgres are those of {run_id}; `latest.json` may not be yet."):
+                moved = _point(ledger, settings, target)
     rows = {report.name: table.num_rows for report, table in reports}
     return Restored(run_id, target.as_of, target.manifest.path, rows, moved)
+
+
+@contextmanager
+def _says(written: str) -> Iterator[None]:
+    """An error of the block that does not know what was written says this."""
+    try:
+        yield
+    except PipelineError as error:
+        error.written = error.written or written
+        raise
 
 
 def _target(ledger: Ledger, run_id: str) -> _Target:
@@ -81,7 +96,7 @@ def _restore(ledger: Ledger, settings: Settings, target: _Target, aggregates: Js
     with ledger.given_back_when_interrupted(start.ticket):
         run = ledger.start(start)
         try:
-            with ledger.holding(run):
+            with ledger.holding(run), _says(_AT_ONCE):
                 ledger.restore(run, target.run_id, aggregates)
         except Exception as error:
             ledger.fail(run, error)
