@@ -8,7 +8,7 @@ from functools import partial
 from deploy.migrations.books import applied, entry, forget_checksums, in_the_clis_history, open_books
 from deploy.migrations.database import Run, connected, say_nothing, with_lock_retries
 from deploy.migrations.files import ROOT, Migration, migrations
-from deploy.migrations.functions import make_dropped_functions
+from deploy.migrations.functions import make_dropped_functions, make_dropped_trigger
 from deploy.migrations.rights import give_back_rights
 from deploy.migrations.verify import verify
 
@@ -16,7 +16,7 @@ from deploy.migrations.verify import verify
 def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[str]:
     """Apply every file that is not applied, each in one transaction, and verify the result; returns their names.
 
-    Functions that somebody dropped are made again, and rights of the runs are given back where somebody took them.
+    Dropped functions, and the trigger, are made again, and rights of the runs are given back where somebody took them.
 
     say: called for each file as soon as it is applied. Raises WriteError with the file's name, the server's message and
     its SQLSTATE when the database refuses one: that file then left nothing behind. Raises ServiceUnavailable when the
@@ -34,6 +34,7 @@ def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[st
         if forget_checksums(run):
             _offer_repair(run, files, say)
         make_dropped_functions(run, files, say=say)
+        make_dropped_trigger(run, files, say=say)
         if names:
             # A file that an earlier release wrote leaves it out.
             with_lock_retries(partial(run, "select public.etl_make_indexes()", "Making missing indexes"), say=say)

@@ -1,4 +1,4 @@
-"""Functions that the files made and somebody dropped since: made again as the files have them."""
+"""Functions and the trigger that the files made and somebody dropped since: made again as the files have them."""
 
 # ruff: noqa: S608 - names come from our own files, quoted
 
@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from deploy.migrations.database import Run
+from deploy.migrations.database import Run, with_lock_retries
 from deploy.migrations.files import Migration
 from tasks.platform.quoting import literal
 
@@ -16,6 +17,11 @@ _STATEMENT = re.compile(
     r"|^alter function public\.(?P<altered>\w+)\([^)]*\) set [^;]*;"
     r"|^drop function if exists public\.(?P<dropped>\w+)\(",
     re.MULTILINE | re.DOTALL,
+)
+_TRIGGER = re.compile(
+    r"^(?:drop trigger if exists etl_move_base|create trigger etl_move_base|alter table public\.etl_runs enable always)"
+    r" [^;]*;",
+    re.MULTILINE,
 )
 
 
@@ -31,6 +37,19 @@ def make_dropped_functions(run: Run, files: Sequence[Migration], *, say: Callabl
         sql = "\n".join(made[name] + _rights(name) for name in names)
         run(f"begin; set local check_function_bodies = off;\n{sql}\ncommit;", "Making dropped functions again")
         say(f"made again what somebody had dropped: {', '.join(names)}")
+
+
+def make_dropped_trigger(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:
+    """Make the trigger again that moves the base, where it is gone or disabled.
+
+    The base is marked as mistrusted with it: runs may have committed meanwhile, and the next one reads everything.
+    """
+    if run("select (public.etl_own_tables() ->> 'base_moves')::boolean")[0][0]:
+        return
+    made = "\n".join(statement[0] for migration in files for statement in _TRIGGER.finditer(migration.sql))
+    sql = f"begin;\n{made}\nupdate public.etl_base set dirty = true;\ncommit;"
+    with_lock_retries(partial(run, sql, "Making the trigger etl_move_base again"), say=say)
+    say("made the trigger etl_move_base again, which somebody had dropped or disabled: the next run reads everything")
 
 
 def functions(files: Sequence[Migration]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from tasks.platform.functions import Database
 from tasks.platform.quoting import identifier
 
 FUNCTION = "etl_own_tables"
-RELEASE = "20261126020000"  # of the last migration of ours, which says so itself, whatever a guest's copy is called
+RELEASE = "20261126021000"  # of the last migration of ours, which says so itself, whatever a guest's copy is called
 REMEDY = (
     "Run `make migration`, which writes what tasks/contracts/ asks for as a new file, then `make migrate`, which "
     "applies it (on the local stack `make run` does)."
@@ -65,6 +65,8 @@ def differences(found: Mapping[str, Any]) -> Iterator[SchemaDifference]:
     there: Mapping[str, Any] = found["tables"]
     if found.get("release", "") < RELEASE:
         yield SchemaDifference("the database lacks migrations that this version comes with", "see supabase/migrations")
+    elif not found["base_moves"]:
+        yield SchemaDifference("the trigger etl_move_base of etl_runs is gone or disabled", "run `make migrate`")
     for relation, (kind, name, columns, key) in wanted.items():
         table = there.get(relation)
         if table is None or (table["kind"], table["name"]) != (kind, name):

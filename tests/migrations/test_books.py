@@ -35,11 +35,11 @@ FUNCTIONS = """
 select p.proname, pg_get_functiondef(p.oid), (select string_agg(distinct a.grantee::regrole::text, ', ')
   from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a)
 from pg_proc p where p.pronamespace = 'public'::regnamespace and p.proname ~ '^(etl|nightly)_' order by 1"""
+TRIGGERS = "select tgname, tgenabled, tgrelid::regclass from pg_trigger where not tgisinternal and tgname ~ '^etl_'"
 DROP_FUNCTIONS = """
 do $$ declare f regprocedure; begin
   for f in select oid from pg_proc where pronamespace = 'public'::regnamespace and proname ~ '^(etl|nightly)_'
-    and prorettype <> 'trigger'::regtype
-  loop execute format('drop function %s', f); end loop;
+  loop execute format('drop function %s cascade', f); end loop;
 end $$"""
 
 
@@ -169,6 +169,24 @@ def test_functions_that_somebody_dropped_are_made_again_as_they_were(project: st
     query(project, DROP_FUNCTIONS)
     migrate(project)
     assert query(project, FUNCTIONS) == before
+    assert query(project, TRIGGERS) == "etl_move_base|A|etl_runs"
+
+
+@pytest.mark.parametrize(
+    "how", ["drop function public.etl_move_base() cascade", "alter table public.etl_runs disable trigger etl_move_base"]
+)
+def test_the_trigger_that_moves_the_base_is_made_again_and_the_base_mistrusted(project: str, how: str) -> None:
+    """Runs may have committed while it was gone: a night that starts from that base would be wrong without a word."""
+    migrate(project)
+    query(project, f"insert into public.etl_base (run_id, dirty) values (null, false); {how}")
+    said: list[str] = []
+    migrate(project, say=said.append)
+    assert any("made the trigger etl_move_base again" in line for line in said)
+    assert query(project, TRIGGERS) == "etl_move_base|A|etl_runs"
+    assert query(project, "select dirty from public.etl_base") == "t"
+    said.clear()
+    migrate(project, say=said.append)
+    assert not said
 
 
 def test_no_statement_of_a_migration_waits_for_a_lock_longer_than_seconds(project: str) -> None:

@@ -172,6 +172,16 @@ def test_our_tables_that_the_database_changed(stack: Stack, relation: str, how: 
     require(found, said)
 
 
+def test_the_trigger_that_moves_the_base_is_gone(stack: Stack, tmp_path: Path) -> None:
+    """Without it a later night would be wrong without a word."""
+    stack.query("alter table public.etl_runs disable trigger etl_move_base")
+    try:
+        found = {refusal(settings_for(stack, transport, tmp_path)) for transport in TRANSPORTS}
+    finally:
+        stack.query("alter table public.etl_runs enable always trigger etl_move_base")
+    require(found, "the trigger etl_move_base of etl_runs is gone or disabled")
+
+
 def edited(relation: str, how: str, column: str) -> dict[str, object]:
     """The declarations after somebody changed the one of a table, by their names."""
     more = Column("mood", "text", "How the author felt.")
