@@ -20,7 +20,10 @@ from tasks.platform.functions import open_database
 from tasks.publish.retention import Action, retain
 from tasks.settings import Settings, load_settings
 
-LEDGER_ROWS = 1_000
+LEDGER_ROWS = 100_000  # of each status
+# A watch commits a run every few minutes, and what is not named counts as committed. In the order in which a run comes
+# to them, so that one that goes on meanwhile is seen.
+UNCOMMITTED = ("running", "loading", "held", "failed")
 WORDS = {"keep": "stays", "prune": "**loses user ids**", "remove": "**goes**"}
 
 
@@ -58,8 +61,9 @@ def clean_up(settings: Settings, options: RetentionForm) -> list[Action]:
     """What was done, or in a dry run would be, with each run in the bucket."""
     with open_database(settings) as database:
         ledger = Ledger(database, settings)
-        statuses = {row.run_id: row.status for row in ledger.runs(LEDGER_ROWS)}
+        rows = [row for status in UNCOMMITTED for row in ledger.runs(LEDGER_ROWS, status=status)]
         base, now = base_run(database), ledger.clock()  # this machine's clock may be wrong, and what goes is gone
+    statuses = {row.run_id: row.status for row in rows}
     return retain(settings, statuses, now=now, keep_days=options.keep_days, dry_run=options.dry_run, base=base)
 
 

@@ -68,10 +68,10 @@ def retain(
 ) -> list[Action]:
     """Bring the bucket to what should stay; the actions, also those of a dry run, which changes nothing.
 
-    statuses: of each run in the ledger, by its id; a run that it does not know counts as committed once it has a
+    statuses: of each run in the ledger that did not commit, by its id; any other counts as committed once it has a
     manifest. now: the clock. base: the run that the next night starts from, which stays whole.
-    Killed at any point and started again it continues. PublishError when
-    latest.json cannot be read: then nobody knows which run must stay.
+    Killed at any point and started again it continues. PublishError when latest.json cannot be read: then nobody knows
+    which run must stay.
     """
     days = keep_days or settings.keep_days
     with Bucket(settings) as bucket:

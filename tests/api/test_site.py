@@ -118,7 +118,7 @@ def test_a_day_without_a_run_says_what_there_is(tab: Watched) -> None:
 
 
 def test_two_runs_are_compared(tab: Watched, site: Site) -> None:
-    page = tab.open("/compare")
+    page = tab.open(f"/compare?base={site.runs[0]}&run={site.runs[1]}")
     expect(page.get_by_text("Only in the second run")).to_be_visible()
     page.get_by_role("link", name="Swap").click()
     expect(page.get_by_text("Only in the first run")).to_be_visible()

@@ -153,3 +153,22 @@ def test_the_flow_asks_ledger_and_clock_of_the_database_and_tells_what_it_did(
     assert text.startswith("# Dry run: nothing was removed")
     assert outcome(counts, dry_run=True) in text
     assert all(f"`{action.path}`" in text for action in actions)
+
+
+COLUMNS = "run_id, token, as_of_mode, status, transport, lease_seconds, started_at"
+OF_A_WATCH = f"""
+insert into public.etl_runs ({COLUMNS}) select r, gen_random_uuid(), 'now', s, 'rest', 120, t
+from (select 'b' r, 'failed' s, '2026-02-01'::timestamptz t union all
+      select 'w' || n, 'committed', '2026-03-01'::timestamptz + n * interval '5 min'
+      from generate_series(1, 1001) n) x
+"""
+
+
+def test_a_failed_run_is_none_of_those_that_stay_however_many_came_after_it(
+    filled: Settings, clean_stack: Stack
+) -> None:
+    """Four days of a watch are more than a thousand runs."""
+    clean_stack.query(OF_A_WATCH)
+    actions = clean_up.fn(filled, RetentionForm(dry_run=True, keep_days=10))
+    verbs = {action.path.rpartition("/")[2]: action.verb for action in actions}
+    assert (verbs["a"], verbs["b"]) == ("prune", "remove")
