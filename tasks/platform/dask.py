@@ -135,6 +135,7 @@ def _runner(settings: Settings, workspace: Workspace) -> Any:
         ) from None
     dask.config.set({"distributed.scheduler.allowed-failures": _KILLS, "distributed.nanny.pre-spawn-environ": _ENVIRON})
     logging.getLogger("distributed").setLevel(logging.ERROR)  # what matters of it becomes an error of ours
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # a scheduler that is gone, as a traceback
     if settings.dask_address:
         return DaskTaskRunner(address=settings.dask_address, client_kwargs={"timeout": settings.connect_timeout})
     dask.config.set(_LOCAL)

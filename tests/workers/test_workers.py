@@ -90,22 +90,35 @@ def test_a_worker_without_settings_says_so(project: Project, demo: DemoCounts, r
 
 
 @pytest.mark.soak
-def test_a_cluster_whose_workers_are_gone(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_whose_workers_are_gone_and_then_its_scheduler(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(dask, "_LOOK_SECONDS", 0.2)
     monkeypatch.setattr(dask, "_NO_WORKER_SECONDS", 1.0)
     workspace = Workspace.create(project.folder / "data", "run")
+    units = [CleaningUnit(workspace, 0, 0)]
     with cluster(project.env("rest"), tmp_path, workers=1) as address:
-        settings = project.settings().model_copy(update={"dask_address": address, "connect_timeout": 20.0})
+        settings = project.settings().model_copy(update={"dask_address": address, "connect_timeout": 10.0})
         with open_workers(settings, workspace) as workers:
-            for process in psutil.Process().children(recursive=True):
-                with suppress(psutil.ZombieProcess):  # of a test before this one, that nobody has waited for
-                    if "dask_worker" in " ".join(process.cmdline()):
-                        process.kill()
+            kill("dask_worker")
             with pytest.raises(ServiceUnavailable, match="has had no worker"):
-                list(workers.map(clean_posts_of_range, [CleaningUnit(workspace, 0, 0)]))
-        settings = settings.model_copy(update={"connect_timeout": 1.0})
-        with pytest.raises(ServiceUnavailable, match="has no workers"), open_workers(settings, workspace):
-            pass
+                list(workers.map(clean_posts_of_range, units))
+            impatient = settings.model_copy(update={"connect_timeout": 1.0})
+            with pytest.raises(ServiceUnavailable, match="has no workers"), open_workers(impatient, workspace):
+                pass
+            monkeypatch.setattr(dask, "_NO_WORKER_SECONDS", 60.0)
+            kill("dask_scheduler")
+            with pytest.raises(ServiceUnavailable, match="went away"):
+                list(workers.map(clean_posts_of_range, units))
+    assert not [record for record in caplog.records if record.name.startswith("distributed")]
+
+
+def kill(command: str) -> None:
+    """SIGKILL to what this process started by a command of this name."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.ZombieProcess):  # of a test before this one, that nobody has waited for
+            if command in " ".join(process.cmdline()):
+                process.kill()
 
 
 def test_no_scheduler_at_the_address(project: Project, demo: DemoCounts, run: Runner) -> None:
