@@ -214,29 +214,28 @@ def answers(url: str) -> bool:
 
 
 def api(prefect: Prefect, path: str, body: object | None = None) -> Any:
-    """What the server's API answers to a request, from JSON; a body makes it a POST.
-
-    SQLite under load makes the server answer 503 for a moment, or late; then it is asked again.
-    """
+    """What the server's API answers to a request, from JSON; a body makes it a POST. What only reads is asked again
+    where the answer is late."""
     method = "GET" if body is None else "POST"
     may_repeat = body is None or path.endswith("/filter")
-    for attempt in range(TRIES):
+    for left in reversed(range(TRIES if may_repeat else 1)):
         try:
-            answer = request(prefect, method, path, body)
+            return request(prefect, method, path, body).raise_for_status().json()
         except httpx.ReadTimeout:
-            if not may_repeat or attempt == TRIES - 1:
+            if not left:
                 raise
-            continue
-        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-            break
-        time.sleep(1)
-    return answer.raise_for_status().json()
+    raise AssertionError("unreachable")
 
 
 def request(prefect: Prefect, method: str, path: str, body: object | None = None) -> httpx.Response:
-    """What the server's API answers to one request."""
+    """What the server's API answers to one request. SQLite under load makes it answer 503 for a moment: asked again."""
     user, _, password = prefect.password.partition(":")
-    return _http().request(method, f"{prefect.url}/api{path}", json=body, auth=(user, password), timeout=30)
+    for _ in range(TRIES):
+        answer = _http().request(method, f"{prefect.url}/api{path}", json=body, auth=(user, password), timeout=30)
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            break
+        time.sleep(1)
+    return answer
 
 
 @cache
