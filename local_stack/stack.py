@@ -180,6 +180,7 @@ def _prepare(state: State, *, empty: bool, say: Say) -> None:
     # Imported here: `down` and `status` need neither the contracts nor the generator.
     from deploy.migrations import create_source_tables, migrate
     from tasks.contracts import USERS
+    from tasks.platform.quoting import identifier
 
     url = state.url(postgres.OWNER, state.owner_password)
     create_source_tables(url, say=say)
@@ -187,7 +188,7 @@ def _prepare(state: State, *, empty: bool, say: Say) -> None:
     if applied:
         say(f"Applied {len(applied)} migrations")
         api.reload_schema(state)
-    table = f'"{USERS.source_schema}"."{USERS.source}"'
+    table = identifier(USERS.source_schema, USERS.source)
     if not empty and not postgres.query(url, f"select 1 from {table} limit 1"):  # noqa: S608 - our own contract
         _load_demo(url, say)
 
