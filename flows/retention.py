@@ -21,8 +21,8 @@ from tasks.publish.retention import Action, retain
 from tasks.settings import Settings, load_settings
 
 LEDGER_ROWS = 100_000  # of each status
-# A watch commits a run every few minutes, and what is not named counts as committed. In the order in which a run comes
-# to them, so that one that goes on meanwhile is seen.
+# A watch commits a run every few minutes, and what is not named counts as committed. In the order of a run's life, so
+# that one that goes on meanwhile is seen.
 UNCOMMITTED = ("running", "loading", "held", "failed")
 WORDS = {"keep": "stays", "prune": "**loses user ids**", "remove": "**goes**"}
 

@@ -111,7 +111,7 @@ def test_after_a_rollback_the_clis_history_counts_no_more(
 @pytest.mark.parametrize(
     "made", ["alter table public.later rename to posts", "create view public.posts as table later"]
 )
-def test_a_source_that_came_later_is_named_with_its_grant(project: str, made: str) -> None:
+def test_a_source_that_was_added_later_is_named_with_its_grant(project: str, made: str) -> None:
     query(project, "alter table public.posts rename to later")
     migrate(project)
     query(project, f"alter table public.later enable row level security; {made}")

@@ -142,7 +142,7 @@ class WrongClock(datetime):
         return cls(2000, 1, 1, tzinfo=tz)
 
 
-def test_the_flow_asks_ledger_and_clock_of_the_database_and_tells_what_it_did(
+def test_the_flow_asks_ledger_and_clock_of_the_database_and_reports_what_it_did(
     filled: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flows.retention.datetime", WrongClock, raising=False)
@@ -164,9 +164,7 @@ from (select 'b' r, 'failed' s, '2026-02-01'::timestamptz t union all
 """
 
 
-def test_a_failed_run_is_none_of_those_that_stay_however_many_came_after_it(
-    filled: Settings, clean_stack: Stack
-) -> None:
+def test_a_failed_run_is_none_of_those_that_stay_however_many_follow_it(filled: Settings, clean_stack: Stack) -> None:
     """Four days of a watch are more than a thousand runs."""
     clean_stack.query(OF_A_WATCH)
     actions = clean_up.fn(filled, RetentionForm(dry_run=True, keep_days=10))
