@@ -214,24 +214,25 @@ def answers(url: str) -> bool:
 
 
 def api(prefect: Prefect, path: str, body: object | None = None) -> Any:
-    """What the server's API answers to a request, from JSON; a body makes it a POST. What only reads is asked again
-    where the answer is late."""
-    method = "GET" if body is None else "POST"
-    may_repeat = body is None or path.endswith("/filter")
-    for left in reversed(range(TRIES if may_repeat else 1)):
-        try:
-            return request(prefect, method, path, body).raise_for_status().json()
-        except httpx.ReadTimeout:
-            if not left:
-                raise
-    raise AssertionError("unreachable")
+    """What the server's API answers to a request, from JSON; a body makes it a POST."""
+    return request(prefect, "GET" if body is None else "POST", path, body).raise_for_status().json()
 
 
 def request(prefect: Prefect, method: str, path: str, body: object | None = None) -> httpx.Response:
-    """What the server's API answers to one request. SQLite under load makes it answer 503 for a moment: asked again."""
+    """What the server's API answers to one request.
+
+    SQLite under load makes the server answer 503 for a moment, or late: it is asked again, after a late answer only
+    where doing it twice is doing it once.
+    """
     user, _, password = prefect.password.partition(":")
-    for _ in range(TRIES):
-        answer = _http().request(method, f"{prefect.url}/api{path}", json=body, auth=(user, password), timeout=30)
+    may_repeat = method != "POST" or path.endswith("/filter")
+    for left in reversed(range(TRIES)):
+        try:
+            answer = _http().request(method, f"{prefect.url}/api{path}", json=body, auth=(user, password), timeout=30)
+        except httpx.ReadTimeout:
+            if not (left and may_repeat):
+                raise
+            continue
         if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
             break
         time.sleep(1)
