@@ -78,7 +78,7 @@ begin
         'etl_as_of', 'etl_begin', 'etl_beat', 'etl_stage', 'etl_finish', 'etl_history', 'etl_shape', 'etl_target_page',
         'etl_rejects_page', 'etl_upsert', 'etl_write', 'etl_write_staged', 'etl_delete', 'etl_write_rejects', 'etl_delete_rejects', 'etl_put',
         'etl_commit', 'etl_put_refused', 'etl_restore', 'etl_relations_behind', 'etl_row_filters', 'etl_key_state',
-        'etl_estimated_rows', 'etl_preflight', 'etl_view_functions', 'etl_sample_keys', 'etl_doctor', 'etl_own_tables', 'etl_release', 'etl_note_flow_run',
+        'etl_estimated_rows', 'etl_preflight', 'etl_view_functions', 'etl_sample_keys', 'etl_doctor', 'etl_own_tables', 'etl_lacking', 'etl_release', 'etl_note_flow_run',
         'etl_open_to_readers', 'etl_make_indexes', 'nightly_users', 'nightly_posts', 'nightly_user_counts', 'nightly_relation', 'nightly_columns',
         'etl_replace', 'etl_held_by', 'etl_wait', 'etl_estimate',
         'etl_access_token', 'etl_identity', 'etl_changes',

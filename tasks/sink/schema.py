@@ -1,7 +1,8 @@
 """Whether our tables in Postgres are as the contracts declare them, in both directions, and our functions of today.
 
 A column that the table lacks would be lost without a word, one that the contracts lack would stop the load at its end,
-and what a newer migration has put right would stay wrong: so a run looks first, before it reads anything.
+what a newer migration has put right would stay wrong, and a function or right that is gone would end a run where it is
+needed, at the commit perhaps: so a run looks first, before it reads anything.
 """
 
 from __future__ import annotations
@@ -16,15 +17,20 @@ from tasks.platform.functions import Database
 from tasks.platform.quoting import identifier
 
 FUNCTION = "etl_own_tables"
-RELEASE = "20261126021000"  # of the last migration of ours, which says so itself, whatever a guest's copy is called
+RELEASE = "20261126022000"  # of the last migration of ours, which says so itself, whatever a guest's copy is called
+MIGRATE = (
+    "Run `make migrate`, which applies or makes again what is missing, and says what to do about the rest (on the "
+    "local stack `make run` does)."
+)
 REMEDY = (
-    "Run `make migration`, which writes what tasks/contracts/ asks for as a new file, then `make migrate`, which "
-    "applies it (on the local stack `make run` does)."
+    "Where tasks/contracts/ changed, `make migration` writes that as a new file. Then `make migrate` applies what is "
+    "not applied, and names the SQL for what somebody changed by hand (on the local stack `make run` does)."
 )
 _BY_HAND = (
     " A column that somebody added by hand is in no migration: keep it in a table or view of your own, and take it "
     "away here: {fixes}"
 )
+_SHOWN = 5  # functions named; of more, their number
 # As `format_type` spells them.
 _CATALOG_TYPES = {"timestamptz": "timestamp with time zone"}
 
@@ -33,12 +39,13 @@ _CATALOG_TYPES = {"timestamptz": "timestamp with time zone"}
 class SchemaDifference:
     """One thing that differs. `fix` is SQL for where a migration would not do it: someone changed the table by hand.
 
-    extra: it is a column that no contract names.
+    extra: it is a column that no contract names. missing: `make migrate` puts it right, whatever the contracts say.
     """
 
     what: str
     fix: str
     extra: bool = False
+    missing: bool = False
 
 
 def check_schema(database: Database) -> None:
@@ -48,11 +55,17 @@ def check_schema(database: Database) -> None:
     """
     if found := list(differences(database.call(FUNCTION))):
         listed = "; ".join(difference.what for difference in found)
-        fixes = " ".join(difference.fix for difference in found if difference.extra)
         raise ConfigurationError(
-            f"The pipeline's tables are not as the contracts declare them: {listed}. Nothing was read.",
-            remedy=REMEDY + (_BY_HAND.format(fixes=fixes) if fixes else ""),
+            f"The pipeline's tables and functions are not as this version declares them: {listed}. Nothing was read.",
+            remedy=_remedy(found),
         )
+
+
+def _remedy(found: list[SchemaDifference]) -> str:
+    if any(difference.missing for difference in found):
+        return MIGRATE
+    fixes = " ".join(difference.fix for difference in found if difference.extra)
+    return REMEDY + (_BY_HAND.format(fixes=fixes) if fixes else "")
 
 
 def differences(found: Mapping[str, Any]) -> Iterator[SchemaDifference]:
@@ -63,10 +76,8 @@ def differences(found: Mapping[str, Any]) -> Iterator[SchemaDifference]:
         "etl_reject_rows": ("rejects", "etl_reject_rows", REJECTS, None),
     }
     there: Mapping[str, Any] = found["tables"]
-    if found.get("release", "") < RELEASE:
-        yield SchemaDifference("the database lacks migrations that this version comes with", "see supabase/migrations")
-    elif not found["base_moves"]:
-        yield SchemaDifference("the trigger etl_move_base of etl_runs is gone or disabled", "run `make migrate`")
+    for what in _missing(found):
+        yield SchemaDifference(what, "run `make migrate`", missing=True)
     for relation, (kind, name, columns, key) in wanted.items():
         table = there.get(relation)
         if table is None or (table["kind"], table["name"]) != (kind, name):
@@ -77,6 +88,22 @@ def differences(found: Mapping[str, Any]) -> Iterator[SchemaDifference]:
             yield SchemaDifference(f"the key of {relation} is {_listed(table['key'])}, not {_listed(key)}", "see above")
     for relation in there.keys() - wanted.keys():
         yield SchemaDifference(f"no contract names the table {relation}", f"drop table {_full(relation)};")
+
+
+def _missing(found: Mapping[str, Any]) -> Iterator[str]:
+    """What was never applied, or what somebody dropped or revoked."""
+    if found.get("release", "") < RELEASE:
+        yield "the database lacks migrations that this version comes with"
+        return
+    if not found["base_moves"]:
+        yield "the trigger etl_move_base of etl_runs is gone or disabled"
+    lacking = found["lacking"]
+    if gone := lacking["functions"]:
+        yield f"there is no function {_some(gone)}"
+    if refused := lacking["execute"]:
+        yield f"{lacking['role']} may not call {_some(refused)}"
+    for table, privileges in lacking["tables"].items():
+        yield f"{lacking['role']} lacks {', '.join(privileges)} on {table}"
 
 
 def _columns(
@@ -117,3 +144,9 @@ def _full(relation: str) -> str:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names) or "nothing"
+
+
+def _some(names: list[str]) -> str:
+    """The first few of them, and how many more there are."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more

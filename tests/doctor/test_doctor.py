@@ -7,6 +7,7 @@ from dataclasses import replace
 import httpx
 import pytest
 
+from deploy.migrations import migrate
 from local_stack import Stack
 from scripts import doctor as command
 from tasks.contracts import USERS
@@ -104,6 +105,25 @@ def test_a_table_that_anyone_can_read_is_found(healthy: Stack) -> None:
             "drop policy leak on public.etl_runs; revoke select on public.etl_runs from anon;"
             "delete from public.etl_runs where run_id = 'leak'"
         )
+
+
+@pytest.mark.parametrize("transport", ["rest", "postgres"])
+def test_what_somebody_dropped_or_revoked_is_found_as_a_run_would(healthy: Stack, transport: str) -> None:
+    role = "service_role" if transport == "rest" else "etl"
+    healthy.query(
+        f"revoke execute on function public.etl_commit from {role}; revoke insert on public.etl_batches from {role};"
+        "drop function public.etl_beat; drop trigger etl_move_base on public.etl_runs"
+    )
+    try:
+        found = findings(transport=transport)["tables"]
+    finally:
+        migrate(healthy.db_url)
+    assert found.level == "fail"
+    for said in (f"{role} may not call etl_commit", f"{role} lacks insert on etl_batches", "no function etl_beat;"):
+        assert said in found.what
+    assert "the trigger etl_move_base of etl_runs is gone" in found.what
+    assert found.remedy.startswith("Run `make migrate`")
+    assert findings(transport=transport)["tables"].level == "ok"
 
 
 def test_no_finding_holds_a_secret(healthy: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 from deploy.migrations import MIGRATIONS, migrate, migrations, rollback
 from deploy.migrations.difference import statements
 from deploy.migrations.files import last_shape
+from deploy.migrations.functions import functions
 from deploy.migrations.shape import wanted_shape
 from deploy.migrations.statements import create_table
 from local_stack import Stack
@@ -63,6 +64,13 @@ def test_the_last_migration_of_ours_says_which_it_is(stack: Stack) -> None:
     """What `make migration` wrote is a user's own, and not ours to ask for."""
     ours = [m for m in migrations() if not m.sql.startswith("-- Written by `make migration`")]
     assert ours[-1].version == RELEASE == stack.query("select public.etl_release()"), "each replaces etl_release()"
+
+
+def test_a_run_looks_for_each_function_that_it_may_call() -> None:
+    made = functions(migrations())
+    owners = {"etl_access_token", "etl_make_indexes", "etl_open_to_readers", "etl_move_base"}
+    looked_for = made["etl_lacking"].partition("'{")[2].partition("}'")[0].replace(",", " ").split()
+    assert looked_for == sorted(name for name in made if name.startswith("etl_") and name not in owners)
 
 
 def test_again_applies_nothing_and_by_force_changes_nothing(project: str) -> None:
