@@ -77,5 +77,17 @@ language sql stable set search_path = '' as $$
   from described d
 $$;
 
+-- The base and its run, {run_id, dirty, run, seed, behind}; null when there never was one. behind: a later run was committed, and the
+-- base did not move to it, as while its trigger was gone: its files are not of what is stored. A restore makes an earlier run current.
+create or replace function public.etl_base_run() returns jsonb
+language sql stable set search_path = '' as $$
+  select jsonb_build_object('run_id', b.run_id, 'dirty', b.dirty, 'run', public.etl_run_json(r), 'seed', public.etl_seed_id(),
+    'behind', exists (
+      select from public.etl_runs c
+      where c.kind = 'run' and c.status = 'committed' and not c.historical and c.current_at > r.current_at
+        and not exists (select from public.etl_runs x where x.restored_run = c.run_id)))
+  from public.etl_base b left join public.etl_runs r on r.run_id = b.run_id
+$$;
+
 create or replace function public.etl_release() returns text
 language sql immutable set search_path = '' as $$ select '20261126022000' $$;

@@ -71,6 +71,8 @@ def load_base(database: Database, settings: Settings) -> Base | None:
     run, seed, dirty = row["run"], str(row["seed"]), bool(row["dirty"])
     if not run or not run["manifest_path"]:
         return Base(str(row["run_id"] or ""), dirty, seed, None, "the last run is not in the ledger any more")
+    if row["behind"]:
+        return Base(row["run_id"], dirty, seed, None, "a later run was committed that did not become the base")
     ref = ManifestRef(path=run["manifest_path"], sha256=run["manifest_sha256"])
     try:
         with Bucket(settings) as bucket:

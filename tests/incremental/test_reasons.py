@@ -49,6 +49,12 @@ def _forget_manifest(project: Project) -> None:
     project.bucket.remove([latest["manifest"]])
 
 
+def _leave_base_behind(project: Project) -> None:
+    """As a commit while the trigger was gone leaves it."""
+    committed = "select run_id from etl_runs where status = 'committed' order by current_at desc offset 1 limit 1"
+    project.stack.query(f"update etl_base set run_id = ({committed})")
+
+
 # What happens, the night's options, and what it says: one after the other, each full night is the next one's base.
 REASONS: tuple[tuple[Callable[[Project], Any], dict[str, Any], str], ...] = (
     (lambda p: None, {"full_refresh": True}, "asked for"),
@@ -64,6 +70,7 @@ REASONS: tuple[tuple[Callable[[Project], Any], dict[str, Any], str], ...] = (
     (lambda p: p.stack.query("update etl_seed set id = gen_random_uuid(), seed = seed + 1"), {}, "seed"),
     (lambda p: p.stack.query("update posts set content = content || '.'"), {}, "more than 10% of posts"),
     (lambda p: None, {"ETL_FULL_REFRESH_DAYS": 0}, "days old or older"),
+    (_leave_base_behind, {}, "a later run was committed"),
 )  # fmt: skip
 
 
