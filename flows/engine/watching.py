@@ -131,7 +131,7 @@ class Watch:
         self._wake.set()
 
     def _decide(self, counts: Counts) -> None:
-        now, wall = self._clock(), datetime.now(UTC)
+        now = self._clock()
         new = self.book.observe(counts, now)
         if self.book.base is not self._kept:
             self._kept = self.book.base
@@ -139,14 +139,14 @@ class Watch:
         self._hour["changes"] += new
         self._notice_deafness(new, counts)
         if self._run is not None:
-            if self.night.yields(wall):
+            if self.night.yields(counts.clock):  # the database's: this machine's may be hours wrong
                 self._run.end()
             return
         due = self.book.due_at()
         if due is None or due > now:
             self._blocked = ""
             return
-        closed = self.night.closed_until(wall, last_started=counts.started_at, run_seconds=self._last_seconds)
+        closed = self.night.closed_until(counts.clock, last_started=counts.started_at, run_seconds=self._last_seconds)
         if counts.running or closed:
             self._blocked = f"run {counts.running} is running" if counts.running else f"the night, until {closed:%H:%M}"
             return

@@ -34,6 +34,15 @@ def test_every_change_is_published_within_t_plus_one_poll(rhythm: tuple[int, ...
     _watch(rhythm, tmp_path, 0)
 
 
+def test_the_night_is_known_by_the_databases_clock(tmp_path: Path) -> None:
+    """A machine whose clock was hours wrong gave way to a night that was not due, and not to one that was."""
+    rhythm = {"watch_changes": 1, "watch_minutes": 0.1, "watch_every_minutes": 0, "watch_poll_seconds": 5}
+    project = watch_for(3_600, tmp_path, 0, cron="30 0 * * *", timezone="UTC", watch_clear_minutes=10, **rhythm)
+    minutes = [run.at / 60 for run in project.runs]
+    assert [minute for minute in minutes if 20 <= minute < 40] == []
+    assert len(minutes) > 10
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 @rhythms
