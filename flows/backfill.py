@@ -43,7 +43,8 @@ def backfill(options: BackfillForm = BackfillForm()) -> list[str]:  # noqa: B008
 def run_days(options: BackfillForm, days: list[date], *, skipped: Iterable[date]) -> list[str]:
     """One reading, and one run a day; the page lists the outcome of each. Returns their paths in the bucket.
 
-    Between two days, and before the first, a run that waits for the lease goes first.
+    Between two days, and before the first, a run that waits for the lease goes first. Days that another backfill
+    commits meanwhile are left out.
     """
     state = dict.fromkeys(skipped, "done before") | dict.fromkeys(days, "not started")
     paths = []
@@ -58,6 +59,7 @@ def run_days(options: BackfillForm, days: list[date], *, skipped: Iterable[date]
     request = RunRequest(transport=options.transport, historical=True, scheduled=True, yields=True)
     try:
         run_series(request, [as_of_day(day) for day in days], commit)
+        state = {day: "done before" if word == "not started" else word for day, word in state.items()}
     finally:
         show(options, state)
     return paths

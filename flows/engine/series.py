@@ -1,6 +1,7 @@
 """Several runs on one reading: the rows of the sources are read and cleaned once, and each instant is a run of its own.
 
-The lease is free between two runs, and a run that waits for it goes first.
+The lease is free between two runs, and a run that waits for it goes first. An instant that another series commits
+meanwhile is left out.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
@@ -19,7 +21,8 @@ from tasks.cleaning.passes import CleanCounts
 from tasks.errors import LeaseHeld, TransientError
 from tasks.ledger.as_of import AsOf
 from tasks.ledger.lease import Ticket
-from tasks.ledger.ledger import Start
+from tasks.ledger.ledger import Ledger, NotNeeded, Start
+from tasks.platform.functions import open_database
 from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -27,15 +30,18 @@ Commit = Callable[[datetime, Callable[[], RunOutcome]], None]
 
 
 def run_series(request: RunRequest, instants: Sequence[datetime], commit: Commit) -> None:
-    """One run for each instant, in their order. commit: is given the instant and what does its run, and calls that.
+    """One run for each instant, in their order. commit: is given the instant and what does its run, and calls that;
+    not for one that somebody else has committed since this was called.
 
     A failure that a new start may fix reads and cleans again, and continues with the instant that failed; so many new
     starts are made without an instant in between as one run may have. Raises what `run_pipeline` raises.
     """
     settings = settings_for(request)
+    with open_database(settings) as database:
+        since = Ledger(database, settings).clock()
     left, earlier, failures = list(instants), tuple[Ticket, ...](), 0
     while left:
-        attempt = _Attempt(settings, request, left, earlier)
+        attempt = _Attempt(settings, request, left, earlier, since)
         try:
             attempt.run(commit)
         except LeaseHeld:
@@ -53,28 +59,35 @@ class _Attempt:
     """The runs of a series from one reading on, until the first failure."""
 
     def __init__(
-        self, settings: Settings, request: RunRequest, instants: Sequence[datetime], earlier: tuple[Ticket, ...]
+        self,
+        settings: Settings,
+        request: RunRequest,
+        instants: Sequence[datetime],
+        earlier: tuple[Ticket, ...],
+        since: datetime,
     ) -> None:
         self.settings, self.request, self.instants, self.earlier = settings, request, instants, earlier
+        self.since = since
         self.tickets: list[Ticket] = []
         self.committed = 0
 
     def run(self, commit: Commit) -> None:
-        """Read and clean for the first instant, then one run for each."""
+        """Read and clean for the first instant, then one run for each; only that one where another series has it."""
         first, *others = self.instants
-        with open_run(self.settings, self._request(first), self._start(first)) as run:
-            users, posts = read_and_clean(run)
-            commit(first, lambda: report_and_commit(run, users, posts))
+        try:
+            with open_run(self.settings, self._request(first), self._start(first)) as run:
+                users, posts = read_and_clean(run)
+                commit(first, lambda: report_and_commit(run, users, posts))
+                self.committed += 1
+                for instant in others:
+                    self._next(run, instant, users, posts, commit)
+        except NotNeeded:
+            self.tickets.clear()
             self.committed += 1
-            for instant in others:
-                self._next(run, instant, users, posts, commit)
 
     def _next(self, first: Run, instant: datetime, users: CleanCounts, posts: CleanCounts, commit: Commit) -> None:
-        def work() -> RunOutcome:
-            with open_next(first, self._request(instant), self._start(instant)) as run:
-                return report_and_commit(run, users, stages.reduce_the_posts(run, posts))
-
-        commit(instant, work)
+        with suppress(NotNeeded), open_next(first, self._request(instant), self._start(instant)) as run:
+            commit(instant, lambda: report_and_commit(run, users, stages.reduce_the_posts(run, posts)))
         self.committed += 1
 
     def _request(self, instant: datetime) -> RunRequest:
@@ -83,4 +96,4 @@ class _Attempt:
     def _start(self, instant: datetime) -> Start:
         start = start_of(self.settings, self._request(instant), self.earlier if not self.tickets else ())
         self.tickets.append(start.ticket)
-        return start
+        return replace(start, needed=lambda ledger: not ledger.has_committed(instant, self.since))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +20,11 @@ from tasks.settings import Settings, Transport
 
 logger = logging.getLogger(__name__)
 _POLL_SECONDS = 2.0
+_LAST_RUNS = 50
+
+
+class NotNeeded(Exception):
+    """What a run was started for was done by another one, while this one waited for its lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,7 @@ class Start:
     historical: whatever its as_of, the run changes nothing but its own reports. wait: seconds to wait for another run.
     yields: give way to runs that wait. earlier: the caller's own attempts before this one, which are replaced at once,
     and whose last is resumed. resume_run: the run to resume, by its id or by what started it. started_by: what starts
-    this one, as it calls itself.
+    this one, as it calls itself. needed: asked before each try to take the lease.
     """
 
     as_of: AsOf
@@ -42,6 +47,7 @@ class Start:
     earlier: tuple[Ticket, ...] = ()
     resume_run: str = ""
     started_by: str = ""
+    needed: Callable[[Ledger], bool] = lambda ledger: True
     ticket: Ticket = field(default_factory=Ticket.new)
 
 
@@ -55,7 +61,8 @@ class Ledger:
     def start(self, start: Start) -> Lease:
         """Take the lease, waiting for another run as long as `start` allows; an unresponsive one is replaced.
 
-        Raises LeaseHeld, which says who holds it and since when. To be called in `given_back_when_interrupted`.
+        Raises LeaseHeld, which says who holds it and since when, or NotNeeded. To be called in
+        `given_back_when_interrupted`.
         """
         if start.as_of.mode == "at" and start.as_of.at is None:
             raise ConfigurationError("An as_of is wanted with this mode.")
@@ -81,6 +88,8 @@ class Ledger:
         facts, ticket = self._facts(start), start.ticket
         deadline = time.monotonic() + start.wait
         while True:
+            if not start.needed(self):
+                raise NotNeeded
             try:
                 answer = self._database.call("etl_start", p_run=ticket.run_id, p_token=ticket.token, p_facts=facts)
                 return parse_row(answer)
@@ -167,6 +176,11 @@ class Ledger:
         """Rows of the ledger, newest first. filters: status, kind, historical."""
         answer = self._database.call("etl_history", p_filter={"limit": limit, **filters})
         return [parse_row(row) for row in answer]
+
+    def has_committed(self, as_of: datetime, since: datetime) -> bool:
+        """Whether one of the last runs is of this as_of and was committed after `since`, by the database's clock."""
+        rows = self.runs(_LAST_RUNS, status="committed", kind="run")
+        return any(row.as_of == as_of and row.finished_at and row.finished_at > since for row in rows)
 
     def clock(self) -> datetime:
         """The database's clock, by which runs are dated."""

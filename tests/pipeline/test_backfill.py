@@ -14,6 +14,7 @@ from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.pipeline import run_pipeline
 from flows.engine.series import run_series
 from tasks.ledger.as_of import AsOf
+from tasks.ledger.ledger import Ledger
 from tasks.settings import Transport
 from tests.pipeline.conftest import Runner
 from tests.pipeline.killed import child
@@ -99,6 +100,27 @@ def test_a_night_that_waits_goes_before_the_next_day(
     latest = project.latest()
     assert latest is not None
     assert latest["run"].endswith(order[2]), "the night is what readers see"
+
+
+def test_days_that_another_backfill_commits_meanwhile_are_left_out(
+    project: Project, demo: DemoCounts, committed: Callable[[Transport], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one, which waited for the lease, did all of them again."""
+    committed("postgres")
+    started_at = datetime.now(UTC) - timedelta(seconds=1)
+    monkeypatch.setattr(Ledger, "clock", lambda _: started_at)  # as if the second were there from the start
+    second: list[RunOutcome] = []
+
+    def commit(day: datetime, work: Callable[[], RunOutcome]) -> None:
+        first.append(work())
+        if day == DAYS[0]:
+            second.extend(backfill(DAYS))
+
+    first: list[RunOutcome] = []
+    run_series(RunRequest(historical=True, scheduled=True, yields=True), DAYS, commit)
+    assert [outcome.as_of for outcome in (*first, *second)] == DAYS
+    assert len(second) == 2
+    assert project.stack.query("select status, count(*) from etl_runs group by 1") == "committed|3"
 
 
 def _until(happened: Callable[[], bool]) -> None:
