@@ -11,6 +11,7 @@ from flows.nightly import main as nightly_command
 from scripts import migrations
 from tasks.errors import ConfigurationError, SettingsError
 from tasks.settings import Settings, load_settings
+from tasks.settings.load import variable
 
 PROJECT = {"SUPABASE_URL": "https://demo.supabase.co", "SUPABASE_SERVICE_KEY": "sb_secret_hush"}
 
@@ -191,6 +192,16 @@ def test_ends_of_a_value_that_docker_passes_on_are_left_out(monkeypatch: pytest.
     assert settings.password.get_secret_value() == " of two words "
     assert (str(settings.data_dir), str(settings.watch_health)) == ("data", "health.json")
     assert settings.wait_for_lease is None
+
+
+def test_an_empty_value_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As compose files and units pass on what nobody has set. An empty role means something: the login's."""
+    for name in PROJECT:
+        monkeypatch.delenv(name)
+    unset = Settings()
+    for name in Settings.model_fields:
+        monkeypatch.setenv(variable((name,)), "")
+    assert Settings() == unset.model_copy(update={"db_role": ""})
 
 
 @pytest.mark.parametrize(

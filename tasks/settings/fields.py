@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr
 
 Transport = Literal["rest", "postgres"]
 TransportChoice = Literal["auto", "rest", "postgres"]
@@ -75,5 +75,3 @@ Database = Annotated[SecretStr, AfterValidator(_database)]  # a connection URI o
 Address = Annotated[str, AfterValidator(_address)]  # of a server, or empty
 Scheduler = Annotated[str, AfterValidator(_scheduler)]  # of Dask, or empty
 Email = Annotated[str, Field(pattern=r"^([^@\s]+@[^@\s]+)?$")]
-
-EmptyIsNone = BeforeValidator(lambda value: None if value == "" else value)  # an empty variable is one not set

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, NonNegativeInt, SecretStr, ValidationInfo, field_validator
@@ -18,7 +18,6 @@ from tasks.settings.fields import (
     Address,
     Database,
     Email,
-    EmptyIsNone,
     Key,
     Scheduler,
     Transport,
@@ -32,6 +31,7 @@ from tasks.settings.watch import WatchSettings
 
 SCHEDULED_WAIT = 3600
 PASSWORDS = {"password", "alert_smtp_password", "supabase_jwt_secret"}
+EMPTY_MEANS = {"db_role"}  # something else than its default
 MAX_DAYS = 36_500
 DAY, WEEK = 86_400, 7 * 86_400  # longest times in seconds: PostgreSQL counts milliseconds, in 32 bits
 
@@ -103,7 +103,7 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
     writers: int = Field(default=4, ge=1, le=16, description="Write requests in flight.")
     max_refused_share: float = Field(default=0.01, ge=0, le=1)
     lease_seconds: int = Field(default=120, ge=2, le=DAY)
-    wait_for_lease: Annotated[NonNegativeInt | None, EmptyIsNone] = Field(
+    wait_for_lease: NonNegativeInt | None = Field(
         default=None,
         le=WEEK,
         description="Seconds to wait for another run; without it a scheduled run waits an hour, any other not at all.",
@@ -145,10 +145,12 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _stripped(cls, value: object, info: ValidationInfo) -> object:
-        """All but passwords, of which a space may be a part; a line's end is never."""
-        if info.field_name in PASSWORDS:
+        """All but passwords, of which a space may be a part; a line's end is never. An empty value is one not set."""
+        name = str(info.field_name)
+        if name in PASSWORDS:
             return value.rstrip("\r\n") if isinstance(value, str) else value
-        return without_ends(value)
+        value = without_ends(value)
+        return cls.model_fields[name].get_default() if value == "" and name not in EMPTY_MEANS else value
 
     @cached_property
     def resolved_transport(self) -> Transport:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
-
-from tasks.settings.fields import EmptyIsNone
 
 YEAR = 366 * 1_440  # in minutes
 
@@ -27,6 +25,4 @@ class WatchSettings(BaseSettings):
     watch_silence_minutes: float = Field(
         default=15, gt=0, le=YEAR, description="Subscribe again after so long without a word."
     )
-    watch_health: Annotated[Path | None, EmptyIsNone] = Field(
-        default=None, description="Health file; watch.json in data_dir when not set."
-    )
+    watch_health: Path | None = Field(default=None, description="Health file; watch.json in data_dir when not set.")
