@@ -26,6 +26,8 @@ def main() -> int:
     )
     parser.add_argument("--rows", type=int, help="posts to measure on (each bench has its own default)")
     options, own = parser.parse_known_args()
+    if unknown := [name for name in options.names if name not in BENCHES + BY_NAME]:
+        parser.error(f"there is no bench {', '.join(unknown)}; there are {', '.join(BENCHES + BY_NAME)}")
     if own and len(options.names) > 1:
         parser.error(f"{' '.join(own)}: options of a bench's own go with its name alone")
     failed = [name for name in options.names if _run(name, options.rows, own)]
@@ -35,9 +37,6 @@ def main() -> int:
 
 
 def _run(name: str, rows: int | None, own: list[str]) -> int:
-    if name not in BENCHES + BY_NAME:
-        sys.stderr.write(f"There is no bench {name!r}; there are {', '.join(BENCHES + BY_NAME)}.\n")
-        return 2
     sys.stdout.write(f"\n== {name} ==\n")
     sys.stdout.flush()
     size = ["--rows", str(rows)] if rows else []

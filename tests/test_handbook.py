@@ -57,6 +57,12 @@ def commands() -> dict[str, set[str]]:
     return found
 
 
+def test_a_bench_of_a_name_that_there_is_none_of_is_a_usage_error() -> None:
+    done = subprocess.run([sys.executable, "-m", "bench", "nix"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "there is no bench nix; there are cleaning, reading" in " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize("text", [text for _, text in BLOCKS], ids=[f"{p}-{n}" for n, (p, _) in enumerate(BLOCKS)])
 def test_a_block_is_shell_and_names_files_targets_and_settings_that_exist(text: str) -> None:
     subprocess.run(["bash", "-n"], input=text, text=True, check=True, timeout=20)
