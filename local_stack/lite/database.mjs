@@ -13,7 +13,8 @@ export function connect({ database_url: url, pool }) {
       connect_timeout: 5,
       backoff: () => 0.2, // a restarted database is found again at once
       onnotice: () => {},
-      connection: { application_name: 'lite' },
+      // PostgREST's JSON is made in the database, where DateStyle has no say; here a timestamp arrives as text.
+      connection: { application_name: 'lite', datestyle: 'ISO' },
       types,
     },
   });

@@ -27,6 +27,21 @@ def test_timestamps_are_iso_8601(probe: Stack, service: httpx.Client) -> None:
     assert read(service, "happened_at") == '[{"happened_at":"2025-01-28T02:44:47.010406+00:00"}]'
 
 
+def test_timestamps_are_iso_8601_whatever_the_database_has_set(probe: Stack, service: httpx.Client) -> None:
+    """Storage answered `28/01/2025 02:44:47 UTC`, which ended each run."""
+    probe.query("truncate stack_probe; insert into stack_probe values (1, '2025-01-28 02:44:47.010406+00')")
+    reconnect = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'lite'"
+    probe.query("alter database postgres set datestyle = 'SQL, DMY'")
+    try:
+        probe.query(reconnect)
+        tries = (service.get("/rest/v1/stack_probe?select=happened_at") for _ in range(100))
+        answer = next(answer for answer in tries if answer.status_code == 200)
+    finally:
+        probe.query("alter database postgres reset datestyle")
+        probe.query(reconnect)
+    assert answer.json() == [{"happened_at": "2025-01-28T02:44:47.010406+00:00"}]
+
+
 def test_a_session_of_auth_is_understood_by_the_client(stack: Stack) -> None:
     """Stock: the times of a session have no `T`, and supabase-auth cannot parse them."""
     someone: Any = {"email": "someone@example.com", "password": "correct horse battery"}
