@@ -31,7 +31,7 @@ _AT_ONCE = "Ledger and aggregates in Postgres were moved together or not at all;
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
+class _EarlierRun:
     run_id: str
     as_of: datetime
     manifest: ManifestRef
@@ -78,11 +78,11 @@ def _says(written: str) -> Iterator[None]:
         raise
 
 
-def _target(ledger: Ledger, run_id: str) -> _Target:
+def _target(ledger: Ledger, run_id: str) -> _EarlierRun:
     target = ledger.run(run_id)
     was_current = target and target.status == "committed" and target.kind == "run" and not target.historical
     if target and was_current and target.as_of and target.manifest:
-        return _Target(target.run_id, target.as_of, target.manifest)
+        return _EarlierRun(target.run_id, target.as_of, target.manifest)
     known = ", ".join(run.run_id for run in ledger.runs(10, status="committed", kind="run", historical=False))
     raise ConfigurationError(
         f"{run_id} is not a committed run that was ever current. Nothing was changed.",
@@ -90,7 +90,7 @@ def _target(ledger: Ledger, run_id: str) -> _Target:
     )
 
 
-def _restore(ledger: Ledger, settings: Settings, target: _Target, aggregates: Json) -> None:
+def _restore(ledger: Ledger, settings: Settings, target: _EarlierRun, aggregates: Json) -> None:
     as_of, wait = AsOf.instant(target.as_of), settings.lease_wait(scheduled=False)
     start = Start(as_of, settings.resolved_transport, historical=True, kind="restore", wait=wait)
     with ledger.given_back_when_interrupted(start.ticket):
@@ -103,7 +103,7 @@ def _restore(ledger: Ledger, settings: Settings, target: _Target, aggregates: Js
             raise
 
 
-def _point(ledger: Ledger, settings: Settings, target: _Target) -> bool:
+def _point(ledger: Ledger, settings: Settings, target: _EarlierRun) -> bool:
     """Move latest.json; True when it named another run. PublishError when it does not name the restored run after it.
 
     A run that was committed since the restore is the one that readers see.

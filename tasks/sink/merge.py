@@ -41,7 +41,7 @@ def merge(ours: Iterator[pa.RecordBatch], theirs: Iterator[pa.RecordBatch]) -> I
     Both streams have `id` and `row_hash` and are in key order; `theirs` has nothing else but columns that are compared
     too. At any time one batch of each is held.
     """
-    target = _Target(theirs)
+    target = _StoredRows(theirs)
     for batch in ours:
         if batch.num_rows:
             yield _compare(batch, target.up_to(batch["id"][-1]))
@@ -106,8 +106,8 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
-class _Target:
-    """The target's stream, handed out up to a key at a time."""
+class _StoredRows:
+    """The rows that are stored, as a stream: handed out up to a key at a time."""
 
     def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
         self._batches = batches
