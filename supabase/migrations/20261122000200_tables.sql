@@ -302,7 +302,9 @@ begin
   end if;
   grant usage on schema "public" to etl;
   grant select on "public"."users" to etl;
-  if not (select rolbypassrls from pg_roles where rolname = 'etl') then
+  if not (select rolbypassrls from pg_roles where rolname = 'etl')
+    and (select relkind in ('r', 'p') from pg_class where oid = '"public"."users"'::regclass)  -- views have no policies
+  then
     drop policy if exists etl_reads on "public"."users";
     create policy etl_reads on "public"."users" for select to etl using (true);
   end if;
@@ -318,7 +320,9 @@ begin
   end if;
   grant usage on schema "public" to etl;
   grant select on "public"."posts" to etl;
-  if not (select rolbypassrls from pg_roles where rolname = 'etl') then
+  if not (select rolbypassrls from pg_roles where rolname = 'etl')
+    and (select relkind in ('r', 'p') from pg_class where oid = '"public"."posts"'::regclass)  -- views have no policies
+  then
     drop policy if exists etl_reads on "public"."posts";
     create policy etl_reads on "public"."posts" for select to etl using (true);
   end if;
