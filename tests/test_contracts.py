@@ -72,8 +72,8 @@ def test_a_column_that_cannot_be_is_named_where_it_is_declared(column: dict[str,
         )
 
 
-@pytest.mark.parametrize("of", [{"nullable": True}, {"optional": True}, {"derived": True}], ids=str)
-def test_a_key_that_may_lack_a_value_is_named(of: dict[str, Any]) -> None:
+@pytest.mark.parametrize("of", [{"nullable": True}, {"optional": True}, {"derived": True}, {"kind": "text"}], ids=str)
+def test_a_key_that_may_lack_a_value_or_has_no_ranges_is_named(of: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"users\.id is the key"):
         replace(USERS, columns=(replace(USERS.key, **of), *USERS.columns[1:]))
 

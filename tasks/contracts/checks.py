@@ -10,6 +10,11 @@ if TYPE_CHECKING:
     from tasks.contracts.model import Column
 
 LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer names off
+KEY_KINDS = ("uuid", "bigint", "int")  # rows are read, sorted and compared by ranges of these
+KEY_BY_A_VIEW = (
+    "Name as the source a view that shows another key as one of them, as md5(id)::uuid does, there and where other "
+    "tables refer to it."
+)
 _OF_POSTGRES = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
 _OF_OURS = frozenset({"_fingerprint", "_invalid"})  # they come with each row that is read
 
@@ -30,9 +35,11 @@ def check_column(column: Column, kinds: Collection[str]) -> None:
 
 
 def check_key(table: str, key: Column) -> None:
-    """Raise ValueError for a first column that may lack a value."""
+    """Raise ValueError for a first column that may lack a value, or by which rows cannot be cut into ranges."""
     if key.nullable or key.optional or key.derived:
         raise ValueError(f"{table}.{key.name} is the key: it is nullable=False, and neither optional nor derived")
+    if key.kind not in KEY_KINDS:
+        raise ValueError(f"{table}.{key.name} is the key: its kind is uuid or bigint, not {key.kind}. {KEY_BY_A_VIEW}")
 
 
 def check_names(of: str, names: Iterable[str]) -> None:

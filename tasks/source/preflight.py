@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from tasks.contracts import Column, Kind, Table
+from tasks.contracts import POSTGRES_TYPES, Column, Kind, Table
+from tasks.contracts.checks import KEY_BY_A_VIEW, KEY_KINDS
 from tasks.errors import AccessError, ConfigurationError, PreflightError
 from tasks.platform.functions import Database
 from tasks.platform.quoting import identifier
 from tasks.source.model import Preflight, TableInfo
 
 FUNCTION = "etl_preflight"
+_HIDDEN_FROM = " hides rows from the role "  # as etl_row_filters says it
 _INTEGERS = frozenset({"bigint", "integer", "smallint"})
 ACCEPTED: dict[Kind, frozenset[str]] = {
     "uuid": frozenset({"uuid"}),
@@ -81,14 +83,14 @@ def _parse_table(table: Table, found: dict[str, Any], role: str, trusted: frozen
         )
     types = {name: kind.rpartition(".")[2] for name, kind in (found.get("columns") or {}).items()}
     for column in table.source_columns:
-        _require_column(column, types, where)
+        _require_column(column, types, where, key=column is table.key)
     _require_access(found, table, role)
     _require_trusted(frozenset(found.get("functions", ())) - trusted, where)
     _require_key(found["key"], table)
     return TableInfo(table, types, max(0, int(found["rows"])))
 
 
-def _require_column(column: Column, types: dict[str, str], where: str) -> None:
+def _require_column(column: Column, types: dict[str, str], where: str, *, key: bool) -> None:
     kind = types.get(column.source_name)
     if kind is None and not column.optional:
         raise ConfigurationError(
@@ -98,8 +100,20 @@ def _require_column(column: Column, types: dict[str, str], where: str) -> None:
     if kind is not None and kind not in ACCEPTED[column.kind]:
         raise ConfigurationError(
             f"{where}.{column.source_name} is of type {kind}, and the contract says {column.kind}. Nothing was read.",
-            remedy="Give the column its kind in tasks/contracts/, then `make migration` and `make migrate`.",
+            remedy=_kind_remedy(column, kind, key=key),
         )
+
+
+def _kind_remedy(column: Column, kind: str, *, key: bool) -> str:
+    """Another kind where one takes the type, else a view that shows the column as its own."""
+    kinds = [k for k, types in ACCEPTED.items() if kind in types and (k in KEY_KINDS or not key)]
+    if key and not kinds:
+        return f"A key is uuid or bigint. {KEY_BY_A_VIEW}"
+    shown = f"name as the source a view that shows the column as {POSTGRES_TYPES[column.kind]}"
+    if not kinds:
+        return f"No kind in tasks/contracts/ takes {kind}: {shown}."
+    given = f"Give the column the kind {' or '.join(kinds)} in tasks/contracts/"
+    return f"{given}, then `make migration` and `make migrate`; or {shown}."
 
 
 def _require_access(found: dict[str, Any], table: Table, role: str) -> None:
@@ -114,9 +128,20 @@ def _require_access(found: dict[str, Any], table: Table, role: str) -> None:
     if found["row_filters"]:
         raise PreflightError(
             f"{where} would not be seen whole: {'; '.join(found['row_filters'])}. Nothing was read.",
-            remedy="Use the project's secret key (SUPABASE_SERVICE_KEY), or give the role a policy "
-            f"`for select to {role} using (true)` on every table that row-level security protects.",
+            remedy=_hidden_rows(found["row_filters"], role),
         )
+
+
+def _hidden_rows(reasons: Sequence[str], role: str) -> str:
+    """A view reads as its owner: then neither another key helps, nor a policy for the role that asks."""
+    readers = {reason.partition(_HIDDEN_FROM)[2] for reason in reasons}
+    if "" in readers:
+        return "Name as the source a table, or a view that shows the same rows whoever asks."
+    reader = role if role in readers else min(readers)
+    policy = f"a policy `for select to {reader} using (true)` on every table that row-level security protects."
+    if reader != role:
+        return f"Give {reader}, as which a view reads, {policy}"
+    return f"Use the project's secret key (SUPABASE_SERVICE_KEY), or give the role {policy}"
 
 
 def _require_trusted(functions: frozenset[str], where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -117,6 +118,22 @@ def test_what_is_missing_is_named(stack: Stack, transport: Transport, tmp_path: 
         pytest.raises(ConfigurationError, match=rf"public\.{name} has no column content"),
     ):
         check(settings, posts_at(name))
+
+
+@pytest.mark.parametrize(
+    ("columns", "remedy"),
+    [
+        ("content jsonb", "No kind in tasks/contracts/ takes jsonb: name as the source a view .* as text"),
+        ("content int", "the kind bigint or int or float in tasks/contracts/, then `make migration`.*; or name as"),
+    ],
+)
+def test_a_type_that_the_contract_does_not_take_is_answered_with_what_does(
+    stack: Stack, columns: str, remedy: str, tmp_path: Path
+) -> None:
+    made = f"user_id uuid, {columns}, created_at timestamptz"
+    with source_table(stack, columns=made) as name, pytest.raises(ConfigurationError, match="content is of") as caught:
+        check(settings_for(stack, "postgres", tmp_path), posts_at(name))
+    assert re.search(remedy, caught.value.remedy)
 
 
 @TRANSPORTS

@@ -36,6 +36,29 @@ def test_a_view_is_judged_by_what_is_behind_it(
                 checked(posts_at(view))
 
 
+@TRANSPORTS
+def test_a_view_that_hides_rows_is_answered_with_what_shows_them(
+    stack: Stack, transport: Transport, token: Token, tmp_path: Path
+) -> None:
+    """It reads as its owner: the remedy named the role that asks, and the secret key, which change nothing."""
+    with source_table(stack) as name, filtered_role(stack) as owner, filtered_role(stack) as role:
+        view, rights = f"{name}_view", f"grant select on public.{name} to {owner}"
+        stack.query(
+            f"alter table public.{name} enable row level security; {rights}; grant create on schema public to {owner}; "
+            f"create view public.{view} as select * from public.{name}; grant select on public.{view} to {role}; "
+            f"alter view public.{view} owner to {owner}"
+        )
+        checked = checks_as(stack, transport, role, token, tmp_path)
+        with pytest.raises(PreflightError) as caught:
+            checked(posts_at(view))
+        policy = caught.value.remedy.partition("`")[2].partition("`")[0]
+        stack.query(f"create policy shown on public.{name} {policy}")
+        checked(posts_at(view))
+        stack.query(f"create or replace view public.{view} as select * from public.{name} where current_user <> ''")
+        with pytest.raises(PreflightError, match="Name as the source a table, or a view that shows the same rows"):
+            checked(posts_at(view))
+
+
 def test_security_invoker_is_an_option_however_it_is_written(stack: Stack) -> None:
     on, off = ("on", "ON", "true", "TRUE", "tr", "t", "yes", "Y", "1"), ("off", "no", "f", "FALSE", "0")
     with source_table(stack) as name, filtered_role(stack) as role, psycopg.connect(stack.db_url) as session:
@@ -60,7 +83,7 @@ def test_security_invoker_is_an_option_however_it_is_written(stack: Stack) -> No
         ("id uuid", "not unique and free of nulls"),
         ("id uuid not null", "not unique, so"),
         ("id uuid unique", "not free of nulls, so"),
-        ("id text primary key", "of type text, and the contract says uuid"),
+        ("id text primary key", "of type text, and the contract says uuid.*A key is uuid or bigint"),
         ("id uuid primary key, dropped int", None),
     ],
 )
