@@ -69,9 +69,10 @@ def _as_of(options: NightlyForm, *, tries: int) -> AsOf:
 
     Whoever tries the night of an earlier day again asks for a past instant: readers must not go back to it.
     """
-    word, due = AsOf.parse(options.as_of).mode, due_instant() or plain(flow_run.scheduled_start_time)
+    word, now = AsOf.parse(options.as_of).mode, datetime.now(UTC)
+    due = min(due_instant() or plain(flow_run.scheduled_start_time), now)  # a later one was tried again before its time
     as_of = AsOf.day(word, due)
-    is_past = word == "midnight" and tries > 1 and due.date() < datetime.now(UTC).date()
+    is_past = word == "midnight" and tries > 1 and due.date() < now.date()
     return AsOf.instant(as_of.at) if is_past and as_of.at else as_of
 
 

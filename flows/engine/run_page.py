@@ -14,7 +14,7 @@ from typing import Any
 import humanize
 
 from tasks.contracts import USER_STATISTICS
-from tasks.errors import LeaseHeld, LeaseLost, PipelineError, RunHeld, TransientError
+from tasks.errors import AccessError, LeaseHeld, LeaseLost, PipelineError, RunHeld, SettingsError, TransientError
 
 Figure = int | float | None
 LABELS = {
@@ -233,23 +233,28 @@ def failure_page(error: BaseException, *, stage: str, written: str, run_id: str 
             f"# {title} at: {stage}",
             f"**What happened.** {message}",
             f"**What was written.** {written}",
-            f"**What to do next.** {' '.join(part for part in (remedy, _advice(error)) if part)}",
+            f"**What to do next.** {' '.join(part for part in (remedy, _advice(error, stage)) if part)}",
             f"Run `{run_id}`." if run_id else "",
             "" if ours else "This is a fault of the pipeline: its log has the traceback, without rows or secrets.",
         ]
     ).strip()
 
 
-def _advice(error: BaseException) -> str:
+def _advice(error: BaseException, stage: str) -> str:
     if isinstance(error, RunHeld):
         return (
             "Look at the metric's history in the cleaning ledger. If it is right, start `nightly` with that name under "
             "*Accept held metrics*; if not, fix the source and start it as it is."
         )
     if isinstance(error, LeaseHeld):
-        return "Nothing: the run that holds the lease is running, and the next schedule comes."
+        return ""  # its remedy says it all
     if isinstance(error, LeaseLost):
         return "Nothing: another run took over and finishes the night. See why this one was unresponsive for so long."
     if isinstance(error, TransientError):
         return "Start `nightly` again with *As of* set to `resume`; start `doctor` if it fails again."
-    return "Start `doctor`: it names what is wrong with settings, keys, tables or bucket. Then start this flow again."
+    again = "Then start this flow again."
+    if isinstance(error, AccessError | SettingsError):
+        again = f"A worker whose environment has them reads it once: start the worker again, too. {again}"
+    if stage == "doctor":  # this is its page
+        return again
+    return f"Start `doctor`: it names what is wrong with settings, keys, tables or bucket. {again}"

@@ -64,25 +64,35 @@ def test_a_restart_takes_over_the_run_that_crashed_and_no_other(deployed: Deploy
     assert newest_in_the_ledger(deployed) == [run_id, "2026-01-31 00:00:00"]
 
 
-def test_a_night_of_an_earlier_day_that_is_tried_again_moves_no_reader_back(deployed: Deployed) -> None:
-    """Its as_of stays, and is then a past instant that somebody asked for: not current behind a newer run."""
-    due = datetime.now(UTC) - timedelta(days=2)
+@pytest.mark.parametrize(
+    ("days", "modes", "covers"),
+    [(-2, ["midnight", "at"], -2), (1, ["midnight", "midnight"], 0)],
+    ids=["of an earlier day", "of tomorrow"],
+)
+def test_a_night_that_is_tried_again_moves_no_reader_back_and_reads_no_future(
+    deployed: Deployed, days: int, modes: list[str], covers: int
+) -> None:
+    """The as_of of an earlier day stays, and is then a past instant that somebody asked for: not current behind a newer
+    run. A night that was cancelled before its time, and is tried again before it, takes the midnight that has been.
+    """
+    due = datetime.now(UTC) + timedelta(days=days)
     nightly = api(deployed.prefect, "/deployments/name/nightly/nightly")["id"]
     state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due.isoformat()}}
     body = {"parameters": {"options": {"dry_run": False}}, "state": state}
     run = api(deployed.prefect, f"/deployments/{nightly}/create_flow_run", body)
     asked = "select as_of_mode, as_of::date from etl_runs order by started_at desc limit 1"
-    modes = []
+    found = []
     deployed.stack.query("alter table clean_posts rename column word_count to words")  # it need not run to its end
     try:
         for _ in range(2):
-            deployed.execute("nightly", run["id"])
-            modes.append(deployed.stack.query(asked))
             again = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}  # as the UI's button does
             api(deployed.prefect, f"/flow_runs/{run['id']}/set_state", again)
+            deployed.execute("nightly", run["id"])
+            found.append(deployed.stack.query(asked))
     finally:
         deployed.stack.query("alter table clean_posts rename column words to word_count")
-    assert modes == [f"midnight|{due.date()}", f"at|{due.date()}"]
+    day = (due + timedelta(days=covers - days)).date()
+    assert found == [f"{mode}|{day}" for mode in modes]
 
 
 def test_the_second_restart_of_one_crash_gives_way(deployed: Deployed) -> None:

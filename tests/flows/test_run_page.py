@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.engine import run_page
-from tasks.errors import ReadError, RunHeld, ServiceUnavailable
+from tasks.errors import (
+    AccessError,
+    ConfigurationError,
+    LeaseHeld,
+    PipelineError,
+    ReadError,
+    RunHeld,
+    ServiceUnavailable,
+    SettingsError,
+)
 
 figures = st.none() | st.integers(-(10**12), 10**12) | st.floats()
 
@@ -73,6 +82,7 @@ def test_the_cleaning_ledger_shows_the_change_in_points() -> None:
         (RunHeld("total_posts fell by 40 %."), "Accept held metrics"),
         (ServiceUnavailable("The connection failed."), "`resume`"),
         (ReadError("Page 3 of posts.", remedy="Look at the key."), "Look at the key. Start `doctor`"),
+        (AccessError("Invalid API key", remedy="Set the key."), "start the worker again, too. Then start this flow"),
     ],
 )
 def test_a_failure_says_what_happened_what_was_written_and_what_next(error: Exception, says: str) -> None:
@@ -80,6 +90,16 @@ def test_a_failure_says_what_happened_what_was_written_and_what_next(error: Exce
     assert str(error.args[0]) in page
     assert "**What was written.** Nothing." in page
     assert says in page
+
+
+@pytest.mark.parametrize("error", [ConfigurationError, SettingsError, LeaseHeld])
+def test_no_advice_leads_in_a_circle_or_against_the_remedy(error: type[PipelineError]) -> None:
+    """The doctor's page does not send to the doctor; the holder of a lease that is in the way may be dead."""
+    page = run_page.failure_page(
+        error("4 to fix.", remedy="The artifact lists them."), stage="doctor", written="Nothing."
+    )
+    assert "Start `doctor`" not in page
+    assert "Nothing:" not in page
 
 
 def test_the_words_of_a_foreign_error_are_not_repeated() -> None:
