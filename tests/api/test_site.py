@@ -11,6 +11,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from api import vendor
+from api.site.charts import QUALITY
+from api.site.charts.base import spec_of
 from tasks.contracts import REPORTS
 from tasks.read import read_report
 from tests.api.conftest import Site, make_account
@@ -213,8 +215,10 @@ def test_a_page_prints_in_dark_letters_and_whole(chromium: Browser, site: Site) 
     with context(chromium, site, theme="dark") as opened:
         watched = Watched(opened.new_page())
         sign_in(watched.page, site.people["analyst"])
+        watched.page.set_viewport_size({"width": 1440, "height": 200})
         page = watched.open("/explore/daily_activity")
-        watched.see_all_charts()
+        for figure in page.locator(".chart").all():  # those that nobody has scrolled to were printed as *Drawing …*
+            expect(figure).to_have_attribute("data-state", "drawn", timeout=PATIENCE)
         page.emulate_media(media="print")
         ink = "(one) => getComputedStyle(one)[one.matches('text') ? 'fill' : 'color']"
         for dark in ("h1", ".scroll td", ".chart svg text"):
@@ -235,3 +239,15 @@ def test_a_chart_that_fails_says_so_and_is_drawn_at_the_second_try(chromium: Bro
         page.unroute("**/charts/*.json*")
         figure.get_by_role("button", name="Try again").click()
         expect(figure).to_have_attribute("data-state", "drawn")
+
+
+@pytest.mark.parametrize("as_of", ["2026-02-01T00:00:00Z", "2026-02-01T02:30:00Z"])
+def test_shares_over_time_have_a_date_when_there_is_one_run(chromium: Browser, site: Site, as_of: str) -> None:
+    row = {"table": "users", "rule": "clean_text", "as_of": pd.Timestamp(as_of), "share": 0.1, "rows_affected": 7}
+    with context(chromium, site) as opened:
+        page = opened.new_page()
+        page.set_default_timeout(PATIENCE)
+        sign_in(page, site.people["analyst"])
+        page.route("**/history.json*", lambda route: route.fulfill(json=spec_of(QUALITY, pd.DataFrame([row]))))
+        page.goto("/quality")
+        expect(page.locator(".chart").filter(has_text="Shares over time")).to_contain_text("1 Feb")

@@ -87,9 +87,7 @@ def quality_over_time(frame: pd.DataFrame) -> Chart:
         alt.Chart(rows(some[["at", "rule", "share", "rows_affected"]]))
         .mark_line(point={"size": 55}, strokeWidth=2)
         .encode(
-            x=alt.X(
-                "at:T", title="As of", scale=alt.Scale(type="utc"), axis=alt.Axis(format="%-d %b", tickCount="day")
-            ),
+            x=alt.X("at:T", title="As of", scale=_span(some["as_of"]), axis=alt.Axis(format="%-d %b", tickCount="day")),
             y=alt.Y("share:Q", title="Share of rows", axis=alt.Axis(format=".1%")),
             color=alt.Color(
                 "rule:N", legend=alt.Legend(columns=2, labelLimit=240), scale=alt.Scale(scheme="tableau10")
@@ -103,3 +101,12 @@ def quality_over_time(frame: pd.DataFrame) -> Chart:
         )
         .properties(height=300)
     )
+
+
+def _span(instants: pd.Series[pd.Timestamp]) -> alt.Scale:
+    """Of a single instant the day around it: otherwise there is no midnight in sight, and no date below the chart."""
+    first, last = instants.min(), instants.max()
+    if first < last:
+        return alt.Scale(type="utc")
+    ends = (first - pd.Timedelta(hours=12), last + pd.Timedelta(hours=12))
+    return alt.Scale(type="utc", domain=[end.strftime("%Y-%m-%dT%H:%M:%SZ") for end in ends])

@@ -130,19 +130,37 @@ class Chart {
   }
 }
 
-const seen = new IntersectionObserver((entries) => {
-  for (const entry of entries.filter((one) => one.isIntersecting)) {
-    seen.unobserve(entry.target);
-    new Chart(entry.target).load();
-  }
-}, { rootMargin: '300px' });
+const seen = new IntersectionObserver((entries) => entries.filter((one) => one.isIntersecting).forEach((one) => start(one.target)), { rootMargin: '300px' });
 
+const drawing = new Set();
+
+function start(figure) {
+  if (figure.dataset.state !== 'waiting') return;
+  seen.unobserve(figure);
+  figure.dataset.state = 'drawing';
+  const work = new Chart(figure).load().finally(() => drawing.delete(work));
+  drawing.add(work);
+}
+
+/** Those in sight are drawn first, the others when there is nothing else to do: whoever prints a page has all of them. */
 export function drawCharts(root) {
-  for (const figure of root.querySelectorAll('.chart[data-spec]:not([data-state])')) {
+  const figures = [...root.querySelectorAll('.chart[data-spec]:not([data-state])')];
+  for (const figure of figures) {
     figure.dataset.state = 'waiting';
     seen.observe(figure);
   }
+  drawTheRest(figures);
 }
+
+async function drawTheRest(figures) {
+  for (const figure of figures) {
+    await Promise.all(drawing);
+    await idle();
+    if (figure.isConnected) start(figure);
+  }
+}
+
+const idle = () => new Promise((done) => { window.requestIdleCallback ? requestIdleCallback(done) : setTimeout(done, 200); }); // Safari
 
 const redraw = () => drawn.forEach((chart) => (chart.figure.isConnected ? chart.draw() : drawn.delete(chart)));
 addEventListener('theme', redraw);
