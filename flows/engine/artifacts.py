@@ -17,10 +17,12 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.context import FlowRunContext
 
 logger = logging.getLogger(__name__)
+EARLIER = "> **Of an earlier try.** This run was tried again: the last try has a `report` without this line."
 _IDS = 2**128
 _TRIES = 200
 _SOON = 0.1  # seconds
@@ -46,11 +48,21 @@ def show_in_order(pages: Sequence[Page], more: Sequence[Page] = ()) -> None:
     if context is None or context.flow_run is None:
         return
     with get_client(AGAIN_SOON, sync_client=True) as client:
+        _mark_earlier(client, context.flow_run.id)
         above = _IDS
         for left, page in zip(range(len(pages), 0, -1), pages, strict=True):
             above = _create(client, context.flow_run.id, page, above, _floor(above, left, len(more)))
         for page in more:
             _create(client, context.flow_run.id, page, above, 0)
+
+
+def _mark_earlier(client: SyncPrefectClient, flow_run: UUID) -> None:
+    """What the page has before, as of a run that was tried again, says that it is of an earlier try."""
+    mine = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run]))
+    for artifact in client.read_artifacts(flow_run_filter=mine):
+        text = artifact.data
+        if artifact.type == "markdown" and isinstance(text, str) and not text.startswith(EARLIER):
+            client.update_artifact(artifact.id, ArtifactUpdate(data=f"{EARLIER}\n\n{text}"))
 
 
 def _floor(above: int, left: int, more: int) -> int:

@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelling, Crashed
 
 from deploy.prefect_services import api
+from flows.engine.artifacts import EARLIER
 from flows.engine.declare import explain
 from tests.flows.conftest import Deployed
 from tests.flows.test_every_form import FORMS
@@ -137,6 +138,23 @@ def test_a_run_that_is_tried_again_in_the_ui_says_why_each_try_failed(
     pages = [artifact["data"] for artifact in found if artifact["key"] == "failure"]
     assert sorted("SUPABASE_SERVICE_KEY" in page for page in pages) == [False, True]
     assert [page.endswith("This was try 2 of the run.") for page in pages if "SUPABASE_SERVICE_KEY" in page] == [True]
+
+
+def test_what_is_left_of_an_earlier_try_says_so_once_a_later_one_ended_well(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was tried again showed two pages, and the one of its failure could stand first."""
+    with monkeypatch.context() as wrong:
+        wrong.setenv("SUPABASE_SERVICE_KEY", "")
+        run = deployed.run("export", {"report": "user_statistics"})
+    api(
+        deployed.prefect, f"/flow_runs/{run['id']}/set_state", {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}
+    )
+    assert deployed.execute("export", run["id"])["state_type"] == "COMPLETED"
+    found = deployed.artifacts(run)
+    assert found.pop("failure").startswith(EARLIER)
+    assert found["report"]
+    assert not [text for text in found.values() if text.startswith(EARLIER)]
 
 
 def test_a_held_run_has_a_state_of_its_own(deployed: Deployed) -> None:
