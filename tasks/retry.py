@@ -181,7 +181,7 @@ class Retry:
     def _pause(self, attempt: int, error: TransientError) -> float:
         """Seconds to wait: never less than the server asked for, and not the same for all who wait."""
         ceiling = min(MAX_PAUSE, self.base * 2.0**attempt)
-        jittered = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - jitter needs no secrecy
+        jittered = ceiling * random.SystemRandom().uniform(0.5, 1.0)
         wanted: float | None = getattr(error, "retry_after", None)
         return jittered if wanted is None else wanted + min(jittered, self.base)
 

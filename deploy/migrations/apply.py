@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from deploy.migrations.books import applied, entry, forget_checksums, in_the_clis_history, open_books
-from deploy.migrations.database import Run, connected, say_nothing, with_lock_retries
+from deploy.migrations.database import Run, connected, require_release, say_nothing, with_lock_retries
 from deploy.migrations.files import ROOT, Migration, migrations
 from deploy.migrations.functions import make_dropped_functions, make_dropped_trigger
 from deploy.migrations.rights import give_back_rights
@@ -20,10 +20,12 @@ def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[st
 
     say: called for each file as soon as it is applied. Raises WriteError with the file's name, the server's message and
     its SQLSTATE when the database refuses one: that file then left nothing behind. Raises ServiceUnavailable when the
-    connection breaks, ConfigurationError when something that the files make, or that the contracts ask for, is missing.
+    connection breaks, ConfigurationError when something that the files make, or that the contracts ask for, is missing,
+    or when the server is too old.
     """
     names = []
     with connected(db_url) as run:
+        require_release(run)
         files = migrations()
         open_books(run, files)
         known = applied(run)

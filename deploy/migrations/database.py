@@ -19,6 +19,7 @@ from tasks.settings import Settings
 
 LOCK_TIMEOUT_SECONDS = 5
 LOCK_TRIES = 6
+OLDEST = 15  # the release of PostgreSQL that brought `security_invoker` views; hosted projects run 15 and 17
 _LOCK = 5_826_411_934  # any number; two migrators at once take turns
 # The files hold texts in UTF-8, with backslashes; what a database has set otherwise does not count.
 _SESSION = f"""\
@@ -81,6 +82,16 @@ class _Run:
                 return list(cursor.fetchall())
             except dbapi.Error as error:
                 raise _refused(error, what) from None
+
+
+def require_release(run: Run) -> None:
+    """Raises ConfigurationError for a server that is older than what the migrations need."""
+    release = int(run("select current_setting('server_version_num')::integer / 10000")[0][0])
+    if release < OLDEST:
+        raise ConfigurationError(
+            f"The database runs PostgreSQL {release}; {OLDEST} or newer is needed. Nothing was applied.",
+            remedy="Upgrade the project (on Supabase: Project Settings, Infrastructure), then start again.",
+        )
 
 
 def say_nothing(_: str) -> None:

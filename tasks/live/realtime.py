@@ -162,7 +162,7 @@ class Listener:
 def pause_before(attempt: int) -> float:
     """Seconds before a try: doubled each time up to a bound, and different for all who wait."""
     ceiling = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(attempt, 10))
-    return ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - jitter needs no secrecy
+    return ceiling * random.SystemRandom().uniform(0.5, 1.0)
 
 
 async def _close(client: AsyncClient) -> None:

@@ -55,6 +55,14 @@ def test_a_source_and_a_key_of_any_name_are_asked_for(healthy: Stack, monkeypatc
     assert asked[0].params["select"] == '"id,nr.#1"'
 
 
+def test_rows_that_are_gone_since_the_table_was_analyzed_are_no_cap(healthy: Stack) -> None:
+    healthy.query(
+        "insert into public.users (name, status, created_at) select 'Ana', 'active', now() from generate_series(1, 99);"
+        "analyze public.users; delete from public.users"
+    )
+    assert findings()["row cap"].what == "A page of 0 keys came whole; no cap below 0 rows."
+
+
 def test_the_probe_is_gone_again(healthy: Stack) -> None:
     assert findings()["upload"].level == "ok"
     assert healthy.query("select count(*) from storage.objects where name like 'doctor/%'") == "0"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.migrations import MIGRATIONS, migrate, migrations, rollback
+from deploy.migrations.database import require_release
 from deploy.migrations.difference import statements
 from deploy.migrations.files import last_shape
 from deploy.migrations.functions import functions
@@ -135,6 +136,11 @@ def in_the_way(project: str) -> Callable[[str], None]:
         )
 
     return put
+
+
+def test_a_server_that_is_too_old_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="runs PostgreSQL 14; 15 or newer is needed"):
+        require_release(lambda sql, what="": [(14,)])
 
 
 @pytest.mark.parametrize(

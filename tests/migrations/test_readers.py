@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
-from urllib.parse import urlsplit, urlunsplit
-
 import pytest
 
 from deploy.migrations import migrate
-from deploy.migrations.sources import create_source_tables
-from local_stack import Stack
 from local_stack.postgres import query
 from tasks.errors import ConfigurationError
 
@@ -18,18 +12,6 @@ READABLE = """
 select string_agg(attname, ',' order by attname) from pg_attribute
 where attrelid = 'public.clean_users'::regclass and attnum > 0 and not attisdropped
   and has_column_privilege('authenticated', attrelid, attnum, 'select')"""
-
-
-@pytest.fixture
-def project(stack: Stack) -> Iterator[str]:
-    """The URL of a database of its own with the sources in it."""
-    name = f"readers_{secrets.token_hex(4)}"
-    stack.query(f"create database {name}")
-    url = urlunsplit(urlsplit(stack.db_url)._replace(path=f"/{name}"))
-    create_source_tables(url)
-    yield url
-    # Roles are the server's: the first migrations alone give etl more than all of them leave it.
-    stack.query(f"drop database {name} with (force); alter role etl nobypassrls")
 
 
 def test_a_column_that_came_later_is_open_to_operators_and_what_is_ours_stays_closed(project: str) -> None:

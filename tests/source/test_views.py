@@ -192,7 +192,8 @@ def test_what_a_view_asks_is_found_in_its_definition(stack: Stack) -> None:
     with source_table(stack, columns=f"content text, {more}") as name, psycopg.connect(stack.db_url) as session:
         session.execute("set local standard_conforming_strings = off")  # as a database may have it
         filters = f"select public.etl_row_filters('public.{name}_view'::regclass)"
-        for where in (*ASKED, *NOT_ASKED):
+        newer = {where for where in ASKED if "system_user" in where and session.info.server_version < 160_000}
+        for where in (w for w in (*ASKED, *NOT_ASKED) if w not in newer):
             session.execute(f"create or replace view public.{name}_view as select * from public.{name} where {where}")
             (found,) = session.execute(filters).fetchone() or ([],)
             assert bool(found) == (where in ASKED), (where, found)
