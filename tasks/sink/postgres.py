@@ -10,8 +10,8 @@ import pyarrow as pa
 from adbc_driver_postgresql import dbapi
 
 from tasks.arrow.rebatch import slices
-from tasks.contracts import Table
-from tasks.errors import ProofFailed
+from tasks.contracts import POSTGRES_TYPES, Kind, Table
+from tasks.errors import ProofFailed, RequestRefused, WriteError
 from tasks.ledger.ledger import Ledger
 from tasks.platform.functions import Transaction, open_database
 from tasks.platform.postgres import connect, execute, release
@@ -32,6 +32,8 @@ STAGED_ROWS = 1_000_000
 _SORTS = {"work_mem": "64MB", "jit": "off"}  # keys and hashes of some 500,000 rows, in memory
 _IDS_IN_ONE_CALL = 20_000
 _NUMBER = pa.field("_n", pa.int64())
+_READ_ONLY = "25006"
+_STAGED: dict[Kind, str] = {**POSTGRES_TYPES, "uuid": "text"}  # as it is here; etl_write_staged makes it a uuid
 
 
 class PostgresSink:
@@ -154,13 +156,31 @@ def _stage(connection: dbapi.Connection, table: Table, feed: _Feed) -> None:
     Nothing here may commit: the load is one transaction. (`executescript` of the driver commits what is open.) A table
     that is truncated in the transaction that made it gives its disk space back at once, one that is dropped does not.
     """
-    again = feed.rows > 0
-    reader = pa.RecordBatchReader.from_batches(table.clean_schema.append(_NUMBER), count_sent(feed.part()))
     name = f"etl_stage_{table.name}"
-    with refusals(), connection.cursor() as cursor:
-        if again:
+    if feed.rows:
+        with refusals():
             execute(connection, f"truncate pg_temp.{identifier(name)}")
-        cursor.adbc_ingest(name, reader, mode="append" if again else "create", temporary=True)
+    else:
+        _make_stage(connection, table, name)
+    reader = pa.RecordBatchReader.from_batches(table.clean_schema.append(_NUMBER), count_sent(feed.part()))
+    with refusals(), connection.cursor() as cursor:
+        cursor.adbc_ingest(name, reader, mode="append", temporary=True)
+
+
+def _make_stage(connection: dbapi.Connection, table: Table, name: str) -> None:
+    """The driver would make it, too, but says no SQLSTATE where that is refused: it was taken for an outage."""
+    columns = ", ".join(f"{identifier(column.name)} {_STAGED[column.kind]}" for column in table.columns)
+    try:
+        with refusals():
+            execute(connection, f"create temporary table {identifier(name)} ({columns}, {_NUMBER.name} bigint)")
+    except RequestRefused as error:
+        if error.code == _READ_ONLY:
+            raise
+        raise WriteError(
+            f"The database refused the temporary table by which {table.clean} is loaded (SQLSTATE {error.code}).",
+            remedy="Grant the role of ETL_DB_ROLE that right (grant temporary on database … to etl), or where an event "
+            "trigger of your own forbids it (pg_event_trigger) let temporary tables pass. Or set ETL_TRANSPORT=rest.",
+        ) from None
 
 
 class _Feed:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from local_stack import Stack
+from tasks.errors import WriteError
 from tasks.settings import Transport
 from tasks.sink import LoadCounts, TablePlan
 from tests.sink.kit import (
@@ -205,3 +206,13 @@ def test_a_first_load_leaves_the_servers_disk_alone(empty_stack: Stack, tmp_path
     outcome = work(settings_for(empty_stack, "postgres", tmp_path), night)
     assert outcome.counts["posts"].inserted == 3_000
     assert temporary() == before
+
+
+def test_a_login_that_may_make_no_temporary_table_is_told_so_at_once(empty_stack: Stack, tmp_path: Path) -> None:
+    """It was taken for an outage and tried for minutes, as an event trigger was that forbids to make any table."""
+    empty_stack.query("revoke temporary on database postgres from public, etl")
+    try:
+        with pytest.raises(WriteError, match=r"temporary table by which clean_users is loaded \(SQLSTATE 42501\)"):
+            work(settings_for(empty_stack, "postgres", tmp_path), Night([user(1)], []))
+    finally:
+        empty_stack.query("grant temporary on database postgres to public, etl")
