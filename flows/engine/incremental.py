@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -28,6 +28,7 @@ from tasks.incremental.saved import saved
 from tasks.incremental.store import keep_files
 from tasks.publish.upload import storing
 from tasks.reports.figures import RunCounts
+from tasks.sink import TablePlan
 from tasks.source import Preflight
 from tasks.source.snapshot import SnapshotLost
 
@@ -152,11 +153,11 @@ def mark_wrong_rows(run: Run) -> None:
     run.record(changed_by_hand=marked)
 
 
-def audit(run: Run, entries: list[FileEntry]) -> None:
+def audit(run: Run, entries: list[FileEntry], plans: Mapping[str, TablePlan]) -> None:
     """Of a full night: how many rows, rule counts and files are not what incremental nights carried."""
     if run.night is not None or run.audited is None:
         return
-    run.drifted = Audit(run.workspace, run.audited, run.database.call).drifted(entries)
+    run.drifted = Audit(run.workspace, run.audited, run.database.call, plans).drifted(entries)
     run.record(drifted=run.drifted)
     if run.drifted:
         logger.error(

@@ -144,7 +144,7 @@ def report_and_commit(run: Run, users: CleanCounts, posts: CleanCounts) -> RunOu
             approved = stages.guard(run, counts, plans)
             if run.request.dry_run:
                 return _outcome(run, plans)
-            files = stages.write_the_files(run, approved)
+            files = stages.write_the_files(run, approved, plans)
         files = replace(files, entries=[*files.entries, *charts.result()])
     published = stages.publish_the_files(run, files)
     loaded = stages.load_and_commit(run, published, approved, plans)

@@ -190,7 +190,7 @@ def guard(run: Run, progress: Meter, counts: RunCounts, plans: Mapping[str, Tabl
 
 
 @stage("Write files")
-def write_the_files(run: Run, progress: Meter, counts: RunCounts) -> Files:
+def write_the_files(run: Run, progress: Meter, counts: RunCounts, plans: Mapping[str, TablePlan]) -> Files:
     """Parquet, in the run's folder."""
     night = run.night
     entries = write_files(
@@ -201,7 +201,7 @@ def write_the_files(run: Run, progress: Meter, counts: RunCounts) -> Files:
         workers=run.workers,
         tables=night.entries if night else None,
     )
-    audit(run, entries)
+    audit(run, entries, plans)
     run.record(files=len(entries), bytes=sum(entry.bytes for entry in entries))
     return Files(entries, counts)
 

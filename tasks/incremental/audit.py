@@ -27,8 +27,8 @@ from tasks.incremental.known import known_of, month_names, months
 from tasks.incremental.look_up import LookUp, LookUpTooSlow, look_up_keys
 from tasks.platform.functions import Database
 from tasks.retry import is_statement_timeout
-from tasks.sink.model import changes, deletes, suspects
-from tasks.workspace import Workspace
+from tasks.sink.model import TablePlan, deletes, rows_to_write, suspects
+from tasks.workspace import Spool, Workspace
 
 logger = logging.getLogger(__name__)
 _PARTS = 16
@@ -66,11 +66,14 @@ def mark_wrong(database: Database, lease: Mapping[str, Any], tables: Sequence[Ta
 
 @dataclass(frozen=True)
 class Audit:
-    """What a full night compares with. look_up: our functions, before anything of this night is written."""
+    """What a full night compares with. look_up: our functions, before anything of this night is written. plans: what
+    it will write, by table.
+    """
 
     workspace: Workspace
     base: Base
     look_up: LookUp
+    plans: Mapping[str, TablePlan]
 
     def drifted(self, entries: Sequence[FileEntry]) -> int:
         """Rows, rule counts and files that are not what was carried. entries: the files of this night.
@@ -104,13 +107,16 @@ class Audit:
         firsts = zip(keys, users["depends_on"].to_pylist(), strict=True)
         return sum(not {first, before.get(key)} & changed for key, first in firsts)
 
+    def _to_write(self, table: Table) -> Spool:
+        return rows_to_write(self.workspace, table, self.plans[table.name])
+
     def _suspects(self, table: Table) -> pa.Table:
         return suspects(self.workspace, table).table()
 
     def _changed_users(self) -> set[str]:
         """Users that are new, gone, or another at the source, as text."""
         gone = {str(k) for b in deletes(self.workspace, USERS).batches() for k in b["id"].to_pylist()}
-        written = {str(k) for b in changes(self.workspace, USERS).batches() for k in b[USERS.key.name].to_pylist()}
+        written = {str(k) for b in self._to_write(USERS).batches() for k in b[USERS.key.name].to_pylist()}
         return gone | (written - set(self._suspects(USERS)["id"].to_pylist()))
 
     def _rules(self) -> int:
@@ -143,7 +149,7 @@ class Audit:
     def _months_touched(self) -> set[str] | None:
         """Months that a row left or entered; None where too many changed to look."""
         keys, touched = [], set[str]()
-        for batch in changes(self.workspace, POSTS).batches():
+        for batch in self._to_write(POSTS).batches():
             keys += [str(k) for k in batch[POSTS.key.name].to_pylist()]
             touched |= set(pc.unique(month_names(batch["created_at"])).to_pylist())
         keys += [str(k) for b in deletes(self.workspace, POSTS).batches() for k in b["id"].to_pylist()]

@@ -18,7 +18,7 @@ from tasks.platform.progress import Progress
 from tasks.reports.figures import RunCounts
 from tasks.retry import GiveUp, in_halves
 from tasks.settings import Settings
-from tasks.sink.model import LoadCounts, TablePlan, changes, cleaned, reject_changes, reject_deletes
+from tasks.sink.model import LoadCounts, TablePlan, reject_changes, reject_deletes, rows_to_write
 from tasks.sink.refused import contributions
 from tasks.sink.rows import as_array, cut, to_json
 from tasks.workspace import Spool, Workspace
@@ -92,8 +92,7 @@ class LoadJob:
 
     def rows_to_write(self, table: Table) -> Spool:
         """Rows that are new or differ; into an empty table the cleaned rows as they are."""
-        empty = self.plans[table.name].target_rows == 0
-        return cleaned(self.workspace, table) if empty else changes(self.workspace, table)
+        return rows_to_write(self.workspace, table, self.plans[table.name])
 
     def kept(self, table: Table) -> int:
         """Rows of the run, written or not."""

@@ -51,6 +51,11 @@ def changes(workspace: Workspace, table: Table) -> Spool:
     return workspace.spool("changes", table.name, table.clean_schema)
 
 
+def rows_to_write(workspace: Workspace, table: Table, plan: TablePlan) -> Spool:
+    """Rows that are new or differ; into an empty table the cleaned rows as they are."""
+    return changes(workspace, table) if plan.target_rows else cleaned(workspace, table)
+
+
 def suspects(workspace: Workspace, table: Table) -> Spool:
     """Keys, as text, of rows that differ although their fingerprint is the stored one, and the key they depend on."""
     return workspace.spool("suspects", table.name, SUSPECT_SCHEMA)

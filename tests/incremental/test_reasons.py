@@ -258,6 +258,14 @@ def test_a_full_night_finds_a_row_that_somebody_changed_by_hand(
     assert run(transport, full_refresh=True).drifted == 0
 
 
+def test_tables_that_were_empty_have_not_drifted_when_they_are_filled(project: Project, run: Runner) -> None:
+    """A product before its first posts: the first month with some was taken for one that somebody had changed."""
+    project.stack.query("insert into users (created_at) values ('2026-01-01')")
+    run()
+    project.stack.query("insert into posts (user_id, created_at) select id, created_at from users")
+    assert run(full_refresh=True).drifted == 0
+
+
 def test_what_depends_on_a_changed_row_has_not_drifted(project: Project, demo: DemoCounts, run: Runner) -> None:
     run()
     project.stack.query(

@@ -208,7 +208,7 @@ def test_a_first_load_leaves_the_servers_disk_alone(empty_stack: Stack, tmp_path
     assert temporary() == before
 
 
-def test_a_login_that_may_make_no_temporary_table_is_told_so_at_once(empty_stack: Stack, tmp_path: Path) -> None:
+def test_a_login_that_may_make_no_temporary_table_ends_the_run_at_once(empty_stack: Stack, tmp_path: Path) -> None:
     """It was taken for an outage and tried for minutes, as an event trigger was that forbids to make any table."""
     empty_stack.query("revoke temporary on database postgres from public, etl")
     try:
