@@ -18,8 +18,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.contracts import ARROW_TYPES, Column, Report
-from tasks.files.parquet import report_schema
+from tasks.contracts import Report
+from tasks.files.parquet import require_columns
 from tasks.publish.export import csv_of, select
 
 Format = Literal["json", "csv", "parquet", "arrow"]
@@ -29,10 +29,11 @@ MEDIA_TYPES: dict[Format, str] = {
     "parquet": "application/vnd.apache.parquet",
     "arrow": "application/vnd.apache.arrow.stream",
 }
+ABOUT_COLUMN = (b"description", b"unit")
 ROWS = 8_192
 GROUP_ROWS = 100_000
 CHUNK = 2**18
-VERSION = "2"  # of how the bytes are made
+VERSION = "3"  # of how the bytes are made
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +51,11 @@ class Selection:
         """Whether the published Parquet file is the answer as it is."""
         return self.format == "parquet" and not self.columns and self.first is None and self.last is None
 
-    @property
-    def chosen(self) -> list[Column]:
-        """The columns, in the order asked for."""
-        by_name = {column.name: column for column in self.report.columns}
-        return [by_name[name] for name in self.columns] or list(self.report.columns)
-
     def etag(self, sha256: str) -> str:
         """A strong ETag: equal content has the same one, also in another run."""
         if self.is_whole_file:
             return f'"{sha256[:32]}"'
-        facts = (VERSION, sha256, self.format, *(c.name for c in self.chosen), str(self.first), str(self.last))
+        facts = (VERSION, sha256, self.format, *self.columns, str(self.first), str(self.last))
         return f'"{hashlib.sha256("|".join(facts).encode()).hexdigest()[:32]}"'
 
     def filename(self, day: str) -> str:
@@ -68,9 +63,12 @@ class Selection:
         return f"{self.report.name}-{day}.{'arrows' if self.format == 'arrow' else self.format}"
 
     def pieces(self, file: Path) -> Iterator[bytes]:
-        """The bytes, made as they are asked for; of a file of any size only a batch is in memory."""
+        """The bytes, made as they are asked for; of a file of any size only a batch is in memory.
+
+        ReadError, before the first of them, for a column that the file of an earlier run lacks.
+        """
         makers = {"json": _as_json, "csv": _as_csv, "arrow": _as_arrow, "parquet": _as_parquet}
-        yield from makers[self.format](self, self._tables(file))
+        return makers[self.format](self.report.name, self.schema_of(file), self._tables(file))
 
     def _tables(self, file: Path) -> Iterator[pa.Table]:
         with pq.ParquetFile(file, buffer_size=CHUNK, pre_buffer=False) as source:
@@ -80,24 +78,31 @@ class Selection:
                 table = pa.Table.from_batches([batch])
                 yield select(table, self.report, columns=self.columns, first=self.first, last=self.last)
 
-    @property
-    def schema(self) -> pa.Schema:
-        """The chosen columns with their descriptions and units, as the published file has them."""
-        documented = report_schema(self.report)
-        return pa.schema([documented.field(column.name) for column in self.chosen])
+    def schema_of(self, file: Path) -> pa.Schema:
+        """The chosen columns with their types, descriptions and units, as this file has them."""
+        found = pq.read_schema(file)
+        require_columns(self.report.name, self.columns, found.names)
+        fields = [found.field(name) for name in self.columns or found.names]
+        return pa.schema([field.with_metadata(_about(field)) for field in fields])
 
 
-def columns_of(columns: list[Column]) -> list[dict[str, Any]]:
+def _about(field: pa.Field) -> dict[bytes, bytes]:
+    """Description and unit of a column, without what Parquet adds."""
+    return {key: value for key, value in (field.metadata or {}).items() if key in ABOUT_COLUMN}
+
+
+def columns_of(schema: pa.Schema) -> list[dict[str, Any]]:
     """Columns as the API describes them."""
+    facts = [(field, {key.decode(): value.decode() for key, value in _about(field).items()}) for field in schema]
     return [
-        {"name": c.name, "type": str(ARROW_TYPES[c.kind]), "unit": c.unit, "nullable": c.nullable,
-         "description": c.description}
-        for c in columns
+        {"name": field.name, "type": str(field.type), "unit": about.get("unit"), "nullable": field.nullable,
+         "description": about.get("description", "")}
+        for field, about in facts
     ]  # fmt: skip
 
 
-def _as_json(selection: Selection, tables: Iterator[pa.Table]) -> Iterator[bytes]:
-    head = {"report": selection.report.name, "columns": columns_of(selection.chosen)}
+def _as_json(report: str, schema: pa.Schema, tables: Iterator[pa.Table]) -> Iterator[bytes]:
+    head = {"report": report, "columns": columns_of(schema)}
     yield orjson.dumps(head)[:-1] + b',"rows":['
     comma = b""
     for table in tables:
@@ -107,26 +112,26 @@ def _as_json(selection: Selection, tables: Iterator[pa.Table]) -> Iterator[bytes
     yield b"]}"
 
 
-def _as_csv(selection: Selection, tables: Iterator[pa.Table]) -> Iterator[bytes]:
-    yield csv_of(selection.schema.empty_table())  # a report without rows has a header, too
+def _as_csv(_: str, schema: pa.Schema, tables: Iterator[pa.Table]) -> Iterator[bytes]:
+    yield csv_of(schema.empty_table())  # a report without rows has a header, too
     yield from (csv_of(table, header=False) for table in tables)
 
 
-def _as_arrow(selection: Selection, tables: Iterator[pa.Table]) -> Iterator[bytes]:
+def _as_arrow(_: str, schema: pa.Schema, tables: Iterator[pa.Table]) -> Iterator[bytes]:
     sink = _Drained()
-    with pa.ipc.new_stream(sink, selection.schema) as writer:
+    with pa.ipc.new_stream(sink, schema) as writer:
         for table in tables:
-            writer.write_table(_plain(table, selection.schema))
+            writer.write_table(_plain(table, schema))
             yield sink.drain()
     yield sink.drain()
 
 
-def _as_parquet(selection: Selection, tables: Iterator[pa.Table]) -> Iterator[bytes]:
+def _as_parquet(_: str, schema: pa.Schema, tables: Iterator[pa.Table]) -> Iterator[bytes]:
     """On disk first: what a Parquet file begins with is known at its end only to its writer."""
     with tempfile.TemporaryFile() as file:
-        with pq.ParquetWriter(file, selection.schema, compression="zstd") as writer:
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for table in tables:
-                writer.write_table(_plain(table, selection.schema), row_group_size=GROUP_ROWS)
+                writer.write_table(_plain(table, schema), row_group_size=GROUP_ROWS)
         file.seek(0)
         while piece := file.read(CHUNK):
             yield piece

@@ -19,9 +19,10 @@ import pyarrow as pa
 from api.memo import Memo
 from api.tokens import Caller
 from api.upstream import Upstream, network_errors
-from tasks.errors import ReadError
+from tasks.errors import ReadError, RequestRefused
 from tasks.files.layout import parse_run_path
 from tasks.files.manifest import FileEntry, Manifest
+from tasks.platform.bucket import is_missing
 from tasks.read import Diff, OpenRun, diff, list_runs, read_history
 from tasks.read.catalog import open_catalog
 from tasks.read.options import is_as_of
@@ -66,9 +67,13 @@ class Store:
         raise ReadError("No run was committed yet.", remedy="The next nightly makes the first one.")
 
     def open(self, caller: Caller, manifest: Manifest, *paths: str) -> OpenRun:
-        """A run to read frames from, once this caller may have the files of it that are named."""
+        """A run to read frames from, once this caller may have the files of it that are named.
+
+        One that the manifest does not list is left to whoever reads it: that says why the run does not have it.
+        """
         for path in paths:
-            self._require(caller, f"{manifest.run}/{path}")
+            if manifest.file(path):
+                self._require(caller, f"{manifest.run}/{path}")
         return OpenRun(manifest, self.settings, caller.token)
 
     def runs(self, caller: Caller, *, days: int = 60) -> pd.DataFrame:
@@ -130,7 +135,12 @@ class Store:
     def _ask(self, caller: Caller, path: str) -> bool:
         """Row-level security decides: a file that the caller may not see is a ReadError or an AccessError."""
         address = self._upstream.object_url("info", path)
-        self._upstream.send("GET", address, caller.token)
+        try:
+            self._upstream.send("GET", address, caller.token)
+        except RequestRefused as error:
+            if not is_missing(error):
+                raise
+            raise ReadError(f"{path} is not there any more.", remedy="GET /runs lists what there is.") from None
         return True
 
     def _copy(self, caller: Caller, path: str, local: Path, sha256: str) -> Path:

@@ -14,6 +14,8 @@ from tasks.platform.http import make_http, not_json
 from tasks.retry import network_error
 from tasks.settings import Settings
 
+IN_PATH = "/!$&'()*+,;=:@"  # what stands in a path as it is; the local stack does not decode it
+
 
 class Upstream:
     """REST, Auth and Storage of one project over one pool of connections; threads may share it.
@@ -41,7 +43,9 @@ class Upstream:
 
     def object_url(self, kind: str, path: str) -> str:
         """The address of a file in the bucket; `kind` is Storage's word: info, sign, list, or nothing."""
-        return self.url(f"/storage/v1/object/{kind + '/' if kind else ''}{quote(self.bucket)}/{quote(path)}")
+        return self.url(
+            f"/storage/v1/object/{kind + '/' if kind else ''}{quote(self.bucket)}/{quote(path, safe=IN_PATH)}"
+        )
 
     def send(self, method: str, address: str, token: str | None, **more: Any) -> httpx.Response:
         """One request. more: as httpx takes it; `headers` are added to those that say who asks."""

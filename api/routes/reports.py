@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any
 
+import pyarrow as pa
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field
@@ -20,6 +21,7 @@ from tasks.contracts import REPORTS, TABLES, Report
 from tasks.errors import ReadError
 from tasks.files.layout import day_of
 from tasks.files.manifest import FileEntry, Manifest
+from tasks.files.parquet import file_schema, report_schema
 from tasks.publish.export import date_column
 
 router = APIRouter(tags=["reports"], dependencies=[Depends(known_once)])
@@ -57,7 +59,7 @@ class ReportInfo(BaseModel):
     keys: list[str] = Field(description="The columns that identify a row.", examples=[["date"]])
     run: str = Field(examples=["20260201T030000Z-3f1c9a"])
     as_of: str = Field(examples=["2026-02-01T00:00:00+00:00"])
-    rows: int | None = Field(description="Null when retention has taken this file.", examples=[1130])
+    rows: int | None = Field(description="Null when the run has no such file, or no more.", examples=[1130])
     bytes: int | None = Field(examples=[31_244])
     etag: str | None = Field(description="Equal content has an equal one.")
 
@@ -160,14 +162,17 @@ def report_of(name: str) -> Report:
 
 
 def entry_of(manifest: Manifest, report: Report) -> FileEntry:
-    """The manifest's entry of a report's file; ReadError when retention has taken it."""
-    entry = manifest.file(path_of(report))
-    if entry is None:
+    """The manifest's entry of a report's file; ReadError when retention has taken it, or the run had none."""
+    path = path_of(report)
+    if entry := manifest.file(path):
+        return entry
+    run = f"the run as of {manifest.as_of:%Y-%m-%d %H:%M} UTC"
+    if manifest.removed and path in manifest.removed.files:
         raise ReadError(
-            f"{report.name} of the run as of {manifest.as_of:%Y-%m-%d %H:%M} UTC is not kept any more.",
+            f"{report.name} of {run} is not kept any more.",
             remedy="Files that name user ids are kept for a time only; newer runs have it.",
         )
-    return entry
+    raise ReadError(f"{report.name} is not in {run}: it came later.", remedy="Newer runs have it.")
 
 
 def path_of(report: Report) -> str:
@@ -213,13 +218,13 @@ def diff_report(
 def dictionary(caller: Reader, cursor: Cursor = None, limit: Limit = 100) -> Page[DictionaryEntry]:
     """Every report and cleaned table, column by column: type, unit, meaning."""
     entries = [
-        *(_entry(r.name, "report", r.description, r.keys, list(r.columns)) for r in REPORTS),
-        *(_entry(t.clean, "cleaned table", t.description, (t.key.name,), list(t.file_columns)) for t in TABLES),
+        *(_entry(r.name, "report", r.description, r.keys, report_schema(r)) for r in REPORTS),
+        *(_entry(t.clean, "cleaned table", t.description, (t.key.name,), file_schema(t)) for t in TABLES),
     ]
     items, after = page_of(entries, key=lambda entry: entry.name, cursor=cursor, limit=limit)
     return Page(items=items, next=after)
 
 
-def _entry(name: str, kind: str, description: str, keys: tuple[str, ...], columns: list[Any]) -> DictionaryEntry:
-    infos = [ColumnInfo(**column) for column in columns_of(columns)]
+def _entry(name: str, kind: str, description: str, keys: tuple[str, ...], schema: pa.Schema) -> DictionaryEntry:
+    infos = [ColumnInfo(**column) for column in columns_of(schema)]
     return DictionaryEntry(name=name, kind=kind, description=description, keys=list(keys), columns=infos)

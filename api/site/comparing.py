@@ -44,10 +44,11 @@ class Comparison:
     changed: pa.Table
     identical: bool
     blocks: list[Block]
+    columns: str  # what only one of the two files has, in words
 
     @property
     def same(self) -> bool:
-        return not (len(self.added) or len(self.removed) or len(self.changed))
+        return not (len(self.added) or len(self.removed) or len(self.changed) or self.columns)
 
 
 def comparison(diff: Diff[pa.Table], report: Report) -> Comparison:
@@ -58,7 +59,13 @@ def comparison(diff: Diff[pa.Table], report: Report) -> Comparison:
         _plain("Only in the first run", diff.removed, report),
     ]
     some = [block for block in blocks if block.rows]
-    return Comparison(diff.added, diff.removed, diff.changed, diff.identical, some)
+    return Comparison(diff.added, diff.removed, diff.changed, diff.identical, some, _columns(diff))
+
+
+def _columns(diff: Diff[pa.Table]) -> str:
+    """Which columns are not compared, since only one of the two files has them; empty where there are none."""
+    sides = (("second", diff.new_columns), ("first", diff.lost_columns))
+    return " ".join(f"Only the {side} run has {', '.join(map(title, names))}." for side, names in sides if names)
 
 
 def _plain(name: str, rows: pa.Table, report: Report) -> Block:
@@ -85,7 +92,7 @@ def _cells(column: Column, rows: pa.Table) -> list[dict[str, Any]]:
 
 
 def _cell(column: Column, old: Any, new: Any) -> dict[str, Any]:
-    is_number = column.kind in NUMBERS and old is not None and new is not None
+    is_number = column.kind in NUMBERS and all(isinstance(given, int | float) for given in (old, new))
     text, direction = change(old, new, points=column.unit == "share") if is_number else ("", "same")
     before, after = value(column, old) or "–", value(column, new) or "–"
     return {"differs": old != new, "old": before, "new": after, "change": text, "direction": direction}

@@ -75,6 +75,8 @@ def value(column: Column, given: Any) -> str | None:
     """A cell; None for a null."""
     if given is None or (isinstance(given, float) and math.isnan(given)):
         return None
+    if isinstance(given, str):  # also of an earlier run, in which the column was of text
+        return given
     if column.kind == "date":
         return day(given) if column.unit != "month" else f"{given:%b %Y}"
     if column.kind == "timestamptz":

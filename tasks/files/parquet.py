@@ -7,7 +7,7 @@ bytes from night to night.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from tasks.arrow.rebatch import exactly
 from tasks.contracts import Column, Kind, Report, Table
+from tasks.errors import ReadError
 from tasks.files.layout import instant
 from tasks.files.manifest import HISTORICAL_NOTE
 
@@ -68,6 +69,15 @@ def file_schema(table: Table) -> pa.Schema:
 def report_schema(report: Report, facts: Metadata | None = None) -> pa.Schema:
     """The Arrow schema of a report's file, with its documentation and `facts` (text by name)."""
     return _documented(report.columns, report.name, report.description, report.version, report.keys, facts or {})
+
+
+def require_columns(what: str, wanted: Iterable[str], found: Sequence[str]) -> None:
+    """ReadError that names the columns that the file of an earlier run lacks; `found` are those it has."""
+    if missing := [column for column in wanted if column not in found]:
+        raise ReadError(
+            f"{what} of this run has no column {', '.join(map(repr, missing))}: the contract got it later.",
+            remedy=f"The run's file has {', '.join(found)}.",
+        )
 
 
 def _documented(

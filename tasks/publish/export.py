@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from tasks.contracts import Column, Report
 from tasks.errors import PublishError
 from tasks.files.layout import EXPORTS
+from tasks.files.parquet import require_columns
 from tasks.platform.bucket import Bucket
 from tasks.settings import Settings
 
@@ -31,15 +32,17 @@ def select(
 ) -> pa.Table:
     """The rows of the days from `first` to `last`, both included, and the columns asked for, in that order.
 
-    Either day may be None: no bound there. No columns means all. The schema's metadata is kept.
+    Either day may be None: no bound there. No columns means all that the table has: one of an earlier run may have
+    others than are declared now. ReadError for a column that it lacks. The schema's metadata is kept.
     """
-    column = date_column(report)
+    column = date_column(report) if first or last else None
+    require_columns(report.name, [*columns, *([column.name] if column else [])], table.column_names)
     if column is not None:
         if first is not None:
             table = table.filter(pc.greater_equal(table[column.name], _bound(first, time.min, column)))
         if last is not None:
             table = table.filter(pc.less_equal(table[column.name], _bound(last, time.max, column)))
-    return table.select(list(columns) or [c.name for c in report.columns])
+    return table.select(list(columns) or table.column_names)
 
 
 def _bound(day: date, at: time, column: Column) -> pa.Scalar[Any]:

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks.contracts import Report
-from tasks.errors import ConfigurationError
+from tasks.errors import ConfigurationError, ReadError
 from tasks.files.manifest import Manifest
 from tasks.files.parquet import report_schema
 from tasks.read.difference import Difference, compare
@@ -50,7 +50,9 @@ class Diff(Generic[Frame]):
     def __repr__(self) -> str:
         """One line for a notebook: the frames and manifests are asked for by name."""
         rows = f"{_rows(self.added)} added, {_rows(self.removed)} removed, {_rows(self.changed)} changed"
-        return f"<Diff of {self.report}, {self.base.run_id} → {self.run.run_id}: {rows}>"
+        of_one = ", ".join(self.new_columns + self.lost_columns)
+        columns = f"; only one of the two has {of_one}" if of_one else ""
+        return f"<Diff of {self.report}, {self.base.run_id} → {self.run.run_id}: {rows}{columns}>"
 
 
 def _rows(frame: Any) -> str:
@@ -113,7 +115,7 @@ def diff(
         columns: tuple[list[str], list[str]] = ([], [])
         found = _nothing(declared)
     else:
-        tables = old.report(report, engine="arrow"), new.report(report, engine="arrow")
+        tables = _rows_of(old, declared), _rows_of(new, declared)
         columns = tables[0].column_names, tables[1].column_names
         found = compare(*tables, _keys(declared))
     return Diff(
@@ -134,6 +136,18 @@ def diff(
 def _keys(report: Report) -> tuple[str, ...]:
     """What rows are matched by: nothing for a report of one row a run, whose as_of differs with every run."""
     return () if report.keys == ("as_of",) else report.keys
+
+
+def _rows_of(run: OpenRun, report: Report) -> pa.Table:
+    """A run's report; ReadError for one of a time when its rows had other keys."""
+    table = run.report(report.name, engine="arrow")
+    if missing := [key for key in _keys(report) if key not in table.column_names]:
+        raise ReadError(
+            f"{report.name} of run {run.run_id} has no column {', '.join(map(repr, missing))}, by which its rows are "
+            "compared now: the contract got it later.",
+            remedy="Compare runs that have it; `read_report` reads each of them as it was published.",
+        )
+    return table
 
 
 def _nothing(report: Report) -> Difference:

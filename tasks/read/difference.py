@@ -52,13 +52,20 @@ def _matched(
     base: pa.Table, run: pa.Table, keys: Sequence[str]
 ) -> tuple[tuple[pa.ChunkedArray, pa.ChunkedArray], pa.ChunkedArray, pa.ChunkedArray]:
     """Row numbers of both sides where the keys are equal; those of the run alone; those of the base alone."""
-    left = run.select(list(keys)).append_column(_RUN, _row_numbers(run.num_rows))
-    right = base.select(list(keys)).append_column(_BASE, _row_numbers(base.num_rows))
+    sides = [_of_one_type(rows.select(list(keys)), other) for rows, other in ((run, base), (base, run))]
+    left = sides[0].append_column(_RUN, _row_numbers(run.num_rows))
+    right = sides[1].append_column(_BASE, _row_numbers(base.num_rows))
     joined = left.join(right, list(keys), join_type="full outer").sort_by([(key, "ascending") for key in keys])
     in_base, in_run = pc.is_valid(joined[_BASE]), pc.is_valid(joined[_RUN])
     both = joined.filter(pc.and_(in_base, in_run))
     added, removed = joined.filter(pc.invert(in_base)), joined.filter(pc.invert(in_run))
     return (both[_BASE], both[_RUN]), added[_RUN], removed[_BASE]
+
+
+def _of_one_type(keys: pa.Table, other: pa.Table) -> pa.Table:
+    """The keys; one whose type changed, as where a table got another key, as text."""
+    fields = [f if f.type == other.schema.field(f.name).type else f.with_type(pa.string()) for f in keys.schema]
+    return keys.cast(pa.schema(fields))
 
 
 def _changed(

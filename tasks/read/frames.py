@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.errors import ConfigurationError, ReadError
+from tasks.errors import ConfigurationError
 from tasks.files.manifest import FileEntry, Manifest
+from tasks.files.parquet import require_columns
 from tasks.read.options import Engine, Filters
 
 
@@ -65,12 +66,7 @@ def load_stamped(
 
 
 def _load_one(what: str, file: Path, columns: Sequence[str] | None, filters: Filters | None) -> pa.Table:
-    names = pq.read_schema(file).names
-    if missing := [column for column in columns or () if column not in names]:
-        raise ReadError(
-            f"{what} of this run has no column {', '.join(map(repr, missing))}: the contract got it later.",
-            remedy=f"The run's file has {', '.join(names)}.",
-        )
+    require_columns(what, columns or (), pq.read_schema(file).names)
     with _as_filters(what, filters):
         return pq.read_table(file, columns=columns, filters=filters, partitioning=None)
 

@@ -52,8 +52,9 @@ def read_history(report: str, *, days: int = DAYS, engine: Engine = "pandas", **
     """A report of many runs as one frame, `as_of` always in front: one run a day, oldest first.
 
     days: how many days that have runs, from the latest back. Of a day's runs the last is taken, a night that really
-    ran before a backfill. A column that a later run added is null in earlier ones, also to filters. Runs whose file
-    retention removed are left out; a DataFrame's `attrs["runs"]` lists the ids of those that are in it, by as_of.
+    ran before a backfill. A column that a later run added is null in earlier ones, also to filters; one whose types do
+    not go together, as where a table got another key, is text. Runs whose file retention removed are left out; a
+    DataFrame's `attrs["runs"]` lists the ids of those that are in it, by as_of.
     options: as for `read_report`; `filters` may name `as_of`. ReadError when no run has the report.
     """
     check_options("read_history", options, HistoryOptions, "days", "engine")
@@ -71,8 +72,19 @@ def read_history(report: str, *, days: int = DAYS, engine: Engine = "pandas", **
     order = [AS_OF.name, *(n for n in (declared.schema.names if wanted is None else wanted) if n != AS_OF.name)]
     filters = checked_filters(options.get("filters"))
     tables = [_rows(declared, run, file, order, filters) for (run, _), file in zip(found, files, strict=True)]
-    table = pa.concat_tables(tables, promote_options="permissive")
+    table = pa.concat_tables(_of_one_type(tables), promote_options="permissive")
     return to_engine(table, engine, {"runs": {run.as_of.isoformat(): run.run_id for run, _ in found}})
+
+
+def _of_one_type(tables: list[pa.Table]) -> list[pa.Table]:
+    """The tables with a column as text where its types in them cannot be one."""
+    for at, name in enumerate(tables[0].column_names):
+        try:
+            pa.unify_schemas([pa.schema([table.field(name)]) for table in tables], promote_options="permissive")
+        except pa.ArrowTypeError:
+            text = pa.field(name, pa.string())
+            tables = [table.set_column(at, text, table[name].cast(text.type)) for table in tables]
+    return tables
 
 
 def _files(catalog: Catalog, path: str, days: int) -> list[tuple[Manifest, FileEntry]]:

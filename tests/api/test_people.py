@@ -141,6 +141,18 @@ def upload(site: Site, who: str, name: str = "mine.csv", body: bytes = b"a,b\n1,
     return site.http.post("/files", headers=site.people[who].headers, files={"file": (name, body, kind)})
 
 
+def test_a_file_of_a_month_has_a_link(site: Site) -> None:
+    """Its folder is `month=2026-01`: the local stack does not decode an address in which the `=` is escaped."""
+    run = site.get("/reports").json()["items"][0]["run"]
+    days = site.get("/files?prefix=runs").json()["items"]
+    folder = next(
+        f"{day['path']}{run}/clean/posts" for day in days if run in site.get(f"/files?prefix={day['path']}").text
+    )
+    month = site.get(f"/files?prefix={folder}").json()["items"][0]["path"]
+    link = site.get(f"/files/{month}part-000.parquet").json()
+    assert httpx.get(link["url"]).content.startswith(b"PAR1")
+
+
 def test_two_people_never_see_each_others_files(site: Site) -> None:
     """On all routes: what one has handed in, another cannot list, link to, or delete, whatever the role."""
     stored = upload(site, "analyst").json()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -13,10 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from api.routes.reports import BY_NAME
 from api.selection import Selection
+from api.site.comparing import comparison
 from api.site.figures import tiles
-from tasks.contracts import REPORTS
-from tasks.read import read_report
+from tasks.contracts import DAILY_ACTIVITY, REPORTS, Column
+from tasks.read import diff, read_report
 from tests.api.conftest import Site
 
 pytestmark = pytest.mark.xdist_group("api")
@@ -223,9 +226,47 @@ def test_a_difference_pages_on_in_the_runs_it_began_with(site: Site) -> None:
     assert second["items"] == site.get(f"{path}&run={base}&limit=6").json()["items"][3:]
 
 
+@pytest.mark.parametrize("form", ["csv", "json", "arrow"])
+def test_a_run_of_before_a_change_of_the_contract_is_answered_as_it_was_published(
+    site: Site, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Since then `words` went and `edits` came."""
+    path = f"/reports/daily_activity?format={form}"
+    before = site.get(f"{path}&from=1987-06-05").content
+    columns = tuple(column for column in DAILY_ACTIVITY.columns if column.name != "words")
+    now = replace(DAILY_ACTIVITY, columns=(*columns, Column("edits", "int", "Posts edited.")))
+    monkeypatch.setitem(BY_NAME, "daily_activity", now)
+    assert site.get(f"{path}&from=1987-06-06").content == before  # not the body in memory
+    refused = site.get(f"{path}&columns=edits")
+    assert (refused.status_code, "has no column 'edits'" in refused.json()["detail"]) == (404, True)
+
+
 def test_a_run_against_itself_is_identical(site: Site) -> None:
     body = site.get(f"/reports/daily_activity/diff?base={site.runs[1]}&run={site.runs[1]}").json()
     assert (body["identical"], body["items"], body["next"]) == (True, [], None)
+
+
+@pytest.mark.parametrize(
+    "path", ["/reports/later", "/reports/later/diff?base={}", "/explore/later", "/compare?report=later"]
+)
+def test_a_report_that_came_after_the_run_is_said_to_be_so(
+    site: Site, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    later = replace(DAILY_ACTIVITY, name="later")
+    monkeypatch.setitem(BY_NAME, "later", later)
+    monkeypatch.setattr("tasks.read.options.REPORTS", (*REPORTS, later))
+    answer = site.get(path.format(site.runs[0]))
+    assert answer.status_code == (404 if path.startswith("/reports") else 200)
+    assert "does not have the report later" in answer.text or "later is not in the run" in answer.text
+
+
+def test_a_column_that_only_one_run_has_is_a_difference(site: Site) -> None:
+    same = diff("daily_activity", site.runs[1], site.runs[1], engine="arrow", settings=site.settings)
+    assert comparison(same, DAILY_ACTIVITY).same
+    moved = replace(same, new_columns=("edits",), lost_columns=("words",))
+    shown = comparison(moved, DAILY_ACTIVITY)
+    assert (shown.same, shown.columns) == (False, "Only the second run has Edits. Only the first run has Words.")
+    assert repr(moved).endswith("0 changed; only one of the two has edits, words>")
 
 
 def test_the_documentation_has_a_sentence_and_examples_for_every_route(site: Site) -> None:

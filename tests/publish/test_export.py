@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from local_stack import Stack
 from tasks.contracts import AUTHOR_ACTIVITY, DAILY_ACTIVITY, DATA_QUALITY, REPORTS, Report
+from tasks.errors import ReadError
 from tasks.publish.export import Format, date_column, encode, export_path, select, upload_export
 from tests.publish.builders import reports, settings_of
 
@@ -50,6 +51,13 @@ def test_a_range_keeps_the_days_in_it_both_ends_included(count: int, first: int 
 def test_the_first_and_the_last_day_that_there_are_leave_a_range_open(report: Report) -> None:
     kept = select(days(report, 3), report, columns=[], first=date.min, last=date.max)
     assert kept.equals(days(report, 3))
+
+
+def test_a_run_of_before_a_change_of_the_contract_is_exported_as_it_is() -> None:
+    old = days(DAILY_ACTIVITY, 3).drop_columns(["words"])
+    assert select(old, DAILY_ACTIVITY, columns=[], first=FIRST, last=None).equals(old)
+    with pytest.raises(ReadError, match="has no column 'words': the contract got it later"):
+        select(old, DAILY_ACTIVITY, columns=["words"], first=None, last=None)
 
 
 def test_the_last_instant_of_the_last_day_is_in() -> None:

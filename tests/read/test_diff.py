@@ -129,6 +129,9 @@ def test_a_column_of_another_type_is_compared_as_text_and_one_sided_columns_are_
     found = compare(base, run, ["k"])
     assert found.changed.to_pylist() == [{"k": 2, "v_old": 2, "v_new": "3"}]
     assert found.cells == {"v": 1}
+    as_text = base.set_column(0, "k", base["k"].cast(pa.string()))  # the key's type changed
+    again = compare(as_text, run, ["k"])
+    assert (again.changed.to_pylist(), again.cells) == (found.changed.to_pylist(), found.cells)
 
 
 def test_two_runs_in_the_bucket(published: Bucketful) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +20,7 @@ from tasks.files.manifest import entry_of
 from tasks.files.run_files import write_files
 from tasks.platform.bucket import Bucket
 from tasks.publish.upload import publish
-from tasks.read import read_history, read_report
+from tasks.read import diff, read_history, read_report
 from tasks.reports.figures import RunCounts
 from tests.publish.builders import AS_OF, SNAPSHOT_AT, make_workspace
 from tests.read.conftest import EARLIER, LATER, Bucketful, later_of
@@ -61,13 +64,16 @@ def test_a_night_that_really_ran_is_taken_before_a_backfill(changeable: Bucketfu
     assert read_report("daily_activity", as_of="2026-01-31", settings=settings).attrs["run_id"] == "later"
 
 
-def test_a_column_that_came_later_is_null_before(changeable: Bucketful, tmp_path: Path) -> None:
-    """A run of the time before `words` and `stickiness`: they are null in it, whatever part of it is asked for."""
+def test_a_run_of_before_a_change_of_the_contract(
+    changeable: Bucketful, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`words` and `stickiness` came later: null in it, whatever part is asked for. `posts` was text: it is in all."""
     settings, old = changeable.settings, later_of(run_id="old", as_of=AS_OF - timedelta(days=9))
     workspace = make_workspace(tmp_path, "old", users=5, posts=9)
     files = write_files(workspace, as_of=old.as_of, settings=settings)
     file = workspace.files / "reports/daily_activity.parquet"
     rows = pq.read_table(file).drop_columns(["words", "stickiness"])
+    rows = rows.set_column(2, "posts", rows["posts"].cast(pa.string()))
     pq.write_table(rows, file)
     entry = entry_of(file, workspace.files, rows=len(rows), version=1, kind="report")
     publish(settings, workspace, old, [entry if of.path == entry.path else of for of in files], RunCounts())
@@ -77,9 +83,17 @@ def test_a_column_that_came_later_is_null_before(changeable: Bucketful, tmp_path
     assert len(before) == len(rows)
     assert before[["words", "stickiness"]].isna().all(axis=None)
     assert str(history["words"].dtype) == "Int64"
+    assert set(map(type, history["posts"])) == {str}
     some = read_history("daily_activity", columns=["words"], filters=[("words", ">=", 0)], settings=settings)
     assert some["words"].tolist() == history["words"].dropna().tolist()
     assert len(some) == 490
+    again = partial(diff, "daily_activity", "old", settings=settings)
+    assert again().new_columns == ("words", "stickiness")
+    monkeypatch.setattr(
+        sys.modules["tasks.read.diff"], "report_named", lambda _: replace(DAILY_ACTIVITY, keys=("date", "words"))
+    )
+    with pytest.raises(ReadError, match="run old has no column 'words', by which its rows are compared now"):
+        again()
 
 
 def test_wrong_questions(published: Bucketful) -> None:
