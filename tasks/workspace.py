@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from pyarrow.dataset import dataset
 from pydantic import TypeAdapter
 
 from tasks.errors import ConfigurationError, TerminalError
+from tasks.platform.whole_file import whole_file
 
 MINIMUM_FREE_BYTES = 256 * 2**20
 LOCK = ".lock"
@@ -60,13 +60,15 @@ class Spool:
     def write(self, index: int, batches: Iterable[pa.RecordBatch]) -> int:
         """Write one file whole, and only then give it its name. Returns its rows."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        target = self.path(index)
-        part, rows = target.with_suffix(".part"), 0
-        with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, self.schema, options=_IPC) as writer:
+        rows = 0
+        with (
+            whole_file(self.path(index)) as part,
+            pa.OSFile(str(part), "wb") as sink,
+            pa.ipc.new_file(sink, self.schema, options=_IPC) as writer,
+        ):
             for batch in batches:
                 writer.write_batch(batch)
                 rows += batch.num_rows
-        os.replace(part, target)
         return rows
 
     def files(self) -> list[Path]:
@@ -191,9 +193,8 @@ class Workspace:
         """Add facts to run.json, atomically: what a resumed run needs to know of this one."""
         path = self.root / "run.json"
         text = json.dumps({**self.facts(), **facts}, default=_iso, indent=1)
-        part = path.with_suffix(".part")
-        part.write_text(text)
-        os.replace(part, path)
+        with whole_file(path) as part:
+            part.write_text(text)
 
     def facts(self) -> dict[str, object]:
         path = self.root / "run.json"

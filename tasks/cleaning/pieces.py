@@ -20,6 +20,7 @@ import pyarrow as pa
 from tasks.arrow.ahead import at_once
 from tasks.arrow.rebatch import exactly
 from tasks.cleaning.partials import Columns, Ints, Partial, add_up, empty, packed_keys
+from tasks.platform.whole_file import part_of
 from tasks.platform.workers import HERE, TOGETHER, Tick, Workers, no_tick
 from tasks.workspace import Spool, Workspace
 
@@ -54,6 +55,7 @@ class PieceFile:
     partial: Partial
     path: Path
     pieces: list[Piece] = field(default_factory=list)
+    _part: Path | None = None
     _sink: pa.OSFile | None = None
     _writer: pa.ipc.RecordBatchFileWriter | None = None
 
@@ -69,6 +71,7 @@ class PieceFile:
     def _append(self, rows: pa.RecordBatch) -> int:
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._part = part_of(self.path)
             self._sink = pa.OSFile(str(self._part), "wb")
             self._writer = pa.ipc.new_file(self._sink, self.partial.schema, options=_IPC)
         starts = range(0, rows.num_rows, BATCH_ROWS)
@@ -76,24 +79,21 @@ class PieceFile:
             self._writer.write_batch(rows.slice(start, BATCH_ROWS))
         return len(starts)
 
-    @property
-    def _part(self) -> Path:
-        return self.path.with_suffix(".part")
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._writer is None or self._sink is None:
+        if self._part is None or self._writer is None or self._sink is None:
             return
         if kind is None:
             self._writer.close()
-            self._sink.close()
+        self._sink.close()
+        if kind is None:
             self._part.replace(self.path)
         else:
-            self._sink.close()
+            self._part.unlink()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,14 @@ a file when it is asked for and another version of it lies at the URL.
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar, cast
 
 import fsspec
+
+from tasks.platform.whole_file import part_of, whole_file
 
 T = TypeVar("T")
 Version = tuple[Any, ...]
@@ -37,8 +38,9 @@ class SharedFolder:
             if self._seen.get(name) != version:
                 target = f"{base}/{name}"
                 files.makedirs(str(PurePosixPath(target).parent), exist_ok=True)
-                files.put_file(str(path), f"{target}.part")
-                files.mv(f"{target}.part", target)
+                part = part_of(PurePosixPath(target)).as_posix()
+                files.put_file(str(path), part)
+                files.mv(part, target)
                 self._seen[name] = version
             pushed.append(name)
         return pushed
@@ -57,9 +59,8 @@ class SharedFolder:
             if self._seen.get(f"there:{name}") == there and path.exists():
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f"{path.name}.{os.getpid()}.part")
-            files.get_file(f"{base}/{name}", str(part))
-            os.replace(part, path)
+            with whole_file(path) as part:
+                files.get_file(f"{base}/{name}", str(part))
             self._seen[f"there:{name}"] = there
             self._seen[name] = _version_here(path)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +13,7 @@ from uuid import UUID
 
 from tasks.contracts import Kind
 from tasks.errors import ReadError
+from tasks.platform.whole_file import whole_file
 from tasks.source.model import TableInfo
 from tasks.workspace import Spool
 
@@ -45,9 +45,8 @@ class Plan:
     def save(self, spool: Spool) -> None:
         """Write it beside the spool's files, atomically."""
         spool.folder.mkdir(parents=True, exist_ok=True)
-        part = _path(spool).with_suffix(".part")
-        part.write_text(json.dumps({"cuts": self.cuts, "source": self.source}))
-        os.replace(part, _path(spool))
+        with whole_file(_path(spool)) as part:
+            part.write_text(json.dumps({"cuts": self.cuts, "source": self.source}))
 
     @classmethod
     def load(cls, spool: Spool) -> Plan | None:

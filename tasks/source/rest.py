@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from tasks.contracts import Table
 from tasks.errors import ConfigurationError, ReadError
 from tasks.platform.functions import RestDatabase
 from tasks.platform.progress import Progress, no_progress
+from tasks.platform.whole_file import part_of
 from tasks.platform.workers import HERE, Tick, Workers
 from tasks.settings import Settings, Transport, load_settings
 from tasks.source import preflight
@@ -200,16 +202,16 @@ class RestSource:
 
         Until then it lies in a folder of its own: what its verification corrects must not reach ranges beside it.
         """
-        unverified = Spool(spool.folder / "unverified" / f"{within.index:05d}", spool.schema)
-        for _ in range(_READS):
-            rows = unverified.write(within.index, self._batches(api, info, within, tally))
-            try:
-                outcome = verify_range(api, info, within, unverified, rows, self._bounds)
-            except TooManyMissing:
-                tally.add(-rows, 0)
-                continue
-            os.replace(unverified.path(within.index), spool.path(within.index))
-            return outcome
+        with _unverified(spool, within) as unverified:
+            for _ in range(_READS):
+                rows = unverified.write(within.index, self._batches(api, info, within, tally))
+                try:
+                    outcome = verify_range(api, info, within, unverified, rows, self._bounds)
+                except TooManyMissing:
+                    tally.add(-rows, 0)
+                    continue
+                os.replace(unverified.path(within.index), spool.path(within.index))
+                return outcome
         raise ReadError(
             f"{info.table.source_schema}.{info.table.source}, range {within.index + 1}: read {_READS} times, and each "
             "time far fewer rows came than are listed. The read is not complete; nothing was published.",
@@ -219,6 +221,16 @@ class RestSource:
     def _batches(self, api: Api, info: TableInfo, within: KeyRange, tally: Tally) -> Iterator[pa.RecordBatch]:
         read = pages(api, info, within, rows_of(api, info, within), lambda rows: to_arrow(rows, info), self._page_bytes)
         return bounded(tally.counted(read), rows=self._bounds.rows, nbytes=self._bounds.nbytes)
+
+
+@contextmanager
+def _unverified(spool: Spool, within: KeyRange) -> Iterator[Spool]:
+    """A folder of this reader's own below the spool's: a worker that was taken for dead may read the same range."""
+    folder = part_of(spool.folder / "unverified" / f"{within.index:05d}")
+    try:
+        yield Spool(folder, spool.schema)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_key_range(unit: RangeUnit, tick: Tick) -> tuple[str, int, int]:

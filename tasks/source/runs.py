@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tasks.errors import ReadError
+from tasks.platform.whole_file import part_of
 from tasks.workspace import DISK_REMEDY
 
 Keys = npt.NDArray[Any]
@@ -119,7 +120,7 @@ class RunWriter:
 
     def __init__(self, path: Path, budget: Budget) -> None:
         self._path, self._budget = path, budget
-        self._file = path.with_suffix(".part").open("wb")
+        self._file = part_of(path).open("wb")
         self.runs, self.held = list[Run](), list[Held]()
 
     def __enter__(self) -> RunWriter:
@@ -130,6 +131,7 @@ class RunWriter:
         if kind is None:
             os.replace(self._file.name, self._path)
         else:
+            os.unlink(self._file.name)
             self._budget.give(sum(run.nbytes for run in self.held))
 
     def hold(self, piece: Piece, step: int) -> None:
