@@ -33,8 +33,12 @@ _BY_CODE = (
     (r"PGRST30\d|PGRST303", KEY),
     (r"28\w{3}", "Look at the user and the password in SUPABASE_DB_URL: Project settings → Database."),
     (r"42501", "`make doctor` says what each key and role may do; `make migrate` grants what runs need."),
-    (r"PGRST202|42883", "Run `make migrate`: the database lacks functions that runs call."),
-    (r"PGRST205|42P01", "Name the source of the table in tasks/contracts/; for tables of ours run `make migrate`."),
+    (r"PGRST202|42883", "Run `make migrate`: the database lacks functions that runs call. Or a trigger of your own on "
+                        "a cleaned table calls one that is gone."),
+    (r"PGRST205|42P01", "Name the source of the table in tasks/contracts/; for tables of ours run `make migrate`. Or a "
+                        "trigger of your own on a cleaned table uses one that is gone."),
+    (r"55000", "Where it is about a replica identity: a publication covers the pipeline's tables, and somebody took "
+               "theirs away. `alter table … replica identity default` gives it back."),
     (r"42703|PGRST204", "Compare the columns in tasks/contracts/ with the table; for tables of ours `make migrate`."),
     (r"PGRST106", "Add the schema of the source to the exposed schemas: Project settings → Data API."),
     (r"53\w{3}", "The database is out of connections, memory or disk: see Reports in the dashboard. Fewer connections "
@@ -55,6 +59,7 @@ _BY_STATUS = (
     ({413}, "Send less at once: ETL_WRITE_BYTES, ETL_PART_ROWS; for files see the limit in Storage → Settings."),
     ({414, 431}, "Ask for fewer rows at once: lower ETL_PAGE_ROWS."),
     ({408, 429}, "The project is asked too much at once: lower ETL_RANGES and ETL_WRITERS, or run at a quieter hour."),
+    ({507}, "There is no room for files: see Usage and Billing in the dashboard; on a server of your own, its disk."),
     (set(range(500, 600)), OUTAGE),
 )
 

@@ -21,16 +21,17 @@ from tasks.workspace import Spool
 from tests.source.fake_postgrest import ROWS, FakePostgrest
 
 PAGE = "<html><body><h1>Something of a gateway</h1></body></html>"
-STATUSES = (400, 401, 402, 403, 404, 405, 408, 409, 413, 414, 422, 429, 500, 502, 503, 504, 520, 521, 522, 524, 525,
-            530, 540, 544)  # fmt: skip
+STATUSES = (400, 401, 402, 403, 404, 405, 408, 409, 413, 414, 422, 429, 500, 502, 503, 504, 507, 520, 521, 522, 524,
+            525, 530, 540, 544)  # fmt: skip
 CODES = {
     "57014": (500, "ETL_STATEMENT_TIMEOUT"), "40001": (500, "start the run again"), "42501": (403, "make doctor"),
     "PGRST301": (401, "SUPABASE_SERVICE_KEY"), "PGRST202": (404, "make migrate"), "PGRST205": (404, "tasks/contracts/"),
     "53300": (503, "ETL_RANGES"), "08006": (503, "status.supabase.com"), "25006": (500, "disk"),
     "XX000": (500, "make doctor"), "42703": (400, "tasks/contracts/"), "PGRST106": (406, "exposed schemas"),
+    "42P01": (404, "trigger of your own"), "42883": (404, "trigger of your own"), "55000": (500, "replica identity"),
 }  # fmt: skip
 NAMES = {401: "SUPABASE_SERVICE_KEY", 402: "Billing", 404: "SUPABASE_URL", 413: "ETL_WRITE_BYTES", 429: "ETL_RANGES",
-         540: "Restore the project"}  # fmt: skip
+         507: "no room", 540: "Restore the project"}  # fmt: skip
 
 
 def settings(folder: Path) -> Settings:
