@@ -124,6 +124,15 @@ def test_what_becomes_of_a_null_is_declared() -> None:
     }  # fmt: skip
 
 
+def test_a_report_that_the_pipeline_goes_by_is_not_taken_away_unsaid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.reports.REPORTS", [report for report in REPORTS if report.name != "signup_cohorts"])
+    with pytest.raises(ConfigurationError, match="signup_cohorts is gone") as caught:
+        check_builders({name: build for name, build in BUILDERS.items() if name != "signup_cohorts"})
+    assert all(
+        place in caught.value.remedy for place in ("tasks/reports/checks.py", "tasks/charts/", "api/site/charts/")
+    )
+
+
 def test_a_report_without_its_function_is_named_with_the_place_to_add_it() -> None:
     builders = {name: build for name, build in BUILDERS.items() if name != "signup_cohorts"}
     with pytest.raises(ConfigurationError, match="signup_cohorts is declared, and no function builds it") as caught:

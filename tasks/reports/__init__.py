@@ -25,15 +25,24 @@ BUILDERS: dict[str, Callable[[ReportFacts], pa.Table]] = {
     "data_quality": data_quality,
 }
 
+# What the totals, the guard, the charts and the reports site go by; no other report is needed.
+NEEDED = ("user_statistics", "daily_activity", "author_activity", "signup_cohorts", "post_statistics", "data_quality")
+
 
 def check_builders(builders: Mapping[str, object]) -> None:
-    """Raise ConfigurationError unless every declared report has its function, and every function its report."""
+    """Raise ConfigurationError unless reports and functions belong to each other, and no NEEDED one is gone."""
     declared = {report.name for report in REPORTS}
     for name in declared - builders.keys():
         raise ConfigurationError(
             f"The report {name} is declared, and no function builds it.",
             remedy=f"Write `def {name}(facts: ReportFacts) -> pa.Table` in tasks/reports/{name}.py, and add its line "
             "to BUILDERS in tasks/reports/__init__.py.",
+        )
+    if missing := [name for name in NEEDED if name not in declared | builders.keys()]:
+        raise ConfigurationError(
+            f"The report {missing[0]} is gone, and the pipeline goes by it.",
+            remedy=f"Declare and build it again. To do without it, take `{missing[0]}` out of tasks/reports/checks.py, "
+            "tasks/charts/, api/site/charts/ and the list NEEDED in tasks/reports/__init__.py.",
         )
     for name in builders.keys() - declared:
         raise ConfigurationError(
