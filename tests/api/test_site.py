@@ -218,7 +218,7 @@ def test_a_page_prints_in_dark_letters_and_whole(chromium: Browser, site: Site) 
         watched.page.set_viewport_size({"width": 1440, "height": 200})
         page = watched.open("/explore/daily_activity")
         for figure in page.locator(".chart").all():  # those that nobody has scrolled to were printed as *Drawing …*
-            expect(figure).to_have_attribute("data-state", "drawn", timeout=PATIENCE)
+            expect(figure).to_have_attribute("data-state", "drawn")
         page.emulate_media(media="print")
         ink = "(one) => getComputedStyle(one)[one.matches('text') ? 'fill' : 'color']"
         for dark in ("h1", ".scroll td", ".chart svg text"):

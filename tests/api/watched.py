@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tests.api.conftest import Person, Site
 
 PATIENCE = 15_000
+expect.set_options(timeout=PATIENCE)  # beside other tests five seconds are too few for a chart
 _SESSIONS: dict[tuple[str, str], Any] = {}  # cookies, by site and e-mail
 # The words of a chart that do not lie within it.
 CUT_OFF = """figure => {
