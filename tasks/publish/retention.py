@@ -135,7 +135,7 @@ def plan(
         elif run.manifest is None or status in UNFINISHED:
             actions.append(_leftover(run, status, now, keep_days))
         elif now - run.manifest.started_at <= timedelta(days=keep_days):
-            actions.append(Action("keep", run.path, f"is younger than {keep_days} days"))
+            actions.append(Action("keep", run.path, f"is younger than ETL_KEEP_DAYS, {keep_days}"))
         else:
             older[day_of(run.manifest.as_of)[:7]].append(run)
     for month, of_month in older.items():

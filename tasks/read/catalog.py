@@ -110,9 +110,10 @@ class Catalog:
         """runs: those of that day, all as of other instants."""
         if runs:
             return _no_such_instant(as_of, day, runs)
-        days = self.days()
-        near = [max((d for d in days if d < day), default=""), min((d for d in days if d > day), default="")]
-        said = f"The nearest days are {' and '.join(d for d in near if d)}. " if any(near) else ""
+        days = sorted(self.days())
+        days_before, days_after = [d for d in days if d < day], [d for d in days if d > day]
+        near = [*days_before[-1:], *days_after[:1]]
+        said = f"The nearest {'days' if near[1:] else 'day'} with a run: {' and '.join(near)}. " if near else ""
         return ReadError(
             f"No run is as of {as_of}: a day names the run whose reports end with it. {said}".rstrip(),
             remedy=f"{_LIST} {_how_to_make(date.fromisoformat(day))}".rstrip(),

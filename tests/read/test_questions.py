@@ -105,7 +105,7 @@ def _drop(bucketful: Bucketful, *paths: str) -> None:
 
 
 def test_a_day_without_a_run_names_its_neighbours(published: Bucketful) -> None:
-    with pytest.raises(ReadError, match="The nearest days are 2026-01-31") as caught:
+    with pytest.raises(ReadError, match="The nearest day with a run: 2026-01-31") as caught:
         read_report("daily_activity", as_of="2026-02-01", settings=published.settings)
     assert "a day names the run whose reports end with it" in caught.value.message
 

@@ -152,7 +152,7 @@ def test_an_instant_without_a_run_is_answered_with_those_of_its_day(published: B
 
 
 def test_a_day_to_come_cannot_be_made_by_a_run(published: Bucketful) -> None:
-    with pytest.raises(ReadError, match="The nearest days are 2026-01-31") as caught:
+    with pytest.raises(ReadError, match="The nearest day with a run: 2026-01-31") as caught:
         read_report("daily_activity", as_of="2999-01-01", settings=published.settings)
     assert "--as-of" not in caught.value.remedy
 
