@@ -172,7 +172,7 @@ def entry_of(manifest: Manifest, report: Report) -> FileEntry:
             f"{report.name} of {run} is not kept any more.",
             remedy="Files that name user ids are kept for a time only; newer runs have it.",
         )
-    raise ReadError(f"{report.name} is not in {run}: it came later.", remedy="Newer runs have it.")
+    raise ReadError(f"{report.name} is not in {run}: it was added later.", remedy="Newer runs have it.")
 
 
 def path_of(report: Report) -> str:
