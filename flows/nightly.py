@@ -18,7 +18,15 @@ from flows.engine.ending import held, outcome_shown
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.pipeline import run_pipeline
 from flows.engine.prefect_api import prefect_answering
-from flows.engine.schedule import as_scheduled, crashed_run, due_instant, earlier_restart, plain
+from flows.engine.schedule import (
+    as_scheduled,
+    crashed_run,
+    due_instant,
+    earlier_restart,
+    latest_due,
+    plain,
+    tried_again,
+)
 from flows.forms import NightlyForm
 from tasks.errors import RunHeld
 from tasks.ledger.as_of import AsOf
@@ -28,7 +36,8 @@ from tasks.settings.environment import prefect_api_url
 def _run_name() -> str:
     options = as_scheduled(NightlyForm.model_validate(flow_run.parameters["options"]))
     dry = " (dry run)" if options.dry_run else ""
-    return f"{flow_run.scheduled_start_time:%Y-%m-%d} nightly, as of {options.label}{dry}"
+    due = latest_due() or flow_run.scheduled_start_time
+    return f"{due:%Y-%m-%d} nightly, as of {options.label}{dry}"
 
 
 @etl_flow(name="nightly", run_name=_run_name)
@@ -53,7 +62,7 @@ def request_of(options: NightlyForm) -> RunRequest:
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     return RunRequest(
-        as_of=AsOf.instant(options.instant) if options.instant else _as_of(options, tries=run.run_count if run else 1),
+        as_of=AsOf.instant(options.instant) if options.instant else _as_of(options),
         transport=options.transport,
         accept=frozenset(options.accept),
         dry_run=options.dry_run,
@@ -64,15 +73,15 @@ def request_of(options: NightlyForm) -> RunRequest:
     )
 
 
-def _as_of(options: NightlyForm, *, tries: int) -> AsOf:
-    """What the word of the form means. tries: how often the flow run has been started, by a person in the UI too.
+def _as_of(options: NightlyForm) -> AsOf:
+    """What the word of the form means.
 
     Whoever tries the night of an earlier day again asks for a past instant: readers must not go back to it.
     """
     word, now = AsOf.parse(options.as_of).mode, datetime.now(UTC)
     due = min(due_instant() or plain(flow_run.scheduled_start_time), now)  # a later one was tried again before its time
     as_of = AsOf.day(word, due)
-    is_past = word == "midnight" and tries > 1 and due.date() < now.date()
+    is_past = word == "midnight" and due.date() < now.date() and tried_again()
     return AsOf.instant(as_of.at) if is_past and as_of.at else as_of
 
 

@@ -34,27 +34,36 @@ F = TypeVar("F", NightlyForm, RetentionForm)
 WAITING = [StateType.SCHEDULED, StateType.PENDING]
 
 
-def due_instant() -> datetime | None:
-    """The latest instant for which a run of this deployment was due, in UTC; None outside of a scheduled run.
+def latest_due() -> datetime | None:
+    """The latest instant for which a run of this deployment was due, in UTC; None outside of a deployment's run."""
+    run = _deployed_run()
+    return _stands_for(run, _late_beside(run)) if run else None
 
-    Other runs that are due and wait are cancelled. A server that cannot be asked changes nothing: the
-    run's own scheduled time stands.
-    """
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
-    if run is None or run.deployment_id is None or run.expected_start_time is None:
+
+def due_instant() -> datetime | None:
+    """As `latest_due`; other runs that are due and wait are cancelled, since this one stands for them."""
+    run = _deployed_run()
+    if run is None:
         return None
-    own = plain(run.expected_start_time)
-    if not run.auto_scheduled:
-        return own
+    late = _late_beside(run)
+    try:
+        _cancel_waiting(late, run.name)
+    except Exception as error:  # noqa: BLE001 - whatever the server's trouble is, the night must go on
+        logger.warning("Late runs could not be cancelled: %s.", type(error).__name__)
+    return _stands_for(run, late)
+
+
+def tried_again() -> bool:
+    """Whether a person has this run started once more: it began before, or was cancelled before it could."""
+    run = _deployed_run()
+    if run is None or run.run_count > 1:
+        return run is not None
     try:
         with get_client(sync_client=True) as client:
-            others = [other for other in _never_begun(client, run.deployment_id) if other.id != run.id]
-            _cancel_waiting(client, others, run.name)
-            return max([own, *(_expected(other) for other in others)])
-    except Exception as error:  # noqa: BLE001 - whatever the server's trouble is, the night must go on
-        logger.warning("Late runs could not be looked for: %s.", type(error).__name__)
-        return own
+            return _was_cancelled(client, run)
+    except Exception as error:  # noqa: BLE001 - as above
+        logger.warning("The run's earlier states could not be read: %s.", type(error).__name__)
+        return False
 
 
 def as_scheduled(options: F) -> F:
@@ -136,6 +145,39 @@ def earlier_restart(crashed: str) -> str:
     return next((other.name for other in twins if other.created and (other.created, other.id) < own), "")
 
 
+def _deployed_run() -> FlowRun | None:
+    """The run of a deployment that this process is."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    return run if run and run.deployment_id and run.expected_start_time else None
+
+
+def _late_beside(run: FlowRun) -> list[FlowRun]:
+    """The other scheduled runs that are due and never began.
+
+    None for a late one that was cancelled and that a person tries again: that is about its own day. None from a server
+    that cannot be asked, either: the run's own scheduled time stands.
+    """
+    if not run.auto_scheduled or run.deployment_id is None:
+        return []
+    try:
+        with get_client(sync_client=True) as client:
+            others = [other for other in _never_begun(client, run.deployment_id) if other.id != run.id]
+            return [] if others and _was_cancelled(client, run) else others
+    except Exception as error:  # noqa: BLE001 - whatever the server's trouble is, the night must go on
+        logger.warning("Late runs could not be looked for: %s.", type(error).__name__)
+        return []
+
+
+def _was_cancelled(client: SyncPrefectClient, run: FlowRun) -> bool:
+    """Whether a run was cancelled before it ever began."""
+    states = sorted(client.read_flow_run_states(run.id), key=lambda state: state.timestamp)
+    kinds = (state.type for state in states)
+    return (
+        next((kind for kind in kinds if kind in (StateType.RUNNING, StateType.CANCELLED)), None) == StateType.CANCELLED
+    )
+
+
 def _never_begun(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
     """Scheduled runs of a deployment whose time has come, and that never ran."""
     now = datetime.now(UTC)
@@ -150,11 +192,18 @@ def _never_begun(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
     return [run for run in found if run.auto_scheduled and run.run_count == 0]
 
 
-def _cancel_waiting(client: SyncPrefectClient, runs: list[FlowRun], name: str) -> None:
-    for run in runs:
-        if run.state_type in WAITING:
+def _cancel_waiting(runs: list[FlowRun], name: str) -> None:
+    waiting = [run for run in runs if run.state_type in WAITING]
+    if not waiting:
+        return
+    with get_client(sync_client=True) as client:
+        for run in waiting:
             client.set_flow_run_state(run.id, Cancelled(message=f"Late: the run {name} stands for it."), force=True)
             logger.info("Run %s was late too; this one stands for it.", run.name)
+
+
+def _stands_for(run: FlowRun, late: list[FlowRun]) -> datetime:
+    return max(_expected(one) for one in (run, *late))
 
 
 def _expected(run: FlowRun) -> datetime:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -56,11 +57,8 @@ def test_a_restart_takes_over_the_run_that_crashed_and_no_other(deployed: Deploy
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(UUID(crashed["id"]), Crashed(), force=True)
     failed_in_the_ledger(evening, started_by="somebody")
-    deployed.stack.query("alter table clean_posts rename column word_count to words")  # it need not run to its end
-    try:
+    with ended_early(deployed):
         deployed.run("nightly", {"as_of": "resume", "restart": 1, "dry_run": False})
-    finally:
-        deployed.stack.query("alter table clean_posts rename column words to word_count")
     assert newest_in_the_ledger(deployed) == [run_id, "2026-01-31 00:00:00"]
 
 
@@ -80,19 +78,56 @@ def test_a_night_that_is_tried_again_moves_no_reader_back_and_reads_no_future(
     state = {"type": "SCHEDULED", "state_details": {"scheduled_time": due.isoformat()}}
     body = {"parameters": {"options": {"dry_run": False}}, "state": state}
     run = api(deployed.prefect, f"/deployments/{nightly}/create_flow_run", body)
-    asked = "select as_of_mode, as_of::date from etl_runs order by started_at desc limit 1"
     found = []
-    deployed.stack.query("alter table clean_posts rename column word_count to words")  # it need not run to its end
-    try:
+    with ended_early(deployed):
         for _ in range(2):
-            again = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}  # as the UI's button does
-            api(deployed.prefect, f"/flow_runs/{run['id']}/set_state", again)
-            deployed.execute("nightly", run["id"])
-            found.append(deployed.stack.query(asked))
-    finally:
-        deployed.stack.query("alter table clean_posts rename column words to word_count")
+            tried_again(deployed, run["id"])
+            found.append(asked_for(deployed))
     day = (due + timedelta(days=covers - days)).date()
     assert found == [f"{mode}|{day}" for mode in modes]
+
+
+def test_late_nights_are_one_of_the_latest_day_and_a_cancelled_one_is_tried_again_for_its_own(
+    deployed: Deployed,
+) -> None:
+    """The page is named by the day that the run stands for; other days can still be had, one by one."""
+    now = datetime.now(UTC)
+    nightly = api(deployed.prefect, "/deployments/name/nightly/nightly")["id"]
+    days = {"start_time": (now - timedelta(days=3)).isoformat(), "end_time": now.isoformat(), "min_runs": 3}
+    api(deployed.prefect, f"/deployments/{nightly}/schedule", days)
+    body = {"deployments": {"id": {"any_": [nightly]}}, "sort": "EXPECTED_START_TIME_ASC"}
+    due = {"expected_start_time": {"before_": now.isoformat()}}
+    known = api(deployed.prefect, "/flow_runs/filter", body | {"flow_runs": due})
+    first, second, last = (run for run in known if run["auto_scheduled"])
+    found = []
+    with ended_early(deployed):
+        for run in (first, second, second):
+            name = tried_again(deployed, run["id"])["name"]
+            found.append((name[:10], asked_for(deployed)))
+    newest, own = (run["expected_start_time"][:10] for run in (last, second))
+    assert found == [(newest, f"midnight|{newest}"), (own, f"at|{own}"), (own, f"at|{own}")]
+
+
+@contextmanager
+def ended_early(deployed: Deployed) -> Iterator[None]:
+    """Runs fail as soon as they have said to the ledger what they are of."""
+    deployed.stack.query("alter table clean_posts rename column word_count to words")
+    try:
+        yield
+    finally:
+        deployed.stack.query("alter table clean_posts rename column words to word_count")
+
+
+def tried_again(deployed: Deployed, run_id: str) -> dict[str, Any]:
+    """As the UI's button does it."""
+    again = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
+    api(deployed.prefect, f"/flow_runs/{run_id}/set_state", again)
+    return deployed.execute("nightly", run_id)
+
+
+def asked_for(deployed: Deployed) -> str:
+    """What the newest run of the ledger is as of."""
+    return deployed.stack.query("select as_of_mode, as_of::date from etl_runs order by started_at desc limit 1")
 
 
 def test_the_second_restart_of_one_crash_gives_way(deployed: Deployed) -> None:
