@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import cast
 from uuid import UUID
 
+import httpx
 from prefect.blocks.notifications import SendgridEmail, SlackWebhook
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import BlockDocument
+from prefect.exceptions import PrefectHTTPStatusError
 from pydantic import SecretStr
 
 from tasks.platform.alerts import SENDGRID, SLACK, SMTP, channels, sender_of
@@ -39,12 +42,21 @@ def _block(settings: Settings, name: str, address: str) -> SlackWebhook | Sendgr
 
 def existing() -> dict[str, UUID]:
     """The blocks of ours that the server has."""
-    found = {}
     with get_client(sync_client=True) as client:
-        for name, type_slug in TYPES.items():
-            documents = client.read_block_documents_by_type(block_type_slug=type_slug)
-            found.update({d.name: d.id for d in documents if d.name == name})
-    return {str(name): id_ for name, id_ in found.items()}
+        return {name: d.id for name, slug in TYPES.items() for d in _of_type(client, slug) if d.name == name}
+
+
+def _of_type(client: SyncPrefectClient, slug: str) -> list[BlockDocument]:
+    """The blocks of a type; none where the server lacks the type.
+
+    One with a new database in its old folder does: Prefect notes there that its types are registered.
+    """
+    try:
+        return client.read_block_documents_by_type(block_type_slug=slug)
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code == httpx.codes.NOT_FOUND:
+            return []
+        raise
 
 
 def remove() -> list[str]:

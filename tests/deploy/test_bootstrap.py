@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from deploy.alerts import TYPES
 from deploy.prefect_services import Prefect, api, request, server
 from local_stack.state import free_port
 from scripts.bootstrap import main
@@ -26,8 +27,12 @@ PROJECT = "https://one.supabase.co"
 
 @pytest.fixture(scope="module")
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+    """A server without types of notifications, as one with a new database in its old folder is."""
     prefect = Prefect.at(tmp_path_factory.mktemp("bootstrap"), port=free_port())
     with server(prefect):
+        for slug in set(TYPES.values()):
+            kind = api(prefect, f"/block_types/slug/{slug}")["id"]
+            request(prefect, "DELETE", f"/block_types/{kind}").raise_for_status()
         yield prefect
 
 
