@@ -221,8 +221,10 @@ def test_what_ends_it_before_it_watches_is_said_at_once(
 
 
 def test_health_tells_a_watch_that_is_well_from_one_that_is_not(filled: Stack, tmp_path: Path) -> None:
+    """A probe needs no project in its settings: a watch on the local stack has none there."""
+
     def health() -> subprocess.CompletedProcess[str]:
-        env = {**os.environ, "PYTHONPATH": str(ROOT), **filled.env(), "ETL_DATA_DIR": str(tmp_path)}
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "ETL_DATA_DIR": str(tmp_path)}
         command = [sys.executable, "-X", "importtime", "-m", "flows.watch", "--health"]
         return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
 
