@@ -245,6 +245,8 @@ def test_a_name_that_is_no_setting_is_refused_with_the_nearest(
         ("postgresql://postgres.ref:[YOUR-PASSWORD]@db.invalid:5432/postgres", "in place of [YOUR-PASSWORD]"),
         ("postgresql://postgres:hu[sh@db.invalid:5432/postgres", "%5B ([)"),
         ("postgresql://postgres:hu%sh@db.invalid:5432/postgres", "%25 (%)"),
+        ("postgresql://postgres:hu sh@db.invalid:5432/postgres", "%20 (a space)"),
+        ("postgresql://postgres:hu%00sh@db.invalid:5432/postgres", "is no address"),
         ("https://db.invalid", "must start with postgresql://"),
     ],
 )

@@ -134,7 +134,7 @@ def _timeout(found: dict[str, Any]) -> Iterator[Finding]:
     if limit == 0:
         yield ok("statement timeout", f"PostgreSQL {found['version']}; statements over REST have no time limit.")
     elif limit < TIMEOUT_WARN_MS:
-        yield warn("statement timeout", text, "alter role service_role set statement_timeout = '60s'; then reload.")
+        yield warn("statement timeout", text, f"alter role {found['role']} set statement_timeout = '60s'; then reload.")
     else:
         yield ok("statement timeout", text)
 

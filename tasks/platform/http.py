@@ -17,7 +17,7 @@ from supabase import Client, ClientOptions, create_client
 
 from tasks.errors import ConfigurationError, RequestRefused, ServiceUnavailable
 from tasks.platform.identity import Identity, identity_of
-from tasks.platform.remedies import ADDRESS, OUTAGE
+from tasks.platform.remedies import ADDRESS, KEY, OUTAGE, RIGHTS
 from tasks.platform.traffic import count_request, count_response
 from tasks.retry import classify, parse_retry_after
 from tasks.settings import Settings
@@ -65,12 +65,20 @@ def _noticing_expiry(identity: Identity) -> Callable[[httpx.Response], None]:
         try:
             raise_for_answer(response)
         except RequestRefused as error:
+            error.remedy = _without_the_key(error, identity)
             token = response.request.headers.get("Authorization", "").removeprefix("Bearer ")
             if not _about_the_token(error) or not identity.reject(token):
                 raise
             raise ServiceUnavailable("The session's token has expired; it is refreshed.") from None
 
     return notice
+
+
+def _without_the_key(error: RequestRefused, identity: Identity) -> str:
+    """What to do about it, naming nothing that this identity does not have. Who is known and refused lacks a right."""
+    if identity.kind == "service key" or KEY not in error.remedy:
+        return error.remedy
+    return RIGHTS if error.status == 403 else identity.remedy
 
 
 def _about_the_token(error: RequestRefused) -> bool:

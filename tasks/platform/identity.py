@@ -24,6 +24,7 @@ from supabase_auth.errors import AuthApiError, AuthError, AuthRetryableError
 from supabase_auth.types import Session
 
 from tasks.errors import AccessError, ConfigurationError, PipelineError, ServiceUnavailable
+from tasks.platform.remedies import KEY
 from tasks.retry import Retry
 from tasks.settings import Settings
 
@@ -33,6 +34,10 @@ Kind = Literal["service key", "signed-in user", "access token"]
 ROLE = "etl"
 MARGIN_SECONDS = 60.0  # a token is replaced so long before it expires, or in the last fifth of a shorter life
 _DOCS = "docs/keys.md says how, step by step."
+_MARKED = (
+    "Choose the hook public.etl_access_token in the dashboard (Authentication → Hooks → Customize Access Token) and "
+    f"mark the user with etl_role = pipeline. {_DOCS}"
+)
 
 
 class Identity(Protocol):
@@ -40,6 +45,7 @@ class Identity(Protocol):
 
     kind: Kind
     apikey: str
+    remedy: str  # where the project takes it no more
 
     def bearer(self) -> str | None:
         """The token that the next request carries, valid for a while; None when the key alone decides.
@@ -58,6 +64,7 @@ class ServiceKey:
     """The project's secret key: role service_role, past row-level security."""
 
     kind: Kind = "service key"
+    remedy = KEY
 
     def __init__(self, settings: Settings) -> None:
         self.apikey = settings.supabase_service_key.get_secret_value()
@@ -76,6 +83,10 @@ class AccessToken:
     """A token that the project's owner made; nobody can renew it here."""
 
     kind: Kind = "access token"
+    remedy = (
+        "ETL_ACCESS_TOKEN must be signed with a key that the project in SUPABASE_URL still trusts, and SUPABASE_KEY be "
+        f"its current publishable key; after a rotation mint the token again. {_DOCS}"
+    )
 
     def __init__(self, settings: Settings) -> None:
         self.apikey = settings.supabase_key.get_secret_value()
@@ -85,7 +96,7 @@ class AccessToken:
         claims = claims_of(self._token)
         if not claims:
             raise ConfigurationError("ETL_ACCESS_TOKEN is not a JWT.", remedy=f"Mint one with the role etl: {_DOCS}")
-        _require_role(claims, "ETL_ACCESS_TOKEN has")
+        _require_role(claims, "ETL_ACCESS_TOKEN has", f"Mint one with the role etl: {_DOCS}")
         expires = expiry_of(claims)
         if expires and expires <= datetime.now(UTC):
             raise AccessError(
@@ -104,6 +115,7 @@ class SignedInUser:
     """A user of the pipeline's own. One session for all threads of a process, as a refresh token serves once."""
 
     kind: Kind = "signed-in user"
+    remedy = f"SUPABASE_KEY must be the current publishable key of the project in SUPABASE_URL. {_DOCS}"
 
     def __init__(self, settings: Settings) -> None:
         self.apikey = settings.supabase_key.get_secret_value()
@@ -157,7 +169,7 @@ class SignedInUser:
             return _session(auth.refresh_session(session.refresh_token).session)
 
     def _keep(self, session: Session) -> None:
-        _require_role(claims_of(session.access_token), "The user of ETL_EMAIL gets a token with")
+        _require_role(claims_of(session.access_token), "The user of ETL_EMAIL gets a token with", _MARKED)
         now, life = time.monotonic(), float(session.expires_in)
         self._session = session
         self._expires_at = now + life
@@ -219,14 +231,10 @@ def expiry_of(claims: dict[str, Any]) -> datetime | None:
     return datetime.fromtimestamp(expires, UTC) if isinstance(expires, int | float) else None
 
 
-def _require_role(claims: dict[str, Any], whose: str) -> None:
+def _require_role(claims: dict[str, Any], whose: str, remedy: str) -> None:
     role = claims.get("role")
     if role != ROLE:
-        raise ConfigurationError(
-            f"{whose} the role {role or 'of nobody'}, not {ROLE}.",
-            remedy="Choose the hook public.etl_access_token in the dashboard (Authentication → Hooks → Customize "
-            f"Access Token) and mark the user with etl_role = pipeline. {_DOCS}",
-        )
+        raise ConfigurationError(f"{whose} the role {role or 'of nobody'}, not {ROLE}.", remedy=remedy)
 
 
 # One identity a process for the same settings: threads share a session, and nobody signs in twice.

@@ -11,6 +11,10 @@ KEY = (
     "SUPABASE_SERVICE_KEY must be the current secret key (sb_secret_… or service_role) of the project in SUPABASE_URL: "
     "Project settings → API keys."
 )
+RIGHTS = (
+    "`make doctor` says what each key and role may do; `make migrate` grants what runs need. A bucket of another name "
+    "(ETL_BUCKET) needs the two policies of its own: docs/keys.md."
+)
 ADDRESS = "SUPABASE_URL must be the project's own address, https://<ref>.supabase.co, without a path."
 OUTAGE = (
     "Look at the project's state in the dashboard and at status.supabase.com, then start the run again. On the local "
@@ -28,7 +32,8 @@ _STATES = {
 }
 # In this order: the first that fits the code, else the first that fits the status.
 _BY_CODE = (
-    (r"57014", "A statement took too long. Over REST: alter role service_role set statement_timeout = '60s', then "
+    (r"57014", "A statement took too long. Over REST: alter role service_role set statement_timeout = '60s' (of "
+               "the role etl, where runs go without the secret key), then "
                "notify pgrst, 'reload config'. Over Postgres: raise ETL_STATEMENT_TIMEOUT."),
     (r"PGRST30\d|PGRST303", KEY),
     (r"28\w{3}", "Look at the user and the password in SUPABASE_DB_URL: Project settings → Database."),

@@ -11,7 +11,10 @@ from pydantic import AfterValidator, AliasChoices, Field, SecretStr
 Transport = Literal["rest", "postgres"]
 TransportChoice = Literal["auto", "rest", "postgres"]
 
-ESCAPED = "Write special characters of a password as %40 (@), %2F (/), %3A (:), %23 (#), %25 (%), %5B ([), %5D (])"
+ESCAPED = (
+    "Write special characters of a password as %40 (@), %2F (/), %3A (:), %23 (#), %25 (%), %5B ([), %5D (]), "
+    "%20 (a space)"
+)
 
 
 def named(variable: str) -> AliasChoices:
@@ -40,7 +43,7 @@ def _database(value: SecretStr) -> SecretStr:
         raise ValueError("must start with postgresql://")
     if "YOUR-PASSWORD" in given:  # as the dashboard shows it
         raise ValueError("must have the database's password in place of [YOUR-PASSWORD]")
-    if re.search(r"%(?![0-9A-Fa-f]{2})", given) or not _splits(given):
+    if re.search(r"%(?![0-9A-Fa-f]{2})|%00| ", given) or not _splits(given):  # what libpq takes for no address
         raise ValueError(f"is no address. {ESCAPED}")
     return value
 

@@ -21,6 +21,7 @@ from tasks.arrow.rebatch import bounded
 from tasks.contracts import Table
 from tasks.errors import ConfigurationError, ReadError
 from tasks.platform.functions import RestDatabase
+from tasks.platform.identity import identity_of
 from tasks.platform.progress import Progress, no_progress
 from tasks.platform.whole_file import part_of
 from tasks.platform.workers import HERE, Tick, Workers
@@ -46,7 +47,6 @@ ROWS_PER_RANGE = 50_000
 # to its disk before it sends it.
 _MOST_PAGE_BYTES = 3 * 2**20
 _READS = 3  # of one range in which too many rows are missing
-_KEY_HELP = "SUPABASE_SERVICE_KEY must be the project's secret key (sb_secret_… or service_role)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,9 @@ class RestSource:
 
     def preflight(self, tables: Sequence[Table]) -> Preflight:
         with self._database() as database:
-            found = preflight.ask(database, tables, trusted=self._settings.trusted_functions, remedy=_KEY_HELP)
+            found = preflight.ask(
+                database, tables, trusted=self._settings.trusted_functions, remedy=identity_of(self._settings).remedy
+            )
         self._infos.update(found.tables)
         self._snapshot_at = self._snapshot_at or found.clock
         return found

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
+import httpx
 import pytest
 
 from local_stack import Stack, up
 from tasks.doctor import Finding, examine, line, sound
 from tasks.errors import AccessError, ConfigurationError
 from tasks.platform.functions import RestDatabase
+from tasks.platform.http import make_http
 from tasks.platform.identity import acting, claims_of, identity_of
 from tasks.settings import Settings
 from tests.pipeline.identities import HOOK, identity_env, pipeline_user, token
@@ -75,6 +78,7 @@ def test_the_narrowest_identity_wins(stack: Stack, settings: Settings) -> None:
         ({"seconds": -60}, "expired on"),
         ({"role": "service_role"}, "service_role, not etl"),
         ({"role": "authenticated"}, "authenticated, not etl"),
+        ({"nbf": 4_000_000_000}, "HTTP 401"),  # refused by the project, as one of a key that was replaced
     ],
 )
 def test_a_token_that_will_not_do_is_explained(stack: Stack, claims: dict[str, Any], says: str) -> None:
@@ -82,6 +86,8 @@ def test_a_token_that_will_not_do_is_explained(stack: Stack, claims: dict[str, A
     with pytest.raises((AccessError, ConfigurationError), match=says) as raised:
         role_of(settings)
     assert "docs/keys.md" in str(raised.value)
+    assert re.search(r"[Mm]int", str(raised.value)), "it is no user's"
+    assert not re.search("SERVICE_KEY|Authentication", str(raised.value)), "nothing of what is not used"
     assert settings.access_token.get_secret_value() not in str(raised.value)
 
 
@@ -155,3 +161,14 @@ def test_the_doctor_finds_a_project_without_the_service_key_sound(
     assert sound(found), [line(f) for f in found if f.level != "ok"]
     (identity, *_) = (f for f in found if f.check == "identity")
     assert "role etl; no more than a run needs" in identity.what
+
+
+def test_a_right_to_the_bucket_that_is_missing_is_no_matter_of_keys(stack: Stack) -> None:
+    settings = settings_of(stack, access_token=token(stack))
+    refusing = httpx.MockTransport(lambda _: httpx.Response(403, json={"error": "Unauthorized", "message": "no"}))
+    client = make_http(settings, transport=refusing, identity=identity_of(settings))
+    with client as http, pytest.raises(AccessError) as raised:
+        http.post(f"{stack.url}/storage/v1/object/reports/a.txt")
+    assert raised.value.status == 403
+    assert "make migrate" in str(raised.value.remedy)
+    assert "SERVICE_KEY" not in str(raised.value.remedy)
