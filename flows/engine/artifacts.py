@@ -48,7 +48,8 @@ def show_in_order(pages: Sequence[Page], more: Sequence[Page] = ()) -> None:
     if context is None or context.flow_run is None:
         return
     with get_client(AGAIN_SOON, sync_client=True) as client:
-        _mark_earlier(client, context.flow_run.id)
+        if context.flow_run.run_count > 1:
+            _mark_earlier(client, context.flow_run.id)
         above = _IDS
         for left, page in zip(range(len(pages), 0, -1), pages, strict=True):
             above = _create(client, context.flow_run.id, page, above, _floor(above, left, len(more)))

@@ -54,7 +54,7 @@ def due_instant() -> datetime | None:
 
 
 def tried_again() -> bool:
-    """Whether a person has this run started once more: it began before, or was cancelled before it could."""
+    """Whether a person has this run started once more: it ran before, or was cancelled before it could."""
     run = _deployed_run()
     if run is None or run.run_count > 1:
         return run is not None
@@ -153,7 +153,7 @@ def _deployed_run() -> FlowRun | None:
 
 
 def _late_beside(run: FlowRun) -> list[FlowRun]:
-    """The other scheduled runs that are due and never began.
+    """The other scheduled runs that are due and never started.
 
     None for a late one that was cancelled and that a person tries again: that is about its own day. None from a server
     that cannot be asked, either: the run's own scheduled time stands.
@@ -170,7 +170,7 @@ def _late_beside(run: FlowRun) -> list[FlowRun]:
 
 
 def _was_cancelled(client: SyncPrefectClient, run: FlowRun) -> bool:
-    """Whether a run was cancelled before it ever began."""
+    """Whether a run was cancelled before it ever started."""
     states = sorted(client.read_flow_run_states(run.id), key=lambda state: state.timestamp)
     kinds = (state.type for state in states)
     return (

@@ -230,7 +230,7 @@ def test_a_difference_pages_on_in_the_runs_it_began_with(site: Site) -> None:
 def test_a_run_of_before_a_change_of_the_contract_is_answered_as_it_was_published(
     site: Site, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
-    """Since then `words` went and `edits` came."""
+    """Since then `words` was removed and `edits` added."""
     path = f"/reports/daily_activity?format={form}"
     before = site.get(f"{path}&from=1987-06-05").content
     columns = tuple(column for column in DAILY_ACTIVITY.columns if column.name != "words")
@@ -249,7 +249,7 @@ def test_a_run_against_itself_is_identical(site: Site) -> None:
 @pytest.mark.parametrize(
     "path", ["/reports/later", "/reports/later/diff?base={}", "/explore/later", "/compare?report=later"]
 )
-def test_a_report_that_came_after_the_run_is_said_to_be_so(
+def test_a_report_that_was_added_after_the_run_is_said_to_be_so(
     site: Site, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     later = replace(DAILY_ACTIVITY, name="later")

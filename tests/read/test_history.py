@@ -67,7 +67,7 @@ def test_a_night_that_really_ran_is_taken_before_a_backfill(changeable: Bucketfu
 def test_a_run_of_before_a_change_of_the_contract(
     changeable: Bucketful, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`words` and `stickiness` came later: null in it, whatever part is asked for. `posts` was text: it is in all."""
+    """`words` and `stickiness` were added later: null in it, whatever is asked for. `posts` was text: it is in all."""
     settings, old = changeable.settings, later_of(run_id="old", as_of=AS_OF - timedelta(days=9))
     workspace = make_workspace(tmp_path, "old", users=5, posts=9)
     files = write_files(workspace, as_of=old.as_of, settings=settings)
