@@ -10,7 +10,7 @@ export PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS = 120
 export DO_NOT_TRACK = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install install-dask run up down reset ui api watch test check bench soak doctor migration migrate screenshots dictionary lock
+.PHONY: help install install-dask run up down reset ui api watch test test-slow check bench soak doctor migration migrate screenshots dictionary lock
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -69,9 +69,12 @@ migration: install ## Write what tasks/contracts/ asks for as a new migration (A
 migrate: install ## Apply supabase/migrations to SUPABASE_DB_URL (never done unasked)
 	@$(PY) -m scripts.migrations $(ARGS)
 
-test: $(VENV)/.installed-dev ## The whole test suite, on stacks of its own
+test: $(VENV)/.installed-dev ## The test suite, on stacks of its own
 	@# On a busy machine a test of real servers can miss its time. What failed beside others runs once more, alone.
-	@$(PY) -m pytest -n 4 --dist loadgroup -q -m "not soak" $(ARGS) || $(PY) -m pytest --last-failed --last-failed-no-failures none -q -m "not soak" $(ARGS)
+	@$(PY) -m pytest -n 4 --dist loadgroup -q -m "not soak and not slow" $(ARGS) || $(PY) -m pytest --last-failed --last-failed-no-failures none -q -m "not soak and not slow" $(ARGS)
+
+test-slow: $(VENV)/.installed-dev ## Tests that wait: Prefect's UIs in a browser, a watch for minutes, runs that are killed
+	@$(PY) -m pytest -n 4 --dist loadgroup -q -m "slow and not soak" $(ARGS) || $(PY) -m pytest --last-failed --last-failed-no-failures none -q -m "slow and not soak" $(ARGS)
 
 check: $(VENV)/.installed-dev ## ruff, formatting, mypy --strict
 	@$(VENV)/bin/ruff check .

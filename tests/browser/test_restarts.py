@@ -16,7 +16,7 @@ from flows.forms import MAX_RESTARTS
 from scripts.ui import bootstrap
 from tests.browser.conftest import Product
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
 
 
 def crash(product: Product, run_id: str) -> None:

@@ -18,7 +18,7 @@ from deploy.server_setup import DEPLOYMENTS
 from tests.browser.conftest import USERS, Product
 from tests.browser.forms import follow, open_form, submit
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
 
 ALL_DRAWN = "which => [...document.querySelectorAll(which)].every(i => i.complete && i.naturalWidth > 300)"
 SIGNED = "/storage/v1/object/sign/"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.browser.conftest import Product
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
 
 
 def test_late_nights_become_one_for_the_latest_day(product: Product) -> None:

@@ -11,7 +11,7 @@ from tests.browser.conftest import Product
 from tests.browser.forms import follow, open_form, submit
 from tests.pipeline.kit import Project
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
 COMMITTED = "select run_id from public.etl_runs where status = 'committed' and not historical order by started_at desc"
 
 

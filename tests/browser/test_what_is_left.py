@@ -18,7 +18,7 @@ from tasks.platform.bucket import Bucket
 from tasks.settings import Settings
 from tests.browser.conftest import Product
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
 
 # A trigger that a user's own table might have: its words quote the row.
 TALKATIVE = """

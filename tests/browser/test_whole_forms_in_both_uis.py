@@ -17,7 +17,7 @@ from tests.browser.conftest import Product
 from tests.browser.forms import PATIENCE, TRIES, press_submit, submit
 from tests.flows.test_every_form import FORMS
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
 each_ui = pytest.mark.parametrize("ui", ["", "/v2"], ids=["old", "V2"])
 each_form = pytest.mark.parametrize("name", DEPLOYMENTS)
 

@@ -17,7 +17,7 @@ from api.app import READY_SECONDS
 from tests.api.conftest import Person, make_account, serving, settings_for
 from tests.browser.conftest import Product
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -193,6 +193,7 @@ def test_a_server_that_is_not_there_or_wants_a_password_is_a_sentence(prefect: P
         assert "hush" not in done.stderr
 
 
+@pytest.mark.slow
 def test_alerts_are_removed_and_a_server_is_moved_only_when_that_is_asked_for(
     prefect: Prefect, named: dict[str, Any]
 ) -> None:

@@ -80,6 +80,7 @@ def test_a_note_of_a_dead_process_names_no_server(tmp_path: Path) -> None:
         assert ui.running(tmp_path) is None
 
 
+@pytest.mark.slow
 def test_the_server_asks_for_its_password(tmp_path: Path) -> None:
     prefect = Prefect.at(tmp_path, port=free_port())
     with server(prefect):

@@ -173,6 +173,7 @@ def waited(until: Any, seconds: float = 60) -> bool:
     return bool(until())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # Apprise's, which sends alerts
 def test_only_a_current_commit_is_an_event(
     deployed: Deployed, alerted: list[str], monkeypatch: pytest.MonkeyPatch

@@ -105,6 +105,7 @@ def test_what_takes_too_long_at_once_is_sent_in_halves(project: Project, demo: D
     assert published(project) == files
 
 
+@pytest.mark.slow
 def test_one_key_that_takes_too_long(
     project: Project, demo: DemoCounts, run: Runner, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -106,6 +106,7 @@ def _hold(root: str, ready: object, done: object) -> None:
         done.wait(60)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_what_a_process_uses_stays_and_what_a_dead_one_left_goes(tmp_path: Path) -> None:
     used, left = (Workspace.create(tmp_path, name) for name in ("used", "left"))
     (left.root / LOCK).touch()
@@ -151,6 +152,7 @@ def test_a_failed_run_s_folder_stays_only_where_its_reading_can_go_on(
     assert not project.remove_local_runs()
 
 
+@pytest.mark.slow
 def test_a_killed_dry_run_s_folder_goes_with_the_next_run(project: Project, demo: DemoCounts) -> None:
     env = project.env("postgres")
     assert run_in_child(env, AS_OF, kill_after="Clean posts") == -9

@@ -53,6 +53,7 @@ with open_database(settings) as database:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_holder_that_was_paused_past_its_term_writes_nothing(
     stack: Stack, transport: Transport, tmp_path: Path

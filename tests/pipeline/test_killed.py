@@ -103,6 +103,7 @@ def as_of_to_go_on(project: Project) -> str:
     return "resume" if last and last != "committed" else AS_OF
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_killed_at_random_instants(transport: Transport, project: Project, demo: DemoCounts) -> None:
     check_instants(project, transport, seed=7, kills=2)
@@ -123,6 +124,7 @@ def test_killed_a_hundred_times(transport: Transport, seed: int, project: Projec
     check_instants(project, transport, seed=seed, kills=1 + seed // 2 % 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_run_whose_services_restart_under_it_still_ends_well(
     transport: Transport, project: Project, demo: DemoCounts
