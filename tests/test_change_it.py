@@ -19,6 +19,8 @@ from local_stack import down
 from local_stack.postgres import query
 from tests.conftest import temporary_home
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("tasks", "flows", "deploy", "scripts", "local_stack", "supabase", "data", "tests", "docs", "bench", "api")
 FILES = ("pyproject.toml", "prefect.yaml", "README.md", "CHANGELOG.md", "requirements.txt", "Makefile", ".env.example")

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.ma
 
 AXE = vendor.HERE / "node_modules" / "axe-core" / "axe.min.js"
 PAGES = ["/", *(f"/explore/{report.name}" for report in REPORTS), "/compare", "/quality", "/history", "/history/{run}"]
-LOOKS = [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")]
+LOOKS = [(1440, "light"), (390, "dark"), (1440, "dark"), (390, "light")]
 
 
 def test_a_wrong_sign_in_says_so_and_a_right_one_leads_on(chromium: Browser, site: Site) -> None:
@@ -53,7 +53,9 @@ def test_a_customer_sees_why_there_is_nothing(chromium: Browser, site: Site) -> 
         expect(page.get_by_role("heading", name="Not for this account")).to_be_visible()
 
 
-@pytest.mark.parametrize(("width", "theme"), LOOKS)
+@pytest.mark.parametrize(
+    ("width", "theme"), [*LOOKS[:2], *(pytest.param(*look, marks=pytest.mark.slow) for look in LOOKS[2:])]
+)
 def test_every_page_reads_well(chromium: Browser, site: Site, width: int, theme: str) -> None:
     """Charts drawn, nothing wider than the screen, no serious finding of axe, no error, no request to elsewhere."""
     with context(chromium, site, width=width, theme=theme) as opened:

@@ -19,7 +19,7 @@ from scripts.bootstrap import main
 from tests.deploy.sinks import mail_server, webhook
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.xdist_group("bootstrap"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("bootstrap"), pytest.mark.timeout(400)]
 SCHEDULE = {"ETL_CRON": "15 4 * * *", "ETL_TIMEZONE": "Europe/Berlin"}
 MAIL = {"ETL_ALERT_EMAIL": "ops@example.org", "ETL_ALERT_SMTP_HOST": "127.0.0.1", "ETL_ALERT_SMTP_SECURITY": "none"}
 PROJECT = "https://one.supabase.co"
@@ -193,7 +193,6 @@ def test_a_server_that_is_not_there_or_wants_a_password_is_a_sentence(prefect: P
         assert "hush" not in done.stderr
 
 
-@pytest.mark.slow
 def test_alerts_are_removed_and_a_server_is_moved_only_when_that_is_asked_for(
     prefect: Prefect, named: dict[str, Any]
 ) -> None:
