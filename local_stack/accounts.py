@@ -48,8 +48,9 @@ class Account:
                 "or run as another user than root.",
             )
         caps = f"-all,+{capability}"
-        prefix = (setpriv, f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups", f"--inh-caps={caps}",
-                  f"--ambient-caps={caps}", "--")  # fmt: skip
+        # initdb looks for its programs by access(2), which overlooks another account's capabilities without that bit.
+        prefix = (setpriv, f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups",
+                  "--securebits=+no_setuid_fixup", f"--inh-caps={caps}", f"--ambient-caps={caps}", "--")  # fmt: skip
         return Account(self.name, self.uid, self.gid, prefix)
 
 

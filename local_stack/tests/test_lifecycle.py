@@ -286,15 +286,3 @@ def test_bad_usage_is_exit_2(line: str, capsys: pytest.CaptureFixture[str]) -> N
         main(line.split())
     assert ended.value.code == 2
     assert " _" not in capsys.readouterr().err, "no name of a function of ours"
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL runs as another account under root only")
-def test_root_may_keep_a_stack_where_only_root_passes(empty_home: Path) -> None:
-    """A clone below /root, say: PostgreSQL's account could not reach its own data there."""
-    empty_home.chmod(0o700)
-    hidden = up(empty_home / "below", empty=True)
-    try:
-        assert hidden.query("select 1") == "1"
-        assert process_of(hidden, "postgres").uids().real != 0
-    finally:
-        down(hidden.home)
