@@ -48,11 +48,15 @@ def other_server() -> Iterator[int]:
         other.server_close()
 
 
-def test_the_port_of_another_server_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+@pytest.mark.parametrize("proxy", [{}, {"HTTP_PROXY": "http://127.0.0.1:9", "no_proxy": "example.org"}])
+def test_the_port_of_another_server_is_refused_before_anything_is_started(
+    proxy: dict[str, str], tmp_path: Path
+) -> None:
+    """It is asked directly, whatever proxy the environment names for the world outside."""
     with other_server() as port:
         assert answers(f"http://127.0.0.1:{port}")
         command = [sys.executable, "-m", "scripts.ui", "--home", str(tmp_path / "prefect"), "--port", str(port)]
-        env = {**os.environ, "SUPABASE_URL": "http://127.0.0.1:9"}
+        env = {**os.environ, "SUPABASE_URL": "http://127.0.0.1:9", **proxy}
         done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert f"Another Prefect server uses port {port}" in " ".join(done.stderr.split())
