@@ -7,9 +7,7 @@ sha256; before one is used, Storage is asked whether this caller may have it.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from tasks.errors import ReadError, RequestRefused
 from tasks.files.layout import parse_run_path
 from tasks.files.manifest import FileEntry, Manifest
 from tasks.platform.bucket import is_missing
+from tasks.platform.whole_file import whole_file
 from tasks.read import Diff, OpenRun, diff, list_runs, read_history
 from tasks.read.catalog import open_catalog
 from tasks.read.options import is_as_of
@@ -147,15 +146,12 @@ class Store:
         """Downloaded piece by piece, whatever its size; under its name only when it is whole and right."""
         if local.exists():
             return local
-        handle, part = tempfile.mkstemp(dir=self._folder, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
+        with whole_file(local) as part:
+            part.touch(mode=0o600)  # the folder may be one that others read
+            with part.open("wb") as file:
                 received = self._download(caller, path, file.write)
             if received != sha256:
                 raise ReadError(f"{path} is not what its manifest says.", remedy="Inform the operator if it stays so.")
-            os.replace(part, local)
-        finally:
-            Path(part).unlink(missing_ok=True)
         return local
 
     def _download(self, caller: Caller, path: str, write: Any) -> str:

@@ -7,16 +7,15 @@ name user ids, so only the user may read the folder, and no file stays longer th
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.errors import ConfigurationError, ReadError
 from tasks.files.manifest import sha256_of
+from tasks.platform.whole_file import whole_file
 from tasks.settings import Settings
 
 
@@ -31,15 +30,10 @@ class Cache:
     def of(cls, settings: Settings) -> Cache:
         """The cache of these settings, without what is older than `keep_days` days."""
         folder = settings.cache_dir.expanduser()
-        try:
+        with _named(folder, "made or written"):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise ConfigurationError(
-                f"The folder of ETL_CACHE_DIR, {folder}, cannot be made: {error.strerror}.",
-                remedy="Set ETL_CACHE_DIR to a folder that you may write.",
-            ) from None
-        cache = cls(folder, f"{settings.supabase_url}/{settings.bucket}")
-        cache.forget(older_than=time.time() - settings.keep_days * 86_400)
+            cache = cls(folder, f"{settings.supabase_url}/{settings.bucket}")
+            cache.forget(older_than=time.time() - settings.keep_days * 86_400)
         return cache
 
     def forget(self, *, older_than: float) -> None:
@@ -88,7 +82,18 @@ class Cache:
 
     def _keep(self, path: Path, body: bytes) -> None:
         """Under its name only when complete: others may read the same cache at the same time."""
-        handle, part = tempfile.mkstemp(dir=self.folder)
-        with os.fdopen(handle, "wb") as file:
-            file.write(body)
-        os.replace(part, path)
+        with _named(self.folder, "written"), whole_file(path) as part:
+            part.touch(mode=0o600)  # the folder may be one that others read
+            part.write_bytes(body)
+
+
+@contextmanager
+def _named(folder: Path, what: str) -> Iterator[None]:
+    """A disk that is full or read-only is a sentence, with the setting that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(
+            f"The folder of ETL_CACHE_DIR, {folder}, cannot be {what}: {error.strerror}.",
+            remedy="Make room there, or set ETL_CACHE_DIR to a folder that you may write and that has room.",
+        ) from None

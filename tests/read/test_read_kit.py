@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 import time
 from datetime import date
@@ -99,6 +100,17 @@ def test_a_damaged_copy_is_downloaded_again(published: Bucketful) -> None:
     (copy,) = settings.cache_dir.glob("*.parquet")
     copy.write_bytes(copy.read_bytes()[:-10])
     assert read_report("signup_cohorts", settings=settings).equals(first)
+
+
+def test_a_disk_that_does_not_take_the_cache_is_a_sentence(published: Bucketful) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(ConfigurationError, match=r"ETL_CACHE_DIR, .*/cache, cannot be written: File too large\."):
+            read_report("signup_cohorts", settings=published.settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(published.settings.cache_dir.iterdir()) == []
 
 
 def test_the_cache_is_private_and_forgets(published: Bucketful) -> None:
