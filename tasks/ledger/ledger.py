@@ -67,7 +67,17 @@ class Ledger:
         if start.as_of.mode == "at" and start.as_of.at is None:
             raise ConfigurationError("An as_of is wanted with this mode.")
         row = self._take(start)
+        if self._is_overtaken(row):
+            row = row.model_copy(update={"resumed_from": None, "snapshot_at": None})
         return lease_of(row, start.ticket.token, self._last())
+
+    def _is_overtaken(self, row: LedgerRow) -> bool:
+        """Whether the reading that a run could continue began before one that was committed since, maybe by another
+        machine: its rows would bring back what was changed or deleted by then."""
+        if row.snapshot_at is None:
+            return False
+        newest = self._one(status="committed", kind="run", historical=False)
+        return bool(newest and newest.snapshot_at and newest.snapshot_at > row.snapshot_at)
 
     @contextmanager
     def given_back_when_interrupted(self, ticket: Ticket) -> Iterator[Self]:

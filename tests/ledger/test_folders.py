@@ -132,6 +132,10 @@ def test_projects_have_folders_of_their_own() -> None:
     assert project_folder(Settings(_env_file=None, supabase_url=f"{urls[0]}/")) == names[0]
 
 
+def _fail(of: Run, *_: object) -> None:
+    raise WriteError("no luck")
+
+
 @pytest.mark.parametrize("transport", ["postgres", "rest"])
 def test_a_failed_run_s_folder_stays_only_where_its_reading_can_go_on(
     transport: str,
@@ -140,11 +144,8 @@ def test_a_failed_run_s_folder_stays_only_where_its_reading_can_go_on(
     run: Runner,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(of: Run, *_: object) -> None:
-        raise WriteError("no luck")
-
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "build_the_reports", fail)
+        patch.setattr(stages, "build_the_reports", _fail)
         with pytest.raises(PipelineError):
             run(transport)
     assert bool(project.remove_local_runs()) == (transport == "rest")
@@ -161,3 +162,20 @@ def test_a_killed_dry_run_s_folder_goes_with_the_next_run(project: Project, demo
     shutil.move(folder, dry)
     assert run_in_child(env, AS_OF) == 0
     assert not project.remove_local_runs()
+
+
+def test_a_reading_that_a_committed_run_has_overtaken_is_not_continued(
+    project: Project, demo: DemoCounts, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run is restarted by its id after another machine's has committed: who was gone by then does not come back."""
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "build_the_reports", _fail)
+        with pytest.raises(WriteError) as caught:
+            run("rest")
+    gone = project.stack.query("select id from users where created_at < '2026-01-01' order by id limit 1")
+    project.stack.query(f"delete from posts where user_id = '{gone}'; delete from users where id = '{gone}'")
+    committed = run("rest", ETL_DATA_DIR=str(project.folder / "another machine"), ETL_PART_ROWS=1_000)
+    again = run("rest", resume_run=caught.value.run_id, ETL_PART_ROWS=500_000)
+    assert again.current
+    assert project.stack.query(f"select count(*) from clean_users where id = '{gone}'") == "0"
+    assert (again.as_of, again.snapshot_at > committed.snapshot_at) == (committed.as_of, True)
