@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from api.site.charts import CHARTS, spec_of
+from api.site.figures import tiles
+from api.site.quality import groups
+from tasks.charts.lines import activity, growth
+from tasks.charts.maps import posting_hours, retention
 from tasks.cleaning.rules import check_table
 from tasks.cleaning.rules.further import rules_of_columns
 from tasks.contracts import DAILY_ACTIVITY, POSTS, REPORTS, TABLES, USERS, Column, Report, Table, versions
 from tasks.errors import ConfigurationError
 from tasks.reports import BUILDERS, check_builders
+from tasks.reports.checks import totals
+from tests.publish.builders import AS_OF, reports
 
 EVERYTHING = [*TABLES, *REPORTS]
 PHONE = {"name": "phone", "kind": "text", "description": "A number."}
@@ -124,13 +136,45 @@ def test_what_becomes_of_a_null_is_declared() -> None:
     }  # fmt: skip
 
 
-def test_a_report_that_the_pipeline_goes_by_is_not_taken_away_unsaid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.reports.REPORTS", [report for report in REPORTS if report.name != "signup_cohorts"])
-    with pytest.raises(ConfigurationError, match="signup_cohorts is gone") as caught:
-        check_builders({name: build for name, build in BUILDERS.items() if name != "signup_cohorts"})
-    assert all(
-        place in caught.value.remedy for place in ("tasks/reports/checks.py", "tasks/charts/", "api/site/charts/")
-    )
+@pytest.mark.parametrize("report", REPORTS, ids=lambda r: r.name)
+def test_what_the_pipeline_goes_by_of_a_report_is_not_taken_away_unsaid(
+    report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [other for other in REPORTS if other is not report]
+    monkeypatch.setattr("tasks.reports.REPORTS", others)
+    with pytest.raises(ConfigurationError, match=f"The report {report.name} is gone") as caught:
+        check_builders({name: build for name, build in BUILDERS.items() if name != report.name})
+    assert all(place in caught.value.remedy for place in ("tasks/reports/checks.py", "tasks/charts/", "api/site/"))
+    for column in report.columns:
+        fewer = tuple(other for other in report.columns if other is not column)
+        monkeypatch.setattr("tasks.reports.REPORTS", [*others, replace(report, keys=(), columns=fewer)])
+        needed = _is_gone_by(report, column.name)
+        with pytest.raises(ConfigurationError, match=column.name) if needed else nullcontext():
+            check_builders(BUILDERS)
+
+
+DRAWN: dict[str, Callable[[pd.DataFrame], object]] = {
+    "daily_activity": lambda frame: (growth(frame, as_of=AS_OF), activity(frame, as_of=AS_OF)),
+    "signup_cohorts": lambda frame: retention(frame, as_of=AS_OF),
+    "post_statistics": posting_hours,
+    "data_quality": lambda frame: groups(frame, None),
+}
+ROWS = reports(np.random.default_rng(1), ["a", "b"])
+
+
+def _is_gone_by(report: Report, column: str) -> bool:
+    """Whether totals, charts or pages of the site break without the column."""
+    tables = {of.name: rows.drop_columns(column) if of is report else rows for of, rows in ROWS.items()}
+    frames = {name: table.to_pandas(date_as_object=False) for name, table in tables.items()}
+    try:
+        list(totals(tables, {"posts": MagicMock(), "users": MagicMock()}))
+        tiles(frames["user_statistics"], frames["daily_activity"], frames["data_quality"], AS_OF)
+        for chart in CHARTS[report.name]:
+            spec_of(chart, frames[report.name])
+        DRAWN.get(report.name, len)(frames[report.name])
+    except (KeyError, AttributeError):
+        return True
+    return column == "as_of"  # which the headline of a run goes without
 
 
 def test_a_report_without_its_function_is_named_with_the_place_to_add_it() -> None:

@@ -25,30 +25,51 @@ BUILDERS: dict[str, Callable[[ReportFacts], pa.Table]] = {
     "data_quality": data_quality,
 }
 
-# What the totals, the guard, the charts and the reports site go by; no other report is needed.
-NEEDED = ("user_statistics", "daily_activity", "author_activity", "signup_cohorts", "post_statistics", "data_quality")
+# The columns that the totals, the charts and the reports site go by; no other column and no other report is needed.
+NEEDED: dict[str, tuple[str, ...]] = {
+    "user_statistics": (
+        *("as_of", "total_users", "active_users", "inactive_users", "other_users", "posting_users", "total_posts"),
+        *(f"{what}_{days}d" for what in ("new_users", "posts") for days in (1, 7, 30)),
+    ),
+    "daily_activity": (
+        *("date", "new_users", "posts", "authors", "new_authors", "words", "authors_7d", "authors_28d", "stickiness"),
+        *("total_users", "total_posts"),
+    ),
+    "author_activity": ("post_count", "words", "days_since_last_post"),
+    "signup_cohorts": ("cohort_month", "months_since", "users", "authors", "retention"),
+    "post_statistics": ("month", "weekday", "hour", "posts", "words"),
+    "data_quality": ("table", "rule", "action", "rows_checked", "rows_affected", "share"),
+}
 
 
 def check_builders(builders: Mapping[str, object]) -> None:
-    """Raise ConfigurationError unless reports and functions belong to each other, and no NEEDED one is gone."""
-    declared = {report.name for report in REPORTS}
-    for name in declared - builders.keys():
+    """Raise ConfigurationError unless reports and functions belong to each other, and nothing NEEDED is gone."""
+    declared = {report.name: report for report in REPORTS}
+    for name in declared.keys() - builders.keys():
         raise ConfigurationError(
             f"The report {name} is declared, and no function builds it.",
             remedy=f"Write `def {name}(facts: ReportFacts) -> pa.Table` in tasks/reports/{name}.py, and add its line "
             "to BUILDERS in tasks/reports/__init__.py.",
         )
-    if missing := [name for name in NEEDED if name not in declared | builders.keys()]:
-        raise ConfigurationError(
-            f"The report {missing[0]} is gone, and the pipeline goes by it.",
-            remedy=f"Declare and build it again. To do without it, take `{missing[0]}` out of tasks/reports/checks.py, "
-            "tasks/charts/, api/site/charts/ and the list NEEDED in tasks/reports/__init__.py.",
-        )
-    for name in builders.keys() - declared:
+    for name, columns in NEEDED.items():
+        if name not in declared.keys() | builders.keys():
+            raise _gone(f"report {name}", name)
+        for column in columns if name in declared else ():
+            if column not in declared[name].schema.names:
+                raise _gone(f"column {column} of the report {name}", column)
+    for name in builders.keys() - declared.keys():
         raise ConfigurationError(
             f"tasks/reports/ builds a report {name} that is not declared.",
             remedy="Declare it in tasks/contracts/reports.py, and add it to REPORTS there.",
         )
+
+
+def _gone(what: str, name: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"The {what} is gone, and the pipeline goes by it.",
+        remedy=f"Declare and build it again. To do without it, take `{name}` out of what uses it: "
+        "tasks/reports/checks.py, tasks/charts/, api/site/, and NEEDED in tasks/reports/__init__.py.",
+    )
 
 
 check_builders(BUILDERS)
