@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from tasks.settings import Settings
 from tasks.settings.environment import without_user
 
 TIMEOUT = 10.0
+_SOON = 2.0  # seconds that a page of ours waits to learn which links to Prefect's pages lead somewhere
 _LOOKED_AT = 50  # completed runs, for the last that committed
 # Prefect's server answers so while its database is locked, and its own clients try again: nothing was done.
 _BUSY = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
@@ -61,6 +63,22 @@ class Prefect:
     def page(self, flow_run_id: str | None) -> str | None:
         """The address of a run's page for people."""
         return f"{self._pages}/runs/flow-run/{flow_run_id}" if flow_run_id and self._url else None
+
+    def pages(self, flow_run_ids: Collection[str | None]) -> dict[str | None, str | None]:
+        """The addresses by flow run, of those that the server knows: another database has none of the old runs.
+
+        Of all of them where it does not say so soon.
+        """
+        ids = [one for one in flow_run_ids if one]
+        if not (ids and self.is_set):
+            return {}
+        body = {"flow_runs": {"id": {"any_": ids}}, "limit": len(ids)}
+        try:
+            answer = self._http.post(f"{self._url}/flow_runs/filter", json=body, timeout=_SOON)
+            ids = [str(run["id"]) for run in answer.raise_for_status().json()]
+        except (httpx.HTTPError, ValueError):
+            pass
+        return {one: self.page(one) for one in ids}
 
     def health(self) -> None:
         """Raises httpx.HTTPError when the server does not answer."""

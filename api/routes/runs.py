@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -106,13 +106,14 @@ def list_runs(
     """The runs in the ledger, newest first."""
     ledger: Ledger = request.app.state.ledger
     rows, after = ledger.page(caller, status=status, cursor=cursor, limit=limit)
-    return Page(items=[_run(request, row) for row in rows], next=after)
+    return Page(items=_runs(request, rows), next=after)
 
 
 @router.get("/{id}", responses=documented(401, 403, 404, 422, 503))
 def get_run(request: Request, caller: Reader, id: RunId) -> Run:  # noqa: A002 - the parameter's name
     """One run: its status, stages, counts, and what went wrong."""
-    return _run(request, request.app.state.ledger.find(caller, id))
+    (run,) = _runs(request, [request.app.state.ledger.find(caller, id)])
+    return run
 
 
 @router.get("/{id}/events", response_class=StreamingResponse, responses=documented(401, 403, 404, 503))
@@ -141,5 +142,6 @@ def start_run(request: Request, response: Response, caller: Operator, start: Sta
     )
 
 
-def _run(request: Request, row: LedgerRun) -> Run:
-    return Run(**{**row.to_json(), "page": request.app.state.prefect.page(row.flow_run_id)})
+def _runs(request: Request, rows: Sequence[LedgerRun]) -> list[Run]:
+    pages = request.app.state.prefect.pages([row.flow_run_id for row in rows])
+    return [Run(**{**row.to_json(), "page": pages.get(row.flow_run_id)}) for row in rows]

@@ -16,12 +16,12 @@ from api.routes.auth import safe_path
 from api.routes.reports import BY_NAME, path_of, report_of
 from api.session import Reader, anyone
 from api.site import quality as quality_page
-from api.site import runs as run_views
 from api.site.charts import CHARTS, DRAWING, OVERVIEW, QUALITY, ChartDef, spec_of
 from api.site.comparing import comparison, headline
 from api.site.context import LINKS, Travel, link_of, page, parsed_day, sign_in_page, travel_of
 from api.site.figures import tiles
 from api.site.formats import whole
+from api.site.runs import choices, run_views
 from api.site.tables import Query as TableQuery
 from api.site.tables import view
 from api.tokens import Caller
@@ -140,7 +140,7 @@ def _spec(request: Request, etag: str, make: Any) -> Response:
 def compare(request: Request, caller: Reader, report: Text = None, base: Text = None, run: Text = None) -> Response:
     """Two runs side by side: of a report what was added, removed and changed, and the headline figures."""
     declared = report_of(report or "daily_activity")
-    runs = run_views.choices(request, caller)
+    runs = choices(request, caller)
     facts: dict[str, Any] = {"report": link_of(declared), "runs": runs, "base": base, "run": run, "headline": []}
     if len(runs) < 2:
         return page(request, "compare.html", caller, "compare", **facts)
@@ -188,7 +188,7 @@ def history(request: Request, caller: Reader, cursor: Annotated[str | None, Quer
     rows, after = request.app.state.ledger.page(caller, cursor=cursor, limit=50)
     current = request.app.state.ledger.current(caller)
     prefect = request.app.state.prefect
-    shown = [run_views.run_view(row, prefect, current) for row in rows]
+    shown = run_views(rows, prefect, current)
     return page(request, "history.html", caller, "history", runs=shown, next=after, prefect_is_set=prefect.is_set)
 
 
@@ -197,7 +197,7 @@ def history_of(request: Request, caller: Reader, run_id: str) -> Response:
     """One run: how it went, stage by stage."""
     ledger, prefect = request.app.state.ledger, request.app.state.prefect
     row = ledger.find(caller, run_id)
-    shown = run_views.run_view(row, prefect, ledger.current(caller))
+    (shown,) = run_views([row], prefect, ledger.current(caller))
     return page(request, "run.html", caller, "history", run={**shown, "is_over": is_over(row)})
 
 

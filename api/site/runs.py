@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,8 +17,13 @@ from tasks.files.layout import day_of
 CHOICES = 100
 
 
-def run_view(row: LedgerRun, prefect: Prefect, current: LedgerRun | None) -> dict[str, Any]:
-    """A run of the ledger in words."""
+def run_views(rows: Sequence[LedgerRun], prefect: Prefect, current: LedgerRun | None) -> list[dict[str, Any]]:
+    """Runs of the ledger in words, with links to the pages that Prefect still has of them."""
+    pages = prefect.pages([row.flow_run_id for row in rows])
+    return [{**_run_view(row, current), "page": pages.get(row.flow_run_id)} for row in rows]
+
+
+def _run_view(row: LedgerRun, current: LedgerRun | None) -> dict[str, Any]:
     started, finished, as_of = (at and _utc(at) for at in (row.started_at, row.finished_at, row.as_of))
     stages = [{"title": name, "seconds": seconds, "text": duration(seconds)} for name, seconds in row.seconds.items()]
     return {
@@ -37,7 +43,6 @@ def run_view(row: LedgerRun, prefect: Prefect, current: LedgerRun | None) -> dic
         "transport": row.transport or NONE,
         "version": row.code_version,
         "error": row.error,
-        "page": prefect.page(row.flow_run_id),
         "stages": stages,
         "longest": max(row.seconds.values(), default=1.0) or 1.0,
     }

@@ -136,7 +136,10 @@ def _page(title: str, happened: str, written: str, remedy: str) -> str:
 
 def _again(name: str) -> str:
     if name == "nightly":
-        return "Start `nightly` with *As of* set to `resume` to go on, or wait for the next schedule."
+        return (
+            "Nothing, where the ledger says `committed`: readers see the run. Otherwise start `nightly` with *As of* "
+            "set to `resume` to go on, or wait for the next schedule."
+        )
     return f"Start `{name}` again when it is wanted."
 
 

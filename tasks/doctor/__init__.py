@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from tasks.doctor import alerts, bucket, live, machine, postgres, project
+from tasks.doctor import alerts, bucket, live, machine, postgres, prefect, project
 from tasks.doctor.findings import MARKS, Check, Finding, guarded
 from tasks.errors import ConfigurationError
 from tasks.platform.identity import acting
@@ -27,6 +27,7 @@ THEN: tuple[tuple[str, Check], ...] = (
     ("bucket", bucket.bucket_is_private),
     (UPLOAD, bucket.upload_works),
     ("last run", project.last_run_is_fresh),
+    (prefect.CHECK, prefect.deployments_are_there),
     ("alerts", alerts.somebody_is_notified),
     ("realtime", live.changes_are_seen),
 )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import httpx
 
 from tasks.doctor.findings import Finding, fail, ok, warn
+from tasks.doctor.prefect import ask
 from tasks.platform.alerts import SENDGRID, SLACK, SMTP, channels, problems, try_smtp
 from tasks.settings import Settings
 from tasks.settings.environment import value_of
@@ -37,19 +38,9 @@ def somebody_is_notified(settings: Settings) -> Iterator[Finding]:
 
 def _on_the_server() -> set[str] | None:
     """The notification blocks of ours on the server of PREFECT_API_URL; None when it is not set or does not answer."""
-    url = value_of("PREFECT_API_URL")
-    if not url:
+    if not value_of("PREFECT_API_URL"):
         return None
-    user, _, password = value_of("PREFECT_API_AUTH_STRING").partition(":")
-    key = value_of("PREFECT_API_KEY")
     try:
-        answer = httpx.post(
-            f"{url.rstrip('/')}/block_documents/filter",
-            json={"block_documents": {"name": {"any_": [SLACK, SENDGRID, SMTP]}}},
-            auth=(user, password) if user else None,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=10,
-        )
-        return {document["name"] for document in answer.raise_for_status().json()}
+        return {document["name"] for document in ask("block_documents", {"name": {"any_": [SLACK, SENDGRID, SMTP]}})}
     except (httpx.HTTPError, ValueError):
         return None

@@ -21,7 +21,7 @@ def bucket_is_private(settings: Settings) -> Iterator[Finding]:
         path = f"/storage/v1/bucket/{settings.bucket}"
         bucket = ask(settings, "GET", path, what=f"Looking for the bucket {settings.bucket}").json()
     except RequestRefused as error:
-        remedy = no_bucket(settings.bucket) if error.status == 404 else advice(error)
+        remedy = no_bucket(settings.bucket) if error.status == 404 else advice(error, settings)
         yield fail("bucket", error.message, remedy)
         return
     if bucket.get("public"):
@@ -46,7 +46,7 @@ def upload_works(settings: Settings) -> Iterator[Finding]:
         back = ask(settings, "GET", path, what="Reading the probe back").content
         ask(settings, "DELETE", folder, what="Deleting the probe", json={"prefixes": [name]})
     except PipelineError as error:
-        yield fail("upload", error.message, _upload_advice(error, settings.bucket))
+        yield fail("upload", error.message, _upload_advice(error, settings))
         return
     if back == PROBE:
         yield ok("upload", "A probe went up, came back the same, and is gone again.")
@@ -54,10 +54,10 @@ def upload_works(settings: Settings) -> Iterator[Finding]:
         yield fail("upload", "The probe came back changed.", "A proxy or CDN alters files: take it out of the way.")
 
 
-def _upload_advice(error: PipelineError, bucket: str) -> str:
+def _upload_advice(error: PipelineError, settings: Settings) -> str:
     status = error.status if isinstance(error, RequestRefused) else 0
     if status == 413:
         return "The file size limit of the bucket or the project is too low: raise it in Storage settings."
     if status == 415:
         return "The bucket allows certain file types only: allow all, or text/plain, image/png and application/*."
-    return no_bucket(bucket) if status == 404 else advice(error)
+    return no_bucket(settings.bucket) if status == 404 else advice(error, settings)

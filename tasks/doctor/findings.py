@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tasks.errors import AccessError, PipelineError, TransientError
+from tasks.platform.identity import identity_of
+from tasks.platform.remedies import BUCKET_POLICIES
 from tasks.retry import Retry
 from tasks.settings import Settings
 
@@ -49,14 +51,17 @@ def guarded(name: str, check: Check, settings: Settings) -> Iterator[Finding]:
     try:
         yield from check(settings)
     except PipelineError as error:
-        yield fail(name, error.message, error.remedy or advice(error))
+        yield fail(name, error.message, error.remedy or advice(error, settings))
     except Exception as error:  # noqa: BLE001 - see above
         yield fail(name, f"The check broke: {type(error).__name__}.", "This is a defect of the doctor: report it.")
 
 
-def advice(error: PipelineError) -> str:
+def advice(error: PipelineError, settings: Settings) -> str:
     """The remedy for the four common troubles: cannot connect, not authorised, query error, upload refused."""
     if isinstance(error, AccessError):
+        identity = identity_of(settings)
+        if identity.kind != "service key":
+            return identity.remedy if error.status == 401 else f"Run `make migrate`. {BUCKET_POLICIES}"
         return (
             "The key or role may not do this. Take the secret key (sb_secret_…) from Project settings → API keys as "
             "SUPABASE_SERVICE_KEY, and run `make migrate` for the grants. Without that key: docs/keys.md."

@@ -71,7 +71,7 @@ def identity_is_enough(settings: Settings) -> Iterator[Finding]:
         found = _doctor(settings)
         yield from _rights(settings)
     except (RequestRefused, ConfigurationError) as error:
-        yield from _not_asked(error)
+        yield from _not_asked(error, settings)
         return
     yield from _lifetime(settings)
     yield from _clock(found, settings)
@@ -103,11 +103,11 @@ def _lifetime(settings: Settings) -> Iterator[Finding]:
         yield ok("identity", f"ETL_ACCESS_TOKEN is valid until {expires:%Y-%m-%d}.")
 
 
-def _not_asked(error: PipelineError) -> Iterator[Finding]:
+def _not_asked(error: PipelineError, settings: Settings) -> Iterator[Finding]:
     if getattr(error, "code", None) in ("PGRST202", "42883"):  # a 404 without it is no API of a project
         yield fail("migrations", "The database lacks our functions (etl_doctor).", MIGRATE)
     else:
-        yield fail("identity", error.message, error.remedy or advice(error))
+        yield fail("identity", error.message, error.remedy or advice(error, settings))
 
 
 def _doctor(settings: Settings) -> dict[str, Any]:

@@ -208,6 +208,8 @@ def _error_of_ours(error: Exception) -> PipelineError:
     passing = isinstance(error, AuthRetryableError | httpx.HTTPError) or status == 429 or status >= 500
     if passing and not (isinstance(error, AuthApiError) and "hook" in str(code)):
         return ServiceUnavailable(f"Auth did not answer as it should ({reason}).")
+    if status == 401:  # of the gateway, which asks nobody about a user: wrong credentials are a 400
+        return AccessError(f"The project refused SUPABASE_KEY ({reason}).", remedy=SignedInUser.remedy)
     return AccessError(
         f"Auth refused the user of ETL_EMAIL ({reason}).",
         remedy="Compare ETL_EMAIL and ETL_PASSWORD with the user in the dashboard (Authentication → Users), and "

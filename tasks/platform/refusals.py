@@ -42,6 +42,7 @@ _SAID = re.compile(r"(ERROR|FATAL|PANIC):\s+(.+?)(?=\n[A-Z ]+:\s|\Z)", re.DOTALL
 _REPEATED = re.compile(r"Failed to execute query '.*': ", re.DOTALL)  # the driver repeats a whole script
 _IDLE_TOO_LONG = "25P03"  # the server ended the session: as good as a connection that broke
 _CONNECTING = "connection to server"  # libpq's own words, whatever the server's are after them
+_FROM_AFAR = re.compile(rf"\[libpq\]|{_CONNECTING}|(ERROR|FATAL|PANIC):")
 # How the server's own errors begin in the middle of a stream, where they have no SQLSTATE. Others may be of a function,
 # in words that hold data.
 _PASSING = re.compile(
@@ -68,14 +69,19 @@ _OF_A_VALUE = re.compile(
 def refusals() -> Iterator[None]:
     """Turn the driver's errors into ours: by SQLSTATE, the primary message only, masked.
 
-    A stream of rows that breaks off is an error of Arrow's, with the driver's words inside.
+    A stream of rows that breaks off is an error of Arrow's, with the driver's words inside. One without them is of what
+    is done here with the rows, and stays what it is.
     """
     try:
         yield
     except (dbapi.Error, pa.ArrowException, OSError) as error:
-        if disk_problem(error):  # of ours: rows are written down while they come
+        if disk_problem(error) or not _of_the_driver(error):  # of ours: rows are handled while they come
             raise
         raise _classified(error) from None
+
+
+def _of_the_driver(error: Exception) -> bool:
+    return isinstance(error, dbapi.Error) or bool(_FROM_AFAR.search(str(error)))
 
 
 def _classified(error: Exception) -> Exception:

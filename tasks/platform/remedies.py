@@ -11,10 +11,8 @@ KEY = (
     "SUPABASE_SERVICE_KEY must be the current secret key (sb_secret_… or service_role) of the project in SUPABASE_URL: "
     "Project settings → API keys."
 )
-RIGHTS = (
-    "`make doctor` says what each key and role may do; `make migrate` grants what runs need. A bucket of another name "
-    "(ETL_BUCKET) needs the two policies of its own: docs/keys.md."
-)
+BUCKET_POLICIES = "A bucket of another name (ETL_BUCKET) needs the two policies of its own: docs/keys.md."
+RIGHTS = f"`make doctor` says what each key and role may do; `make migrate` grants what runs need. {BUCKET_POLICIES}"
 ADDRESS = "SUPABASE_URL must be the project's own address, https://<ref>.supabase.co, without a path."
 OUTAGE = (
     "Look at the project's state in the dashboard and at status.supabase.com, then start the run again. On the local "

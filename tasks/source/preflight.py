@@ -138,7 +138,11 @@ def _hidden_rows(reasons: Sequence[str], role: str) -> str:
     if "" in readers:
         return "Name as the source a table, or a view that shows the same rows whoever asks."
     reader = role if role in readers else min(readers)
-    policy = f"a policy `for select to {reader} using (true)` on every table that row-level security protects."
+    policy = (
+        f"a policy `for select to {reader} using (true)` on every table that row-level security protects. One "
+        f"that is `as restrictive` hides rows all the same: it must not apply to {reader} (`alter policy … to` the "
+        "roles that it is meant for)."
+    )
     if reader != role:
         return f"Give {reader}, as which a view reads, {policy}"
     return f"Use the project's secret key (SUPABASE_SERVICE_KEY), or give the role {policy}"

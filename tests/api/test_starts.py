@@ -72,6 +72,15 @@ def test_the_page_of_a_run_is_named_without_the_servers_password() -> None:
     assert Prefect(settings).page("run") == "https://prefect.example.org/runs/flow-run/run"
 
 
+@pytest.mark.parametrize(
+    ("status", "known", "linked"), [(200, ["a"], ["a"]), (200, [], []), (503, [], ["a", "b"]), (401, [], ["a", "b"])]
+)
+def test_a_run_that_the_servers_database_lacks_has_no_link(status: int, known: list[str], linked: list[str]) -> None:
+    answer = httpx.Response(status, json=[{"id": one} for one in known])
+    asked = Prefect(SETTINGS, transport=httpx.MockTransport(lambda _: answer))
+    assert asked.pages(["a", None, "b"]) == {one: asked.page(one) for one in linked}
+
+
 def test_what_the_server_refuses_is_not_asked_again() -> None:
     asked, sent = server(422)
     with pytest.raises(Problem, match="refused these options"):

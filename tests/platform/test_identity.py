@@ -13,6 +13,7 @@ import pytest
 
 from local_stack import Stack, up
 from tasks.doctor import Finding, examine, line, sound
+from tasks.doctor.bucket import bucket_is_private
 from tasks.errors import AccessError, ConfigurationError
 from tasks.platform.functions import RestDatabase
 from tasks.platform.http import make_http
@@ -103,6 +104,12 @@ def test_a_user_without_the_mark_is_reminded_of_hook_and_mark(stack: Stack, user
     assert "public.etl_access_token" in raised.value.remedy
 
 
+def test_a_wrong_key_is_not_laid_to_the_user(stack: Stack, user: tuple[str, str]) -> None:
+    with pytest.raises(AccessError, match="refused SUPABASE_KEY") as raised:
+        role_of(settings_of(stack, email=user[0], password=user[1], supabase_key="sb_publishable_of_another_project"))
+    assert "Compare" not in raised.value.remedy
+
+
 def test_a_wrong_password_is_reported_without_the_address(stack: Stack, user: tuple[str, str]) -> None:
     with pytest.raises(AccessError, match="Auth refused the user of ETL_EMAIL") as raised:
         role_of(settings_of(stack, email=user[0], password="wrong"))
@@ -161,6 +168,19 @@ def test_the_doctor_finds_a_project_without_the_service_key_sound(
     assert sound(found), [line(f) for f in found if f.level != "ok"]
     (identity, *_) = (f for f in found if f.check == "identity")
     assert "role etl; no more than a run needs" in identity.what
+
+
+def test_the_doctor_does_not_ask_for_the_secret_key_where_a_user_lacks_a_right(
+    stack: Stack, settings: Settings
+) -> None:
+    stack.query("revoke select on storage.buckets from etl")
+    try:
+        (found,) = bucket_is_private(settings)
+    finally:
+        stack.query("grant select on storage.buckets to etl")
+    assert found.level == "fail"
+    assert "make migrate" in found.remedy
+    assert not re.search("secret key|SERVICE_KEY", found.remedy)
 
 
 def test_a_right_to_the_bucket_that_is_missing_is_no_matter_of_keys(stack: Stack) -> None:

@@ -46,5 +46,12 @@ def test_words_without_a_sqlstate(words: str, kind: type[PipelineError], said: s
     assert "bob" not in error.message.casefold()
 
 
+@pytest.mark.parametrize("error", [pa.ArrowInvalid("Casting from timestamp[us] would overflow"), OSError("no footer")])
+def test_what_fails_on_this_side_while_rows_come_is_no_outage_of_the_database(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, refusals():
+        raise error
+    assert caught.value is error
+
+
 def test_a_statement_that_took_too_long_is_known_by_its_code() -> None:
     assert is_statement_timeout(refused(STREAM.format("ERROR:  canceling statement due to statement timeout")))

@@ -91,8 +91,11 @@ def test_row_level_security_is_refused(stack: Stack, transport: Transport, token
         stack.query(f"create policy all_of_it on public.{name} for select to {role} using (true)")
         assert checked(posts_at(name)).role == role
         stack.query(f"create policy but on public.{name} as restrictive for select using (user_id is null)")
-        with pytest.raises(PreflightError):
+        with pytest.raises(PreflightError) as caught:
             checked(posts_at(name))
+        assert f"`as restrictive` hides rows all the same: it must not apply to {role}" in caught.value.remedy
+        stack.query(f"alter policy but on public.{name} to authenticated")  # as the remedy says
+        assert checked(posts_at(name)).role == role
 
 
 @TRANSPORTS
