@@ -70,8 +70,18 @@ export class FileStore {
     throw new Error('The object exceeded the maximum allowed size');
   }
 
+  // The database may name a file that is not here, as one does that was restored from a backup: backups hold no files.
+  async open(bucket, key) {
+    try {
+      return await fsp.open(this.fileOf(bucket, key));
+    } catch (error) {
+      currentRequest().noSuchKey = error.code === 'ENOENT';
+      throw error;
+    }
+  }
+
   async getObject(bucket, key) {
-    const file = await fsp.open(this.fileOf(bucket, key));
+    const file = await this.open(bucket, key);
     let streaming = false;
     try {
       const stored = await inspect(file);
@@ -90,7 +100,7 @@ export class FileStore {
   }
 
   async headObject(bucket, key) {
-    const file = await fsp.open(this.fileOf(bucket, key));
+    const file = await this.open(bucket, key);
     try {
       return describe(await inspect(file));
     } finally {
@@ -101,6 +111,7 @@ export class FileStore {
   async copyObject(bucket, key, _version, toBucket, toKey) {
     const target = this.fileOf(toBucket, toKey);
     const incoming = path.join(this.incoming, randomUUID());
+    await (await this.open(bucket, key)).close();
     await fsp.copyFile(this.fileOf(bucket, key), incoming);
     await fsp.mkdir(path.dirname(target), { recursive: true });
     await fsp.rename(incoming, target);

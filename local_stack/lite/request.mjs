@@ -16,6 +16,7 @@ export function withRequest(request, answer) {
     contentLength: length !== null && !multipart ? Number(length) : undefined,
     unsatisfiable: undefined, // size of the file that a Range reaches past
     tooLarge: false,
+    noSuchKey: false,
   };
   return storage.run(facts, () => answer(facts));
 }

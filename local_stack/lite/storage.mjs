@@ -24,6 +24,7 @@ export async function answerStorage(request, ask, facts) {
   if (request.method === 'POST' && /^\/storage\/v1\/object\/sign\/[^/]+$/.test(pathname)) return signMany(await request.json(), (key, body) => post(`${pathname}/${encodePath(key)}`, body));
   const response = await ask(await unwrapForm(request));
   if (facts.tooLarge) return refuseTooLarge(response);
+  if (facts.noSuchKey) return json(response, { statusCode: '404', error: 'NoSuchKey', message: 'The specified key does not exist.' }, 404);
   if (facts.unsatisfiable !== undefined) return new Response(null, { status: 416, headers: { 'content-range': `bytes */${facts.unsatisfiable}` } });
   if (response.headers.has('content-range')) return new Response(response.body, { status: 206, headers: response.headers });
   if (!response.ok) return response;

@@ -225,6 +225,18 @@ def test_move_copy_and_remove(files: Client) -> None:
     assert not bucket.exists("moved.bin")
 
 
+def test_a_file_that_only_the_database_knows_is_a_404(files: Client, stack: Stack) -> None:
+    """As after a restore: backups of a database hold no files."""
+    put(files, "gone.bin")
+    bucket, name = files.storage.from_(BUCKET), hashlib.sha256(b"gone.bin").hexdigest()
+    (Home.at(stack.home).storage / BUCKET / name[:2] / name).unlink()
+    for ask in (lambda: bucket.download("gone.bin"), lambda: bucket.copy("gone.bin", "again.bin")):
+        with pytest.raises(StorageApiError) as refused:
+            ask()
+        assert (str(refused.value.status), refused.value.code) == ("404", "NoSuchKey")
+    bucket.remove(["gone.bin"])
+
+
 def test_a_key_can_be_the_folder_of_another(files: Client) -> None:
     put(files, "both", b"file")
     put(files, "both/below", b"below")
