@@ -6,11 +6,12 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from tasks.ledger.lease import Heartbeat, Lease, NoHeartbeat, Ticket
 from tasks.ledger.ledger import Ledger, Start, require_past
+from tasks.ledger.row import LedgerRow
 
 DRY = "dry-"  # how the id of a dry run begins
 
@@ -20,17 +21,24 @@ class DryLedger(Ledger):
 
     def start(self, start: Start) -> Lease:
         """A lease in name only."""
+        dead = self._resumable() if start.as_of.mode == "resume" else None
         return Lease(
             run_id=f"{DRY}{secrets.token_hex(4)}",
             token="",
-            as_of=start.as_of.at,
-            as_of_mode=start.as_of.mode,
+            as_of=dead.as_of if dead else start.as_of.at,
+            as_of_mode=dead.as_of_mode if dead else start.as_of.mode,
             snapshot_at=None,
             transport=start.transport,
             resumed_from=None,
             historical=start.historical,
             last=self._last(),
         )
+
+    def _resumable(self) -> LedgerRow | None:
+        """The run that a real one would resume: the last, where it ended without a commit and not long ago."""
+        last, within = self._one(kind="run"), timedelta(seconds=self._settings.resume_within)
+        ended = last and last.as_of and not last.historical and last.status not in ("committed", "held")
+        return last if last and ended and self.clock() - last.started_at < within else None
 
     def begin(self, lease: Lease, snapshot_at: datetime) -> Lease:
         """As the real ledger decides it."""

@@ -148,6 +148,7 @@ def test_a_failed_run_s_folder_stays_only_where_its_reading_can_go_on(
         patch.setattr(stages, "build_the_reports", _fail)
         with pytest.raises(PipelineError):
             run(transport)
+    assert run(transport, as_of="resume", dry_run=True).as_of.isoformat() == AS_OF, "as of what a real one would be"
     assert bool(project.remove_local_runs()) == (transport == "rest")
     run(transport)
     assert not project.remove_local_runs()
