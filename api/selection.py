@@ -65,7 +65,7 @@ class Selection:
     def pieces(self, file: Path) -> Iterator[bytes]:
         """The bytes, made as they are asked for; of a file of any size only a batch is in memory.
 
-        ReadError, before the first of them, for a column that the file of an earlier run lacks.
+        ReadError or ConfigurationError, before the first of them, for a column that the file lacks.
         """
         makers = {"json": _as_json, "csv": _as_csv, "arrow": _as_arrow, "parquet": _as_parquet}
         return makers[self.format](self.report.name, self.schema_of(file), self._tables(file))
@@ -81,7 +81,7 @@ class Selection:
     def schema_of(self, file: Path) -> pa.Schema:
         """The chosen columns with their types, descriptions and units, as this file has them."""
         found = pq.read_schema(file)
-        require_columns(self.report.name, self.columns, found.names)
+        require_columns(self.report.name, self.columns, found.names, self.report.schema.names)
         fields = [found.field(name) for name in self.columns or found.names]
         return pa.schema([field.with_metadata(_about(field)) for field in fields])
 

@@ -141,12 +141,12 @@ def read_report(
 
 
 def parse_selection(name: str, columns: str | None, first: date | None, last: date | None, form: Format) -> Selection:
-    """A selection of known columns and days in order; Problem 404 or 422 says what there is."""
+    """A selection of columns and of days in order; Problem 404 or 422 says what there is.
+
+    Which columns there are the run's file says: one of before a change of the contract has others.
+    """
     report = report_of(name)
     chosen = tuple(dict.fromkeys(part.strip() for part in (columns or "").split(",") if part.strip()))
-    known = [column.name for column in report.columns]
-    if unknown := [column for column in chosen if column not in known]:
-        raise Problem(422, f"{name} has no column {', '.join(unknown)[:100]}.", remedy=f"It has {', '.join(known)}.")
     if (first or last) and date_column(report) is None:
         raise Problem(422, f"{name} has no column of days.", remedy="Leave out `from` and `to`.")
     if first and last and first > last:

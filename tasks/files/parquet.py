@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from tasks.arrow.rebatch import exactly
 from tasks.contracts import Column, Kind, Report, Table
-from tasks.errors import ReadError
+from tasks.errors import ConfigurationError, ReadError
 from tasks.files.layout import instant
 from tasks.files.manifest import HISTORICAL_NOTE
 
@@ -71,12 +71,19 @@ def report_schema(report: Report, facts: Metadata | None = None) -> pa.Schema:
     return _documented(report.columns, report.name, report.description, report.version, report.keys, facts or {})
 
 
-def require_columns(what: str, wanted: Iterable[str], found: Sequence[str]) -> None:
-    """ReadError that names the columns that the file of an earlier run lacks; `found` are those it has."""
-    if missing := [column for column in wanted if column not in found]:
+def require_columns(what: str, wanted: Iterable[str], found: Sequence[str], declared: Sequence[str] = ()) -> None:
+    """ReadError that names the columns that the file of an earlier run lacks; `found` are those it has.
+
+    ConfigurationError, where the declared columns are given, for one that neither of them has.
+    """
+    missing = [column for column in wanted if column not in found]
+    has = f"{', '.join(found)}."
+    if declared and (unknown := [column for column in missing if column not in declared]):
+        raise ConfigurationError(f"{what} has no column {', '.join(unknown)[:100]}.", remedy=f"It has {has}")
+    if missing:
         raise ReadError(
             f"{what} of this run has no column {', '.join(map(repr, missing))}: the contract got it later.",
-            remedy=f"The run's file has {', '.join(found)}.",
+            remedy=f"The run's file has {has}",
         )
 
 

@@ -19,13 +19,22 @@ from tasks.files.parquet import require_columns
 from tasks.read.options import Engine, Filters
 
 
-def load(what: str, files: Sequence[Path], columns: Sequence[str] | None, filters: Filters | None) -> pa.Table:
+def load(
+    what: str,
+    files: Sequence[Path],
+    columns: Sequence[str] | None,
+    filters: Filters | None,
+    *,
+    declared: Sequence[str],
+) -> pa.Table:
     """The rows of these files, one after the other. ConfigurationError for filters that pyarrow cannot apply.
+
+    declared: the columns of the contract, to say which kind of mistake a column is that a file lacks.
 
     Without any column there are still as many rows, as in pandas.
     """
     some = pq.read_schema(files[0]).names[:1] if columns is not None and not columns else columns
-    tables = [_load_one(what, file, some, filters) for file in files]
+    tables = [_load_one(what, file, some, filters, declared) for file in files]
     table = pa.concat_tables(tables).replace_schema_metadata(tables[0].schema.metadata)
     return table if some is columns else table.select([])
 
@@ -65,8 +74,10 @@ def load_stamped(
         return rows.to_table(columns=list(columns), filter=matching)
 
 
-def _load_one(what: str, file: Path, columns: Sequence[str] | None, filters: Filters | None) -> pa.Table:
-    require_columns(what, columns or (), pq.read_schema(file).names)
+def _load_one(
+    what: str, file: Path, columns: Sequence[str] | None, filters: Filters | None, declared: Sequence[str]
+) -> pa.Table:
+    require_columns(what, columns or (), pq.read_schema(file).names, declared)
     with _as_filters(what, filters):
         return pq.read_table(file, columns=columns, filters=filters, partitioning=None)
 

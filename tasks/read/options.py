@@ -137,12 +137,17 @@ def checked_months(table: Table, months: Iterable[str] | None) -> list[str] | No
     return wanted
 
 
-def checked_columns(what: str, columns: Iterable[str] | None, schema: pa.Schema) -> list[str] | None:
-    """The columns asked for, each once; ConfigurationError for those that the contract does not have."""
+def checked_columns(
+    what: str, columns: Iterable[str] | None, schema: pa.Schema, *, as_declared: bool = True
+) -> list[str] | None:
+    """The columns asked for, each once; ConfigurationError for those that the contract does not have.
+
+    Where files are not as_declared now, they say themselves which columns they have.
+    """
     if columns is None:
         return None
     wanted = _texts("columns", columns, example=f'["{schema.names[0]}"]')
-    if unknown := [column for column in wanted if column not in schema.names]:
+    if as_declared and (unknown := [column for column in wanted if column not in schema.names]):
         raise ConfigurationError(
             f"{what} has no column {', '.join(map(repr, unknown))}.", remedy=f"It has {', '.join(schema.names)}."
         )

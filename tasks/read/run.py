@@ -12,6 +12,7 @@ from typing import Any, Literal, Unpack, overload
 import pandas as pd
 import pyarrow as pa
 
+from tasks.contracts import Report, Table
 from tasks.errors import ReadError, ServiceUnavailable
 from tasks.files.manifest import FileEntry, Manifest
 from tasks.files.parquet import file_schema, report_schema
@@ -78,9 +79,10 @@ class OpenRun:
         check_options("report", part, Part, "engine")
         check_engine(engine)
         report = report_named(name)
-        columns = checked_columns(name, part.get("columns"), report_schema(report))
         entries = self._entries(f"the report {name}", f"reports/{name}.parquet")
-        return self._read(name, entries, columns, checked_filters(part.get("filters")), engine)
+        schema = report_schema(report)
+        columns = checked_columns(name, part.get("columns"), schema, as_declared=_are_of(entries, report))
+        return self._read(name, entries, schema, columns, checked_filters(part.get("filters")), engine)
 
     @overload
     def table(
@@ -107,18 +109,19 @@ class OpenRun:
         check_engine(engine)
         table = table_named(name)
         schema = file_schema(table)
-        columns = checked_columns(name, part.get("columns"), schema)
         wanted = checked_months(table, months)
         entries = [] if wanted == [] else self._entries_of_table(name, wanted)
+        columns = checked_columns(name, part.get("columns"), schema, as_declared=_are_of(entries, table))
         filters = checked_filters(part.get("filters"))
         if not entries:
             return to_engine(no_rows(name, schema, columns, filters), engine, self._source([]))
-        return self._read(name, entries, columns, filters, engine)
+        return self._read(name, entries, schema, columns, filters, engine)
 
     def _read(
         self,
         what: str,
         entries: Sequence[FileEntry],
+        declared: pa.Schema,
         columns: list[str] | None,
         filters: Filters | None,
         engine: Engine,
@@ -129,7 +132,7 @@ class OpenRun:
         if len(files) < len(entries):
             with open_catalog(self.settings, self.access_token) as catalog:
                 files = catalog.fetch([(self.manifest.run, entry) for entry in entries], cache)
-        table = load(what, files, columns, filters)
+        table = load(what, files, columns, filters, declared=declared.names)
         return to_engine(table, engine, self._source(entries))
 
     def _source(self, entries: Sequence[FileEntry]) -> dict[str, Any]:
@@ -170,6 +173,11 @@ class OpenRun:
                 f"The run as of {self.as_of.isoformat()} does not have {what}.", remedy=f"It has {_has(self.manifest)}."
             )
         return entries
+
+
+def _are_of(entries: Sequence[FileEntry], declared: Report | Table) -> bool:
+    """Whether files have the columns that are declared now: one of before a change may have others."""
+    return all(entry.version == declared.version for entry in entries)
 
 
 def _has(manifest: Manifest) -> str:

@@ -239,6 +239,8 @@ def test_a_run_of_before_a_change_of_the_contract_is_answered_as_it_was_publishe
     assert site.get(f"{path}&from=1987-06-06").content == before  # not the body in memory
     refused = site.get(f"{path}&columns=edits")
     assert (refused.status_code, "has no column 'edits'" in refused.json()["detail"]) == (404, True)
+    assert site.get(f"{path}&columns=words&from=1987-06-07").status_code == 200, "which only such a run has"
+    assert site.get(f"{path}&columns=wrods").status_code == 422
 
 
 def test_a_run_against_itself_is_identical(site: Site) -> None:

@@ -6,14 +6,16 @@ import os
 import resource
 import stat
 import time
+from dataclasses import replace
 from datetime import date
+from functools import partial
 
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
 
-from tasks.contracts import REPORTS, TABLES
+from tasks.contracts import DAILY_ACTIVITY, REPORTS, TABLES, Column
 from tasks.errors import ConfigurationError, ReadError
 from tasks.files.parquet import file_schema, report_schema
 from tasks.read import list_runs, read_report, read_table
@@ -185,3 +187,17 @@ def test_a_run_that_is_not_there_is_reported(published: Bucketful, choice: dict[
     with pytest.raises(ReadError, match=r"There is no run|No run is as of") as caught:
         read_report("daily_activity", settings=published.settings, **choice)  # type: ignore[call-overload]
     assert "list_runs()" in caught.value.remedy
+
+
+def test_columns_that_only_a_run_of_before_has_are_read(published: Bucketful, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Since then `words` was removed and `edits` added."""
+    kept = tuple(column for column in DAILY_ACTIVITY.columns if column.name != "words")
+    now = replace(DAILY_ACTIVITY, version=2, columns=(*kept, Column("edits", "int", "Posts edited.")))
+    read = partial(read_report, "daily_activity", settings=published.settings)
+    before = read()["words"]
+    monkeypatch.setattr("tasks.read.run.report_named", lambda _: now)
+    assert read(columns=["words"])["words"].equals(before)
+    with pytest.raises(ReadError, match="no column 'edits': the contract got it later"):
+        read(columns=["edits"])
+    with pytest.raises(ConfigurationError, match="no column wrods"):
+        read(columns=["wrods"])
