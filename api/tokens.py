@@ -91,7 +91,8 @@ class Verifier:
 
 
 def _role(claims: dict[str, Any]) -> Role:
-    given = (claims.get("app_metadata") or {}).get("etl_role")
+    about = claims.get("app_metadata")  # a hook of the project's own may put anything there
+    given = about.get("etl_role") if isinstance(about, dict) else None
     return given if given in ("analyst", "operator") else "customer"
 
 

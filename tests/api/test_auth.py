@@ -170,6 +170,12 @@ def test_junk_is_no_token(site: Site, token: str) -> None:
     assert answer.status_code == 401
 
 
+@pytest.mark.parametrize("about", ["operator", ["operator"], None], ids=str)
+def test_a_token_whose_metadata_is_no_object_has_no_role(site: Site, about: object) -> None:
+    person = mint(site.stack, app_metadata=about)
+    assert site.http.get("/runs", headers=person.headers).status_code == 403
+
+
 def test_an_unsigned_token_is_refused(site: Site) -> None:
     claims = {"sub": "x", "aud": "authenticated", "role": "authenticated", "exp": int(time.time()) + 60}
     token = jwt.encode(claims, "", "none")

@@ -51,6 +51,8 @@ class Watched:
             expect(figure).to_have_attribute("data-state", "drawn")
             assert figure.locator("svg path, svg rect").count() > 3
             assert figure.evaluate(CUT_OFF) == []
+            named = figure.locator(".view").get_attribute("aria-label") or ""
+            assert named.startswith(figure.locator("h2").inner_text()), "the name of the picture"
 
     def clean(self) -> None:
         assert self.errors == []

@@ -41,6 +41,7 @@ def spec_of(chart: ChartDef, frame: pd.DataFrame) -> Spec:
         return {"usermeta": {"empty": True}}
     spec: Spec = chart.make(frame).to_dict()
     spec.pop("config", None)  # the site has its own
+    spec["description"] = f"{chart.title}. {chart.about}"  # the name of the picture, for those who do not see it
     return spec
 
 
