@@ -29,7 +29,7 @@ class Cache:
     @classmethod
     def of(cls, settings: Settings) -> Cache:
         """The cache of these settings, without what is older than `keep_days` days."""
-        folder = settings.cache_dir.expanduser()
+        folder = _at_home(settings.cache_dir)
         with _named(folder, "made or written"):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             cache = cls(folder, f"{settings.supabase_url}/{settings.bucket}")
@@ -85,6 +85,17 @@ class Cache:
         with _named(self.folder, "written"), whole_file(path) as part:
             part.touch(mode=0o600)  # the folder may be one that others read
             part.write_bytes(body)
+
+
+def _at_home(folder: Path) -> Path:
+    """The folder without its ~. An account of a container has no home where neither HOME nor the system names one."""
+    try:
+        return folder.expanduser()
+    except RuntimeError:
+        raise ConfigurationError(
+            f"The folder of ETL_CACHE_DIR, {folder}, is in a home, and this system knows none of that account.",
+            remedy="Set ETL_CACHE_DIR to a folder that you may write.",
+        ) from None
 
 
 @contextmanager

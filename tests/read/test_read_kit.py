@@ -115,6 +115,14 @@ def test_a_disk_that_does_not_take_the_cache_is_a_sentence(published: Bucketful)
     assert list(published.settings.cache_dir.iterdir()) == []
 
 
+def test_an_account_without_a_home_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPABASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("SUPABASE_SERVICE_KEY", "sb_secret_x")
+    monkeypatch.setenv("ETL_CACHE_DIR", "~no-such-account/cache")
+    with pytest.raises(ConfigurationError, match=r"ETL_CACHE_DIR, ~no-such-account/cache, is in a home"):
+        read_report("daily_activity")
+
+
 def test_the_cache_is_private_and_forgets(published: Bucketful) -> None:
     settings = published.settings
     read_report("author_activity", settings=settings)
