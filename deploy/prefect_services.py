@@ -152,9 +152,12 @@ def starting(prefect: Prefect, *flags: str) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def worker(prefect: Prefect, pool: str, *, limit: int = 4) -> Iterator[subprocess.Popen[bytes]]:
-    """A process worker of the pool: runs what is due. At its end the flows that it runs are ended too."""
-    command = ["worker", "start", "--pool", pool, "--name", "local", "--limit", str(limit)]
+def worker(prefect: Prefect, pool: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process worker of the pool: runs what is due. At its end the flows that it runs are ended too.
+
+    Without a limit of its own: Prefect's worker dies of that when a run whose process still ends is started again.
+    """
+    command = ["worker", "start", "--pool", pool, "--name", "local"]
     with _child("worker", command, prefect) as process:
         yield process
 
