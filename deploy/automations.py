@@ -18,7 +18,9 @@ from flows.engine.outcome import COMMITTED_EVENT, DRIFTED_EVENT
 
 TAG = "supabase-nightly"
 ANY_RUN = {"prefect.resource.id": "prefect.flow-run.*"}
-ENDED = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut", "Held")}
+# Whoever suspends a run ends its process, and may resume it days later.
+STATES = ("Completed", "Failed", "Crashed", "Cancelled", "TimedOut", "Held", "Suspended")
+ENDED = {f"prefect.flow-run.{state}" for state in STATES}
 HEARTBEAT = "prefect.flow-run.heartbeat"
 # Three beats of Prefect's default of 180 s, and one more for a busy machine.
 SILENCE = timedelta(minutes=12)

@@ -54,13 +54,17 @@ def due_instant() -> datetime | None:
 
 
 def tried_again() -> bool:
-    """Whether a person has this run started once more: it ran before, or was cancelled before it could."""
+    """Whether a person has this run started once more: it ran before, or was cancelled before it could.
+
+    The count of Prefect does not go up when a run that was suspended is resumed.
+    """
     run = _deployed_run()
     if run is None or run.run_count > 1:
         return run is not None
     try:
         with get_client(sync_client=True) as client:
-            return _was_cancelled(client, run)
+            kinds = _states_of(client, run)
+            return kinds.count(StateType.RUNNING) > 1 or _was_cancelled(kinds)
     except Exception as error:  # noqa: BLE001 - as above
         logger.warning("The run's earlier states could not be read: %s.", type(error).__name__)
         return False
@@ -163,19 +167,20 @@ def _late_beside(run: FlowRun) -> list[FlowRun]:
     try:
         with get_client(sync_client=True) as client:
             others = [other for other in _never_begun(client, run.deployment_id) if other.id != run.id]
-            return [] if others and _was_cancelled(client, run) else others
+            return [] if others and _was_cancelled(_states_of(client, run)) else others
     except Exception as error:  # noqa: BLE001 - whatever the server's trouble is, the night must go on
         logger.warning("Late runs could not be looked for: %s.", type(error).__name__)
         return []
 
 
-def _was_cancelled(client: SyncPrefectClient, run: FlowRun) -> bool:
+def _states_of(client: SyncPrefectClient, run: FlowRun) -> list[StateType]:
+    """What a run has been in, in order; the last one is that of now."""
+    return [state.type for state in sorted(client.read_flow_run_states(run.id), key=lambda state: state.timestamp)]
+
+
+def _was_cancelled(kinds: list[StateType]) -> bool:
     """Whether a run was cancelled before it ever started."""
-    states = sorted(client.read_flow_run_states(run.id), key=lambda state: state.timestamp)
-    kinds = (state.type for state in states)
-    return (
-        next((kind for kind in kinds if kind in (StateType.RUNNING, StateType.CANCELLED)), None) == StateType.CANCELLED
-    )
+    return next((k for k in kinds if k in (StateType.RUNNING, StateType.CANCELLED)), None) == StateType.CANCELLED
 
 
 def _never_begun(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.events import emit_event
 from prefect.states import Crashed
 
 from deploy import alerts, automations
@@ -29,7 +30,9 @@ pytestmark = [pytest.mark.xdist_group("forms"), pytest.mark.timeout(300)]
 ALERTS = (
     "nightly: notify when no run was committed for 26 hours",
     "nightly: notify when a full night found drifted rows",
+    "any flow: an unresponsive run has crashed",
 )
+SUSPENDED = {"type": "PAUSED", "name": "Suspended", "state_details": {"pause_reschedule": True}}
 FILTER = {"event": {"name": [COMMITTED_EVENT]}}
 
 
@@ -63,12 +66,16 @@ def test_a_restart_takes_over_the_run_that_crashed_and_no_other(deployed: Deploy
 
 
 @pytest.mark.parametrize(
-    ("days", "modes", "covers"),
-    [(-2, ["midnight", "at"], -2), (1, ["midnight", "midnight"], 0)],
-    ids=["of an earlier day", "of tomorrow"],
+    ("days", "modes", "covers", "again"),
+    [
+        (-2, ["midnight", "at"], -2, "Failed"),
+        (-2, ["midnight", "at"], -2, "Suspended"),
+        (1, ["midnight", "midnight"], 0, "Failed"),
+    ],
+    ids=["of an earlier day", "of an earlier day, suspended", "of tomorrow"],
 )
 def test_a_night_that_is_tried_again_moves_no_reader_back_and_reads_no_future(
-    deployed: Deployed, days: int, modes: list[str], covers: int
+    deployed: Deployed, days: int, modes: list[str], covers: int, again: str
 ) -> None:
     """The as_of of an earlier day stays, and is then a past instant that somebody asked for: not current behind a newer
     run. A night that was cancelled before its time, and is tried again before it, takes the midnight that has been.
@@ -80,8 +87,8 @@ def test_a_night_that_is_tried_again_moves_no_reader_back_and_reads_no_future(
     run = api(deployed.prefect, f"/deployments/{nightly}/create_flow_run", body)
     found = []
     with ended_early(deployed):
-        for _ in range(2):
-            tried_again(deployed, run["id"])
+        for after in ("", again):
+            tried_again(deployed, run["id"], after)
             found.append(asked_for(deployed))
     day = (due + timedelta(days=covers - days)).date()
     assert found == [f"{mode}|{day}" for mode in modes]
@@ -118,10 +125,13 @@ def ended_early(deployed: Deployed) -> Iterator[None]:
         deployed.stack.query("alter table clean_posts rename column words to word_count")
 
 
-def tried_again(deployed: Deployed, run_id: str) -> dict[str, Any]:
-    """As the UI's button does it."""
-    again = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
-    api(deployed.prefect, f"/flow_runs/{run_id}/set_state", again)
+def tried_again(deployed: Deployed, run_id: str, after: str = "") -> dict[str, Any]:
+    """As the UI's buttons do it: *Retry*, and *Resume* after it was suspended."""
+    suspended = after == "Suspended"
+    again = SUSPENDED if suspended else {"type": "SCHEDULED", "name": "AwaitingRetry"}
+    api(deployed.prefect, f"/flow_runs/{run_id}/set_state", {"state": again, "force": True})
+    if suspended:
+        api(deployed.prefect, f"/flow_runs/{run_id}/resume", {})
     return deployed.execute("nightly", run_id)
 
 
@@ -144,14 +154,18 @@ def test_the_second_restart_of_one_crash_gives_way(deployed: Deployed) -> None:
 
 @pytest.fixture
 def alerted(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What two alerts sent: of drifted rows, and of a night that is missing, whose 26 hours are 10 seconds here."""
-    monkeypatch.setattr(automations, "NIGHT_AND_A_BIT", timedelta(seconds=10))
+    """What two alerts sent: of drifted rows, and of a night that is missing, whose 26 hours are 10 seconds here.
+
+    So are the 12 minutes after which a run without a heartbeat has crashed.
+    """
+    for name in ("NIGHT_AND_A_BIT", "SILENCE"):
+        monkeypatch.setattr(automations, name, timedelta(seconds=10))
     with webhook() as (address, received):
         monkeypatch.setenv("ETL_ALERT_SLACK_WEBHOOK", address)
         blocks = tuple(alerts.ensure(load_settings()).values())
         nightly = api(deployed.prefect, "/deployments/name/nightly/nightly")["id"]
         planned = automations.planned(automations.Targets({"nightly": nightly}, blocks))
-        assert [automations.save(alert) for alert in planned if alert.name in ALERTS] == [True, True]
+        assert [automations.save(alert) for alert in planned if alert.name in ALERTS] == [True] * 3
         yield received
         with get_client(sync_client=True) as client:
             for found in (found for name in ALERTS for found in client.read_automations_by_name(name)):
@@ -164,6 +178,20 @@ def said_to_be_committed(deployed: Deployed) -> set[str]:
     events = api(deployed.prefect, "/events/filter", {"filter": FILTER, "limit": 50})["events"]
     related = (resource["prefect.resource.id"] for event in events for resource in event["related"])
     return {name.removeprefix("prefect.flow-run.") for name in related}
+
+
+def without_a_heartbeat(deployed: Deployed, then: dict[str, Any]) -> str:
+    """A run that had one, and whose process has ended since. then: the state that it was left in."""
+    run: str = deployed.create("doctor", {})["id"]
+    beat = {"event": {"name": [automations.HEARTBEAT]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}
+    emit_event(automations.HEARTBEAT, {"prefect.resource.id": f"prefect.flow-run.{run}"})
+    assert waited(lambda: api(deployed.prefect, "/events/filter", {"filter": beat})["events"]), "it has not arrived"
+    api(deployed.prefect, f"/flow_runs/{run}/set_state", {"state": then, "force": True})
+    return run
+
+
+def state_of(deployed: Deployed, run: str) -> str:
+    return str(api(deployed.prefect, f"/flow_runs/{run}")["state_type"])
 
 
 def waited(until: Any, seconds: float = 60) -> bool:
@@ -180,9 +208,10 @@ def test_only_a_current_commit_is_an_event(
 ) -> None:
     """Dry and historical runs do not keep the alert of a missing night quiet; a committed run without links counts.
 
-    That one is full, and finds a row that somebody changed by hand: it alerts too.
+    That one is full, and finds a row that somebody changed by hand: it alerts too. Meanwhile a run whose process is
+    gone is found to have crashed, and one that is suspended is not.
     """
-
+    suspended, dead = without_a_heartbeat(deployed, SUSPENDED), without_a_heartbeat(deployed, {"type": "RUNNING"})
     not_current = ({"dry_run": True}, {"dry_run": False, "instant": "2026-01-01T00:00:00Z"})
     others = [deployed.run("nightly", options) for options in not_current]
     assert [run["state_type"] for run in others] == ["COMPLETED", "COMPLETED"]
@@ -201,3 +230,5 @@ def test_only_a_current_commit_is_an_event(
     assert waited(lambda: committed["id"] in said_to_be_committed(deployed))
     assert not said_to_be_committed(deployed) & {run["id"] for run in others}
     assert waited(lambda: any("found rows that had drifted" in alert for alert in alerted)), "no alert of the drift"
+    assert waited(lambda: state_of(deployed, dead) == "CRASHED")
+    assert state_of(deployed, suspended) == "PAUSED"
