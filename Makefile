@@ -73,7 +73,7 @@ test: $(VENV)/.installed-dev ## The test suite, on stacks of its own
 	@# On a busy machine a test of real servers can miss its time. What failed beside others runs once more, alone.
 	@$(PY) -m pytest -n 4 --dist loadgroup -q -m "not soak and not slow" $(ARGS) || $(PY) -m pytest --last-failed --last-failed-no-failures none -q -m "not soak and not slow" $(ARGS)
 
-test-slow: $(VENV)/.installed-dev ## Tests that wait: Prefect's pages in a browser, its servers, a watch, a changed copy, kills
+test-slow: $(VENV)/.installed-dev ## Tests that wait: Prefect's pages in a browser, a watch, whole commands, kills, a changed copy
 	@$(PY) -m pytest -n 4 --dist loadgroup -q -m "slow and not soak" $(ARGS) || $(PY) -m pytest --last-failed --last-failed-no-failures none -q -m "slow and not soak" $(ARGS)
 
 check: $(VENV)/.installed-dev ## ruff, formatting, mypy --strict

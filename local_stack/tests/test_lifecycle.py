@@ -22,7 +22,7 @@ from local_stack.home import Home
 from local_stack.processes import running
 from tests.conftest import temporary_home, temporary_stack
 
-pytestmark = pytest.mark.xdist_group("stack-lifecycle")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("stack-lifecycle")]
 
 ROOT = Path(__file__).parents[2]
 
@@ -259,7 +259,6 @@ def test_a_full_disk_is_named(empty_home: Path) -> None:
 # --- as a command ---
 
 
-@pytest.mark.slow
 def test_two_commands_at_once_give_one_stack(empty_home: Path) -> None:
     line = [sys.executable, "-m", "local_stack", "up", "--empty", "--show-keys", "--home", str(empty_home)]
     both = [subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) for _ in "12"]

@@ -14,7 +14,7 @@ from tasks.ledger.as_of import AsOf
 from tests.api.conftest import Site
 from tests.api.watched import PATIENCE, Watched, context, sign_in
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
 
 START_FORM = """async () => {
   const { startForms } = await import('/static/js/start.js');

@@ -172,6 +172,7 @@ def lock_posts_while_a_run_loads(project: Project, seconds: float) -> None:
         time.sleep(seconds)
 
 
+@pytest.mark.slow
 def test_a_proof_that_takes_too_long_fails_the_transaction_that_it_is_part_of(
     project: Project, demo: DemoCounts, run: Runner
 ) -> None:

@@ -245,6 +245,7 @@ def test_what_decides_the_mode(name: str) -> None:
     assert bool(mode.because) == bool(case.words) == (mode.base is None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_full_night_finds_a_row_that_somebody_changed_by_hand(
     transport: Transport, project: Project, demo: DemoCounts, run: Runner

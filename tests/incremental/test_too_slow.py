@@ -13,6 +13,8 @@ from tests.incremental.kit import published, stored
 from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import Project
 
+pytestmark = pytest.mark.slow
+
 LOOK_UPS = ("etl_known", "etl_dependents", "etl_orphans_of", "etl_months_of", "etl_values")
 WRITES = ("etl_delete", "etl_delete_rejects", "etl_write_rejects", "etl_write")
 # Each function behind one of its name that ends, as a statement timeout does, what has more keys or rows than `most`.
@@ -105,7 +107,6 @@ def test_what_takes_too_long_at_once_is_sent_in_halves(project: Project, demo: D
     assert published(project) == files
 
 
-@pytest.mark.slow
 def test_one_key_that_takes_too_long(
     project: Project, demo: DemoCounts, run: Runner, caplog: pytest.LogCaptureFixture
 ) -> None:

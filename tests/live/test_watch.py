@@ -23,6 +23,8 @@ from tests.live.here import watching_here
 from tests.live.kit import CHANGES, POLL_SECONDS, PUBLISH, ROOT, T_SECONDS, Watched, watching
 from tests.live.realtime import FAULTS, Realtime, realtime
 
+pytestmark = pytest.mark.slow
+
 SLACK_SECONDS = 10.0  # of a busy machine: exactly it is shown in simulated time, tests/live/test_in_time.py
 
 
@@ -43,7 +45,6 @@ def published(filled: Stack) -> Iterator[Stack]:
     filled.query("drop publication supabase_realtime")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["service key", pytest.param("signed-in user", marks=pytest.mark.soak)])
 def test_by_polling_alone_inserts_updates_and_deletes_are_published(filled: Stack, tmp_path: Path, kind: str) -> None:
     with watching(filled, tmp_path, kind=kind) as watched:
@@ -61,7 +62,6 @@ def test_by_polling_alone_inserts_updates_and_deletes_are_published(filled: Stac
     assert filled.query("select count(*) from public.etl_runs where status in ('running', 'loading')") == "0"
 
 
-@pytest.mark.slow
 def test_a_new_start_runs_for_nothing_only_where_nobody_knows(filled: Stack, tmp_path: Path) -> None:
     with watching(filled, tmp_path) as watched:
         watched.wait_until_idle()
@@ -77,7 +77,6 @@ def test_a_new_start_runs_for_nothing_only_where_nobody_knows(filled: Stack, tmp
         assert watched.committed() == runs + 1
 
 
-@pytest.mark.slow
 def test_a_watch_that_ends_in_the_middle_of_a_run_gives_the_lease_back(filled: Stack, tmp_path: Path) -> None:
     with watching(filled, tmp_path, ETL_LEASE_SECONDS="600") as watched:
         watched.wait(lambda: watched.health["state"] == "running", "no run")
@@ -88,7 +87,6 @@ def test_a_watch_that_ends_in_the_middle_of_a_run_gives_the_lease_back(filled: S
     assert not [process for process in family if process.is_running()], "nothing of it is left"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1))
 def test_every_change_is_published_whatever_realtime_does(published: Stack, tmp_path: Path, seed: int) -> None:
     with (
@@ -167,7 +165,6 @@ def test_a_connection_that_is_deaf_is_replaced(published: Stack, tmp_path: Path)
         watched.wait(lambda: server.counts["connections"] > connections and bool(server.listeners), "still deaf")
 
 
-@pytest.mark.slow
 def test_a_session_is_signed_in_for_realtime_and_its_token_kept_fresh(published: Stack, tmp_path: Path) -> None:
     from local_stack import up
 
@@ -225,7 +222,6 @@ def test_what_ends_it_before_it_watches_is_said_at_once(
     assert says in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_health_tells_a_watch_that_is_well_from_one_that_is_not(filled: Stack, tmp_path: Path) -> None:
     """A probe needs no project in its settings: a watch on the local stack has none there."""
 

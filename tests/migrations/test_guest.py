@@ -19,6 +19,8 @@ from tasks.contracts import dictionary
 from tasks.errors import ConfigurationError
 from tests.migrations.test_migrations import OBJECTS
 
+pytestmark = pytest.mark.slow
+
 CLI = Path(__file__).with_name("cli")
 INSTALLED = CLI / "node_modules" / ".bin" / "supabase"
 HISTORY = "select version from supabase_migrations.schema_migrations order by 1"

@@ -23,15 +23,15 @@ DAYS = 130  # of the demo's time
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every test of a whole run once more as a user with the role etl: if marked `as_etl` in `make test`, all others
-    in `make soak`. A module that names its own IDENTITIES runs as those, a test that names them itself as it says."""
+    """Every test of a whole run once more as a user with the role etl: if marked `as_etl` in `make test-slow`, all
+    others in `make soak`. A module that names its own IDENTITIES runs as those, a test that names them as it says."""
     own = getattr(metafunc.module, "IDENTITIES", None)
     if any("identity" in str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize")):
         return
     if own and "identity" in metafunc.fixturenames:
         metafunc.parametrize("identity", own, indirect=True)
     elif "identity" in metafunc.fixturenames:
-        marks = () if metafunc.definition.get_closest_marker("as_etl") else pytest.mark.soak
+        marks = pytest.mark.slow if metafunc.definition.get_closest_marker("as_etl") else pytest.mark.soak
         metafunc.parametrize("identity", ["service key", pytest.param("signed-in user", marks=marks)], indirect=True)
 
 

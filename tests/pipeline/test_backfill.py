@@ -79,6 +79,7 @@ def test_each_day_is_the_run_that_it_would_be_alone(
     assert not project.remove_local_runs()
 
 
+@pytest.mark.slow
 def test_a_night_that_waits_goes_before_the_next_day(
     project: Project, demo: DemoCounts, run: Runner, committed: Callable[[Transport], None]
 ) -> None:

@@ -51,6 +51,7 @@ def test_a_mistake_is_reported_in_a_sentence(project: Project, prefect_home: Pat
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_wrong_key_is_reported_in_a_sentence(project: Project, prefect_home: Path) -> None:
     secret = "ETL_PASSWORD" if "ETL_PASSWORD" in project.identity else "SUPABASE_SERVICE_KEY"
     done = run_command(project, prefect_home, "--transport", "rest", **{secret: "sb_secret_wrong"})

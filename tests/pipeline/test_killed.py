@@ -85,10 +85,10 @@ def check_instants(project: Project, transport: Transport, seed: int, kills: int
     assert_recovers(project, env, expected)
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("transport", ["postgres", pytest.param("rest", marks=pytest.mark.slow)])
 def test_killed_at_every_stage_boundary_in_turn(transport: Transport, project: Project, demo: DemoCounts) -> None:
     """Each start takes up what the one before left, and is killed at a later stage: every other one over each
-    transport here, each one over both in `make soak`."""
+    transport here (over REST in `make test-slow`), each one over both in `make soak`."""
     env = project.env(transport)
     expected, _ = undisturbed(project, transport)
     for stage in STAGES[TRANSPORTS.index(transport) :: 2]:

@@ -44,6 +44,7 @@ def last_line(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transport", ["postgres", "rest"])
 def test_a_night_from_cron(transport: str, project: Project, demo: DemoCounts) -> None:
     done = command(project, "--as-of", AS_OF, "--transport", transport, "--json", "--full-refresh")
@@ -129,6 +130,7 @@ def test_a_failure_is_1_and_says_what_to_do(project: Project) -> None:
     assert said["remedy"]
 
 
+@pytest.mark.slow
 def test_a_held_run_is_3_until_its_metric_is_accepted(project: Project, demo: DemoCounts, run: Runner) -> None:
     run()
     project.stack.query("delete from public.posts where id in (select id from public.posts order by id limit 500)")

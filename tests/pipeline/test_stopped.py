@@ -19,7 +19,7 @@ from flows.engine import command
 from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import AS_OF, Project
 
-pytestmark = pytest.mark.usefixtures("hears_ctrl_c")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("hears_ctrl_c")]
 ROOT = Path(__file__).parents[2]
 WAITS = "select from pg_stat_activity where application_name = 'supabase-nightly' and wait_event_type = 'Lock'"
 

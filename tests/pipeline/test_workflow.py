@@ -9,9 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from tests.pipeline.kit import Project
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 IDENTITIES = ["service key"]  # the command is the same for all

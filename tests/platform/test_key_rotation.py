@@ -28,6 +28,8 @@ from tasks.platform.rights import api_rights, login_rights
 from tasks.settings import Settings
 from tests.conftest import temporary_stack
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "keys.md").read_text()
 SQL = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)

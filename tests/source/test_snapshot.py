@@ -123,6 +123,7 @@ def test_a_stream_that_stands_still_is_named(stack: Stack, table: str, tmp_path:
     assert "ETL_STATEMENT_TIMEOUT" in caught.value.remedy
 
 
+@pytest.mark.slow
 def test_what_the_database_says_in_a_stream_is_said(stack: Stack, tmp_path: Path) -> None:
     query = "select 1 / (50000 - g) from generate_series(1, 60000) g"
     settings = settings_for(stack, "postgres", tmp_path)

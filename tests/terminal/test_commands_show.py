@@ -24,6 +24,8 @@ from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import Project
 from tests.terminal.pty_command import in_terminal, lines
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 NIGHTLY = [sys.executable, "-m", "flows.nightly"]
 FIRST, LATER = "2026-01-15", "2026-01-31"

@@ -64,6 +64,7 @@ def cluster(env: dict[str, str], folder: Path, *, workers: int = 2) -> Iterator[
                 process.wait()
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_same_bytes_and_rows(project: Project, demo: DemoCounts, run: Runner) -> None:
     alone, expected = counted(run("rest")), project.state()
     forget(project)
