@@ -21,7 +21,7 @@ _COLUMNS = (
 
 def file_lost(o: Operations) -> None:
     """A file or a manifest goes from the bucket, or is another one there."""
-    latest = o.project.latest()
+    latest = o.unharmed.latest()
     paths = [path for path in o.unharmed.listing() if path.startswith("runs/")]
     if o.rng.random() < 0.15:
         paths = ["latest.json"]

@@ -79,6 +79,9 @@ class Operations:
             self.log[-1] += f" as of {as_of}: {outcome.mode} {outcome.full_because or ''} {'past' * outcome.historical}"
             if outcome.status == "committed" and not outcome.historical:
                 self.runs.append(outcome)
+                if not outcome.current:  # another one was committed before this one's pointer moved
+                    assert outcome.readers_see == self.unharmed.reader, "\n".join(self.log)
+                    return outcome
                 self.unharmed.committed(outcome)
                 if oracle:
                     found = problems(self.project, outcome, self.rng.choice(("postgres", "rest")))

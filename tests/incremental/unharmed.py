@@ -55,13 +55,17 @@ class Unharmed:
         self.pointer_lost |= path == "latest.json"
         self.broken.add("/".join(path.split("/")[:3]))
 
+    def latest(self) -> dict[str, str] | None:
+        """What `latest.json` says; None where it may be lost or damaged."""
+        return None if self.pointer_lost else self.project.latest()
+
     def listing(self) -> list[str]:
         return sorted(file.path for file in self.project.bucket.walk("runs"))
 
     def retained(self, before: Sequence[str], base: str | None, *, dry: bool) -> None:
         """The base and what readers see have lost nothing."""
         gone = sorted(set(before) - set(self.listing()))
-        latest = self.project.latest()
+        latest = self.latest()
         assert not (dry and gone), gone
         kept = [f"/{base}/"] if base else []
         kept += [f"{latest['run']}/"] if latest else []
