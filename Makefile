@@ -69,12 +69,14 @@ migration: install ## Write what tasks/contracts/ asks for as a new migration (A
 migrate: install ## Apply supabase/migrations to SUPABASE_DB_URL (never done unasked)
 	@$(PY) -m scripts.migrations $(ARGS)
 
+# On a busy machine a test of real servers can miss its time. What failed beside others runs once more, alone.
+suite = $(PY) -m pytest -n 4 --dist loadgroup -q -m "$(1)" $(ARGS) || $(PY) -m pytest --last-failed --last-failed-no-failures none -q -m "$(1)" $(ARGS)
+
 test: $(VENV)/.installed-dev ## The test suite, on stacks of its own
-	@# On a busy machine a test of real servers can miss its time. What failed beside others runs once more, alone.
-	@$(PY) -m pytest -n 4 --dist loadgroup -q -m "not soak and not slow" $(ARGS) || $(PY) -m pytest --last-failed --last-failed-no-failures none -q -m "not soak and not slow" $(ARGS)
+	@$(call suite,not soak and not slow)
 
 test-slow: $(VENV)/.installed-dev ## Tests that wait: Prefect's pages in a browser, a watch, whole commands, kills, a changed copy
-	@$(PY) -m pytest -n 4 --dist loadgroup -q -m "slow and not soak" $(ARGS) || $(PY) -m pytest --last-failed --last-failed-no-failures none -q -m "slow and not soak" $(ARGS)
+	@$(call suite,slow and not soak)
 
 check: $(VENV)/.installed-dev ## ruff, formatting, mypy --strict
 	@$(VENV)/bin/ruff check .

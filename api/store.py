@@ -146,8 +146,7 @@ class Store:
         """Downloaded piece by piece, whatever its size; under its name only when it is whole and right."""
         if local.exists():
             return local
-        with whole_file(local) as part:
-            part.touch(mode=0o600)  # the folder may be one that others read
+        with whole_file(local, private=True) as part:
             with part.open("wb") as file:
                 received = self._download(caller, path, file.write)
             if received != sha256:

@@ -21,6 +21,7 @@ from prefect.variables import Variable
 from deploy import alerts
 from deploy.automations import Targets, planned, save
 from deploy.schedules import as_on_server, in_words, timezone_of
+from tasks.doctor.prefect import DEPLOYMENTS
 from tasks.platform.alerts import problems
 from tasks.settings import Settings
 from tasks.settings.environment import prefect_api_url, without_user
@@ -28,7 +29,6 @@ from tasks.settings.environment import prefect_api_url, without_user
 POOL = "nightly-pool"
 PROJECT = "supabase_nightly_project"
 ROOT = Path(__file__).parents[1]
-DEPLOYMENTS = ("nightly", "backfill", "export", "compare", "restore", "retention", "watch", "doctor")
 # Prefect's command line. It ends soon: to look for garbage while all flows load would take a fifth of its time.
 _PREFECT = "import gc, runpy; gc.disable(); runpy.run_module('prefect', run_name='__main__', alter_sys=True)"
 Say = Callable[[str], None]

@@ -40,9 +40,9 @@ def run(folder: Path, *options: str, **environment: str) -> tuple[int, str]:
 
 
 def commands() -> list[list[str]]:
-    """The options of each call of pytest in `make test`."""
+    """The options of each call of pytest in `make test` and `make test-slow`."""
     text = (ROOT / "Makefile").read_text()
-    (line,) = re.findall(r"^test:.*\n(?:\t@#.*\n)*\t@(.*)$", text, re.M)
+    (line,) = re.findall(r"^suite = (.*)$", text, re.M)
     return [call.split("pytest", 1)[1].replace("-n 4", "-n 2").split(" -q ")[0].split() for call in line.split("||")]
 
 

@@ -71,9 +71,9 @@ export class FileStore {
   }
 
   // The database may name a file that is not here, as one does that was restored from a backup: backups hold no files.
-  async open(bucket, key) {
+  async found(file) {
     try {
-      return await fsp.open(this.fileOf(bucket, key));
+      return await file;
     } catch (error) {
       currentRequest().noSuchKey = error.code === 'ENOENT';
       throw error;
@@ -81,7 +81,7 @@ export class FileStore {
   }
 
   async getObject(bucket, key) {
-    const file = await this.open(bucket, key);
+    const file = await this.found(fsp.open(this.fileOf(bucket, key)));
     let streaming = false;
     try {
       const stored = await inspect(file);
@@ -100,7 +100,7 @@ export class FileStore {
   }
 
   async headObject(bucket, key) {
-    const file = await this.open(bucket, key);
+    const file = await this.found(fsp.open(this.fileOf(bucket, key)));
     try {
       return describe(await inspect(file));
     } finally {
@@ -111,8 +111,7 @@ export class FileStore {
   async copyObject(bucket, key, _version, toBucket, toKey) {
     const target = this.fileOf(toBucket, toKey);
     const incoming = path.join(this.incoming, randomUUID());
-    await (await this.open(bucket, key)).close();
-    await fsp.copyFile(this.fileOf(bucket, key), incoming);
+    await this.found(fsp.copyFile(this.fileOf(bucket, key), incoming));
     await fsp.mkdir(path.dirname(target), { recursive: true });
     await fsp.rename(incoming, target);
     const { eTag, lastModified } = await this.headObject(toBucket, toKey);

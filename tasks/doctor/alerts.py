@@ -10,7 +10,7 @@ from tasks.doctor.findings import Finding, fail, ok, warn
 from tasks.doctor.prefect import ask
 from tasks.platform.alerts import SENDGRID, SLACK, SMTP, channels, problems, try_smtp
 from tasks.settings import Settings
-from tasks.settings.environment import value_of
+from tasks.settings.environment import prefect_api_url
 
 BOOTSTRAP = "Run `python -m scripts.bootstrap --test-alerts`: it sets them up and sends a test message."
 
@@ -38,7 +38,7 @@ def somebody_is_notified(settings: Settings) -> Iterator[Finding]:
 
 def _on_the_server() -> set[str] | None:
     """The notification blocks of ours on the server of PREFECT_API_URL; None when it is not set or does not answer."""
-    if not value_of("PREFECT_API_URL"):
+    if not prefect_api_url():
         return None
     try:
         return {document["name"] for document in ask("block_documents", {"name": {"any_": [SLACK, SENDGRID, SMTP]}})}

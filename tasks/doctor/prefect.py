@@ -9,7 +9,7 @@ import httpx
 
 from tasks.doctor.findings import Finding, ok, warn
 from tasks.settings import Settings
-from tasks.settings.environment import value_of
+from tasks.settings.environment import prefect_api_url, value_of
 
 CHECK = "prefect"
 DEPLOYMENTS = ("nightly", "backfill", "export", "compare", "restore", "retention", "watch", "doctor")
@@ -18,7 +18,7 @@ BOOTSTRAP = "Run `python -m scripts.bootstrap` with the same PREFECT_API_URL."
 
 def deployments_are_there(settings: Settings) -> Iterator[Finding]:
     """Whether the server of PREFECT_API_URL has our deployments: one with an empty database starts no night."""
-    if not value_of("PREFECT_API_URL"):
+    if not prefect_api_url():
         yield ok(CHECK, "PREFECT_API_URL is not set: something else starts the nights.")
         return
     try:
@@ -43,7 +43,7 @@ def ask(objects: str, wanted: dict[str, Any]) -> list[dict[str, Any]]:
     user, _, password = value_of("PREFECT_API_AUTH_STRING").partition(":")
     key = value_of("PREFECT_API_KEY")
     answer = httpx.post(
-        f"{value_of('PREFECT_API_URL').rstrip('/')}/{objects}/filter",
+        f"{prefect_api_url().rstrip('/')}/{objects}/filter",
         json={objects: wanted},
         auth=(user, password) if user else None,
         headers={"Authorization": f"Bearer {key}"} if key else {},

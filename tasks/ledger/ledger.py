@@ -72,7 +72,7 @@ class Ledger:
         return lease_of(row, start.ticket.token, self._last())
 
     def _is_overtaken(self, row: LedgerRow) -> bool:
-        """Whether the reading that a run could continue began before one that was committed since, maybe by another
+        """Whether the reading that a run could continue started before one that was committed since, maybe by another
         machine: its rows would bring back what was changed or deleted by then."""
         if row.snapshot_at is None:
             return False

@@ -22,10 +22,15 @@ def part_of(target: AnyPath) -> AnyPath:
 
 
 @contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """The path to write to: at the block's end it becomes the file; after an error nothing of it is left."""
+def whole_file(target: Path, *, private: bool = False) -> Iterator[Path]:
+    """The path to write to: at the block's end it becomes the file; after an error nothing of it is left.
+
+    private: nobody else may read it, whoever may enter its folder.
+    """
     part = part_of(target)
     try:
+        if private:
+            part.touch(mode=0o600)
         yield part
         os.replace(part, target)
     finally:

@@ -82,8 +82,7 @@ class Cache:
 
     def _keep(self, path: Path, body: bytes) -> None:
         """Under its name only when complete: others may read the same cache at the same time."""
-        with _named(self.folder, "written"), whole_file(path) as part:
-            part.touch(mode=0o600)  # the folder may be one that others read
+        with _named(self.folder, "written"), whole_file(path, private=True) as part:
             part.write_bytes(body)
 
 

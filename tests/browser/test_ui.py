@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Page, expect
 
-from deploy.server_setup import DEPLOYMENTS
+from tasks.doctor.prefect import DEPLOYMENTS
 from tests.browser.conftest import USERS, Product
 from tests.browser.forms import follow, open_form, submit
 

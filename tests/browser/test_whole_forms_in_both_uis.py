@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from deploy.server_setup import DEPLOYMENTS
+from tasks.doctor.prefect import DEPLOYMENTS
 from tests.browser.conftest import Product
 from tests.browser.forms import PATIENCE, TRIES, press_submit, submit
 from tests.flows.test_every_form import FORMS

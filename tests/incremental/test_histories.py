@@ -6,29 +6,13 @@ key and a signed-in user: 200 histories in total.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-
-import psycopg
 import pytest
 
-from tests.incremental import histories
 from tests.incremental.nights import play
 from tests.incremental.world import World
 from tests.pipeline.conftest import Runner, alternating
-from tests.pipeline.kit import Project
 
 NIGHTS = 4
-
-
-@pytest.fixture
-def world(project: Project, request: pytest.FixtureRequest) -> Iterator[World]:
-    with psycopg.connect(project.stack.db_url, autocommit=True, prepare_threshold=None) as session:
-        world = World(project, random.Random(request.node.name), session)
-        try:
-            yield world
-        finally:
-            histories.end(world)
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -5,11 +5,9 @@ A few operations here, 2,500 in the soak: `make soak ARGS="-k hundreds_of_operat
 
 from __future__ import annotations
 
-import random
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
-import psycopg
 import pytest
 
 from tests.incremental import histories
@@ -22,22 +20,10 @@ from tests.incremental.operations import (
 )
 from tests.incremental.operator import Operations
 from tests.incremental.world import World
-from tests.pipeline.kit import Project
 
 Operation = Callable[[Operations], None]
 QUICK = (night, changes, stopped_night, restored)
 IDENTITIES = ("service key",)  # of the project; each operation has its own
-
-
-@pytest.fixture
-def world(project: Project, request: pytest.FixtureRequest) -> Iterator[World]:
-    with psycopg.connect(project.stack.db_url, autocommit=True, prepare_threshold=None) as session:
-        world = World(project, random.Random(request.node.name), session)
-        try:
-            yield world
-        finally:
-            histories.end(world)
-            world.sql("drop schema if exists older cascade")
 
 
 def play(world: World, operations: Iterable[Operation]) -> None:
@@ -49,6 +35,7 @@ def play(world: World, operations: Iterable[Operation]) -> None:
             played.step(operation)
         played.step(lambda one: one.accepted(as_of="now"))
     finally:
+        world.sql("drop schema if exists older cascade")
         sys.stderr.write("\n".join([*played.log, "\n"]))  # shown of a test that fails
 
 

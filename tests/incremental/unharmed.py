@@ -38,7 +38,7 @@ class Unharmed:
         self.reader, self.pointer_lost = target.run_id, False
 
     def ended_somehow(self, *, killed: bool = False) -> None:
-        """A run that did not end well may have committed: then the ledger says so, and the next start tells readers.
+        """A run that did not end well may have committed: the ledger says so, and the next start moves the pointer.
 
         Its folder stays until the next run.
         """
@@ -83,10 +83,9 @@ class Unharmed:
         found = []
         if (current := self._current()) != self.reader:
             found.append(f"the ledger's current run is {current!r}, not {self.reader!r}")
-        body = self.project.file("latest.json")
         if self.pointer_lost:
             return found
-        latest = json.loads(body) if body else None
+        latest = self.project.latest()
         named = run_id_of_folder(latest["run"].rpartition("/")[2]) if latest else ""
         if named != self.reader:
             found.append(f"latest.json names {named!r}, not {self.reader!r}")
