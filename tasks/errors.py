@@ -14,6 +14,7 @@ PipelineError
     ├── ReadError           a read that could not be verified as complete
     ├── WriteError          the database refused what it should take
     ├── PublishError        a file could not be stored or verified
+    │   └── FileLost        one of an earlier run is gone from the bucket, or damaged there
     ├── LeaseLost           another run took over; this one must write no more
     └── RunHeld             a metric is outside its bounds; a person accepts it by name
 
@@ -120,6 +121,19 @@ class WriteError(TerminalError):
 
 class PublishError(TerminalError):
     """A file could not be stored or verified."""
+
+
+class FileLost(PublishError):
+    """A file of an earlier run is gone from the bucket, or damaged there. problem: which one, in words after `because`.
+
+    Storage may list a file, with its size and checksum, whose content it has lost: only who asks for that finds out.
+    """
+
+    problem: str
+
+    def __init__(self, message: str, *, remedy: str = "", problem: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.problem = problem or message.rstrip(".")
 
 
 class LeaseLost(TerminalError):

@@ -17,6 +17,7 @@ from tasks.cleaning.rules.common import GRACE
 from tasks.cleaning.units import raw_spool
 from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import POSTS, TABLES, USERS
+from tasks.errors import FileLost
 from tasks.files.layout import run_path
 from tasks.files.manifest import FileEntry
 from tasks.incremental.audit import Audit, mark_wrong
@@ -67,11 +68,23 @@ def _try(run: Run, work: Any) -> None:
     try:
         work()
     except GoFull as reason:
-        logger.info("This night reads everything, because %s.", reason)
-        run.mode, run.night, run.not_read = Mode(None, str(reason)), None, {}
-        for table in TABLES:
-            raw_spool(run.workspace, table).clear()
-        run.workspace.note(mode=run.mode.name)  # what is read from here on can be resumed
+        _go_full(run, str(reason))
+    except FileLost as lost:
+        go_full_without(run, lost)
+
+
+def go_full_without(run: Run, lost: FileLost) -> None:
+    """The night reads everything: a file of the last run is not there. Nothing but files that were taken back is
+    written until these are verified, and what the night made of them is made again."""
+    _go_full(run, f"of the last run, {lost.problem}")
+
+
+def _go_full(run: Run, because: str) -> None:
+    logger.info("This night reads everything, because %s.", because)
+    run.mode, run.night, run.not_read = Mode(None, because), None, {}
+    for table in TABLES:
+        raw_spool(run.workspace, table).clear()
+    run.workspace.note(mode=run.mode.name)  # what is read from here on can be resumed
 
 
 def _read(run: Run, base: Base | None, progress: Meter) -> None:
@@ -134,7 +147,10 @@ def _require_own_reading(run: Run) -> None:
 
 @contextmanager
 def stored_ahead(run: Run) -> Iterator[None]:
-    """Storage takes the cleaned tables while the block builds reports; an error of the block takes them back."""
+    """Storage takes the cleaned tables while the block builds reports; an error of the block takes them back.
+
+    FileLost when one that is copied from the last run is gone or damaged: its row in Storage does not say so.
+    """
     night = run.night
     if night is None or run.request.dry_run:
         yield

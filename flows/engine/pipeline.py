@@ -18,7 +18,7 @@ from tasks.arrow.ahead import beside
 from tasks.cleaning.passes import CleanCounts
 from tasks.cleaning.samples import load_samples
 from tasks.contracts import DATA_QUALITY, FURTHER_TABLES
-from tasks.errors import ConfigurationError, LeaseHeld, PipelineError, TransientError
+from tasks.errors import ConfigurationError, FileLost, LeaseHeld, PipelineError, TransientError
 from tasks.files.manifest import HISTORICAL_NOTE, FileEntry
 from tasks.ledger.guard import require_known
 from tasks.ledger.lease import Ticket
@@ -133,7 +133,25 @@ def _import_ahead(run: Run) -> None:
 
 
 def report_and_commit(run: Run, users: CleanCounts, posts: CleanCounts) -> RunOutcome:
-    """From cleaned rows to a committed run that readers see; a dry run ends before the first write.
+    """From cleaned rows to a committed run that readers see; a dry run ends before the first write."""
+    try:
+        files, plans = _report(run, users, posts)
+    except FileLost as lost:  # of the last run, found while it was copied
+        incremental.go_full_without(run, lost)
+        files, plans = _report(run, *_read_everything(run, run.sources))
+    if run.request.dry_run:
+        return _outcome(run, plans)
+    published = stages.publish_the_files(run, files)
+    loaded = stages.load_and_commit(run, published, files.counts, plans)
+    incremental.keep_base(run, published.files)
+    pointer, history = stages.point_to_it(run, published, loaded), run.history()
+    if pointer.notes:  # the database may have been away, and has answered now
+        pointer = stages.point_to_it(run, published, loaded)
+    return _outcome(run, loaded, published, pointer, history=history)
+
+
+def _report(run: Run, users: CleanCounts, posts: CleanCounts) -> tuple[stages.Files, Mapping[str, TablePlan]]:
+    """The files of the run, and what it will write; of a dry run no files.
 
     Charts are drawn while the database compares and files are written, which wait for other things than Python.
     """
@@ -143,16 +161,9 @@ def report_and_commit(run: Run, users: CleanCounts, posts: CleanCounts) -> RunOu
             plans = stages.compare(run, counts)
             approved = stages.guard(run, counts, plans)
             if run.request.dry_run:
-                return _outcome(run, plans)
+                return stages.Files([], approved), plans
             files = stages.write_the_files(run, approved, plans)
-        files = replace(files, entries=[*files.entries, *charts.result()])
-    published = stages.publish_the_files(run, files)
-    loaded = stages.load_and_commit(run, published, approved, plans)
-    incremental.keep_base(run, published.files)
-    pointer, history = stages.point_to_it(run, published, loaded), run.history()
-    if pointer.notes:  # the database may have been away, and has answered now
-        pointer = stages.point_to_it(run, published, loaded)
-    return _outcome(run, loaded, published, pointer, history=history)
+        return replace(files, entries=[*files.entries, *charts.result()]), plans
 
 
 def _charts_of(run: Run) -> Callable[[], list[FileEntry]]:

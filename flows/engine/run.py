@@ -90,13 +90,14 @@ class Run:
             self.heartbeat.check()
             self.ledger.stage(self.lease, title.lower(), **self.totals())
         self.figures = {}
-        counters = {"cpu": time.process_time(), **self._counted}
-        self.stages[title] = {"seconds": 0.0, **{name: -before for name, before in counters.items()}}
+        counters = {"seconds": 0.0, "cpu": time.process_time(), **self._counted}
+        earlier = self.stages.pop(title, {})  # of a night that turned out to be full on its way: both count
+        self.stages[title] = {name: earlier.get(name, 0.0) - before for name, before in counters.items()}
 
     def leave(self, title: str, seconds: float) -> None:
         """A stage has ended: one line of log with its numbers."""
         stage = self.stages[title]
-        stage["seconds"] = round(seconds, 3)
+        stage["seconds"] = round(stage["seconds"] + seconds, 3)
         stage["cpu"] = round(stage["cpu"] + time.process_time(), 3)  # of this process, all of its threads
         self._counted = TRAFFIC.totals()
         for way, count in self._counted.items():

@@ -9,10 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.errors import PublishError
 from tasks.files.manifest import FileEntry
 from tasks.ledger.resume import project_folder
-from tasks.platform.bucket import Bucket, each
+from tasks.platform.bucket import Bucket, damaged, each
 from tasks.settings import Settings
 
 _FOLDER = "base"
@@ -30,7 +29,7 @@ class BaseFiles:
     scratch: Path
 
     def path(self, entry: FileEntry) -> Path:
-        """The file on this disk. PublishError when the bucket's is not what the manifest says."""
+        """The file on this disk. FileLost when the bucket's is gone, or not what the manifest says."""
         return self.paths([entry])[0]
 
     def paths(self, entries: Iterable[FileEntry]) -> list[Path]:
@@ -50,12 +49,10 @@ class BaseFiles:
         return place.exists() and hashlib.sha256(place.read_bytes()).hexdigest() == entry.sha256
 
     def _download(self, bucket: Bucket, entry: FileEntry) -> None:
-        body = bucket.download(f"{self.run_path}/{entry.path}")
+        path = f"{self.run_path}/{entry.path}"
+        body = bucket.download_published(path)
         if hashlib.sha256(body).hexdigest() != entry.sha256:
-            raise PublishError(
-                f"{self.run_path}/{entry.path} is not what its manifest says. Nothing was written.",
-                remedy="Start the run again with --full-refresh: it reads nothing of earlier runs.",
-            )
+            raise damaged(path)
         (cache_folder(self.settings) / entry.sha256).unlink(missing_ok=True)
         self.scratch.mkdir(parents=True, exist_ok=True)
         (self.scratch / entry.sha256).write_bytes(body)

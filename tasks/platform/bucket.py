@@ -20,7 +20,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from tasks.errors import AccessError, PublishError, RequestRefused
+from tasks.errors import AccessError, FileLost, PublishError, RequestRefused
 from tasks.platform.http import make_client
 from tasks.platform.remedies import no_bucket
 from tasks.platform.stored import StoredFile, StoredInfo, parse_info
@@ -35,6 +35,7 @@ CONTENT_TYPES = {
 }
 PAGE = 1_000  # entries asked for in one listing
 DELETE_AT_ONCE = 1_000  # hosted Storage takes no more
+REFRESH = "Start the run again with --full-refresh: it reads nothing of earlier runs."
 NEVER_CACHED = "0"
 CACHED = "3600"
 
@@ -102,7 +103,7 @@ class Bucket:
     def copy(self, source: str, target: str) -> None:
         """Copy a file inside Storage to a path that is new: no byte of it is downloaded. To be verified after it.
 
-        A copy that is there already, from a try whose answer was lost, is no error. PublishError: the source is gone.
+        A copy that is there already, from a try whose answer was lost, is no error. FileLost: the source is gone.
         """
         try:
             self._retry.call(lambda: self._files.copy(source, target), f"Copy of {source} to {target}")
@@ -112,27 +113,24 @@ class Bucket:
             if error.status == 409:
                 return
             if is_missing(error):
-                raise PublishError(
-                    f"{source} is not in the bucket any more, so {target} could not be copied from it.",
-                    remedy="Start the run again with --full-refresh: it writes all its files itself.",
+                gone = f"{source} is not in the bucket any more"
+                raise FileLost(
+                    f"{gone}, so {target} could not be copied from it.", remedy=REFRESH, problem=gone
                 ) from None
             raise PublishError(error.message, remedy=f"No reader sees this run. {error.remedy}") from None
 
     def verify_copy(self, source: str, target: str, *, size: int, md5: str) -> None:
         """Verify a copy by its size (bytes) and checksum, as Storage states them.
 
-        Where the copy's eTag is not the content's md5, the file is downloaded, verified and uploaded. PublishError when
-        the source is not what `size` and `md5` say; then there is no copy.
+        Where the copy's eTag is not the content's md5, the file is downloaded, verified and uploaded. FileLost when the
+        source is not what `size` and `md5` say, or gone; then there is no copy.
         """
         if self.info(target) == StoredInfo(size, md5):
             return
         self.remove([target])
-        body = self.download(source)
+        body = self.download_published(source)
         if (len(body), _md5(body)) != (size, md5):
-            raise PublishError(
-                f"{source} is damaged: its content is not what its manifest says. {target} was not written.",
-                remedy="Start the run again with --full-refresh: it writes all its files itself.",
-            )
+            raise damaged(source, left=target)
         self.store(target, body)
 
     def replace(self, path: str, body: bytes) -> None:
@@ -182,6 +180,15 @@ class Bucket:
         """A file's bytes; `fresh` asks past every cache."""
         query = {"fresh": uuid.uuid4().hex} if fresh else None
         return self._retry.call(lambda: self._files.download(path, query_params=query), f"Download of {path}")
+
+    def download_published(self, path: str) -> bytes:
+        """A file's bytes, of an earlier run. FileLost when they are not there any more."""
+        try:
+            return self.download(path)
+        except RequestRefused as error:
+            if is_missing(error):
+                raise FileLost(f"{path} is not in the bucket any more.", remedy=REFRESH) from None
+            raise
 
     def find(self, path: str) -> bytes | None:
         """A small file's bytes, past every cache; None when there is none."""
@@ -238,6 +245,12 @@ class Bucket:
             return {}
         signed = self._retry.call(lambda: self._files.create_signed_urls(list(paths), seconds), "Signed links")
         return {str(link["path"]): str(link["signedURL"]) for link in signed if not link["error"]}
+
+
+def damaged(path: str, *, left: str = "") -> FileLost:
+    """The error for a file of an earlier run whose content is another one. left: what was not written for that."""
+    problem = f"{path} is damaged: its content is not what its manifest says"
+    return FileLost(f"{problem}." + (f" {left} was not written." if left else ""), remedy=REFRESH, problem=problem)
 
 
 def is_missing(error: RequestRefused) -> bool:

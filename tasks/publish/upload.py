@@ -53,7 +53,7 @@ def publish(
     counts: figures of the run. progress: bytes stored, and bytes in all. Called again for the same run, it
     finds what is there already. PublishError, or a transient error, names the file; the pointer is untouched.
     copied: where in the bucket a file is already, by its path: it is copied there. ahead: paths of those that `storing`
-    has stored. more: see `make_manifest`.
+    has stored and verified. more: see `make_manifest`.
     PublishError also when the bucket is public: then nothing is uploaded.
     """
     as_of, started_at = _instants(workspace, run)
@@ -86,13 +86,13 @@ def publish(
 def storing(
     settings: Settings, workspace: Workspace, run_path: str, files: Sequence[FileEntry], copied: Mapping[str, str]
 ) -> Iterator[None]:
-    """Store files of a run while the block runs; its end waits for them. Copies are verified by `publish`.
+    """Store and verify files of a run while the block runs; its end waits for them.
 
     copied: as there. An error that ends the block removes the files again, or learns that they are left. Raises what
     `publish` raises of a file, and PublishError when the bucket is public: then nothing is stored.
     """
     units, stop = _units(workspace, run_path, files, copied), Event()
-    with beside(partial(_store_all, settings, units, stop), stop) as done:
+    with beside(partial(_store_all, settings, run_path, units, stop), stop) as done:
         try:
             yield
             done.result()
@@ -104,12 +104,13 @@ def storing(
             raise
 
 
-def _store_all(settings: Settings, units: Sequence[UploadUnit], stop: Event) -> None:
+def _store_all(settings: Settings, run_path: str, units: Sequence[UploadUnit], stop: Event) -> None:
     with Bucket(settings) as bucket:
         bucket.require_private()
     for _ in each(settings, _store, units):
         if stop.is_set():
             return
+    _verify_copies(settings, run_path, units)
 
 
 def _removed(settings: Settings, paths: Sequence[str]) -> bool:
@@ -143,14 +144,7 @@ class _Store:
         to_store = [unit for unit in units if unit.entry.path not in self.ahead]
         for nbytes in _stored(self.settings, to_store, self.workers):
             self.stored.add(nbytes)
-        self._verify_copies([unit for unit in units if unit.source])
-
-    def _verify_copies(self, copies: Sequence[UploadUnit]) -> None:
-        """All copies at once, by size and checksum; one that is not seen or not the same is looked at by itself."""
-        known = (stored_below(self.settings, self.run_path) if copies else None) or {}
-        rest = [unit for unit in copies if known.get(unit.target) != unit.info]
-        for _ in each(self.settings, _verify, rest):
-            pass
+        _verify_copies(self.settings, self.run_path, to_store)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +197,15 @@ def _store(bucket: Bucket, unit: UploadUnit) -> int:
     else:
         bucket.store(unit.target, unit.workspace.files / unit.entry.path)
     return unit.entry.bytes
+
+
+def _verify_copies(settings: Settings, run_path: str, units: Sequence[UploadUnit]) -> None:
+    """All copies at once, by size and checksum; one that is not seen or not the same is looked at by itself."""
+    copies = [unit for unit in units if unit.source]
+    known = (stored_below(settings, run_path) if copies else None) or {}
+    rest = [unit for unit in copies if known.get(unit.target) != unit.info]
+    for _ in each(settings, _verify, rest):
+        pass
 
 
 def _verify(bucket: Bucket, unit: UploadUnit) -> None:
