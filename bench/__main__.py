@@ -20,7 +20,9 @@ BY_NAME = ("scale", "incremental", "api", "watch")
 
 def main() -> int:
     """Run the benches asked for, one after the other; non-zero when one of them could not be measured."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "names", nargs="*", default=list(BENCHES), metavar="bench", help=f"of {', '.join(BENCHES + BY_NAME)}"
     )

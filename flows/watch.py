@@ -24,7 +24,7 @@ from flows.engine.child import warm
 from flows.engine.command import EXIT, USAGE, show_failure, stopped
 from flows.engine.declare import etl_flow
 from flows.engine.prefect_api import prefect_answering
-from flows.engine.probe import health
+from flows.engine.probe import health, parser
 from flows.engine.run_page import table
 from flows.engine.watching import Say, Watch
 from flows.forms import WatchForm
@@ -93,10 +93,7 @@ async def _until_signal(watching: Watch) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 ended cleanly or well, 1 failed or unwell, 2 settings that cannot be used, 128 and a signal's number before."""
-    parser = argparse.ArgumentParser(prog="python -m flows.watch", description="Start a run when something changed.")
-    parser.add_argument("--health", action="store_true", help="say how the watch of ETL_DATA_DIR is, and exit")
-    parser.add_argument("--serve", action="store_true", help="serve the flow `watch` to Prefect from this process")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, level=logging.WARNING)
     logging.getLogger("flows").setLevel(logging.INFO)
     with interruptible() as signals:

@@ -31,7 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m scripts.doctor", description="What keeps a run from working.")
-    parser.add_argument("--transport", choices=("auto", "rest", "postgres"), default="auto")
+    transport = "that of runs; auto is postgres where SUPABASE_DB_URL is set (auto)"
+    parser.add_argument("--transport", choices=("auto", "rest", "postgres"), default="auto", help=transport)
     parser.add_argument("--no-upload", action="store_true", help="do not try an upload")
     parser.add_argument("--strict", action="store_true", help="warnings fail too")
     return parser

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from deploy import project
 from deploy.prefect_services import auth_string
+from flows.engine.probe import main as probe
+from flows.engine.probe import parser
 from local_stack import StackError
 from scripts.ui import running
 from tasks.settings.environment import prefect_api_url
@@ -16,15 +18,18 @@ from tasks.settings.environment import prefect_api_url
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Watch until Ctrl-C; 0 ended cleanly, 1 failed. Runs get a page where `make ui` or PREFECT_API_URL is there."""
+    watches = not parser().parse_args(arguments).health
     project.set_up_prefect()
     home = Path(os.environ["PREFECT_HOME"])
     if not prefect_api_url() and (url := running(home)):
         os.environ.update(PREFECT_API_URL=f"{url}/api", PREFECT_API_AUTH_STRING=auth_string(home))
     try:
-        name = project.use()
+        name = project.use(start=watches)
     except StackError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    if not watches:
+        return probe()
     project.log_step(f"Watching {name}; Ctrl-C ends it")
     from flows.watch import main as watch
 

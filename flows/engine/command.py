@@ -38,6 +38,10 @@ AS_OF_HELP = (
     "whole days up to and including 2026-01-31. An instant: 2026-02-01T12:00Z. midnight: that of today, UTC. now: this "
     "moment. resume: that of the last run, if it failed, else midnight"
 )
+TRANSPORT_HELP = (
+    "how to reach the project. postgres is best for large tables and needs SUPABASE_DB_URL; rest needs no database "
+    "password; auto is postgres where that is set (default: auto)"
+)
 _COUNTS = {  # name in the line of JSON → names in an outcome: of a run, and of a dry run
     "read": ("read",),
     "kept": ("kept",),
@@ -181,7 +185,7 @@ def parser(prog: str, as_of: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--as-of", default=as_of, metavar="WHEN", help=f"{AS_OF_HELP} (default: {as_of})")
-    parser.add_argument("--transport", default="auto", choices=get_args(TransportChoice), help="(default: auto)")
+    parser.add_argument("--transport", default="auto", choices=get_args(TransportChoice), help=TRANSPORT_HELP)
     parser.add_argument("--full-refresh", action="store_true", help="read and clean every row, not only what changed")
     parser.add_argument("--accept", action="append", default=[], metavar="NAME", help="let this held metric pass")
     parser.add_argument("--dry-run", action="store_true", help="read, clean and count; write nothing")

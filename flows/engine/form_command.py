@@ -22,6 +22,16 @@ from tasks.errors import PipelineError, SettingsError, said_of
 from tasks.platform.interrupts import interruptible
 
 F = TypeVar("F", bound=Form)
+_VALUES = {"date": "YYYY-MM-DD", "int": "N", "list[str]": "NAME,NAME", "str": None}  # None: the argument's name
+_SAID = {  # in a form, and as Python writes a default → in the help of a command
+    "Switch it off to write. (default: True)": "This is the default; --no-dry-run writes.",
+    " (default: True)": " This is the default.",
+    " (default: False)": "",
+    " (default: None)": "",
+    " (default factory: list)": "",
+    "Empty:": "Left out:",
+    "Empty takes": "Left out it takes",
+}
 
 
 def run_form(flow: Callable[[F], Any], form: type[F], name: str, arguments: Sequence[str] | None = None) -> int:
@@ -71,9 +81,18 @@ def _parsed(form: type[F], name: str, given: list[str]) -> F:
     settings: Any = form  # any model will do, says CliApp
     source: Any = CliSettingsSource(
         settings, cli_prog_name=f"python -m flows.{name}", cli_kebab_case=True, cli_implicit_flags=True,
-        cli_hide_none_type=True, cli_avoid_json=True,
+        cli_hide_none_type=True, cli_avoid_json=True, add_argument_method=_add_argument,
     )  # fmt: skip
     return CliApp.run(form, cli_args=given, cli_settings_source=source)
+
+
+def _add_argument(parser: Any, *names: str, **how: Any) -> Any:
+    """Add an argument; its value and its help are in the words of a terminal, not in those of Python or a form."""
+    if how.get("metavar") in _VALUES:
+        how["metavar"] = _VALUES[how["metavar"]] or names[0].lstrip("-").replace("-", "_").upper()
+    for said, instead in _SAID.items():
+        how["help"] = how.get("help", "").replace(said, instead)
+    return parser.add_argument(*names, **how)
 
 
 def _sentence(problem: Any) -> str:

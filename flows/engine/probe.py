@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from tasks.errors import SettingsError
 from tasks.live.health import verdict
 from tasks.settings.load import any_settings, require_known_names
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of a watch."""
+    added = argparse.ArgumentParser(prog="python -m flows.watch", description="Start a run when something changed.")
+    added.add_argument("--health", action="store_true", help="say how the watch of ETL_DATA_DIR is, and exit")
+    added.add_argument("--serve", action="store_true", help="serve the flow `watch` to Prefect from this process")
+    return added
 
 
 def main() -> int:

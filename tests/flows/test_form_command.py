@@ -20,6 +20,7 @@ from flows.export import export
 from flows.forms import ExportForm, Form
 from flows.nightly import main as nightly_command
 from flows.watch import main as watch_command
+from scripts.watch import main as watch_script
 from tasks.errors import PublishError, SettingsError
 
 PROJECT = {"SUPABASE_URL": "http://127.0.0.1:9", "SUPABASE_SERVICE_KEY": "sb_secret_hush"}
@@ -34,7 +35,11 @@ def test_help_starts_nothing(name: str, monkeypatch: pytest.MonkeyPatch, capsys:
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(f"flows.{name}", run_name="__main__")
     assert ended.value.code == 0
-    assert f"usage: python -m flows.{name} [-h]" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"usage: python -m flows.{name} [-h]" in said
+    # What a person types, not what Python or a form calls it.
+    python = ("list[str]", "default factory", "None", " str", " date ", " int", "True", "False", "Empty", "Switch it")
+    assert [word for word in python if word in said] == []
 
 
 def test_arguments_are_the_forms_fields_and_the_answer_is_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,3 +138,21 @@ def test_a_prefect_server_that_does_not_answer_is_named_without_its_password(
         assert json.loads(printed.out)["error"] == said
         assert watch_command(["--serve"]) == 1
         assert capsys.readouterr().err.endswith("no server is needed for a command.\n")
+
+
+@pytest.mark.parametrize(("given", "code"), [(["--help"], 0), (["--health"], 1), (["--nonsense"], 2)])
+def test_a_watch_that_is_only_asked_starts_no_stack(
+    given: list[str], code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in PROJECT:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ETL_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.setattr("deploy.project.PREFECT", {"PREFECT_HOME": str(tmp_path)})
+    monkeypatch.setattr("local_stack.up", lambda *_, **__: pytest.fail("a stack is started"))
+    monkeypatch.setattr("local_stack.find", lambda _: None)
+    try:
+        ended: Any = watch_script(given)
+    except SystemExit as stop:
+        ended = stop.code
+    assert ended == code
