@@ -10,6 +10,7 @@ from typing import Any
 
 from tasks.errors import ConfigurationError, ReadError
 from tasks.files.layout import LATEST
+from tasks.files.manifest import Manifest
 from tasks.settings import Settings
 
 READERS = ("analyst", "operator")
@@ -82,9 +83,14 @@ def why_hidden(settings: Settings, access_token: str | None) -> ReadError | None
     )
 
 
-def nothing_there(settings: Settings, access_token: str | None) -> ReadError:
-    """The error for a bucket that shows nothing to a reader who may see it: a server hides files from a false token."""
+def nothing_there(settings: Settings, access_token: str | None, newest: Manifest | None = None) -> ReadError:
+    """The error for a bucket without a pointer, to a reader who may see it: a server hides files from a false token.
+
+    newest: the run to read where there are runs all the same.
+    """
     where = f"The bucket {settings.bucket} of {settings.project} shows no {LATEST}"
+    if newest:
+        return _not_pointed_to(where, newest)
     if access_token:
         return ReadError(
             f"{where}: either no run was committed yet, or the access token is not one of this project.",
@@ -96,6 +102,20 @@ def nothing_there(settings: Settings, access_token: str | None) -> ReadError:
 
 
 _SIGN_IN = "Sign in again, and give the new session's access_token."
+
+
+def _not_pointed_to(where: str, newest: Manifest) -> ReadError:
+    if newest.historical:
+        return ReadError(
+            f"{where}: there are runs for past instants alone, and no other was committed yet.",
+            remedy="Start a run: `make run`, or the deployment `nightly`. Until then read one of those, as "
+            f"run={newest.run_id!r}; list_runs() shows them.",
+        )
+    return ReadError(
+        f"{where}, which a run writes once it is committed. The newest run whose files are there is {newest.run_id}.",
+        remedy="Try again in a minute; if it stays so, the next start of a run writes it. Until then "
+        f"run={newest.run_id!r} reads that run; list_runs() shows what there is.",
+    )
 
 
 def refused(settings: Settings, access_token: str | None, said: str) -> ReadError:

@@ -31,6 +31,7 @@ from tasks.settings import Settings
 logger = logging.getLogger(__name__)
 _LIST = "list_runs() shows what there is."
 _RUN_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*")
+_DAYS = 7  # that are looked at together
 _INSTANTS = 5  # of a day's runs, in a message
 
 
@@ -66,7 +67,7 @@ class Catalog:
     def _latest(self) -> Manifest:
         pointer = self.pointer()
         if pointer is None:
-            raise nothing_there(self.settings, self.access_token)
+            raise nothing_there(self.settings, self.access_token, self._newest())
         try:
             return read_manifest(self.bucket, ManifestRef(path=pointer.manifest, sha256=pointer.manifest_sha256))
         except NotAsPublished as problem:
@@ -74,6 +75,15 @@ class Catalog:
                 f"{problem}, so what {LATEST} names cannot be read.",
                 remedy="The next run repairs the pointer; list_runs() shows the other runs.",
             ) from None
+
+    def _newest(self) -> Manifest | None:
+        """The run to read by what is in the bucket alone; None when there is none at all."""
+        days, newest = self.days(), None
+        for some in (days[start : start + _DAYS] for start in range(0, len(days), _DAYS)):
+            newest = max([*self.manifests(some), *([newest] if newest else [])], key=lambda run: run.rank, default=None)
+            if newest and not newest.historical:
+                break
+        return newest
 
     def _of_run(self, run: str) -> Manifest:
         if not isinstance(run, str):

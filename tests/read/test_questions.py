@@ -22,7 +22,7 @@ from tasks.files.run_files import write_files
 from tasks.platform.bucket import Bucket
 from tasks.publish.pointer import repair_pointer
 from tasks.publish.upload import publish
-from tasks.read import OfflineWarning, list_runs, open_run, read_report, read_table
+from tasks.read import OfflineWarning, diff, list_runs, open_run, read_report, read_table
 from tasks.read.cache import Cache
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
@@ -247,6 +247,26 @@ def test_an_analyst_sees_an_empty_bucket_as_empty(changeable: Bucketful, sign_in
         bucket.remove([*(file.path for file in bucket.walk("runs")), "latest.json"])
     with pytest.warns(UserWarning, match="no run was committed yet"):
         assert list_runs(access_token=sign_in({"etl_role": "analyst"}), settings=settings).empty
+
+
+@pytest.mark.parametrize("historical", [False, True])
+def test_runs_that_no_pointer_names_yet_are_named(changeable: Bucketful, historical: bool) -> None:
+    """As between the first commit and latest.json, or after a backfill alone: nobody had committed a run, it said."""
+    settings = changeable.settings
+    with Bucket(settings) as bucket:
+        bucket.remove(["latest.json"])
+        if historical:
+            for ref in (changeable.earlier, changeable.later):
+                body = json.loads(bucket.download(ref.path))
+                bucket.replace(ref.path, json.dumps(body | {"historical": True}).encode())
+    for ask in (read_report, lambda name, **access: diff(name, "earlier", **access)):
+        with pytest.raises(ReadError) as raised:
+            ask("daily_activity", settings=settings)
+        assert "no run was committed" not in str(raised.value)
+        assert ("for past instants alone" in str(raised.value)) == historical
+        assert "run='later'" in raised.value.remedy
+    assert list(list_runs(settings=settings)["run_id"]) == ["later", "earlier"]
+    assert len(read_report("daily_activity", run="later", settings=settings))
 
 
 def test_an_engine_that_is_not_installed_is_named_with_the_command(
