@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from local_stack.errors import StackError
 
@@ -96,10 +97,17 @@ class Home:
         part.replace(path)
 
 
+def _opened(path: Path) -> IO[str]:
+    try:
+        return path.open("a")
+    except PermissionError:
+        raise StackError(f"{path.parent} belongs to another user.", remedy="Give another folder with --home.") from None
+
+
 @contextmanager
 def lock_file(path: Path, busy: str, say: Callable[[str], None]) -> Iterator[None]:
     """A lock that dies with its holder. Waits up to five minutes, saying `busy`."""
-    with path.open("a") as file:
+    with _opened(path) as file:
         deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
         said = False
         while True:

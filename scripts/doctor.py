@@ -8,6 +8,8 @@ import sys
 from rich.console import Console
 
 from deploy import project
+from flows.terminal.display import show_error
+from tasks.errors import PipelineError
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
@@ -15,7 +17,11 @@ COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 def main(arguments: list[str] | None = None) -> int:
     """Examine, print as it goes, and return the exit code."""
     options = _parser().parse_args(arguments)
-    project.use(start=False)
+    try:
+        project.use(start=False)
+    except PipelineError as error:  # of the local stack: another account's, or damaged
+        show_error(error.message, error.remedy)
+        return 1
     from tasks.doctor import MARKS, examine, sound  # after the environment is set
 
     console = Console(highlight=False, soft_wrap=True)

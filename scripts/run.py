@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploy import project
-from deploy.prefect_services import Prefect, ServiceError, auth_string, starting
+from deploy.prefect_services import Prefect, ServiceError, auth_string, ours, starting
 from flows.engine import command
 from flows.engine.outcome import RunOutcome
 from local_stack.state import free_port
@@ -71,7 +71,9 @@ def _prefect() -> Iterator[_Server]:
     """
     project.set_up_prefect()
     home = Path(os.environ["PREFECT_HOME"])
-    if prefect_api_url() or (home / "profiles.toml").exists():
+    with ours(home):
+        has_profile = (home / "profiles.toml").exists()
+    if prefect_api_url() or has_profile:
         yield _Server()
     elif url := running(home):
         os.environ["PREFECT_API_URL"] = f"{url}/api"  # this run gets its page there

@@ -8,12 +8,18 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from deploy.prefect_services import ServiceError
 from deploy.project import PREFECT
 from flows.nightly import main as nightly_command
+from local_stack import StackError
+from local_stack.home import lock_file
+from scripts.doctor import main as doctor_command
 from scripts.run import _prefect
 from tasks.errors import SettingsError
 from tasks.settings import load_settings, reader_settings
@@ -103,6 +109,48 @@ def test_a_file_that_cannot_be_read_is_said_once(
             reader_settings()
     assert nightly_command(["--dry-run"]) == 2
     assert capsys.readouterr().err.count(".env") == 1
+
+
+@contextmanager
+def _as_an_account_that_may_not_read(file: Path) -> Iterator[None]:
+    """Root may read whatever its mode: then as another account, for the block."""
+    file.chmod(0)
+    "".encode("utf-8-sig")  # Python loads its codec when it is used first, from a folder that may be root's
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+@pytest.mark.parametrize("path", [".env", "data/local/project.env", "data/local"])
+def test_a_file_of_another_account_is_said(path: str, file: Path) -> None:
+    """As in somebody else's clone: a reader's settings ended in a traceback."""
+    file.parent.joinpath("data/local").mkdir(parents=True)
+    for name in (".env", "data/local/project.env"):
+        file.parent.joinpath(name).write_text("ETL_RANGES=2\n")
+    file.parent.chmod(0o711)
+    words = "The file .env cannot be read" if path == ".env" else "data/local/project.env cannot be read"
+    with _as_an_account_that_may_not_read(file.parent / path), pytest.raises(SettingsError, match=words):
+        reader_settings()
+
+
+def test_a_local_stack_of_another_account_is_said(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PREFECT_HOME", "data/local/prefect")
+    for part in ("stack", "prefect"):
+        file.parent.joinpath("data/local", part).mkdir(parents=True)
+    file.parent.chmod(0o711)
+    with _as_an_account_that_may_not_read(file.parent / "data/local"):
+        assert doctor_command([]) == 1
+        with pytest.raises(ServiceError, match="data/local/prefect cannot be made or written"), _prefect():
+            pass
+        with pytest.raises(StackError, match="belongs to another user"), lock_file(Path("data/local/x"), "", print):
+            pass
+    assert "✗" in capsys.readouterr().err
 
 
 def test_a_wrong_key_of_a_reader_is_named_without_its_value(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

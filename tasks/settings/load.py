@@ -55,12 +55,19 @@ def reader_settings() -> Settings:
     """
     try:
         settings = any_settings()
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, OSError):
         file_values()  # says so
         raise
-    if settings.supabase_url or not LOCAL_PROJECT.exists():
+    if settings.supabase_url:
         return settings
-    return any_settings(_env_file=(LOCAL_PROJECT, ".env"))
+    try:
+        return any_settings(_env_file=(LOCAL_PROJECT, ".env")) if LOCAL_PROJECT.exists() else settings
+    except OSError as error:
+        raise SettingsError(
+            f"SUPABASE_URL is not set, and the local stack of this folder is another account's: {LOCAL_PROJECT} cannot "
+            f"be read ({error.strerror}).",
+            remedy="Set SUPABASE_URL and a key in the environment, or use a clone of your own.",
+        ) from None
 
 
 def variable(loc: tuple[int | str, ...]) -> str:
