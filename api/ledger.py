@@ -58,7 +58,12 @@ class LedgerRun(BaseModel):
 
 
 class Ledger:
-    """Reads the view `nightly_runs` under the caller's own token."""
+    """Reads the view `nightly_runs` under the caller's own token.
+
+    committed_at: when the newest nightly committed of those that were shown to anybody, since this process started.
+    """
+
+    committed_at: datetime | None = None
 
     def __init__(self, upstream: Upstream, prefect: Prefect, *, seconds: float) -> None:
         self._upstream, self._prefect = upstream, prefect
@@ -94,12 +99,19 @@ class Ledger:
         return _of_prefect(flow_run)
 
     def _rows(self, caller: Caller, query: Mapping[str, str]) -> list[LedgerRun]:
-        return [LedgerRun.model_validate(row) for row in self._upstream.get(VIEW, caller.token, query)]
+        rows = [LedgerRun.model_validate(row) for row in self._upstream.get(VIEW, caller.token, query)]
+        seen = (self.committed_at, *(row.finished_at for row in rows if _is_nightly_commit(row)))
+        self.committed_at = max((at for at in seen if at), default=None)
+        return rows
 
 
 def is_over(run: LedgerRun) -> bool:
     """Whether nothing more will happen to it."""
     return run.status in (*OVER, *STATUS.values())
+
+
+def _is_nightly_commit(run: LedgerRun) -> bool:
+    return run.status == "committed" and run.kind == "run" and not run.historical
 
 
 def _of_prefect(run: FlowRun) -> LedgerRun:

@@ -31,7 +31,11 @@ class Ready(BaseModel):
     storage: Word
     auth: Word
     prefect: Word
-    last_commit_at: datetime | None = Field(None, description="When the last nightly committed, by Prefect.")
+    last_commit_at: datetime | None = Field(
+        None,
+        description="When the last nightly committed, by Prefect and by the runs that were shown to readers here. The "
+        "ledger shows nothing to a caller who is not signed in: null where neither knows of one.",
+    )
     last_commit_age_seconds: float | None = Field(None, examples=[20_412.5])
 
 
@@ -62,7 +66,8 @@ def _look(state: Any) -> Ready:
         words = dict(zip(checks, pool.map(_word, checks.values()), strict=True))
     if not prefect.is_set:
         words["prefect"] = "not set"
-    committed_at = _last_commit(prefect) if words["prefect"] == "ok" else None
+    known = (_last_commit(prefect) if words["prefect"] == "ok" else None, state.ledger.committed_at)
+    committed_at = max((at for at in known if at), default=None)
     age = (datetime.now(UTC) - committed_at).total_seconds() if committed_at else None
     status = "fails" if "fails" in words.values() else "ok"
     return Ready(status=status, **words, last_commit_at=committed_at, last_commit_age_seconds=age)

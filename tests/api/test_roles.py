@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
-from tests.api.conftest import Site
+from tests.api.conftest import Site, serving
 
 pytestmark = pytest.mark.xdist_group("api")
 
@@ -50,6 +52,17 @@ def test_who_gets_what(site: Site, route: str, who: str) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json()["request_id"] == answer.headers["x-request-id"]
         assert answer.json()["remedy"]
+
+
+def test_the_last_commit_is_known_where_prefect_knows_of_none(site: Site) -> None:
+    """Nights of cron, or a server of Prefect's on a new database. Nobody who is not signed in may ask the ledger."""
+    wanted = site.stack.query("select max(finished_at) from public.etl_runs where status = 'committed'")
+    with serving(site.settings) as http:
+        assert http.get("/runs", headers=site.people["analyst"].headers).json()["items"]
+        ready = http.get("/health/ready").json()
+    assert (ready["status"], ready["prefect"]) == ("ok", "not set")
+    assert datetime.fromisoformat(ready["last_commit_at"]) == datetime.fromisoformat(wanted)
+    assert ready["last_commit_age_seconds"] > 0
 
 
 WRITES = {
