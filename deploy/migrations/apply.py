@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from deploy.migrations.books import applied, entry, forget_checksums, in_the_clis_history, open_books
+from deploy.migrations.bucket import make_deleted_bucket
 from deploy.migrations.database import Run, connected, require_release, say_nothing, with_lock_retries
 from deploy.migrations.files import ROOT, Migration, migrations
 from deploy.migrations.functions import make_dropped_functions, make_dropped_trigger
@@ -16,7 +17,8 @@ from deploy.migrations.verify import verify
 def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[str]:
     """Apply every file that is not applied, each in one transaction, and verify the result; returns their names.
 
-    Dropped functions, and the trigger, are made again, and rights of the runs are given back where somebody took them.
+    Dropped functions, the trigger and the bucket are made again, and rights of the runs are given back where somebody
+    took them.
 
     say: called for each file as soon as it is applied. Raises WriteError with the file's name, the server's message and
     its SQLSTATE when the database refuses one: that file then left nothing behind. Raises ServiceUnavailable when the
@@ -43,6 +45,7 @@ def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[st
             run("select public.etl_open_to_readers()", "the readers' rights")  # also on tables and columns that are new
             run("notify pgrst, 'reload schema'")
         give_back_rights(run, files, say=say)
+        make_deleted_bucket(run, say=say)
         verify(run)
     return names
 

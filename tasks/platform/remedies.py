@@ -70,7 +70,9 @@ _BY_STATUS = (
 def no_bucket(name: str) -> str:
     """What to do where the bucket of this name, which is set, is not there."""
     if name == DEFAULT_BUCKET:
-        return f"Run `make migrate`, which makes the bucket `{name}`."
+        return (
+            f"Run `make migrate`, which makes the bucket `{name}`, or make it in the dashboard under Storage, private."
+        )
     return (
         f"ETL_BUCKET names `{name}`: make a private bucket of that name under Storage, or take the setting away and "
         f"use `{DEFAULT_BUCKET}`, which `make migrate` makes."

@@ -13,7 +13,7 @@ from deploy.migrations import migrate
 from deploy.migrations.verify import STORAGE_POLICIES
 from local_stack.postgres import query
 from scripts.migrations import main
-from tasks.errors import WriteError
+from tasks.errors import ConfigurationError, WriteError
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,6 +51,25 @@ def test_a_bucket_that_the_migrations_made_is_ours(project: str) -> None:
     query(project, STORAGE)
     migrate(project)
     assert query(project, "select id, public from storage.buckets") == "reports|f"
+
+
+def test_a_bucket_that_somebody_deleted_is_made_again(project: str) -> None:
+    """The doctor sends people to `make migrate`, which only said to make it where all files are applied."""
+    query(project, STORAGE)
+    migrate(project)
+    query(project, "delete from storage.buckets")
+    said: list[str] = []
+    assert migrate(project, say=said.append) == []
+    assert said == ["made the bucket reports again, which somebody had deleted"]
+    assert query(project, "select id, public from storage.buckets") == "reports|f"
+
+
+def test_a_role_that_may_make_no_bucket_says_who_makes_it(project: str, platform: str) -> None:
+    query(project, f"grant select on storage.buckets to postgres; alter table storage.buckets owner to {platform}")
+    query(project, f"set role {platform}; grant select on storage.buckets to postgres")
+    with pytest.raises(ConfigurationError, match="there is no bucket reports: create it in the dashboard"):
+        migrate(project)
+    query(project, f"grant {platform} to postgres with inherit true")
 
 
 @pytest.fixture
