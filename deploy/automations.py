@@ -29,9 +29,11 @@ NIGHT_AND_A_BIT = timedelta(hours=26)
 
 # The crashed run's own options, counted up, with the as_of that it had: the ledger knows it. The form bounds `restart`,
 # so the server refuses the third; `restart_of` lets a second restart of the same crash see that it is one too many.
+# A run with a parameter that the flow does not have dies of it before it begins: its restart is refused as a third is.
 OPTIONS_AGAIN = (
     "{% set was = flow_run.parameters.get('options') or {} %}"
-    "{{ dict(was, restart=was.get('restart', 0) + 1, restart_of=flow_run.id | string, as_of='resume') | tojson }}"
+    "{% set step = 1 if flow_run.parameters | list in ([], ['options']) else 3 %}"
+    "{{ dict(was, restart=was.get('restart', 0) + step, restart_of=flow_run.id | string, as_of='resume') | tojson }}"
 )
 WHERE = "Flow: {{ flow.name }}\nRun: {{ flow_run.name }}, {{ flow_run.state.name }}\n{{ flow_run|ui_url }}\n\n"
 NEXT_STEPS = (

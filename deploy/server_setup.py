@@ -6,12 +6,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import httpx
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowFilter, FlowFilterName
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
@@ -134,7 +134,16 @@ def deploy(settings: Settings) -> dict[str, DeploymentResponse]:
     if done.returncode or missing:
         said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-20:])
         raise SetupError(f"`prefect deploy --all` did not deploy {', '.join(missing) or 'everything'}:\n{said}")
+    _refuse_unknown_parameters(made.values())
     return {name: made[name] for name in DEPLOYMENTS}
+
+
+def _refuse_unknown_parameters(made: Iterable[DeploymentResponse]) -> None:
+    """Prefect's own schema takes a parameter that the flow does not have, and the process of the run dies of it."""
+    with get_client(sync_client=True) as client:
+        for deployment in made:
+            schema = {**(deployment.parameter_openapi_schema or {}), "additionalProperties": False}
+            client.update_deployment(deployment.id, DeploymentUpdate(parameter_openapi_schema=schema))
 
 
 def _folder_of_workers() -> str:

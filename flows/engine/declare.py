@@ -97,11 +97,26 @@ def explain(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         tries = client.read_flow_run(flow_run.id).run_count if said else 1
         if len(said) >= tries:
             return
-        page = failure_page(flow.name, state) + (f"\n\nThis was try {tries} of the run." if said else "")
+        page = unknown_parameters(flow, flow_run, state) or failure_page(flow.name, state)
+        page += f"\n\nThis was try {tries} of the run." if said else ""
         about = "What happened, and what to do next."
         client.create_artifact(
             ArtifactCreate(key=KEY, type="markdown", description=about, data=page, flow_run_id=flow_run.id)
         )
+
+
+def unknown_parameters(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> str:
+    """Markdown for a run that ended since it was given parameters which its flow does not have; else empty.
+
+    Prefect ends the process of such a run before it begins. Its server refuses them, unless whoever starts the run
+    tells it not to look.
+    """
+    known = [*inspect.signature(flow.fn).parameters]
+    unknown = [name[:40] for name in flow_run.parameters if name not in known]
+    if not unknown or not (state.is_crashed() or state.is_failed()):
+        return ""
+    happened = f"`{flow.name}` has no parameter {', '.join(unknown)}; it has {', '.join(known)}."
+    return _page("Refused", happened, "Nothing: the run did not begin.", "Correct it and start again.")
 
 
 def failure_page(name: str, state: State[Any]) -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import json
 from typing import Any
 from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.server.utilities.user_templates import render_user_template_sync
 from prefect.states import Cancelling, Crashed
 
-from deploy.prefect_services import api
+from deploy.automations import OPTIONS_AGAIN
+from deploy.prefect_services import api, request
 from flows.engine.artifacts import EARLIER
 from flows.engine.declare import explain
+from flows.forms import MAX_RESTARTS
 from tests.flows.conftest import Deployed
 from tests.flows.test_every_form import FORMS
 
@@ -67,6 +71,26 @@ def test_a_refused_value_is_named_with_its_field(deployed: Deployed) -> None:
     page = said(deployed, deployed.run("nightly", WRONG["nightly"]))
     assert page.startswith("# Refused")
     assert "Instant: 2999-01-01T00:00:00+00:00 lies in the future" in page
+
+
+def test_a_parameter_that_the_flow_does_not_have(deployed: Deployed) -> None:
+    """The server refuses it; where it is told not to look, the run says so, and is not started again.
+
+    Its process ends before it begins: it was restarted, without the parameter.
+    """
+    of = {name: api(deployed.prefect, f"/deployments/name/{name}/{name}") for name in FORMS}
+    assert [name for name in FORMS if of[name]["parameter_openapi_schema"].get("additionalProperties", True)] == []
+    path = f"/deployments/{of['nightly']['id']}/create_flow_run"
+    body = {"parameters": {"options": {}, "nonsense": 1}}
+    answer = request(deployed.prefect, "POST", path, body)
+    assert (answer.status_code, "'nonsense' was unexpected" in answer.text) == (409, True)
+    run = api(deployed.prefect, path, {**body, "enforce_parameter_schema": False})
+    with get_client(sync_client=True) as client:
+        flow_run = client.read_flow_run(UUID(run["id"]))
+    explain(deployed.flow("nightly"), flow_run, Crashed())
+    assert "`nightly` has no parameter nonsense; it has options." in said(deployed, run)
+    again = json.loads(render_user_template_sync(OPTIONS_AGAIN, {"flow_run": flow_run}))
+    assert again["restart"] > MAX_RESTARTS
 
 
 NO_DRY_RUN = ("doctor", "compare")  # they write nothing but their page
