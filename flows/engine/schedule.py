@@ -26,7 +26,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
 from prefect.states import Cancelled
 
-from flows.forms import NightlyForm, RetentionForm
+from flows.forms import MAX_RESTARTS, NightlyForm, RetentionForm
 
 logger = logging.getLogger(__name__)
 LATEST = timedelta(days=31)
@@ -74,7 +74,8 @@ def as_scheduled(options: F) -> F:
     """The options of a run; one that a schedule started writes, unless the schedule itself says that it is a dry run.
 
     Prefect's command line and its V2 pages throw the options of a schedule away when they switch it on or off. Its runs
-    then come with those of the form, which begins as a dry run: no night would ever be published again.
+    then come with those of the form, which begins as a dry run: no night would ever be published again. So does what
+    starts such a run again after a crash.
     """
     if not options.dry_run or not _schedule_lost_its_options():
         return options
@@ -82,19 +83,36 @@ def as_scheduled(options: F) -> F:
 
 
 def _schedule_lost_its_options() -> bool:
-    """Whether a schedule started this run that has no options of its own."""
+    """Whether a schedule started this run, or the one that it restarts, that has no options of its own."""
     context = FlowRunContext.get()
     run = context.flow_run if context else None
-    if run is None or run.deployment_id is None or not run.auto_scheduled:
+    if run is None or run.deployment_id is None or not (run.auto_scheduled or _restarts(run)):
         return False
     try:
         with get_client(sync_client=True) as client:
+            first = _first_try(client, run)
+            if not first.auto_scheduled:
+                return False
             schedules = client.read_deployment_schedules(run.deployment_id)
     except Exception as error:  # noqa: BLE001 - then the run does what it was given
         logger.warning("The schedule could not be looked at: %s.", type(error).__name__)
         return False
-    by = run.created_by.id if run.created_by else None
+    by = first.created_by.id if first.created_by else None
     return not any("options" in of.parameters for of in schedules if by in (None, of.id))
+
+
+def _restarts(run: FlowRun) -> str:
+    """The id of the crashed run that a run restarts; empty where it restarts none."""
+    return str((run.parameters.get("options") or {}).get("restart_of") or "")
+
+
+def _first_try(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
+    """The run whose crash led to this one; itself where it is no restart."""
+    for _ in range(MAX_RESTARTS):
+        if not (crashed := _restarts(run)):
+            break
+        run = client.read_flow_run(UUID(crashed))
+    return run
 
 
 def plain(instant: datetime) -> datetime:
@@ -145,7 +163,7 @@ def earlier_restart(crashed: str) -> str:
         logger.warning("Other restarts could not be looked for: %s.", type(error).__name__)
         return ""
     own = (run.created, run.id)
-    twins = [other for other in found if (other.parameters.get("options") or {}).get("restart_of") == crashed]
+    twins = [other for other in found if _restarts(other) == crashed]
     return next((other.name for other in twins if other.created and (other.created, other.id) < own), "")
 
 

@@ -20,6 +20,7 @@ from tasks.settings import Settings, Transport
 
 logger = logging.getLogger(__name__)
 _POLL_SECONDS = 2.0
+_SAY_SECONDS = 60.0  # a night may wait for an hour
 _LAST_RUNS = 50
 
 
@@ -96,7 +97,7 @@ class Ledger:
 
     def _take(self, start: Start) -> LedgerRow:
         facts, ticket = self._facts(start), start.ticket
-        deadline = time.monotonic() + start.wait
+        deadline, say_at = time.monotonic() + start.wait, 0.0
         while True:
             if not start.needed(self):
                 raise NotNeeded
@@ -104,10 +105,13 @@ class Ledger:
                 answer = self._database.call("etl_start", p_run=ticket.run_id, p_token=ticket.token, p_facts=facts)
                 return parse_row(answer)
             except LeaseHeld as held:
-                left = deadline - time.monotonic()
+                now = time.monotonic()
+                left = deadline - now
                 if left <= 0:
                     raise
-                logger.info("%s Waiting, %.0f s at most.", held.message, left)
+                if now >= say_at:
+                    logger.info("%s Waiting, %.0f s at most.", held.message, left)
+                    say_at = now + _SAY_SECONDS
                 if not start.yields:
                     self._database.call("etl_wait", p_run=ticket.run_id)
                 time.sleep(min(_POLL_SECONDS, left))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -119,13 +120,18 @@ def test_a_lease_that_comes_with_a_signal_is_given_back(stack: Stack, settings: 
 
 
 @both
-def test_a_start_waits_for_the_other_run(stack: Stack, settings: Settings) -> None:
+def test_a_start_waits_for_the_other_run_and_says_so_once_a_minute(
+    stack: Stack, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tasks.ledger.ledger._POLL_SECONDS", 0.05)
+    caplog.set_level(logging.INFO)
     with ledger_of(settings) as ledger:
         first = start(ledger, settings)
         threading.Timer(0.5, lambda: stack.query("update public.etl_runs set status = 'failed'")).start()
         patient = settings.model_copy(update={"wait_for_lease": 60})
         with ledger_of(patient) as waiting:
             assert start(waiting, patient).run_id != first.run_id
+    assert caplog.text.count("Waiting, ") == 1
 
 
 @both
