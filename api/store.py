@@ -20,7 +20,7 @@ from api.upstream import Upstream, network_errors
 from tasks.errors import ReadError, RequestRefused
 from tasks.files.layout import parse_run_path
 from tasks.files.manifest import FileEntry, Manifest
-from tasks.platform.bucket import is_missing
+from tasks.platform.stored import is_missing
 from tasks.platform.whole_file import whole_file
 from tasks.read import Diff, OpenRun, diff, list_runs, read_history
 from tasks.read.catalog import open_catalog

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from deploy.migrations.books import applied, entry, forget_checksums, in_the_clis_history, open_books
-from deploy.migrations.bucket import make_deleted_bucket
+from deploy.migrations.bucket import give_back_storage, make_deleted_bucket
 from deploy.migrations.database import Run, connected, require_release, say_nothing, with_lock_retries
 from deploy.migrations.files import ROOT, Migration, migrations
 from deploy.migrations.functions import make_dropped_functions, make_dropped_trigger
@@ -46,6 +46,7 @@ def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[st
             run("notify pgrst, 'reload schema'")
         give_back_rights(run, files, say=say)
         make_deleted_bucket(run, say=say)
+        give_back_storage(run, say=say)
         verify(run)
     return names
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from deploy.migrations.bucket import lacking_in_storage
 from deploy.migrations.database import Run
 from deploy.migrations.difference import statements
 from deploy.migrations.files import last_shape, migrations
@@ -47,6 +48,8 @@ def _storage(run: Run) -> Iterator[tuple[str, str]]:
         return  # a plain PostgreSQL
     if not run("select count(*) from storage.buckets where id = 'reports'")[0][0]:
         yield "there is no bucket reports", "create it in the dashboard under Storage, private"
+    if lacking := lacking_in_storage(run):
+        yield "the role etl lacks rights on Storage's tables", f"{' '.join(lacking)} {_OWNER}"
     held = {str(name) for (name,) in run(_POLICIES)}
     for name in STORAGE_POLICIES:
         if name not in held:

@@ -19,6 +19,7 @@ from flows.terminal.display import IN_SUMMARY
 from tasks.cleaning.passes import CleanCounts, clean_further, clean_posts, clean_users, reduce_again
 from tasks.contracts import FURTHER_TABLES, POSTS, TABLES, USERS, Table
 from tasks.errors import PipelineError, ProofFailed
+from tasks.files.layout import LATEST
 from tasks.files.manifest import FileEntry, ManifestRef
 from tasks.files.run_files import write_files
 from tasks.incremental.proof import verify_known
@@ -49,11 +50,12 @@ class Files:
 
 @stage("Check sources")
 def check_sources(run: Run, progress: Meter) -> Preflight:
-    """Verify that our tables are as declared, the bucket is there and private, the sources can be read whole and the
-    disk has room; fix as_of."""
+    """Verify that our tables are as declared, the bucket is there, private and ours to write, the sources can be read
+    whole and the disk has room; fix as_of."""
     check_schema(run.database)
     with Bucket(run.settings) as bucket:
         bucket.require_private()
+        bucket.require_writable(LATEST)
     found = run.source.preflight(TABLES)
     require_room(run.database, run.workspace, found, transport=run.lease.transport)
     run.begin(run.source.snapshot_at)

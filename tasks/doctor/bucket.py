@@ -7,12 +7,18 @@ from collections.abc import Iterator
 
 from tasks.doctor.findings import Finding, advice, fail, ok, warn
 from tasks.doctor.project import ask
-from tasks.errors import PipelineError, RequestRefused
+from tasks.errors import AccessError, PipelineError, RequestRefused
+from tasks.platform.identity import identity_of
 from tasks.platform.remedies import no_bucket
 from tasks.settings import Settings
 
+_GRANTS = (
+    "Somebody took rights on Storage's tables from service_role. In the SQL editor: grant usage on schema storage to "
+    "service_role; grant all on storage.buckets, storage.objects to service_role;"
+)
 SMALL_LIMIT_BYTES = 20 * 2**20
 PROBE = b"supabase-nightly doctor\n"
+FIRST = b"supabase-nightly\n"  # which the probe replaces, as each run does `latest.json`
 
 
 def bucket_is_private(settings: Settings) -> Iterator[Finding]:
@@ -21,7 +27,7 @@ def bucket_is_private(settings: Settings) -> Iterator[Finding]:
         path = f"/storage/v1/bucket/{settings.bucket}"
         bucket = ask(settings, "GET", path, what=f"Looking for the bucket {settings.bucket}").json()
     except RequestRefused as error:
-        remedy = no_bucket(settings.bucket) if error.status == 404 else advice(error, settings)
+        remedy = no_bucket(settings.bucket) if error.status == 404 else _advice(error, settings)
         yield fail("bucket", error.message, remedy)
         return
     if bucket.get("public"):
@@ -36,20 +42,21 @@ def bucket_is_private(settings: Settings) -> Iterator[Finding]:
 
 
 def upload_works(settings: Settings) -> Iterator[Finding]:
-    """A few bytes up, back and away again, under a name that nobody reads."""
+    """A few bytes up, others in their place, back and away again, under a name that nobody reads."""
     name = f"doctor/{secrets.token_hex(8)}.txt"
     folder = f"/storage/v1/object/{settings.bucket}"
     path = f"{folder}/{name}"
     try:
-        headers = {"Content-Type": "text/plain", "x-upsert": "false"}
-        ask(settings, "POST", path, what="Uploading a probe", content=PROBE, headers=headers)
+        for what, body, upsert in (("Uploading a probe", FIRST, "false"), ("Replacing the probe", PROBE, "true")):
+            headers = {"Content-Type": "text/plain", "x-upsert": upsert}
+            ask(settings, "POST", path, what=what, content=body, headers=headers)
         back = ask(settings, "GET", path, what="Reading the probe back").content
         ask(settings, "DELETE", folder, what="Deleting the probe", json={"prefixes": [name]})
     except PipelineError as error:
         yield fail("upload", error.message, _upload_advice(error, settings))
         return
     if back == PROBE:
-        yield ok("upload", "A probe went up, came back the same, and is gone again.")
+        yield ok("upload", "A probe went up, was replaced, came back the same, and is gone again.")
     else:
         yield fail("upload", "The probe came back changed.", "A proxy or CDN alters files: take it out of the way.")
 
@@ -60,4 +67,11 @@ def _upload_advice(error: PipelineError, settings: Settings) -> str:
         return "The file size limit of the bucket or the project is too low: raise it in Storage settings."
     if status == 415:
         return "The bucket allows certain file types only: allow all, or text/plain, image/png and application/*."
-    return no_bucket(settings.bucket) if status == 404 else advice(error, settings)
+    return no_bucket(settings.bucket) if status == 404 else _advice(error, settings)
+
+
+def _advice(error: PipelineError, settings: Settings) -> str:
+    """The key is not the reason any more: the database said before that it is the service's."""
+    if isinstance(error, AccessError) and error.status == 403 and identity_of(settings).kind == "service key":
+        return _GRANTS
+    return advice(error, settings)

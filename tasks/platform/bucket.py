@@ -19,11 +19,12 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
+from storage3.types import CreateSignedUploadUrlOptions
 
 from tasks.errors import AccessError, FileLost, PublishError, RequestRefused
 from tasks.platform.http import make_client
 from tasks.platform.remedies import no_bucket
-from tasks.platform.stored import StoredFile, StoredInfo, parse_info
+from tasks.platform.stored import REFRESH, StoredFile, StoredInfo, damaged, is_missing, parse_info
 from tasks.retry import Retry
 from tasks.settings import Settings
 
@@ -35,7 +36,6 @@ CONTENT_TYPES = {
 }
 PAGE = 1_000  # entries asked for in one listing
 DELETE_AT_ONCE = 1_000  # hosted Storage takes no more
-REFRESH = "Start the run again with --full-refresh: it reads nothing of earlier runs."
 NEVER_CACHED = "0"
 CACHED = "3600"
 
@@ -83,6 +83,17 @@ class Bucket:
                 f"The bucket {self._name} is public: anyone could read the cleaned tables. Nothing was uploaded.",
                 remedy="Make it private in the dashboard under Storage, then start again.",
             )
+
+    def require_writable(self, path: str) -> None:
+        """AccessError when this identity may not store a file there or replace it. Nothing is written: before Storage
+        signs a link for an upload it tries both, and takes them back."""
+        options = CreateSignedUploadUrlOptions(upsert="true")
+        try:
+            self._retry.call(lambda: self._files.create_signed_upload_url(path, options), f"Writing to {self._name}")
+        except AccessError:
+            raise
+        except RequestRefused:  # a server that knows no such question, or nothing of `upsert`: the upload decides
+            return
 
     def store(self, path: str, source: Path | bytes) -> None:
         """Store a file under a path that is new, and verify by Storage's checksum that all of it arrived.
@@ -245,17 +256,6 @@ class Bucket:
             return {}
         signed = self._retry.call(lambda: self._files.create_signed_urls(list(paths), seconds), "Signed links")
         return {str(link["path"]): str(link["signedURL"]) for link in signed if not link["error"]}
-
-
-def damaged(path: str, *, left: str = "") -> FileLost:
-    """The error for a file of an earlier run whose content is another one. left: what was not written for that."""
-    problem = f"{path} is damaged: its content is not what its manifest says"
-    return FileLost(f"{problem}." + (f" {left} was not written." if left else ""), remedy=REFRESH, problem=problem)
-
-
-def is_missing(error: RequestRefused) -> bool:
-    """Whether Storage refused a request because there is no such file."""
-    return error.status == 404 or error.code in ("not_found", "NoSuchKey")
 
 
 def _md5(body: bytes) -> str:

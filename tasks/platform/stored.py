@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tasks.errors import FileLost, RequestRefused
+
+REFRESH = "Start the run again with --full-refresh: it reads nothing of earlier runs."
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -33,3 +36,14 @@ def parse_info(answer: Mapping[str, Any]) -> StoredInfo:
     size = answer.get("size", metadata.get("size"))
     etag = str(answer.get("etag") or metadata.get("eTag") or "").removeprefix("W/").strip('"').lower()
     return StoredInfo(int(size) if size is not None else None, etag if _MD5.fullmatch(etag) else None)
+
+
+def is_missing(error: RequestRefused) -> bool:
+    """Whether Storage refused a request because there is no such file."""
+    return error.status == 404 or error.code in ("not_found", "NoSuchKey")
+
+
+def damaged(path: str, *, left: str = "") -> FileLost:
+    """The error for a file of an earlier run whose content is another one. left: what was not written for that."""
+    problem = f"{path} is damaged: its content is not what its manifest says"
+    return FileLost(f"{problem}." + (f" {left} was not written." if left else ""), remedy=REFRESH, problem=problem)

@@ -8,10 +8,14 @@ import httpx
 import pytest
 
 from deploy.migrations import migrate
+from flows.engine.outcome import RunRequest
+from flows.engine.pipeline import run_pipeline
 from local_stack import Stack
 from scripts import doctor as command
 from tasks.contracts import USERS
 from tasks.doctor import Finding, examine, line, project, sound
+from tasks.errors import AccessError
+from tasks.ledger.as_of import AsOf
 from tasks.settings import load_settings
 
 
@@ -132,6 +136,32 @@ def test_what_somebody_dropped_or_revoked_is_found_as_a_run_would(healthy: Stack
     assert "the trigger etl_move_base of etl_runs is gone" in found.what
     assert found.remedy.startswith("Run `make migrate`")
     assert findings(transport=transport)["tables"].level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("right", "says"),
+    [
+        ("select on storage.buckets", "Looking for the bucket"),
+        ("insert on storage.objects", "Uploading a probe"),
+        ("update on storage.objects", "Replacing the probe"),
+    ],
+)
+def test_a_right_on_storages_tables_that_is_gone_is_found_before_a_run_reads(
+    healthy: Stack, right: str, says: str
+) -> None:
+    """It was found where the first file was stored or, without the right to replace one, after the commit."""
+    healthy.query(f"revoke {right} from service_role")
+    try:
+        found = findings()
+        with pytest.raises(AccessError) as refused:
+            run_pipeline(RunRequest(as_of=AsOf.parse("now"), dry_run=True))
+    finally:
+        healthy.query(f"grant {right} to service_role")
+    finding = found["bucket" if "buckets" in right else "upload"]
+    assert finding.level == "fail"
+    assert says in finding.what
+    assert "grant all on storage.buckets, storage.objects to service_role" in finding.remedy
+    assert (refused.value.stage, refused.value.written) == ("Check sources", "Nothing: no file and no row.")
 
 
 def test_no_finding_holds_a_secret(healthy: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,22 +53,28 @@ def test_a_bucket_that_the_migrations_made_is_ours(project: str) -> None:
     assert query(project, "select id, public from storage.buckets") == "reports|f"
 
 
-def test_a_bucket_that_somebody_deleted_is_made_again(project: str) -> None:
-    """The doctor sends people to `make migrate`, which only said to make it where all files are applied."""
+def test_what_somebody_took_away_in_storage_is_made_again(project: str) -> None:
+    """The doctor sends people to `make migrate`, which did not do it where all files are applied."""
     query(project, STORAGE)
     migrate(project)
-    query(project, "delete from storage.buckets")
+    query(project, "delete from storage.buckets; revoke insert, update on storage.objects from etl")
     said: list[str] = []
     assert migrate(project, say=said.append) == []
-    assert said == ["made the bucket reports again, which somebody had deleted"]
+    assert said == [
+        "made the bucket reports again, which somebody had deleted",
+        "gave back 2 rights in Storage that etl had lost",
+    ]
     assert query(project, "select id, public from storage.buckets") == "reports|f"
+    assert migrate(project, say=said.append) == []
+    assert len(said) == 2
 
 
-def test_a_role_that_may_make_no_bucket_says_who_makes_it(project: str, platform: str) -> None:
+def test_a_role_that_may_not_do_it_in_storage_says_who_does(project: str, platform: str) -> None:
     query(project, f"grant select on storage.buckets to postgres; alter table storage.buckets owner to {platform}")
     query(project, f"set role {platform}; grant select on storage.buckets to postgres")
-    with pytest.raises(ConfigurationError, match="there is no bucket reports: create it in the dashboard"):
+    with pytest.raises(ConfigurationError, match="there is no bucket reports: create it in the dashboard") as caught:
         migrate(project)
+    assert "lacks rights on Storage's tables: grant " in str(caught.value)
     query(project, f"grant {platform} to postgres with inherit true")
 
 
