@@ -72,12 +72,35 @@ COMMENTS = Table(
     name="comments",
     source="comments",
     clean="clean_comments",
+    by_month="created_at",
     description="Comments, one row each, after cleaning.",
     columns=(
         Column("id", "bigint", "The comment's key.", nullable=False),
         Column("note", "text", "The text.", personal=True, cleaning="block", in_file="presence"),
         Column("stars", "int", "Stars that were given.", unit="stars", nullable=False),
         Column("created_at", "timestamptz", "When it was made.", unit="UTC", nullable=False, on_null="rule"),
+        ROW_HASH,
+    ),
+)
+'''
+BADGES = '''"""The table `badges`."""
+
+from __future__ import annotations
+
+from tasks.contracts.model import Column, Table
+from tasks.contracts.row_hash import ROW_HASH
+
+BADGES = Table(
+    name="badges",
+    source="Badge %s",
+    source_schema="Further tables",
+    clean="clean_badges",
+    description="Badges, one row each, after cleaning.",
+    columns=(
+        Column("id", "uuid", "The badge's key.", nullable=False, source="badgeId"),
+        Column("weight", "float", "What it weighs.", unit="grams"),
+        Column("gold", "bool", "Whether it is of gold.", source="is gold?"),
+        Column("day", "date", "When it was given.", unit="day"),
         ROW_HASH,
     ),
 )
@@ -125,10 +148,15 @@ def change(folder: Path) -> None:
         ('    "user_statistics"', '    "table_sizes": table_sizes,\n    "user_statistics"'),
     )
     (contracts / "comments.py").write_text(TABLE)
+    (contracts / "badges.py").write_text(BADGES)
     edit(
         contracts / "__init__.py",
-        ("from tasks.contracts.keys", "from tasks.contracts.comments import COMMENTS\nfrom tasks.contracts.keys"),
-        ("(USERS, POSTS)\n", "(USERS, POSTS, COMMENTS)\n"),
+        (
+            "from tasks.contracts.keys",
+            "from tasks.contracts.badges import BADGES\nfrom tasks.contracts.comments import COMMENTS\n"
+            "from tasks.contracts.keys",
+        ),
+        ("(USERS, POSTS)\n", "(USERS, POSTS, COMMENTS, BADGES)\n"),
     )
 
 
@@ -160,8 +188,8 @@ def env(copy: Path) -> Iterator[dict[str, str]]:
         down(home)
 
 
-def night(copy: Path, env: dict[str, str], transport: str) -> dict[str, Any]:
-    said = run(copy, "-m", "flows.nightly", "--transport", transport, "--as-of", "2026-01-31", "--json", **env)
+def night(copy: Path, env: dict[str, str], transport: str, *more: str) -> dict[str, Any]:
+    said = run(copy, "-m", "flows.nightly", "--transport", transport, "--as-of", "2026-01-31", "--json", *more, **env)
     outcome: dict[str, Any] = json.loads(said.splitlines()[-1])
     return outcome
 
@@ -228,6 +256,25 @@ def test_the_second_night_writes_nothing_and_the_first_deletes(
     assert (again["inserted"], again["updated"], again["unchanged"]) == (0, 0, 3)
     query(env["SUPABASE_DB_URL"], "delete from public.comments where id = 1")
     assert night(copy, env, "rest")["tables"]["comments"]["deleted"] == 1
+
+
+def test_a_full_night_finds_what_somebody_changed_by_hand_in_a_further_table(
+    copy: Path, env: dict[str, str], first_night: Callable[[str], dict[str, Any]]
+) -> None:
+    first_night("rest")
+    query(env["SUPABASE_DB_URL"], "update public.comments set note = 'better' where id = 4")
+    changed = night(copy, env, "postgres")
+    assert (changed["mode"], changed["tables"]["comments"]["updated"]) == ("incremental", 1)
+    query(env["SUPABASE_DB_URL"], "update public.clean_comments set note = 'by hand' where id = 5")
+    audited = night(copy, env, "rest", "--full-refresh")
+    assert (audited["drifted"], audited["tables"]["comments"]["updated"]) == (1, 1)
+
+
+@pytest.mark.timeout(600)
+def test_nights_with_further_tables_cost_what_changed_and_leave_what_full_ones_do(copy: Path) -> None:
+    """A random history of all four tables, on a stack of the copy's own; its soak plays more."""
+    history = "tests/incremental/test_histories.py::test_any_history_gives_what_a_full_night_gives"
+    assert "1 passed" in run(copy, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", history, "-k", "0]")
 
 
 def test_a_forgotten_migration_is_refused_with_the_command(copy: Path, env: dict[str, str]) -> None:

@@ -34,7 +34,11 @@ def _missing(run: Run, table: Table) -> Iterator[str]:
     columns = {name for name, _ in found}
     if not found:
         inside = ",\n  ".join(_column(table, column) for column in table.source_columns)
+        yield f"create schema if not exists {identifier(table.source_schema)};"
         yield f"create table {full} (\n  {inside}\n);"
+        # What Supabase grants by itself in the schema `public`.
+        yield f"grant usage on schema {identifier(table.source_schema)} to service_role;"
+        yield f"grant all on {full} to service_role;"
     for column in table.source_columns[1:]:
         if found and column.source_name not in columns:
             yield f"alter table {full} add column {_column(table, column)};"

@@ -16,7 +16,7 @@ from tasks.cleaning.passes import CleanCounts, to_micros
 from tasks.cleaning.rules.common import GRACE
 from tasks.cleaning.units import raw_spool
 from tasks.cleaning.user_index import UserIndex
-from tasks.contracts import POSTS, TABLES, USERS
+from tasks.contracts import TABLES
 from tasks.errors import FileLost
 from tasks.files.layout import run_path
 from tasks.files.manifest import FileEntry
@@ -97,7 +97,7 @@ def _read(run: Run, base: Base | None, progress: Meter) -> None:
     night.keep_raw(gathered)
     night.load_known(run.database.call)
     run.night = night
-    run.rows = {of.table.name: of.rows.num_rows for of in (gathered.users, gathered.posts)}
+    run.rows = {of.table.name: of.rows.num_rows for of in gathered.tables}
     # How far the columns are filled is known of a whole read only; a column that comes or goes makes the night full.
     run.workspace.note(columns=base.counts.columns)
     run.not_read = saved(gathered, base)
@@ -165,7 +165,7 @@ def mark_wrong_rows(run: Run) -> None:
     if run.audited is None or run.request.dry_run:
         return
     lease = {"p_run": run.lease.run_id, "p_token": run.lease.token}
-    marked = mark_wrong(run.database, lease, (USERS, POSTS))
+    marked = mark_wrong(run.database, lease, TABLES)
     run.record(changed_by_hand=marked)
 
 

@@ -115,6 +115,8 @@ def read_and_clean(run: Run) -> tuple[CleanCounts, CleanCounts]:
     if found:
         users = stages.clean_the_users(run, found)
         posts = stages.clean_the_posts(run, users)
+        if FURTHER_TABLES:
+            stages.clean_the_further(run, posts)
         if incremental.merge_with_base(run, users, posts):
             return users, posts
     return _read_everything(run, sources)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 
 from tasks.cleaning.rules import RULES
 from tasks.cleaning.rules.base import Reject, bits_of
-from tasks.contracts import POSTS, STAMPS, USERS, Table
+from tasks.contracts import FURTHER_TABLES, POSTS, STAMPS, TABLES, USERS, Table
 from tasks.errors import ServiceUnavailable
 from tasks.files.manifest import FileEntry
 from tasks.files.state import month_of_path
@@ -82,8 +83,10 @@ class Audit:
         """
         changed = self._changed_users()
         users = self._in_time("rows of users", lambda: self._users(changed))
-        files = self._in_time("files of posts", lambda: self._files(entries))
-        return self._posts(changed) + users + self._rules() + files
+        further: int = sum(
+            self._suspects(table).num_rows for table in FURTHER_TABLES
+        )  # which depend on themselves alone
+        return self._posts(changed) + users + further + self._rules() + self._files(entries)
 
     @staticmethod
     def _in_time(what: str, count: Callable[[], int]) -> int:
@@ -122,7 +125,7 @@ class Audit:
     def _rules(self) -> int:
         """Rules whose stored rows do not add up to what the base counted."""
         drifted = 0
-        for table in (USERS, POSTS):
+        for table in TABLES:
             bits, rules = bits_of(RULES[table.name]), RULES[table.name]
             asked = [{"name": r.name, "bit": None if isinstance(r, Reject) else bits[r.name]} for r in rules]
             try:
@@ -138,34 +141,41 @@ class Audit:
         return drifted
 
     def _files(self, entries: Sequence[FileEntry]) -> int:
-        """Months of posts in which no row changed, and whose files did."""
-        touched = self._months_touched()
+        """Months of a table in which no row changed, and whose files did."""
+        drifted = 0
+        for table in TABLES:
+            if table.by_month is not None:
+                drifted += self._in_time(f"files of {table.name}", partial(self._months, table, entries))
+        return drifted
+
+    def _months(self, table: Table, entries: Sequence[FileEntry]) -> int:
+        touched = self._months_touched(table)
         if touched is None:
             return 0
-        now = _by_month(entries)
-        before = _by_month(self.base.entries("clean").values())
+        now = _by_month(table, entries)
+        before = _by_month(table, self.base.entries("clean").values())
         return sum(now.get(m) != before.get(m) for m in {*now, *before} - touched)
 
-    def _months_touched(self) -> set[str] | None:
+    def _months_touched(self, table: Table) -> set[str] | None:
         """Months that a row left or entered; None where too many changed to look."""
         keys, touched = [], set[str]()
-        for batch in self._to_write(POSTS).batches():
-            keys += [str(k) for k in batch[POSTS.key.name].to_pylist()]
+        for batch in self._to_write(table).batches():
+            keys += [str(k) for k in batch[table.key.name].to_pylist()]
             touched |= set(pc.unique(month_names(batch["created_at"])).to_pylist())
-        keys += [str(k) for b in deletes(self.workspace, POSTS).batches() for k in b["id"].to_pylist()]
+        keys += [str(k) for b in deletes(self.workspace, table).batches() for k in b["id"].to_pylist()]
         if len(keys) > MOST_ROWS:
             return None
-        for rows in look_up_keys(self.look_up, "etl_known", POSTS.name, keys):
+        for rows in look_up_keys(self.look_up, "etl_known", table.name, keys):
             part = known_of(rows)
             touched |= set(pc.unique(months(part)).to_pylist()) if part.num_rows else set()
             touched |= {m for m in month_names(part["created_at"].combine_chunks()).to_pylist() if m}
         return touched
 
 
-def _by_month(entries: Iterable[FileEntry]) -> dict[str, tuple[str, ...]]:
+def _by_month(table: Table, entries: Iterable[FileEntry]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for entry in sorted(entries, key=lambda e: e.path):
-        if entry.path.startswith(f"clean/{POSTS.name}/"):
+        if entry.path.startswith(f"clean/{table.name}/"):
             month = month_of_path(entry.path)
             found[month] = (*found.get(month, ()), entry.sha256)
     return found

@@ -16,7 +16,7 @@ from tasks.arrow.rebatch import for_work
 from tasks.cleaning.rules import USERS_RULES
 from tasks.cleaning.rules.base import Facts, run_rules
 from tasks.cleaning.user_index import UserIndex
-from tasks.contracts import ARROW_TYPES, POSTS, USERS, Table
+from tasks.contracts import ARROW_TYPES, FURTHER_TABLES, POSTS, USERS, Table
 from tasks.incremental.look_up import look_up_keys
 from tasks.incremental.mode import GoFull
 from tasks.source.changes import CannotFindChanges as CannotFind
@@ -59,11 +59,21 @@ class Touched:
 
 @dataclass
 class Gathered:
-    """What an incremental night reads."""
+    """What an incremental night reads. further: of the tables beside users and posts, on whose rows nothing depends."""
 
     users: Touched
     posts: Touched
+    further: tuple[Touched, ...] = ()
     rounds: int = 0
+
+    @property
+    def tables(self) -> tuple[Touched, ...]:
+        """In the order of the contracts."""
+        return (self.users, self.posts, *self.further)
+
+    def of(self, table: Table) -> Touched:
+        """That of one table."""
+        return next(touched for touched in self.tables if touched.table is table)
 
 
 def gather(
@@ -77,26 +87,39 @@ def gather(
 
     Posts are detected before users: a post's author was there before it.
     """
-    posts, users = (_find(finder, table, most_share, base_rows[table.name]) for table in (POSTS, USERS))
-    gathered, index = Gathered(_touched(users), _touched(posts)), base_index()
-    new_users, new_posts = list(users.fingerprints), list(posts.fingerprints)
+    posts, users, *further = (
+        _touched(_find(finder, table, most_share, base_rows[table.name])) for table in (POSTS, USERS, *FURTHER_TABLES)
+    )
+    for touched in further:
+        _fetch(finder, touched, list(touched.changes.fingerprints))
+        _require_few(touched, most_share)
+    gathered = Gathered(users, posts, tuple(further))
+    _gather_dependents(finder, gathered, base_index(), latest, most_share)
+    return gathered
+
+
+def _gather_dependents(
+    finder: ChangeFinder, gathered: Gathered, index: UserIndex, latest: int, most_share: float
+) -> None:
+    """Fetch changed users and posts, and those that depend on them, until no other is found."""
+    users, posts = gathered.users, gathered.posts
+    new_users, new_posts = list(users.changes.fingerprints), list(posts.changes.fingerprints)
     authors: set[str] = set()
     while new_users or new_posts:
         gathered.rounds += 1
         if gathered.rounds > ROUNDS:
             raise GoFull(f"dependent rows kept appearing in {ROUNDS} rounds of reading")
-        _fetch(finder, gathered.users, new_users)
-        _fetch_closure(finder, gathered.users, new_users, latest)
-        kept = kept_users(gathered.users.rows, latest)
-        moved = moved_users(index, gathered.users, kept) - authors
+        _fetch(finder, users, new_users)
+        _fetch_closure(finder, users, new_users, latest)
+        kept = kept_users(users.rows, latest)
+        moved = moved_users(index, users, kept) - authors
         authors |= moved
-        new_posts += [k for k in _posts_of(finder, moved) if k not in gathered.posts.asked]
-        _fetch(finder, gathered.posts, list(dict.fromkeys(new_posts)))
+        new_posts += [k for k in _posts_of(finder, moved) if k not in posts.asked]
+        _fetch(finder, posts, list(dict.fromkeys(new_posts)))
         new_users = [] if finder.one_instant else _recheck_orphans(finder, gathered, index, kept)
         new_posts = []
-        for of in (gathered.users, gathered.posts):
-            _require_few(of, most_share)
-    return gathered
+        for touched in (users, posts):
+            _require_few(touched, most_share)
 
 
 def _find(finder: ChangeFinder, table: Table, most_share: float, rows: int) -> Changes:

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 
 from tasks.arrow.ahead import at_once
 from tasks.cleaning.counts import load_counts, save_counts
-from tasks.cleaning.rules import POSTS_RULES, USERS_RULES
+from tasks.cleaning.rules import RULES
 from tasks.cleaning.units import USER_INDEX, clean_spool, raw_spool
 from tasks.cleaning.user_index import UserIndex, index_schema, loaded_index
-from tasks.contracts import POSTS, USERS, Table
+from tasks.contracts import POSTS, TABLES, USERS, Table
 from tasks.files.clean import FileShape
 from tasks.files.manifest import FileEntry
 from tasks.files.parquet import file_schema, to_file_shape
@@ -34,10 +34,6 @@ from tasks.incremental.store import BaseFiles
 from tasks.platform.workers import HERE, Workers
 from tasks.settings import Settings
 from tasks.workspace import Workspace
-
-RULES = {USERS.name: USERS_RULES, POSTS.name: POSTS_RULES}
-_USERS = f"clean/{USERS.name}"
-_POSTS = f"clean/{POSTS.name}"
 
 
 @dataclass
@@ -73,18 +69,18 @@ class IncrementalNight:
     def touched(self, table: Table) -> Touched:
         if self.gathered is None:
             raise ValueError("nothing was read yet")
-        return self.gathered.users if table is USERS else self.gathered.posts
+        return self.gathered.of(table)
 
     def base_index(self) -> UserIndex:
         """The base's kept users, from its files."""
-        parts = self.files.paths(_in_folder(self.base, _USERS))
+        parts = self.files.paths(self._base_entries(USERS))
         rows = [index_schema().empty_table(), *(_index_of(pq.read_table(part)) for part in parts)]
         return UserIndex(pa.concat_tables(rows).combine_chunks())
 
     def keep_raw(self, gathered: Gathered) -> None:
-        """The rows that were read, as the raw spools of both tables: cleaning finds them there."""
+        """The rows that were read, as the raw spools of all tables: cleaning finds them there."""
         self.gathered = gathered
-        for touched in (gathered.users, gathered.posts):
+        for touched in gathered.tables:
             spool = raw_spool(self.workspace, touched.table)
             spool.clear()
             spool.write(0, touched.sorted_rows().to_batches(max_chunksize=self.settings.batch_rows))
@@ -100,66 +96,80 @@ class IncrementalNight:
 
     def load_known(self, look_up: LookUp) -> None:
         """What the base stored of the touched rows, and the proof that nothing else differs. GoFull without it."""
-        for table in (USERS, POSTS):
+        for table in TABLES:
             touched = self.touched(table)
             self.known[table.name] = load_known(look_up, table.name, sorted(touched.asked))
             require_proof(touched, self.known[table.name])
 
     def merge(self, look_up: LookUp, *, workers: Workers = HERE) -> None:
         """Files, partial tables and counts, as a full night would make them. workers: for the partial tables."""
-        users, *months = at_once([self._merge_users, *self._merges_of_months()])
-        posts = [entry for month in months for entry in month]
+        files = self._merge_files()
         pa.default_memory_pool().release_unused()  # what reading and writing files held: the peak of the night is ahead
         index = loaded_index(self.workspace.partials / USER_INDEX)
-        partials = MonthPartials(self, index, posts)
+        partials = MonthPartials(self, index, files[POSTS.name])
         state = partials.make(self._months_touched(), look_up, workers)
-        self.entries = [*users, *posts, *state]
+        self.entries = [*(entry for of_table in files.values() for entry in of_table), *state]
         self.copied = {entry.path for entry in self.entries if not (self.root / entry.path).exists()}
         self._drop_equal()
         self._save_counts(partials)
-        self._verify(index, users, posts)
+        self._verify(index, files)
 
-    def _merge_users(self) -> list[FileEntry]:
-        base, edit = _in_folder(self.base, _USERS), self._edit(USERS, self.touched(USERS).keys())
-        if not len(edit.drop):
-            return base
-        return merge_folder(USERS, base, edit, self.files, self.root, _USERS, self._shape, always=True)
+    def _merge_files(self) -> dict[str, list[FileEntry]]:
+        """The files of the cleaned tables, by table, in the order in which a full night writes them."""
+        merges = [(table.name, merge) for table in TABLES for merge in self._merges(table)]
+        files: dict[str, list[FileEntry]] = {table.name: [] for table in TABLES}
+        for (name, _), entries in zip(merges, at_once([merge for _, merge in merges]), strict=True):
+            files[name] += entries
+        return files
 
-    def _merges_of_months(self) -> Iterator[Callable[[], list[FileEntry]]]:
-        """What makes the files of each month of the posts, in order: those without a touched row stay the base's."""
-        before = self._months_before()
-        put, keys = self._put(POSTS), self.touched(POSTS).keys()
+    def _merges(self, table: Table) -> Iterator[Callable[[], list[FileEntry]]]:
+        """What makes the files of each folder of a table, in order: those without a touched row stay the base's."""
+        base, folder, keys = self._base_entries(table), f"clean/{table.name}", self.touched(table).keys()
+        if table.by_month is not None:
+            yield from self._merges_of_months(table, base, folder, keys)
+        elif len(keys):
+            yield partial(self._merge, table, folder, base, Edit(self._put(table), keys))
+        else:
+            yield partial(list, base)
+
+    def _merges_of_months(
+        self, table: Table, base: list[FileEntry], folder: str, keys: pa.Array
+    ) -> Iterator[Callable[[], list[FileEntry]]]:
+        before, put = self._months_before(table), self._put(table)
         of_put = month_names(put["created_at"].combine_chunks())
-        base = {entry.path: entry for entry in _in_folder(self.base, _POSTS)}
-        for month in sorted({*map(month_of_path, base), *pc.unique(of_put).to_pylist()}):
-            folder = f"{_POSTS}/month={month}"
-            parts = [entry for path, entry in base.items() if path.startswith(f"{folder}/")]
+        for month in sorted({*(month_of_path(entry.path) for entry in base), *pc.unique(of_put).to_pylist()}):
+            inside = f"{folder}/month={month}"
+            parts = [entry for entry in base if entry.path.startswith(f"{inside}/")]
             rows = put.filter(pc.equal(of_put, month))
-            drop = keys.filter(pc.is_in(keys, value_set=_union(before.get(month), rows[POSTS.key.name])))
-            yield partial(self._merge_month, folder, parts, Edit(rows, drop)) if len(drop) else partial(list, parts)
+            drop = keys.filter(pc.is_in(keys, value_set=_union(before.get(month), rows[table.key.name])))
+            yield partial(self._merge, table, inside, parts, Edit(rows, drop)) if len(drop) else partial(list, parts)
 
-    def _merge_month(self, folder: str, parts: list[FileEntry], edit: Edit) -> list[FileEntry]:
-        return merge_folder(POSTS, parts, edit, self.files, self.root, folder, self._shape)
+    def _merge(self, table: Table, folder: str, parts: list[FileEntry], edit: Edit) -> list[FileEntry]:
+        always = table.by_month is None  # a month without rows has no file
+        return merge_folder(table, parts, edit, self.files, self.root, folder, self._shape, always=always)
 
-    def _months_before(self) -> dict[str, pa.Array]:
-        """By month, the keys of the touched posts that the base's files have in it."""
-        known = self.known[POSTS.name]
+    def _base_entries(self, table: Table) -> list[FileEntry]:
+        """The base's files of a table, in their order."""
+        entries = sorted(self.base.entries("clean").items())
+        return [entry for path, entry in entries if path.startswith(f"clean/{table.name}/")]
+
+    def _months_before(self, table: Table) -> dict[str, pa.Array]:
+        """By month, the keys of the touched rows that the base's files have in it."""
+        known = self.known[table.name]
         of_known = months(known)
-        keys = known["key"].combine_chunks().cast(POSTS.raw_schema.field(POSTS.key.name).type)
+        keys = known["key"].combine_chunks().cast(table.raw_schema.field(table.key.name).type)
         found = [m for m in pc.unique(of_known).to_pylist() if m is not None]
         return {month: keys.filter(pc.fill_null(pc.equal(of_known, month), False)) for month in found}
 
     def _months_touched(self) -> set[str]:
+        """Months of posts that a row left, entered or changed in."""
         after = month_names(self._put(POSTS)["created_at"].combine_chunks())
-        return {*self._months_before(), *pc.unique(after).to_pylist()}
+        return {*self._months_before(POSTS), *pc.unique(after).to_pylist()}
 
     def _put(self, table: Table) -> pa.Table:
         """The rows that were read and kept, in the shape of the files, sorted by key."""
         batches = [to_file_shape(table, batch) for batch in clean_spool(self.workspace, table).batches()]
         return pa.Table.from_batches(batches, schema=file_schema(table)).combine_chunks()
-
-    def _edit(self, table: Table, keys: pa.Array) -> Edit:
-        return Edit(self._put(table), keys)
 
     @property
     def _shape(self) -> FileShape:
@@ -175,17 +185,17 @@ class IncrementalNight:
 
     def _save_counts(self, partials: MonthPartials) -> None:
         """The counts of whole tables in place of those of the rows that were read."""
-        for table in (USERS, POSTS):
+        for table in TABLES:
             now = load_counts(self.workspace, table.name)
             counts = table_counts(table.name, RULES[table.name], self.base.counts, self.known[table.name], now)
             scope = partials.scope if table is POSTS else None
             save_counts(self.workspace, replace(counts, scope=scope))
 
-    def _verify(self, index: UserIndex, users: list[FileEntry], posts: list[FileEntry]) -> None:
+    def _verify(self, index: UserIndex, files: dict[str, list[FileEntry]]) -> None:
         """GoFull when rows of files, index, counts and source do not agree: better a full night than a wrong one."""
-        for table, entries in ((USERS, users), (POSTS, posts)):
+        for table in TABLES:
             counts, touched = load_counts(self.workspace, table.name), self.touched(table)
-            rows = sum(entry.rows for entry in entries)
+            rows = sum(entry.rows for entry in files[table.name])
             read = touched.changes.source_rows - len(_there(touched, self.known[table.name])) + touched.rows.num_rows
             if rows != counts.kept or counts.read != read:
                 raise GoFull(
@@ -202,10 +212,6 @@ def _there(touched: Touched, known: pa.Table) -> set[str]:
     return {k for k, fingerprint in found.items() if fingerprint is not None} | {
         k for k in known["key"].to_pylist() if k not in found
     }
-
-
-def _in_folder(base: Base, folder: str) -> list[FileEntry]:
-    return [entry for path, entry in sorted(base.entries("clean").items()) if path.startswith(f"{folder}/")]
 
 
 def _union(keys: pa.Array | None, others: pa.ChunkedArray) -> pa.Array:

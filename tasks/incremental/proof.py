@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.contracts import POSTS, USERS, Table
+from tasks.contracts import TABLES, Table
 from tasks.errors import ProofFailed, ServiceUnavailable
 from tasks.incremental.gather import Touched
 from tasks.incremental.mode import GoFull
@@ -69,7 +69,7 @@ def verify_known(night: IncrementalNight) -> Verify:
     """
 
     def verify(database: Database, refused: Mapping[str, list[str]], *, in_transaction: bool) -> None:
-        for table in (USERS, POSTS):
+        for table in TABLES:
             stored = _Stored(night.touched(table), night.known[table.name], refused.get(table.name, []))
             wanted = stored.expected(None if in_transaction else _kept(night, table))
             try:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.cleaning.counts import load_counts
-from tasks.contracts import POSTS, USERS, Table
+from tasks.contracts import TABLES, Table
 from tasks.incremental.night import IncrementalNight
 from tasks.sink.merge import distinct
 from tasks.sink.model import (
@@ -27,8 +27,8 @@ from tasks.workspace import Spool
 
 def plan_changes(night: IncrementalNight) -> dict[str, TablePlan]:
     """The spools that `load` writes from, and the plan of each table: figures of the table, not of the changes."""
-    plans = {table.name: _plan_rows(night, table) for table in (USERS, POSTS)}
-    for table in (USERS, POSTS):
+    plans = {table.name: _plan_rows(night, table) for table in TABLES}
+    for table in TABLES:
         _plan_rejects(night, table)
     night.workspace.note(plan={name: asdict(counts) for name, counts in plans.items()})
     return plans

@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 import psycopg
 
+from tasks.contracts import FURTHER_TABLES, TABLES
 from tests.cleaning.twins import twin_of
+from tests.incremental.further_steps import OF_FURTHER_ROWS, change_further_rows, empty_further_tables
 from tests.incremental.schema_steps import (
     add_a_column,
     add_or_drop_a_column,
@@ -156,15 +158,17 @@ def restore_the_dump(w: World) -> None:
 def switch_the_triggers(w: World) -> None:
     """Triggers of the product's own on our tables, that refuse some rows, with an error or without."""
     if w.triggered:
-        w.sql("drop trigger poison on clean_users; drop trigger poison on clean_posts")
+        w.sql("; ".join(f"drop trigger poison on {table.clean}" for table in TABLES))
     else:
         w.sql(
             "create or replace function poison() returns trigger language plpgsql as $$ begin "
             "if right(new.id::text, 1) = '3' then raise exception 'no' using errcode = '23514'; end if; "
             "return case when right(new.id::text, 1) <> '7' then new end; end $$; "
-            "create trigger poison before insert or update on clean_users for each row execute function poison(); "
-            "create trigger poison before insert or update on clean_posts for each row execute function poison()"
         )
+        for table in TABLES:
+            w.sql(
+                f"create trigger poison before insert or update on {table.clean} for each row execute function poison()"
+            )
     w.triggered = not w.triggered
 
 
@@ -172,11 +176,12 @@ def switch_the_triggers(w: World) -> None:
 OF_ROWS: tuple[Callable[[World], None], ...] = (
     insert_users, insert_users, insert_posts, insert_posts, insert_posts, update_emails, update_emails, move_signups,
     move_posts, give_posts_away, rewrite_posts, exchange_contents, delete_users, delete_users_with_posts, delete_posts,
-    delete_the_first_of_an_email, empty_a_month, import_old_posts,
+    delete_the_first_of_an_email, empty_a_month, import_old_posts, *(OF_FURTHER_ROWS if FURTHER_TABLES else ()),
 )  # fmt: skip
 STEPS: tuple[Callable[[World], None], ...] = (
     *OF_ROWS, insert_a_twin, commit_late, roll_back, dump, restore_the_dump, switch_the_triggers, rename_a_status,
     rename_a_status, add_a_column, add_or_drop_a_column, retype_a_column, retype_a_column_that_is_not_read,
+    *([empty_further_tables] if FURTHER_TABLES else ()),
 )  # fmt: skip
 
 
@@ -189,6 +194,7 @@ def begin(w: World) -> None:
         insert_users(w)
     for _ in range(9):
         insert_posts(w)
+        change_further_rows(w)
 
 
 def happen(w: World) -> list[str]:
@@ -214,4 +220,5 @@ def end(w: World) -> None:
     if w.triggered:
         switch_the_triggers(w)
     w.sql("drop table if exists kept_users, kept_posts; drop function if exists poison(); truncate users, posts")
+    empty_further_tables(w)
     repair_schema(w)

@@ -44,8 +44,11 @@ def full_night(outcome: RunOutcome, transport: Transport) -> FullNight:
         assert not incremental.find_changes(run, sources)
         posts = stages.read_posts(run, sources)
         users = stages.read_users(run, posts)
+        stages.read_further(run, users)
         cleaned = stages.clean_the_users(run, stages.recheck_orphans(run, posts, users))
-        counts = stages.build_the_reports(run, cleaned, stages.clean_the_posts(run, cleaned))
+        cleaned_posts = stages.clean_the_posts(run, cleaned)
+        stages.clean_the_further(run, cleaned_posts)
+        counts = stages.build_the_reports(run, cleaned, cleaned_posts)
         stages.compare(run, counts)
         entries = write_files(run.workspace, as_of=run.as_of, settings=run.settings)
         return FullNight(
