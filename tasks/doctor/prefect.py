@@ -17,21 +17,44 @@ BOOTSTRAP = "Run `python -m scripts.bootstrap` with the same PREFECT_API_URL."
 
 
 def deployments_are_there(settings: Settings) -> Iterator[Finding]:
-    """Whether the server of PREFECT_API_URL has our deployments: one with an empty database starts no night."""
+    """Whether the server of PREFECT_API_URL has our deployments, and what keeps it from starting a night."""
     if not prefect_api_url():
         yield ok(CHECK, "PREFECT_API_URL is not set: something else starts the nights.")
         return
     try:
-        names = {one["name"] for one in ask("deployments", {"name": {"any_": list(DEPLOYMENTS)}})}
+        found = {one["name"]: one for one in ask("deployments", {"name": {"any_": list(DEPLOYMENTS)}})}
+        hindrances = list(_hindrances(found["nightly"])) if "nightly" in found else []
     except (httpx.HTTPError, ValueError) as error:
         text = f"The Prefect server of PREFECT_API_URL does not answer as it should ({_reason(error)})."
         yield warn(CHECK, text, "Look at PREFECT_API_URL, PREFECT_API_AUTH_STRING, and whether the server runs.")
         return
-    if missing := [name for name in DEPLOYMENTS if name not in names]:
+    yield from (warn(CHECK, *hindrance) for hindrance in hindrances)
+    if missing := [name for name in DEPLOYMENTS if name not in found]:
         text = f"The Prefect server of PREFECT_API_URL has no deployment {', '.join(missing)}."
         yield warn(CHECK, f"{text} {'No night starts there.' if 'nightly' in missing else ''}".rstrip(), BOOTSTRAP)
-    else:
-        yield ok(CHECK, "The Prefect server has all deployments.")
+    elif not hindrances:
+        yield ok(CHECK, "The Prefect server has all deployments, and nothing keeps their runs from starting.")
+
+
+def _hindrances(nightly: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Why no night starts, each with its remedy. nightly: its deployment."""
+    if nightly["paused"] or not any(schedule["active"] for schedule in nightly["schedules"]):
+        text = "The schedule of nightly is switched off: no night starts by itself."
+        yield text, "Switch it on, on the page of the deployment in Prefect."
+    if not (name := nightly["work_pool_name"]):
+        yield "The deployment nightly has no work pool, as somebody has deleted it: no run starts.", BOOTSTRAP
+        return
+    pools = ask("work_pools", {"name": {"any_": [name]}})
+    queues = ask("work_queues", {"id": {"any_": [nightly["work_queue_id"]]}})
+    if any(pool["is_paused"] for pool in pools):
+        yield f"The work pool {name} is paused: no run starts.", f"`prefect work-pool resume {name}`."
+    elif any(queue["is_paused"] for queue in queues):
+        queue = nightly["work_queue_name"]
+        text = f"The work queue {queue} of the pool {name} is paused: no run starts."
+        yield text, f"`prefect work-queue resume {queue} --pool {name}`."
+    elif any(pool["status"] == "NOT_READY" for pool in pools):
+        text = f"No worker takes runs from the work pool {name}: none starts."
+        yield text, f"`prefect worker start --pool {name} --type process`, where the project's settings are."
 
 
 def _reason(error: Exception) -> str:

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from tasks.contracts import REPORTS
-from tasks.errors import PublishError
+from tasks.errors import PipelineError, PublishError
 from tasks.files.layout import EXPORTS, RUNS, day_of, day_of_folder, instant, is_day, manifest_path, run_id_of_folder
 from tasks.files.manifest import Manifest
 from tasks.files.published import NotAsPublished, find_manifest, read_pointer
@@ -81,7 +81,26 @@ def retain(
         if dry_run:
             return actions
         manifests = {run.path: run.manifest for run in runs}
-        return [_carried_out(bucket, action, manifests.get(action.path), now=now) for action in actions]
+        return _all_carried_out(bucket, actions, manifests, now=now)
+
+
+def _all_carried_out(
+    bucket: Bucket, actions: Sequence[Action], manifests: Mapping[str, Manifest | None], *, now: datetime
+) -> list[Action]:
+    """What was done. An error says how far it came: what was removed until then is gone."""
+    done: list[Action] = []
+    try:
+        for action in actions:
+            outcome = _carried_out(bucket, action, manifests.get(action.path), now=now)
+            done.append(outcome)
+    except PipelineError as error:
+        removed, due = (sum(of.verb != "keep" for of in some) for some in (done, actions))
+        error.written = (
+            f"Removed: {removed:,} of {due:,} runs and folders of exports that are past their time; of "
+            f"{actions[len(done)].path} perhaps some files."
+        )
+        raise
+    return done
 
 
 def _latest(bucket: Bucket) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -12,6 +13,14 @@ from tasks.doctor.alerts import somebody_is_notified
 from tasks.doctor.prefect import DEPLOYMENTS, deployments_are_there
 from tasks.settings import Settings
 from tests.deploy.sinks import mail_server
+
+STARTS = {
+    "paused": False,
+    "schedules": [{"active": True}],
+    "work_pool_name": "nightly-pool",
+    "work_queue_name": "default",
+    "work_queue_id": "1",
+}
 
 
 def found(**values: object) -> list[tuple[str, str]]:
@@ -25,20 +34,36 @@ def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "names", "level", "said"),
+    ("status", "names", "differs", "level", "said"),
     [
-        (200, DEPLOYMENTS, "ok", "all deployments"),
-        (200, ["nightly", "watch"], "warn", "no deployment backfill, export, compare, restore, retention, doctor."),
-        (200, [], "warn", "No night starts there."),
-        (401, [], "warn", "HTTP 401"),
+        (200, DEPLOYMENTS, {}, "ok", "all deployments"),
+        (200, ["nightly", "watch"], {}, "warn", "no deployment backfill, export, compare, restore, retention, doctor."),
+        (200, [], {}, "warn", "No night starts there."),
+        (401, [], {}, "warn", "HTTP 401"),
+        (200, DEPLOYMENTS, {"paused": True}, "warn", "The schedule of nightly is switched off"),
+        (200, DEPLOYMENTS, {"schedules": [{"active": False}]}, "warn", "The schedule of nightly is switched off"),
+        (200, DEPLOYMENTS, {"work_pool_name": None}, "warn", "nightly has no work pool, as somebody has deleted it"),
+        (200, DEPLOYMENTS, {"pool_paused": True, "status": "PAUSED"}, "warn", "The work pool nightly-pool is paused"),
+        (200, DEPLOYMENTS, {"queue_paused": True}, "warn", "The work queue default of the pool nightly-pool is paused"),
+        (200, DEPLOYMENTS, {"status": "NOT_READY"}, "warn", "No worker takes runs from the work pool nightly-pool"),
     ],
 )
-def test_a_prefect_server_without_our_deployments_is_named(
-    status: int, names: list[str], level: str, said: str, monkeypatch: pytest.MonkeyPatch
+def test_a_prefect_server_that_starts_no_night_is_named(
+    status: int, names: list[str], differs: dict[str, Any], level: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its answers are those of a server where all is well but for what differs."""
+    pool = {"name": "nightly-pool", "is_paused": differs.get("pool_paused", False)}
+    answers: dict[str, list[dict[str, Any]]] = {
+        "deployments": [{**STARTS, "name": name, **differs} for name in names],
+        "work_pools": [{**pool, "status": differs.get("status", "READY")}],
+        "work_queues": [{"is_paused": differs.get("queue_paused", False)}],
+    }
+
+    def post(url: str, **_: Any) -> httpx.Response:
+        return httpx.Response(status, json=answers[url.split("/")[-2]], request=httpx.Request("POST", url))
+
     monkeypatch.setenv("PREFECT_API_URL", "http://prefect.invalid/api")
-    answer = httpx.Response(status, json=[{"name": name} for name in names], request=httpx.Request("POST", "http://x"))
-    monkeypatch.setattr(httpx, "post", lambda *_, **__: answer)
+    monkeypatch.setattr(httpx, "post", post)
     (finding,) = deployments_are_there(Settings(_env_file=None))
     assert (finding.level, said in finding.what) == (level, True), finding
 

@@ -12,7 +12,7 @@ from flows.forms import RetentionForm
 from flows.retention import clean_up, outcome, page
 from local_stack import Stack
 from tasks.contracts import REPORTS
-from tasks.errors import ReadError
+from tasks.errors import PipelineError, ReadError
 from tasks.files.manifest import ManifestRef, sha256_of
 from tasks.files.published import find_manifest
 from tasks.files.run_files import write_files
@@ -114,6 +114,26 @@ def test_a_retention_cut_short_goes_on(filled: Settings) -> None:
     with pytest.raises(ReadError, match="removed by retention"):
         read_report("author_activity", as_of="2026-01-31", settings=filled)
     assert {action.verb for action in retain(filled, {}, now=NOW)} == {"keep"}
+
+
+REFUSED = """
+create function public.refuse() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
+create trigger refuse before delete on storage.objects for each row
+when (old.name like 'runs/2026-01-31/%') execute function public.refuse()"""
+
+
+def test_a_retention_that_fails_says_what_is_gone(filled: Settings, clean_stack: Stack) -> None:
+    """Its page said *Nothing*, whatever it had removed by then."""
+    clean_stack.query(REFUSED)
+    try:
+        with pytest.raises(PipelineError) as failed:
+            retain(filled.model_copy(update={"retries": 0}), {}, now=NOW)
+    finally:
+        clean_stack.query("drop function public.refuse cascade")
+    assert failed.value.written == (
+        "Removed: 1 of 4 runs and folders of exports that are past their time; of runs/2026-01-31/b perhaps some files."
+    )
+    assert not any("/a/" in path for path in _paths(filled))
 
 
 def test_a_run_that_is_restored_meanwhile_stays_whole(filled: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
