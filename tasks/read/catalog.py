@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import AccessError, ConfigurationError, ReadError, RequestRefused
+from tasks.errors import AccessError, ConfigurationError, FileLost, ReadError, RequestRefused
 from tasks.files.layout import (
     LATEST,
     MANIFEST,
@@ -161,6 +161,19 @@ class Catalog:
 
         local = dict(self._each(one, files))
         return [local[f"{run}/{entry.path}"] for run, entry in files]
+
+    def fetch_what_is_there(self, files: Sequence[tuple[Manifest, FileEntry]], cache: Cache) -> dict[str, Path]:
+        """Local copies of files, by the path of the run; without those that are not in the bucket any more."""
+
+        def one(bucket: Bucket, file: tuple[Manifest, FileEntry]) -> tuple[str, Path] | None:
+            run, entry = file
+            path = f"{run.run}/{entry.path}"
+            try:
+                return run.run, cache.get(entry.sha256, lambda: bucket.download_published(path), path)
+            except FileLost:
+                return None
+
+        return dict(found for found in self._each(one, files) if found)
 
     def _each(self, work: Callable[[Bucket, Any], Any], items: Sequence[Any]) -> list[Any]:
         if len(items) == 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Unpack, overload
 
@@ -53,8 +55,8 @@ def read_history(report: str, *, days: int = DAYS, engine: Engine = "pandas", **
 
     days: how many days that have runs, from the latest back. Of a day's runs the last is taken, a night that really
     ran before a backfill. A column that a later run added is null in earlier ones, also to filters; one whose types do
-    not go together, as where a table got another key, is text. Runs whose file retention removed are left out; a
-    DataFrame's `attrs["runs"]` lists the ids of those that are in it, by as_of.
+    not go together, as where a table got another key, is text. Runs whose file retention removed are left out, and with
+    a warning those whose file is lost; a DataFrame's `attrs["runs"]` lists the ids of those that are in it, by as_of.
     options: as for `read_report`; `filters` may name `as_of`. ReadError when no run has the report.
     """
     check_options("read_history", options, HistoryOptions, "days", "engine")
@@ -62,18 +64,26 @@ def read_history(report: str, *, days: int = DAYS, engine: Engine = "pandas", **
     declared, days = report_named(report), checked_days(days)
     wanted = checked_columns(report, options.get("columns"), pa.schema([AS_OF, *report_schema(declared)]))
     with open_catalog(options.get("settings"), options.get("access_token")) as catalog:
-        found = _files(catalog, f"reports/{report}.parquet", days)
-        if not found:
-            raise ReadError(
-                f"No run of the last {days} days with runs has the report {report}.",
-                remedy="Raise days=; list_runs() shows the runs there are.",
-            )
-        files = catalog.fetch([(run.run, entry) for run, entry in found], Cache.of(catalog.settings))
+        runs = _files(catalog, f"reports/{report}.parquet", days)
+        local = catalog.fetch_what_is_there(runs, Cache.of(catalog.settings))
+    found = [run for run, entry in runs if _is_there(run, entry, local)]
+    if not found:
+        raise ReadError(
+            f"No run of the last {days} days with runs has the report {report}.",
+            remedy="Raise days=; list_runs() shows the runs there are.",
+        )
     order = [AS_OF.name, *(n for n in (declared.schema.names if wanted is None else wanted) if n != AS_OF.name)]
     filters = checked_filters(options.get("filters"))
-    tables = [_rows(declared, run, file, order, filters) for (run, _), file in zip(found, files, strict=True)]
+    tables = [_rows(declared, run, local[run.run], order, filters) for run in found]
     table = pa.concat_tables(_of_one_type(tables), promote_options="permissive")
-    return to_engine(table, engine, {"runs": {run.as_of.isoformat(): run.run_id for run, _ in found}})
+    return to_engine(table, engine, {"runs": {run.as_of.isoformat(): run.run_id for run in found}})
+
+
+def _is_there(run: Manifest, entry: FileEntry, local: Mapping[str, Path]) -> bool:
+    if run.run not in local:
+        text = f"{run.run}/{entry.path} is not in the bucket any more: its run is left out."
+        warnings.warn(text, stacklevel=3)
+    return run.run in local
 
 
 def _of_one_type(tables: list[pa.Table]) -> list[pa.Table]:

@@ -40,6 +40,23 @@ def test_every_report_over_two_runs(published: Bucketful, name: str) -> None:
         )
 
 
+def test_a_run_whose_file_is_lost_is_left_out_and_named(changeable: Bucketful) -> None:
+    """One lost file of the last 30 days made the whole history an error, and so the site's page on quality."""
+    settings = changeable.settings
+    path = f"{changeable.earlier.run_path}/reports/daily_activity.parquet"
+    with Bucket(settings) as bucket:
+        bucket.remove([path])
+    with pytest.warns(UserWarning, match=f"{path} is not in the bucket any more: its run is left out"):
+        history = read_history("daily_activity", settings=settings)
+    assert list(history.attrs["runs"].values()) == ["later"]
+    assert list(read_history("data_quality", settings=settings).attrs["runs"].values()) == ["earlier", "later"]
+    with Bucket(settings) as bucket:
+        bucket.remove([f"{changeable.later.run_path}/reports/signup_cohorts.parquet"])
+    none = "No run of the last 1 days with runs has the report signup_cohorts"
+    with pytest.warns(UserWarning, match="is left out"), pytest.raises(ReadError, match=none):
+        read_history("signup_cohorts", days=1, settings=settings)
+
+
 def test_days_columns_filters_and_engines(published: Bucketful) -> None:
     settings = published.settings
     latest = read_history("daily_activity", days=1, columns=["posts", "date"], settings=settings)
