@@ -1,15 +1,23 @@
-"""Whether a run's files are in the bucket as its manifest says, without a byte of them being downloaded."""
+"""Whether a run's files are in the bucket as its manifest says, without their being downloaded."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
+
+from tasks.errors import RequestRefused
 from tasks.files.manifest import FileEntry
 from tasks.files.published import DAMAGED, GONE, NotAsPublished
-from tasks.platform.bucket import each
-from tasks.platform.stored import StoredInfo
+from tasks.platform.bucket import Bucket, each
+from tasks.platform.http import make_http
+from tasks.platform.stored import StoredInfo, is_missing
 from tasks.platform.stored_files import stored_below
+from tasks.retry import Retry
 from tasks.settings import Settings
+
+_LINK_SECONDS = 600
 
 
 def verify_stored(settings: Settings, run_path: str, entries: Collection[FileEntry]) -> None:
@@ -45,3 +53,33 @@ def _problem(run_path: str, entries: Collection[FileEntry], there: Mapping[str, 
 def _is_same(info: StoredInfo, entry: FileEntry) -> bool:
     """Size and md5 as stated; where the eTag is no md5, or none was noted, the size alone."""
     return info.size in (None, entry.bytes) and (not entry.md5 or info.md5 in (None, entry.md5))
+
+
+def verify_content(settings: Settings, run_path: str, entries: Collection[FileEntry]) -> None:
+    """NotAsPublished for the first of these files that Storage lists and whose content it has lost.
+
+    As after a restore of the database alone. A byte of each file is asked for, over a signed link.
+    """
+    paths = [f"{run_path}/{entry.path}" for entry in entries]
+    with Bucket(settings) as bucket:
+        links = bucket.sign(paths, _LINK_SECONDS)
+    retry = Retry.of(settings)
+    with make_http(settings) as http, ThreadPoolExecutor(settings.writers) as pool:
+
+        def is_there(path: str) -> bool:
+            try:
+                retry.call(lambda: _ask_for_a_byte(http, links[path]), f"A byte of {path}")
+            except RequestRefused as error:
+                if not is_missing(error):
+                    raise
+                return False
+            return True
+
+        for path, there in zip(paths, pool.map(lambda p: p in links and is_there(p), paths), strict=True):
+            if not there:
+                raise NotAsPublished(path, GONE)
+
+
+def _ask_for_a_byte(http: httpx.Client, link: str) -> None:
+    with http.stream("GET", link, headers={"Range": "bytes=0-0"}):
+        pass

@@ -18,7 +18,7 @@ from tasks.contracts import REPORTS, Report
 from tasks.errors import ConfigurationError, PipelineError, PublishError
 from tasks.files.manifest import Manifest, ManifestRef
 from tasks.files.published import NotAsPublished, read_manifest, read_verified
-from tasks.files.stored import verify_stored
+from tasks.files.stored import verify_content, verify_stored
 from tasks.ledger.as_of import AsOf
 from tasks.ledger.ledger import Ledger, Start
 from tasks.platform.bucket import Bucket
@@ -128,6 +128,7 @@ def _published(settings: Settings, ref: ManifestRef) -> list[tuple[Report, pa.Ta
         try:
             manifest = read_manifest(bucket, ref)
             verify_stored(settings, manifest.run, manifest.files)
+            verify_content(settings, manifest.run, manifest.files)
             return [(r, _read(bucket, manifest, r)) for r in REPORTS if r.in_postgres]
         except NotAsPublished as problem:
             raise _refusal(problem) from None

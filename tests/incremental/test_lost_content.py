@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 from collections.abc import Callable
@@ -12,21 +11,20 @@ from typing import Any
 import pytest
 
 from data.demo import DemoCounts
-from local_stack.home import Home
 from tasks.settings import Transport
 from tests.incremental.kit import assert_same_as_full
 from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import Project
+from tests.publish.builders import content_of
 
 TRANSPORTS: tuple[Transport, ...] = ("postgres", "rest")
 
 
 def _content(project: Project, part: str) -> tuple[str, Path]:
-    """A file of the last run, and where the local Storage has its content: see local_stack/lite/filestore.mjs."""
+    """A file of the last run, and where the local Storage has its content."""
     run, files = project.manifest()["run"], project.manifest()["files"]
     path = next(f"{run}/{file['path']}" for file in files if part in file["path"])
-    name = hashlib.sha256(path.encode()).hexdigest()
-    return path, Home.at(project.stack.home).storage / "reports" / name[:2] / name
+    return path, content_of(project.stack, path)
 
 
 def _spoil(content: Path) -> None:

@@ -27,6 +27,7 @@ from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, Transport
 from tasks.sink import load, plan
 from tasks.workspace import Workspace
+from tests.publish.builders import content_of
 from tests.publish.format_1 import move_to_format_1
 from tests.sink.kit import (
     AS_OF,
@@ -186,6 +187,20 @@ def test_what_cannot_be_restored(clean_stack: Stack, tmp_path: Path) -> None:
         restore(settings, first.run_id)
     assert versions(clean_stack) == before
     assert restore(settings, second.run_id).pointer_moved is False
+
+
+def test_a_run_of_which_storage_lost_a_file_that_it_lists_is_not_restored(clean_stack: Stack, tmp_path: Path) -> None:
+    """As after a restore of the database alone: readers found it."""
+    settings = settings_for(clean_stack, "rest", tmp_path)
+    first, _ = nights(settings)
+    with open_database(settings) as database:
+        row = Ledger(database, settings).run(first.run_id)
+    assert row is not None
+    assert row.manifest is not None
+    content_of(clean_stack, f"{row.manifest.run_path}/{CHART}").unlink()
+    for dry_run in (True, False):
+        with pytest.raises(PublishError, match=f"{CHART} is not in the bucket any more"):
+            restore(settings, first.run_id, dry_run=dry_run)
 
 
 def test_a_run_that_a_retention_takes_meanwhile_is_not_said_to_be_restored(

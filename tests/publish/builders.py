@@ -15,6 +15,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from local_stack import Stack
+from local_stack.home import Home
 from tasks.contracts import (
     AUTHOR_ACTIVITY,
     DAILY_ACTIVITY,
@@ -239,3 +240,9 @@ def _instants(rng: Generator, rows: int) -> Any:
 
 def _some(rng: Generator, values: list[object] | list[str] | list[float], share: float) -> list[object]:
     return [value if keep else None for value, keep in zip(values, rng.random(len(values)) < share, strict=True)]
+
+
+def content_of(stack: Stack, path: str) -> Path:
+    """Where the local Storage has the content of a file of the bucket: see local_stack/lite/filestore.mjs."""
+    name = hashlib.sha256(path.encode()).hexdigest()
+    return Home.at(stack.home).storage / "reports" / name[:2] / name
