@@ -72,7 +72,6 @@ COMMENTS = Table(
     name="comments",
     source="comments",
     clean="clean_comments",
-    by_month="created_at",
     description="Comments, one row each, after cleaning.",
     columns=(
         Column("id", "bigint", "The comment's key.", nullable=False),
@@ -95,12 +94,14 @@ BADGES = Table(
     source="Badge %s",
     source_schema="Further tables",
     clean="clean_badges",
+    by_month="given_at",
     description="Badges, one row each, after cleaning.",
     columns=(
         Column("id", "uuid", "The badge's key.", nullable=False, source="badgeId"),
         Column("weight", "float", "What it weighs.", unit="grams"),
         Column("gold", "bool", "Whether it is of gold.", source="is gold?"),
-        Column("day", "date", "When it was given.", unit="day"),
+        Column("day", "date", "The day on which it ends.", unit="day"),
+        Column("given_at", "timestamptz", "When it was given.", unit="UTC", nullable=False, source="givenAt"),
         ROW_HASH,
     ),
 )

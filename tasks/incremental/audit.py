@@ -24,7 +24,7 @@ from tasks.errors import ServiceUnavailable
 from tasks.files.manifest import FileEntry
 from tasks.files.state import month_of_path
 from tasks.incremental.base import Base
-from tasks.incremental.known import known_of, month_names, months
+from tasks.incremental.known import known_parts, month_names, months
 from tasks.incremental.look_up import LookUp, LookUpTooSlow, look_up_keys
 from tasks.platform.functions import Database
 from tasks.retry import is_statement_timeout
@@ -83,9 +83,8 @@ class Audit:
         """
         changed = self._changed_users()
         users = self._in_time("rows of users", lambda: self._users(changed))
-        further: int = sum(
-            self._suspects(table).num_rows for table in FURTHER_TABLES
-        )  # which depend on themselves alone
+        # Rows of further tables depend on themselves alone.
+        further: int = sum(self._suspects(table).num_rows for table in FURTHER_TABLES)
         return self._posts(changed) + users + further + self._rules() + self._files(entries)
 
     @staticmethod
@@ -161,12 +160,11 @@ class Audit:
         keys, touched = [], set[str]()
         for batch in self._to_write(table).batches():
             keys += [str(k) for k in batch[table.key.name].to_pylist()]
-            touched |= set(pc.unique(month_names(batch["created_at"])).to_pylist())
+            touched |= set(pc.unique(month_names(batch[str(table.by_month)])).to_pylist())
         keys += [str(k) for b in deletes(self.workspace, table).batches() for k in b["id"].to_pylist()]
         if len(keys) > MOST_ROWS:
             return None
-        for rows in look_up_keys(self.look_up, "etl_known", table.name, keys):
-            part = known_of(rows)
+        for part in known_parts(self.look_up, table, keys):
             touched |= set(pc.unique(months(part)).to_pylist()) if part.num_rows else set()
             touched |= {m for m in month_names(part["created_at"].combine_chunks()).to_pylist() if m}
         return touched

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.contracts import Table
 from tasks.incremental.look_up import LookUp, look_up_keys
 from tasks.incremental.mode import GoFull
 from tasks.sink.model import REFUSED_RULE
@@ -30,18 +31,39 @@ KNOWN_SCHEMA = pa.schema(
 )
 
 
-def load_known(look_up: LookUp, table: str, keys: Sequence[str]) -> pa.Table:
+def load_known(look_up: LookUp, table: Table, keys: Sequence[str]) -> pa.Table:
     """A row of KNOWN_SCHEMA for each of these keys that the base read. row_hash, rule: null without one.
 
     GoFull when a row was stored without its rules, or a key takes too long to look up.
     """
-    parts = [known_of(rows) for rows in look_up_keys(look_up, "etl_known", table, keys)]
+    parts = known_parts(look_up, table, keys)
     known = pa.concat_tables([KNOWN_SCHEMA.empty_table(), *parts]).combine_chunks()
     if masks(known).null_count:
-        raise GoFull(f"rows of {table} are stored without the rules that changed them")
+        raise GoFull(f"rows of {table.name} are stored without the rules that changed them")
     if known.num_rows != len(pc.unique(known["key"])):
-        raise GoFull(f"rows of {table} have more than one reject")
+        raise GoFull(f"rows of {table.name} have more than one reject")
     return known
+
+
+def known_parts(look_up: LookUp, table: Table, keys: Sequence[str]) -> Iterator[pa.Table]:
+    """The same in parts, unverified. created_at: the instant by whose month the table's files are split."""
+    for rows in look_up_keys(look_up, "etl_known", table.name, keys):
+        part = known_of(rows)
+        split_otherwise = table.by_month not in (None, "created_at")
+        yield _with_instants(look_up, table, part) if split_otherwise and part.num_rows else part
+
+
+def _with_instants(look_up: LookUp, table: Table, known: pa.Table) -> pa.Table:
+    """With the table's own instants as created_at. GoFull where the database writes them as nobody else reads them."""
+    keys, at = known["key"].to_pylist(), KNOWN_SCHEMA.get_field_index("created_at")
+    found: dict[str, str | None] = {}
+    for pairs in look_up_keys(look_up, "etl_values", table.name, keys, p_column=table.by_month):
+        found |= dict(pairs)
+    try:
+        instants = pa.array([found.get(key) for key in keys], pa.string()).cast(KNOWN_SCHEMA.field(at).type)
+    except pa.ArrowInvalid:
+        raise GoFull(f"the database writes {table.by_month} of {table.name} in a DateStyle other than ISO") from None
+    return known.set_column(at, KNOWN_SCHEMA.field(at), instants)
 
 
 def known_of(rows: Sequence[Sequence[Any]]) -> pa.Table:

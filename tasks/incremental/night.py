@@ -98,7 +98,7 @@ class IncrementalNight:
         """What the base stored of the touched rows, and the proof that nothing else differs. GoFull without it."""
         for table in TABLES:
             touched = self.touched(table)
-            self.known[table.name] = load_known(look_up, table.name, sorted(touched.asked))
+            self.known[table.name] = load_known(look_up, table, sorted(touched.asked))
             require_proof(touched, self.known[table.name])
 
     def merge(self, look_up: LookUp, *, workers: Workers = HERE) -> None:
@@ -136,7 +136,7 @@ class IncrementalNight:
         self, table: Table, base: list[FileEntry], folder: str, keys: pa.Array
     ) -> Iterator[Callable[[], list[FileEntry]]]:
         before, put = self._months_before(table), self._put(table)
-        of_put = month_names(put["created_at"].combine_chunks())
+        of_put = month_names(put[str(table.by_month)].combine_chunks())
         for month in sorted({*(month_of_path(entry.path) for entry in base), *pc.unique(of_put).to_pylist()}):
             inside = f"{folder}/month={month}"
             parts = [entry for entry in base if entry.path.startswith(f"{inside}/")]

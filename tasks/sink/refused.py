@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,11 +11,9 @@ import pyarrow.compute as pc
 from tasks.contracts import Table
 from tasks.workspace import Spool
 
-IN_FILE = ("created_at", "user_id")
-
 
 def contributions(spool: Spool, table: Table, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """By key: `rule_mask`, and `in_file` with created_at and user_id where the table has them.
+    """By key: `rule_mask`, and `in_file`: the instant by whose month the files are split, as created_at, and user_id.
 
     spool: the rows that were to be written. keys: as text, few.
     """
@@ -32,11 +30,14 @@ def contributions(spool: Spool, table: Table, keys: Sequence[str]) -> dict[str, 
 
 
 def _by_key(rows: pa.RecordBatch, table: Table) -> dict[str, dict[str, Any]]:
-    names = [name for name in IN_FILE if name in table]
-    listed = rows.select([table.key.name, "rule_mask", *names]).to_pylist()
+    of = {"created_at": table.by_month or "created_at", "user_id": "user_id"}
+    names = {name: column for name, column in of.items() if column in table}
+    listed = rows.select([table.key.name, "rule_mask", *names.values()]).to_pylist()
     return {str(row[table.key.name]): _contribution(row, names) for row in listed}
 
 
-def _contribution(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    in_file = {name: row[name].isoformat() if name == "created_at" else str(row[name]) for name in names}
+def _contribution(row: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """names: of columns, by what they are called there."""
+    cells = {name: row[column] for name, column in names.items()}
+    in_file = {name: cell.isoformat() if name == "created_at" else str(cell) for name, cell in cells.items()}
     return {"rule_mask": row["rule_mask"], "in_file": in_file}

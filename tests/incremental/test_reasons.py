@@ -13,11 +13,10 @@ import pytest
 
 from data.demo import DemoCounts
 from flows.engine.report_page import mode_sentence
-from tasks.contracts import USERS
 from tasks.errors import ProofFailed, WriteError
 from tasks.files.manifest import BaseFacts, Manifest
 from tasks.incremental.base import Base
-from tasks.incremental.mode import Night, base_facts, choose_mode, unable
+from tasks.incremental.mode import Night, base_facts, choose_mode
 from tasks.publish.restore import restore
 from tasks.settings import Settings, Transport
 from tasks.source import Preflight
@@ -280,9 +279,3 @@ def test_what_depends_on_a_changed_row_has_not_drifted(project: Project, demo: D
     )
     full = run(full_refresh=True)
     assert full.drifted == 0
-
-
-def test_a_further_table_whose_files_go_by_another_month_than_created_at_makes_each_night_full() -> None:
-    letters = replace(USERS, name="letters", by_month="updated_at")
-    assert unable([letters]) == "the files of letters are split by the month of updated_at, not of created_at"
-    assert unable([USERS]) == unable([]) == ""
