@@ -247,6 +247,8 @@ def test_a_name_that_is_no_setting_is_refused_with_the_nearest(
         ("postgresql://postgres:hu%sh@db.invalid:5432/postgres", "%25 (%)"),
         ("postgresql://postgres:hu sh@db.invalid:5432/postgres", "%20 (a space)"),
         ("postgresql://postgres:hu%00sh@db.invalid:5432/postgres", "is no address"),
+        ("postgresql://postgres:hush@@db.invalid:x/postgres", "%40 (@)"),
+        ("postgresql://postgres:hu/sh@db.invalid:5432/postgres", "%2F (/)"),
         ("https://db.invalid", "must start with postgresql://"),
     ],
 )
@@ -261,6 +263,14 @@ def test_a_database_address_that_cannot_be_right_is_said_by_every_command(
         assert "SUPABASE_DB_URL: " in words
         assert said in words
         assert "hu" not in words
+
+
+def test_a_project_address_with_a_password_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stood in every signed link, on the pages of runs and in exports."""
+    monkeypatch.setenv("SUPABASE_URL", "https://admin:hush@demo.example.org")
+    with pytest.raises(SettingsError, match="SUPABASE_URL: must not hold a user or a password: ") as caught:
+        load_settings()
+    assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from tasks.platform.postgres import connecting_to, require_sessions
 from tasks.platform.remedies import ADDRESS, KEY
 from tasks.retry import Retry
 from tasks.settings import Settings
-from tasks.settings.fields import ESCAPED
 
 _NO_SUCH_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 _DB_ADDRESS = "Copy the address from the dashboard (Connect → Session pooler) into SUPABASE_DB_URL."
@@ -37,7 +36,7 @@ def require_project(settings: Settings) -> None:
 
 def require_host(url: str, variable: str, remedy: str) -> None:
     """ConfigurationError when no name server knows the host of an address. One that does not answer is an outage."""
-    host = _host(url, variable, remedy)
+    host = urlsplit(url).hostname
     try:
         if host:
             socket.getaddrinfo(host, None)
@@ -46,18 +45,6 @@ def require_host(url: str, variable: str, remedy: str) -> None:
             raise ConfigurationError(f"The host {host} of {variable} does not exist.", remedy=remedy) from None
     except UnicodeError:
         raise ConfigurationError(f"The host of {variable} is not a host's name.", remedy=remedy) from None
-
-
-def _host(url: str, variable: str, remedy: str) -> str | None:
-    parts = urlsplit(url)
-    try:
-        _ = parts.port
-    except ValueError:  # nothing of it is repeated: it may be the password
-        raise ConfigurationError(
-            f"{variable} is no address: what stands where the port should is no number.",
-            remedy=f"{ESCAPED}. {remedy}",
-        ) from None
-    return parts.hostname
 
 
 def require_identity(settings: Settings) -> None:

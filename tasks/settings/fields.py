@@ -37,6 +37,12 @@ def _address(value: str) -> str:
     return value
 
 
+def _without_password(value: str) -> str:
+    if "@" in urlsplit(value).netloc:
+        raise ValueError("must not hold a user or a password: they would be in every signed link")
+    return value
+
+
 def _database(value: SecretStr) -> SecretStr:
     given = value.get_secret_value()
     if given and not re.match(r"postgres(ql)?://", given):
@@ -50,8 +56,8 @@ def _database(value: SecretStr) -> SecretStr:
 
 def _splits(address: str) -> bool:
     try:
-        urlsplit(address)
-    except ValueError:  # of a bracket, which a host has around an IPv6 address
+        _ = urlsplit(address).port
+    except ValueError:  # of a bracket, which a host has around an IPv6 address, or of a port that is no number
         return False
     return True
 
@@ -76,5 +82,6 @@ def _scheduler(value: str) -> str:
 Key = Annotated[SecretStr, AfterValidator(_key)]  # an API key or a token, or empty
 Database = Annotated[SecretStr, AfterValidator(_database)]  # a connection URI of PostgreSQL's, or empty
 Address = Annotated[str, AfterValidator(_address)]  # of a server, or empty
+Project = Annotated[Address, AfterValidator(_without_password)]  # of a Supabase project, or empty
 Scheduler = Annotated[str, AfterValidator(_scheduler)]  # of Dask, or empty
 Email = Annotated[str, Field(pattern=r"^([^@\s]+@[^@\s]+)?$")]

@@ -15,10 +15,10 @@ from pydantic_settings import SettingsConfigDict
 
 from tasks.settings.environment import ENCODING, FILE
 from tasks.settings.fields import (
-    Address,
     Database,
     Email,
     Key,
+    Project,
     Scheduler,
     Transport,
     TransportChoice,
@@ -49,7 +49,7 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
         hide_input_in_errors=True,
     )
 
-    supabase_url: Address = Field(default="", validation_alias=named("SUPABASE_URL"))
+    supabase_url: Project = Field(default="", validation_alias=named("SUPABASE_URL"))
     supabase_service_key: Key = Field(default=SecretStr(""), validation_alias=named("SUPABASE_SERVICE_KEY"))
     supabase_key: Key = Field(default=SecretStr(""), validation_alias=named("SUPABASE_KEY"))
     supabase_db_url: Database = Field(default=SecretStr(""), validation_alias=named("SUPABASE_DB_URL"))
