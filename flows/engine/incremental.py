@@ -76,7 +76,7 @@ def _try(run: Run, work: Any) -> None:
 def go_full_without(run: Run, lost: FileLost) -> None:
     """The night reads everything: a file of the last run is not there. Nothing but files that were taken back is
     written until these are verified, and what the night made of them is made again."""
-    _go_full(run, f"of the last run, {lost.problem}")
+    _go_full(run, f"a file of the last run cannot be used: {lost.problem}")
 
 
 def _go_full(run: Run, because: str) -> None:

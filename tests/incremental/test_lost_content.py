@@ -64,7 +64,7 @@ def test_content_that_storage_has_lost_makes_the_night_full(
         )
         night = run(transport, ETL_RUN_RETRIES=0)
         assert (night.mode, night.tables["posts"]["updated"]) == ("full", 1)
-        assert str(night.full_because).startswith(f"of the last run, {path} {words}")
+        assert str(night.full_because).startswith(f"a file of the last run cannot be used: {path} {words}")
         project.assert_whole()
         manifest = project.manifest()
         assert (manifest["run_id"], manifest["full_because"]) == (night.run_id, night.full_because)
