@@ -7,6 +7,7 @@ import shutil
 from tasks.errors import PipelineError
 from tests.incremental.kit import stored
 from tests.incremental.operator import LEASE_ENDS, Operations
+from tests.publish.builders import content_of
 
 _OURS = (
     "select c.relname from pg_class c where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and "
@@ -20,7 +21,7 @@ _COLUMNS = (
 
 
 def file_lost(o: Operations) -> None:
-    """A file or a manifest goes from the bucket, or is another one there."""
+    """A file or a manifest goes from the bucket, or its content alone does, or is another one there."""
     latest = o.unharmed.latest()
     paths = [path for path in o.unharmed.listing() if path.startswith("runs/")]
     if o.rng.random() < 0.15:
@@ -30,8 +31,12 @@ def file_lost(o: Operations) -> None:
     if paths:
         path = o.rng.choice(paths)
         o.log[-1] += f" {path}"
-        if o.rng.random() < 0.7:
+        happens = o.rng.random()
+        if happens < 0.4:
             o.project.bucket.remove([path])
+        elif happens < 0.7:
+            o.log[-1] += ": its content"
+            content_of(o.project.stack, path).unlink(missing_ok=True)
         else:
             o.project.bucket.replace(path, b"something else")
         o.unharmed.damaged(path)
