@@ -265,10 +265,19 @@ def test_a_database_address_that_cannot_be_right_is_said_by_every_command(
         assert "hu" not in words
 
 
-def test_a_project_address_with_a_password_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It stood in every signed link, on the pages of runs and in exports."""
-    monkeypatch.setenv("SUPABASE_URL", "https://admin:hush@demo.example.org")
-    with pytest.raises(SettingsError, match="SUPABASE_URL: must not hold a user or a password: ") as caught:
+@pytest.mark.parametrize(
+    ("name", "address", "said"),
+    [
+        ("SUPABASE_URL", "https://admin:hush@demo.example.org", "must not hold a user or a password"),
+        ("ETL_DASK_ADDRESS", "tcp://admin:hush@10.0.0.5:8786", "must be the address of a Dask scheduler"),
+    ],
+)
+def test_an_address_with_a_password_is_refused(
+    name: str, address: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stood in every signed link, on the pages of runs and in exports, or in the message of a run that failed."""
+    monkeypatch.setenv(name, address)
+    with pytest.raises(SettingsError, match=f"{name}: {said}") as caught:
         load_settings()
     assert "hush" not in str(caught.value)
 

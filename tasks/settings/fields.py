@@ -74,7 +74,7 @@ def without_ends(value: object) -> object:
 
 
 def _scheduler(value: str) -> str:
-    if value and not re.fullmatch(r"(tcp|tls|ws|wss)://[^/\s]+:[0-9]{1,5}/?", value):
+    if value and not re.fullmatch(r"(tcp|tls|ws|wss)://[^/\s@]+:[0-9]{1,5}/?", value):
         raise ValueError("must be the address of a Dask scheduler with its port, like tcp://scheduler.example.org:8786")
     return value
 
