@@ -42,17 +42,6 @@ def check_key(table: str, key: Column) -> None:
         raise ValueError(f"{table}.{key.name} is the key: its kind is uuid or bigint, not {key.kind}. {KEY_BY_A_VIEW}")
 
 
-def check_month(table: str, by_month: str, columns: Iterable[Column]) -> None:
-    """Raise ValueError for a column by whose month rows cannot be split: no instant, or one that may be null."""
-    column = next((column for column in columns if column.name == by_month), None)
-    if column is None:
-        raise ValueError(f"{table} is split by the month of {by_month}, and has no such column in its files")
-    if column.kind != "timestamptz" or column.nullable:
-        raise ValueError(
-            f"{table} is split by the month of {by_month}: its kind is timestamptz, and it is nullable=False"
-        )
-
-
 def check_names(of: str, names: Iterable[str]) -> None:
     """Raise ValueError for a name that comes twice."""
     if twice := [name for name, count in Counter(names).items() if count > 1]:

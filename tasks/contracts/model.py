@@ -7,7 +7,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from tasks.contracts.checks import check_column, check_key, check_keys, check_month, check_names
+from tasks.contracts.checks import check_column, check_key, check_keys, check_names
 
 Kind = Literal["uuid", "bigint", "text", "timestamptz", "date", "int", "float", "bool"]
 Cleaning = Literal["line", "block"]
@@ -122,8 +122,6 @@ class Table:
         check_names(f"the table {self.name}", (column.name for column in self.columns))
         check_names(f"the file of the table {self.name}", (column.name for column in self.file_columns))
         check_key(self.name, self.key)
-        if self.by_month is not None:
-            check_month(self.name, self.by_month, self.file_columns)
 
     @property
     def key(self) -> Column:

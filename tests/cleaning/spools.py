@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 
 from tasks.cleaning import partials, pieces, reduced
-from tasks.cleaning.passes import CleanCounts, clean_posts, clean_users
-from tasks.contracts import POSTS, REPORTS, USERS, Table
+from tasks.cleaning.passes import CleanCounts, clean_further, clean_posts, clean_users
+from tasks.contracts import FURTHER_TABLES, POSTS, REPORTS, USERS, Table
 from tasks.files import state
 from tasks.reports.build import build_reports, read_report_spool
 from tasks.workspace import Workspace
@@ -79,6 +79,9 @@ def make_run(
         "users": clean_users(workspace, snapshot_at=snapshot_at),
         "posts": clean_posts(workspace, snapshot_at=snapshot_at, as_of=as_of),
     }
+    for table in FURTHER_TABLES:
+        fill_raw(workspace, table, ())
+        counts[table.name] = clean_further(workspace, table, snapshot_at=snapshot_at)
     build_reports(workspace, as_of=as_of)
     return workspace, counts
 

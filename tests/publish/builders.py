@@ -20,8 +20,10 @@ from tasks.contracts import (
     AUTHOR_ACTIVITY,
     DAILY_ACTIVITY,
     DATA_QUALITY,
+    FURTHER_TABLES,
     POST_STATISTICS,
     POSTS,
+    REPORTS,
     SIGNUP_COHORTS,
     USER_STATISTICS,
     USERS,
@@ -72,8 +74,12 @@ def make_workspace(
     user_ids, post_ids = uuids(rng, users), uuids(rng, posts)
     write_spool(workspace, USERS, clean_users(rng, user_ids), batch=97)
     write_spool(workspace, POSTS, clean_posts(rng, post_ids, user_ids), batch=1_013)
-    for report, table in reports(rng, user_ids).items():
-        workspace.spool("reports", report.name, report.schema).write(0, table.to_batches())
+    for further in FURTHER_TABLES:
+        workspace.spool("clean", further.name, further.clean_schema).clear()
+    made = reports(rng, user_ids)
+    for report in REPORTS:
+        rows = made.get(report, report.schema.empty_table())
+        workspace.spool("reports", report.name, report.schema).write(0, rows.to_batches())
     return workspace
 
 
@@ -174,8 +180,10 @@ def _statistics(users: int, posts: int) -> dict[str, list[object]]:
 
 
 def _table(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
-    stamps = {name: [None] * len(columns["id"]) for name in ("fingerprint", "rule_mask") if name in schema.names}
-    return pa.table({**columns, **stamps}, schema=schema)
+    """The columns, and nulls for those that the pipeline adds or that somebody has added to the contract."""
+    rows = len(next(iter(columns.values())))
+    more = {field.name: pa.nulls(rows, field.type) for field in schema if field.name not in columns}
+    return pa.table({**columns, **more}, schema=schema)
 
 
 def _rolling(values: NDArray[np.int64], window: int) -> NDArray[np.int64]:

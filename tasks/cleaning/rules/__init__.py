@@ -20,12 +20,23 @@ _NEEDED = {
 
 
 def check_table(table: Table) -> None:
-    """Raise ConfigurationError unless a table has the columns that its rules fill or read."""
+    """Raise ConfigurationError unless a table has the columns that its rules and its files go by."""
     missing = [name for name in _NEEDED.get(table.name, ("row_hash",)) if name not in table]
     if missing:
         raise ConfigurationError(
             f"The contract of {table.name} lacks {', '.join(missing)}, which the pipeline goes by.",
             remedy=f"Declare it in tasks/contracts/{table.name}.py; `source` names it where the source's name differs.",
+        )
+    _check_month(table)
+
+
+def _check_month(table: Table) -> None:
+    instants = [c.name for c in table.file_columns if c.kind == "timestamptz" and not c.nullable]
+    if table.by_month is not None and table.by_month not in instants:
+        raise ConfigurationError(
+            f"The files of {table.name} cannot be split by the month of {table.by_month}.",
+            remedy=f"In tasks/contracts/{table.name}.py `by_month` names a column of the kind timestamptz that is "
+            f"nullable=False and in the files{': ' if instants else ''}{', '.join(instants)}.",
         )
 
 
