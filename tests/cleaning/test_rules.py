@@ -47,7 +47,7 @@ def frame_of(table: Table) -> pa.RecordBatch:
 
 
 EVERY_RULE = [
-    pytest.param(table, rule, id=f"{table.name}.{rule.name}") for table in TABLES for rule in RULES[table.name]
+    pytest.param(table, rule, id=f"{table.name}.{rule.name}") for table in (USERS, POSTS) for rule in RULES[table.name]
 ]
 
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from local_stack import Stack
-from tasks.contracts import REPORTS, TABLES
+from tasks.contracts import POSTS, REPORTS, USERS
 from tasks.files.manifest import Manifest
 from tasks.files.run_files import write_files
 from tasks.platform.bucket import Bucket
@@ -90,7 +90,7 @@ def _targets(manifest: Manifest) -> Iterator[tuple[list[str], list[str], str]]:
     keys = {f"reports/{r.name}.parquet": list(r.keys) for r in REPORTS}
     for path, key in keys.items():
         yield [path], key, path
-    for table in TABLES:
+    for table in (USERS, POSTS):
         paths = [entry.path for entry in manifest.files if entry.path.startswith(f"clean/{table.name}/")]
         for path in paths:
             yield [path], [table.key.name], path
