@@ -109,7 +109,7 @@ def unknown_parameters(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any
     """Markdown for a run that ended since it was given parameters which its flow does not have; else empty.
 
     Prefect ends the process of such a run before it begins. Its server refuses them, unless whoever starts the run
-    tells it not to look.
+    asks it not to look.
     """
     known = [*inspect.signature(flow.fn).parameters]
     unknown = [name[:40] for name in flow_run.parameters if name not in known]

@@ -21,7 +21,7 @@ from tasks.errors import FileLost
 from tasks.files.layout import run_path
 from tasks.files.manifest import FileEntry
 from tasks.incremental.audit import Audit, mark_wrong
-from tasks.incremental.base import Base, load_base, missing_files
+from tasks.incremental.base import Base, load_base, missing_files, without_file
 from tasks.incremental.gather import Gathered, gather
 from tasks.incremental.mode import GoFull, Mode, Night, base_facts, choose_mode, is_comparable
 from tasks.incremental.night import IncrementalNight
@@ -76,7 +76,7 @@ def _try(run: Run, work: Any) -> None:
 def go_full_without(run: Run, lost: FileLost) -> None:
     """The night reads everything: a file of the last run is not there. Nothing but files that were taken back is
     written until these are verified, and what the night made of them is made again."""
-    _go_full(run, f"a file of the last run cannot be used: {lost.problem}")
+    _go_full(run, without_file(lost.problem))
 
 
 def _go_full(run: Run, because: str) -> None:

@@ -56,7 +56,7 @@ def upload_works(settings: Settings) -> Iterator[Finding]:
         yield fail("upload", error.message, _upload_advice(error, settings))
         return
     if back == PROBE:
-        yield ok("upload", "A probe went up, was replaced, came back the same, and is gone again.")
+        yield ok("upload", "A probe went up, was replaced, was read back unchanged, and is gone again.")
     else:
         yield fail("upload", "The probe came back changed.", "A proxy or CDN alters files: take it out of the way.")
 

@@ -78,7 +78,7 @@ def load_base(database: Database, settings: Settings) -> Base | None:
         with Bucket(settings) as bucket:
             return Base(row["run_id"], dirty, seed, read_manifest(bucket, ref))
     except NotAsPublished as problem:
-        return Base(row["run_id"], dirty, seed, None, f"a file of the last run cannot be used: {problem}")
+        return Base(row["run_id"], dirty, seed, None, without_file(problem))
 
 
 def base_run(database: Database) -> str | None:
@@ -92,5 +92,10 @@ def missing_files(base: Base, settings: Settings) -> str:
     try:
         verify_stored(settings, base.run_path, base.entries().values())
     except NotAsPublished as problem:
-        return f"a file of the last run cannot be used: {problem}"
+        return without_file(problem)
     return ""
+
+
+def without_file(problem: object) -> str:
+    """Why a night without a whole base is full, in words that follow `because`. problem: which file, and what it is."""
+    return f"a file of the last run cannot be used: {problem}"

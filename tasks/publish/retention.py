@@ -87,7 +87,7 @@ def retain(
 def _all_carried_out(
     bucket: Bucket, actions: Sequence[Action], manifests: Mapping[str, Manifest | None], *, now: datetime
 ) -> list[Action]:
-    """What was done. An error says how far it came: what was removed until then is gone."""
+    """What was done. An error says how far it got: what was removed until then is gone."""
     done: list[Action] = []
     try:
         for action in actions:

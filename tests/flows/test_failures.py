@@ -74,7 +74,7 @@ def test_a_refused_value_is_named_with_its_field(deployed: Deployed) -> None:
 
 
 def test_a_parameter_that_the_flow_does_not_have(deployed: Deployed) -> None:
-    """The server refuses it; where a request tells it not to look, the run says so, and is not started again.
+    """The server refuses it; where a request asks it not to look, the run says so, and is not started again.
 
     Its process ends before it begins: it was restarted, without the parameter.
     """
