@@ -39,5 +39,9 @@ def _by_key(rows: pa.RecordBatch, table: Table) -> dict[str, dict[str, Any]]:
 def _contribution(row: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     """names: of columns, by what they are called there."""
     cells = {name: row[column] for name, column in names.items()}
-    in_file = {name: cell.isoformat() if name == "created_at" else str(cell) for name, cell in cells.items()}
+    in_file = {
+        name: cell.isoformat() if name == "created_at" else str(cell)
+        for name, cell in cells.items()
+        if cell is not None  # as a further table's created_at may be
+    }
     return {"rule_mask": row["rule_mask"], "in_file": in_file}

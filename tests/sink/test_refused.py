@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from local_stack import Stack
-from tasks.contracts import POSTS
+from tasks.contracts import POSTS, USERS
 from tasks.errors import WriteError
 from tasks.settings import Transport
+from tasks.sink.refused import contributions
+from tasks.workspace import Workspace
 from tests.sink.kit import (
     TRANSPORTS,
     Night,
+    clean_rows,
     empty,
     expected_state,
     hashes,
     post,
     rows_of,
     settings_for,
+    user,
     uuid,
     versions,
     wanted,
@@ -172,3 +177,11 @@ def test_one_in_a_thousand(stack: Stack, tmp_path: Path, transport: Transport) -
         counts = work(setup, night, rows_in_batch=3_000).counts["posts"]
     assert (counts.inserted, counts.refused) == (4_995, 5)
     assert len(rows_of(stack, "etl_rejects")) == 5
+
+
+def test_a_refused_row_may_lack_the_instant_that_a_further_table_need_not_have(tmp_path: Path) -> None:
+    columns = tuple(replace(c, nullable=True) if c.name == "created_at" else c for c in USERS.columns)
+    table = replace(USERS, name="letters", columns=columns)
+    spool = Workspace.create(tmp_path, "run").spool("changes", table.name, table.clean_schema)
+    spool.write(0, clean_rows(table, [user(1, created_at=None)]).to_batches())
+    assert contributions(spool, table, [uuid(1)]) == {uuid(1): {"rule_mask": None, "in_file": {}}}
