@@ -7,15 +7,10 @@ from collections.abc import Iterator
 
 from tasks.doctor.findings import Finding, advice, fail, ok, warn
 from tasks.doctor.project import ask
-from tasks.errors import AccessError, PipelineError, RequestRefused
-from tasks.platform.identity import identity_of
-from tasks.platform.remedies import no_bucket
+from tasks.errors import PipelineError, RequestRefused
+from tasks.platform.remedies import STORAGE_GRANTS, no_bucket
 from tasks.settings import Settings
 
-_GRANTS = (
-    "Somebody took rights on Storage's tables from service_role. In the SQL editor: grant usage on schema storage to "
-    "service_role; grant all on storage.buckets, storage.objects to service_role;"
-)
 SMALL_LIMIT_BYTES = 20 * 2**20
 PROBE = b"supabase-nightly doctor\n"
 FIRST = b"supabase-nightly\n"  # which the probe replaces, as each run does `latest.json`
@@ -71,7 +66,5 @@ def _upload_advice(error: PipelineError, settings: Settings) -> str:
 
 
 def _advice(error: PipelineError, settings: Settings) -> str:
-    """The key is not the reason any more: the database said before that it is the service's."""
-    if isinstance(error, AccessError) and error.status == 403 and identity_of(settings).kind == "service key":
-        return _GRANTS
-    return advice(error, settings)
+    """As a run says it, where it is about rights that the secret key's role has lost."""
+    return STORAGE_GRANTS if error.remedy == STORAGE_GRANTS else advice(error, settings)

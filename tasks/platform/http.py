@@ -17,7 +17,7 @@ from supabase import Client, ClientOptions, create_client
 
 from tasks.errors import ConfigurationError, RequestRefused, ServiceUnavailable
 from tasks.platform.identity import Identity, identity_of
-from tasks.platform.remedies import ADDRESS, KEY, OUTAGE, RIGHTS
+from tasks.platform.remedies import ADDRESS, KEY, OUTAGE, RIGHTS, STORAGE_GRANTS
 from tasks.platform.traffic import count_request, count_response
 from tasks.retry import classify, parse_retry_after
 from tasks.settings import Settings
@@ -65,7 +65,7 @@ def _noticing_expiry(identity: Identity) -> Callable[[httpx.Response], None]:
         try:
             raise_for_answer(response)
         except RequestRefused as error:
-            error.remedy = _without_the_key(error, identity)
+            error.remedy = _remedy(error, identity)
             token = response.request.headers.get("Authorization", "").removeprefix("Bearer ")
             if not _about_the_token(error) or not identity.reject(token):
                 raise
@@ -74,10 +74,12 @@ def _noticing_expiry(identity: Identity) -> Callable[[httpx.Response], None]:
     return notice
 
 
-def _without_the_key(error: RequestRefused, identity: Identity) -> str:
+def _remedy(error: RequestRefused, identity: Identity) -> str:
     """What to do about it, naming nothing that this identity does not have. Who is known and refused lacks a right."""
-    if identity.kind == "service key" or KEY not in error.remedy:
+    if KEY not in error.remedy:
         return error.remedy
+    if identity.kind == "service key":
+        return STORAGE_GRANTS if _REFUSED_BY_STORAGE.search(error.message) else error.remedy
     return RIGHTS if error.status == 403 else identity.remedy
 
 
@@ -126,6 +128,8 @@ def make_client(
 # every request of ours to it may be sent twice. Source: Supabase's list of Storage error codes.
 _STORAGE = "/storage/v1/"
 LOCKED = 423
+# What it says, without a SQLSTATE, for the database's "permission denied": the token itself was taken.
+_REFUSED_BY_STORAGE = re.compile("row-level security|permission denied")
 
 
 def raise_for_answer(response: httpx.Response) -> None:

@@ -13,6 +13,10 @@ KEY = (
 )
 BUCKET_POLICIES = "A bucket of another name (ETL_BUCKET) needs the two policies of its own: docs/keys.md."
 RIGHTS = f"`make doctor` says what each key and role may do; `make migrate` grants what runs need. {BUCKET_POLICIES}"
+STORAGE_GRANTS = (
+    "Somebody took rights on Storage's tables from service_role. In the SQL editor: grant usage on schema storage to "
+    "service_role; grant all on storage.buckets, storage.objects to service_role;"
+)
 ADDRESS = "SUPABASE_URL must be the project's own address, https://<ref>.supabase.co, without a path."
 OUTAGE = (
     "Look at the project's state in the dashboard and at status.supabase.com, then start the run again. On the local "

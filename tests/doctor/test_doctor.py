@@ -161,6 +161,7 @@ def test_a_right_on_storages_tables_that_is_gone_is_found_before_a_run_reads(
     assert finding.level == "fail"
     assert says in finding.what
     assert "grant all on storage.buckets, storage.objects to service_role" in finding.remedy
+    assert refused.value.remedy == finding.remedy
     assert (refused.value.stage, refused.value.written) == ("Check sources", "Nothing: no file and no row.")
 
 
