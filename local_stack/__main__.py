@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         with console.status("Looking at the stack") as line:
+            options.note = lambda text: console.print(text, markup=False)
             return int(options.run(options, lambda text: line.update(f"{text} …")))
     except (PipelineError, OSError) as error:
         console.print("[bold red]error:[/] ", end="")
@@ -49,6 +50,7 @@ def _up(options: argparse.Namespace, say: Callable[[str], None]) -> int:
         jwt_expiry=options.jwt_expiry,
         access_token_hook=options.access_token_hook,
         say=say,
+        note=options.note,
     )
     return _show(stack, keys=options.show_keys)
 

@@ -81,13 +81,15 @@ def up(
     jwt_expiry: int | None = None,
     access_token_hook: str | None = None,
     say: Say = _silent,
+    note: Say | None = None,
 ) -> Stack:
     """Start the stack in the folder `home`, or find it running; it answers when this returns.
 
     Ports: None keeps the remembered ones (free ones at first), 0 picks new free ones. `max_rows` is the API's row cap
     (1000 at first), `max_file_mib` the largest file of Storage (50), `jwt_expiry` the life of Auth's tokens in seconds
     (3600), `access_token_hook` the function that changes their claims (none; "" for none again). `empty` leaves out
-    the demo data. Raises StackError with the reason and the way out.
+    the demo data. say: called with each step, note (else say) with what was changed of a table that was there. Raises
+    StackError with the reason and the way out.
     """
     place = Home.at(home)
     place.create(traversable=True)
@@ -103,7 +105,7 @@ def up(
         api.install(say)
         postgres.start(place, state, say)
         api.start(place, state, say)
-        _prepare(state, empty=empty, say=say)
+        _prepare(state, empty=empty, say=say, note=note or say)
     return _describe(place, state)
 
 
@@ -175,7 +177,7 @@ def _stop(place: Home) -> bool:
     return any(stopped)
 
 
-def _prepare(state: State, *, empty: bool, say: Say) -> None:
+def _prepare(state: State, *, empty: bool, say: Say, note: Say) -> None:
     """The source tables, the migrations and the demo data: each only where it is missing."""
     # Imported here: `down` and `status` need neither the contracts nor the generator.
     from deploy.migrations import create_source_tables, migrate
@@ -183,7 +185,7 @@ def _prepare(state: State, *, empty: bool, say: Say) -> None:
     from tasks.platform.quoting import identifier
 
     url = state.url(postgres.OWNER, state.owner_password)
-    create_source_tables(url, say=say)
+    create_source_tables(url, say=say, note=note)
     applied = migrate(url, say=say)
     if applied:
         say(f"Applied {len(applied)} migrations")

@@ -249,6 +249,30 @@ def test_a_column_that_a_source_lacks_waits_for_a_run_and_says_so(
     assert query(project, "select count(title) from public.posts") == "0"
 
 
+@pytest.mark.parametrize(
+    ("made", "noted"),
+    [
+        ("create table public.posts as table public.before; alter table public.posts add primary key (id)", 2),
+        ("create view public.posts as table public.before", 1),
+        ("select 1", 0),
+    ],
+    ids=["table", "view", "nothing"],
+)
+def test_a_source_of_the_local_stack_that_somebody_made_again_gets_the_rights_of_the_runs(
+    project: str, made: str, noted: int
+) -> None:
+    """They went with the table; row-level security is switched on for a table, and both are said."""
+    migrate(project)
+    query(project, f"create table public.before as table public.posts; drop table public.posts; {made}")
+    said: list[str] = []
+    create_source_tables(project, note=said.append)
+    assert len(said) == noted
+    assert all('"public"."posts"' in text for text in said)
+    assert migrate(project) == []
+    create_source_tables(project, note=said.append)
+    assert len(said) == noted
+
+
 def test_a_lock_that_stays_ends_in_an_error() -> None:
     def step() -> None:
         error = WriteError("refused")
