@@ -185,7 +185,8 @@ def guard(run: Run, progress: Meter, counts: RunCounts, plans: Mapping[str, Tabl
     """Hold the run when a metric is outside its bounds, before anybody can see it."""
     last = None if run.lease.historical else run.lease.last
     asked, dry = run.request.accept, run.request.dry_run
-    accepted = {name: value for name, value in run.ledger.held_values().items() if name in asked}
+    held = run.ledger.held_values() if asked else {}
+    accepted = {name: value for name, value in held.items() if name in asked}
     run.ledger.stage(run.lease, "guard", counts=counts.to_json())  # a held run is in the history of its metrics too
     check_run(run.workspace, plan=plans, last=last, settings=run.settings, accepted=accepted, asked=asked, dry_run=dry)
     return counts.model_copy(update={"accepted": tuple(sorted(accepted))}) if accepted else counts
