@@ -17,6 +17,7 @@ import pytest
 
 from local_stack import down
 from local_stack.postgres import query
+from tests.change_it import change, edit
 from tests.conftest import temporary_home
 
 pytestmark = pytest.mark.slow
@@ -26,86 +27,6 @@ FOLDERS = ("tasks", "flows", "deploy", "scripts", "local_stack", "supabase", "da
 FILES = ("pyproject.toml", "prefect.yaml", "README.md", "CHANGELOG.md", "requirements.txt", "Makefile", ".env.example")
 NODE_MODULES = Path("local_stack") / "lite" / "node_modules"
 
-COLUMN = '        Column("country", "text", "Country, in capitals.", cleaning="line"),\n'
-RULE = '''def capital_country(frame: Frame, facts: Facts) -> Frame:
-    """The country in capitals."""
-    return with_column(frame, "country", pc.utf8_upper(frame["country"]))
-
-
-USERS_RULES'''
-REPORT = """TABLE_SIZES = Report(
-    name="table_sizes",
-    description="Rows kept, one row a table.",
-    keys=("table",),
-    columns=(
-        Column("table", "text", "Name of the table.", nullable=False),
-        _count("row_count", "Rows kept.", "rows"),
-    ),
-)
-
-REPORTS: tuple[Report, ...] = (
-    TABLE_SIZES,
-"""
-BUILDER = '''"""How many rows each table has."""
-
-from __future__ import annotations
-
-import pyarrow as pa
-
-from tasks.contracts.reports import TABLE_SIZES
-from tasks.reports.facts import ReportFacts, as_report
-
-
-def table_sizes(facts: ReportFacts) -> pa.Table:
-    """One row a table, by name."""
-    names = sorted(facts.counts)
-    return as_report(TABLE_SIZES, {"table": names, "row_count": [facts.counts[name].kept for name in names]})
-'''
-TABLE = '''"""The table `comments`."""
-
-from __future__ import annotations
-
-from tasks.contracts.model import Column, Table
-from tasks.contracts.row_hash import ROW_HASH
-
-COMMENTS = Table(
-    name="comments",
-    source="comments",
-    clean="clean_comments",
-    description="Comments, one row each, after cleaning.",
-    columns=(
-        Column("id", "bigint", "The comment's key.", nullable=False),
-        Column("note", "text", "The text.", personal=True, cleaning="block", in_file="presence"),
-        Column("stars", "int", "Stars that were given.", unit="stars", nullable=False),
-        Column("created_at", "timestamptz", "When it was made.", unit="UTC", nullable=False, on_null="rule"),
-        ROW_HASH,
-    ),
-)
-'''
-BADGES = '''"""The table `badges`."""
-
-from __future__ import annotations
-
-from tasks.contracts.model import Column, Table
-from tasks.contracts.row_hash import ROW_HASH
-
-BADGES = Table(
-    name="badges",
-    source="Badge %s",
-    source_schema="Further tables",
-    clean="clean_badges",
-    by_month="given_at",
-    description="Badges, one row each, after cleaning.",
-    columns=(
-        Column("id", "uuid", "The badge's key.", nullable=False, source="badgeId"),
-        Column("weight", "float", "What it weighs.", unit="grams"),
-        Column("gold", "bool", "Whether it is of gold.", source="is gold?"),
-        Column("day", "date", "The day on which it ends.", unit="day"),
-        Column("given_at", "timestamptz", "When it was given.", unit="UTC", nullable=False, source="givenAt"),
-        ROW_HASH,
-    ),
-)
-'''
 ROWS = """
 insert into public.users (id, name, country, created_at) values
   ('00000000-0000-4000-8000-000000000001', 'Ann', ' de ', '2026-01-01'),
@@ -132,41 +53,6 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(folder, "-m", "scripts.migrations", "new", "--name", "country_and_comments")
     run(folder, "-m", "tasks.contracts.dictionary")
     return folder
-
-
-def change(folder: Path) -> None:
-    """What each line of the table names, and nothing else."""
-    contracts, rules, reports = (folder / "tasks" / p for p in ("contracts", "cleaning/rules", "reports"))
-    edit(contracts / "users.py", ("        ROW_HASH,\n", f"{COLUMN}        ROW_HASH,\n"))
-    edit(contracts / "users.py", ('    clean="clean_users",\n', '    clean="clean_users",\n    version=2,\n'))
-    line = '    Change("capital_country", "The country in capitals.", capital_country),\n    MISSING_CREATED_AT,\n'
-    edit(rules / "users.py", ("USERS_RULES", RULE), ("    MISSING_CREATED_AT,\n    CREATED", f"{line}    CREATED"))
-    edit(contracts / "reports.py", ("REPORTS: tuple[Report, ...] = (\n", REPORT))
-    (reports / "table_sizes.py").write_text(BUILDER)
-    edit(
-        reports / "__init__.py",
-        ("\nBUILDERS", "from tasks.reports.table_sizes import table_sizes\n\nBUILDERS"),
-        ('    "user_statistics"', '    "table_sizes": table_sizes,\n    "user_statistics"'),
-    )
-    (contracts / "comments.py").write_text(TABLE)
-    (contracts / "badges.py").write_text(BADGES)
-    edit(
-        contracts / "__init__.py",
-        (
-            "from tasks.contracts.keys",
-            "from tasks.contracts.badges import BADGES\nfrom tasks.contracts.comments import COMMENTS\n"
-            "from tasks.contracts.keys",
-        ),
-        ("(USERS, POSTS)\n", "(USERS, POSTS, COMMENTS, BADGES)\n"),
-    )
-
-
-def edit(path: Path, *changes: tuple[str, str]) -> None:
-    text = path.read_text()
-    for old, new in changes:
-        assert old in text, f"{path.name} has no {old!r}"
-        text = text.replace(old, new, 1)
-    path.write_text(text)
 
 
 def run(folder: Path, *arguments: str, **env: str) -> str:
@@ -219,7 +105,10 @@ def test_the_table_names_what_was_changed() -> None:
 def test_the_copys_own_tests_pass(copy: Path) -> None:
     tests = ["tests/test_contracts.py", "tests/read/test_dictionary.py", "tests/cleaning/test_text.py"]
     drift = "tests/migrations/test_migrations.py::test_the_contracts_ask_for_nothing_beyond_the_last_migration"
-    run(copy, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests, drift)
+    derived = [
+        f"tests/reports/test_recomputed.py::test_{name}" for name in ("all_is_derived_a_second_time", "hostile_rows")
+    ]
+    run(copy, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests, drift, *derived)
 
 
 @pytest.mark.parametrize("transport", ["rest", "postgres"])

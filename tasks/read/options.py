@@ -121,7 +121,7 @@ def table_named(name: str) -> Table:
         if table.name == name:
             return table
     raise ConfigurationError(
-        f"There is no cleaned table {name!r}.", remedy=f"They are {' and '.join(t.name for t in TABLES)}."
+        f"There is no cleaned table {name!r}.", remedy=f"They are {', '.join(t.name for t in TABLES)}."
     )
 
 

@@ -22,8 +22,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 import pyarrow as pa
 from tasks.reports.build import build_reports, read_report_spool
-from tasks.cleaning.passes import REJECT_SCHEMA, clean_posts, clean_users
-from tasks.contracts import AUTHOR_ACTIVITY, POSTS, REPORTS, USERS
+from tasks.cleaning.passes import REJECT_SCHEMA, clean_further, clean_posts, clean_users
+from tasks.contracts import AUTHOR_ACTIVITY, FURTHER_TABLES, POSTS, REPORTS, USERS
 from tasks.ledger.guard import check_run
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -44,6 +44,9 @@ for table, rows in ((USERS, users), (POSTS, posts)):
     workspace.spool("raw", table.name, table.raw_schema).write(0, [batch])
 clean_users(workspace, snapshot_at=now)
 clean_posts(workspace, snapshot_at=now, as_of=now)
+for table in FURTHER_TABLES:
+    workspace.spool("raw", table.name, table.raw_schema).write(0, [])
+    clean_further(workspace, table, snapshot_at=now)
 build_reports(workspace, as_of=now)
 check_run(workspace, plan={}, last=None, settings=Settings(_env_file=None))
 print(json.dumps({

@@ -21,6 +21,7 @@ from flows.forms import ExportForm, Form
 from flows.nightly import main as nightly_command
 from flows.watch import main as watch_command
 from scripts.watch import main as watch_script
+from tasks.contracts import REPORTS
 from tasks.errors import PublishError, SettingsError
 
 PROJECT = {"SUPABASE_URL": "http://127.0.0.1:9", "SUPABASE_SERVICE_KEY": "sb_secret_hush"}
@@ -83,7 +84,7 @@ def test_a_mistake_and_a_failure_are_sentences(capsys: pytest.CaptureFixture[str
 
     assert run_form(flow, ExportForm, "export", ["--report", "nix", "--link-days", "9"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("✗ --report: There is no report 'nix'; there are user_statistics")
+    assert said.startswith(f"✗ --report: There is no report 'nix'; there are {REPORTS[0].name}")
     assert "--link-days: Input should be less than or equal to 7." in said
     assert run_form(flow, ExportForm, "export", []) == 1
     assert capsys.readouterr().err == "✗ No file was uploaded.\n  Ask who operates Storage.\n"

@@ -11,12 +11,12 @@ import pytest
 
 from local_stack import Stack
 from local_stack.tests.conftest import client, reload_schema, sdk
-from tasks.contracts import POSTS
+from tasks.contracts import POSTS, TABLES
 from tasks.source.fingerprint import source_request
 from tests.pipeline.identities import token
 from tests.sink.kit import empty
 
-SOURCES = ("users", "posts")
+SOURCES = {table.source for table in TABLES if table.source_schema == "public"}
 CLOSED = ("etl_migrations", "etl_seed")  # the owner's books, and a secret that only functions use
 _RELATIONS = """
 select coalesce(json_object_agg(c.relname, has_table_privilege('etl', c.oid, 'select')), '{}')

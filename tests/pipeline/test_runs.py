@@ -11,6 +11,7 @@ from supabase import create_client
 from data.demo import DemoCounts
 from flows.engine.outcome import RunOutcome
 from tasks.charts import CHARTS
+from tasks.cleaning.rules import RULES
 from tasks.contracts import REPORTS
 from tasks.errors import PublishError, RunHeld
 from tasks.settings import Transport
@@ -22,7 +23,9 @@ TRANSPORTS: tuple[Transport, ...] = ("postgres", "rest")
 
 def counts_what_the_demo_planted(outcome: RunOutcome, project: Project, demo: DemoCounts) -> None:
     quality = {(row["table"], row["rule"]): (row["rows_checked"], row["rows_affected"]) for row in outcome.quality}
-    assert quality == demo.quality()
+    planted = demo.quality()
+    assert {rule: quality[rule] for rule in planted} == planted
+    assert quality.keys() == {(table, rule.name) for table, rules in RULES.items() for rule in rules}
     for name in ("users", "posts"):
         counts = outcome.tables[name]
         assert (counts["read"], counts["kept"]) == (demo[name].rows, demo[name].kept)

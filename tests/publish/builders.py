@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +75,27 @@ def make_workspace(
     write_spool(workspace, USERS, clean_users(rng, user_ids), batch=97)
     write_spool(workspace, POSTS, clean_posts(rng, post_ids, user_ids), batch=1_013)
     for further in FURTHER_TABLES:
-        workspace.spool("clean", further.name, further.clean_schema).clear()
+        write_spool(workspace, further, any_rows(further.clean_schema, min(posts, 30)), batch=7)
     made = reports(rng, user_ids)
     for report in REPORTS:
-        rows = made.get(report, report.schema.empty_table())
+        rows = made[report] if report in made else any_rows(report.schema, min(posts, 5))
         workspace.spool("reports", report.name, report.schema).write(0, rows.to_batches())
     return workspace
+
+
+def any_rows(schema: pa.Schema, rows: int) -> pa.Table:
+    """Rows of what somebody has added to the contracts: in order by any column, of several months."""
+    return pa.table({field.name: _any_values(field.type, rows) for field in schema}, schema=schema)
+
+
+def _any_values(kind: pa.DataType, rows: int) -> pa.Array:
+    if pa.types.is_string(kind):
+        return pa.array([f"{n:08x}-0000-4000-8000-{n:012x}" for n in range(rows)], kind)
+    if pa.types.is_boolean(kind):
+        return pa.array([n >= rows // 2 for n in range(rows)], kind)
+    if pa.types.is_temporal(kind):
+        return pa.array([datetime.combine(FIRST_DAY, time(), UTC) + timedelta(days=5 * n) for n in range(rows)], kind)
+    return pa.array(range(rows), kind)
 
 
 def write_spool(workspace: Workspace, table: Table, rows: pa.Table, *, batch: int) -> None:
@@ -182,7 +197,11 @@ def _statistics(users: int, posts: int) -> dict[str, list[object]]:
 def _table(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
     """The columns, and nulls for those that the pipeline adds or that somebody has added to the contract."""
     rows = len(next(iter(columns.values())))
-    more = {field.name: pa.nulls(rows, field.type) for field in schema if field.name not in columns}
+    more = {
+        field.name: pa.nulls(rows, field.type) if field.nullable else _any_values(field.type, rows)
+        for field in schema
+        if field.name not in columns
+    }
     return pa.table({**columns, **more}, schema=schema)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import duckdb
 import pyarrow as pa
 
 from tasks.cleaning.passes import to_micros
-from tasks.contracts import POSTS, STAMPS, TABLES, USERS, Table
+from tasks.cleaning.rules import RULES
+from tasks.contracts import DATA_QUALITY, FURTHER_TABLES, POSTS, REPORTS, STAMPS, TABLES, USERS, Table
 from tasks.workspace import Workspace
 from tests.cleaning.spools import Row, all_reports
 
-_SQL = Path(__file__).with_name("definitions.sql").read_text()
+_SQL_FILE = Path(__file__).with_name("definitions.sql")
 
 
 @contextmanager
@@ -29,11 +31,12 @@ def recomputed(
         connection.execute(
             f"set variable snapshot_at = {to_micros(snapshot_at)}; set variable as_of = {to_micros(as_of)}"
         )
-        for table, rows in ((USERS, users), (POSTS, posts)):
-            connection.register("given", source(table, rows))
-            connection.execute(f"create table {table.name} as from given")
+        of_table = {USERS.name: users, POSTS.name: posts}
+        for table in TABLES:
+            connection.register("given", source(table, of_table.get(table.name, ())))
+            connection.execute(f'create table "{table.name}" as from given')
             connection.unregister("given")
-        connection.execute(_SQL)
+        connection.execute(_SQL_FILE.read_text())
         yield connection
 
 
@@ -54,22 +57,64 @@ def as_numbers(table: pa.Table) -> pa.Table:
 
 
 def assert_same_everywhere(workspace: Workspace, connection: duckdb.DuckDBPyConnection) -> None:
-    """All six reports and both cleaned tables are what the SQL makes of the sources."""
-    for name, ours in all_reports(workspace).items():
-        assert_equal(name, ours, connection)
-    for table in TABLES:
-        spool = workspace.spool("clean", table.name, table.clean_schema)
-        stamps = [name for name in spool.schema.names if name in STAMPS - {"row_hash"}]
-        assert_equal(table.clean, spool.table().drop_columns(stamps), connection)
+    """All reports and both cleaned tables are what the SQL makes of the sources, but for what `not_derived` names."""
+    rows = all_reports(workspace) | {
+        table.clean: workspace.spool("clean", table.name, table.clean_schema).table() for table in (USERS, POSTS)
+    }
+    columns, rules = _derived(connection)
+    rows[DATA_QUALITY.name] = _of_rules(rows[DATA_QUALITY.name], rules)
+    for name, wanted in _wanted().items():
+        both = [column for column in wanted if column in columns[name]]
+        if "row_hash" in both and both != wanted:
+            both.remove("row_hash")  # it is over all columns
+        if both:
+            assert_equal(name, rows[name].select(both), connection)
+
+
+def not_derived() -> list[str]:
+    """What the pipeline computes and the SQL does not: reports, columns, and rules in `data_quality`."""
+    with recomputed((), (), as_of=_ANY, snapshot_at=_ANY) as connection:
+        columns, rules = _derived(connection)
+    lacking = [f"{name}.{column}" for name, of in _wanted().items() for column in of if column not in columns[name]]
+    own = [(table.name, rule.name) for table in (USERS, POSTS) for rule in RULES[table.name]]
+    return lacking + [f"{DATA_QUALITY.name}: {table}, {rule}" for table, rule in own if (table, rule) not in rules]
+
+
+_ANY = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _wanted() -> dict[str, list[str]]:
+    """Columns by report and cleaned table. Further tables have no rows here, and rules that all of them share."""
+    tables = {table.clean: table.clean_schema.names for table in (USERS, POSTS)}
+    stamps = STAMPS - {"row_hash"}
+    return {r.name: r.schema.names for r in REPORTS} | {
+        name: [column for column in columns if column not in stamps] for name, columns in tables.items()
+    }
+
+
+def _derived(connection: duckdb.DuckDBPyConnection) -> tuple[dict[str, set[str]], set[tuple[str, str]]]:
+    """Columns by table and rules of the SQL."""
+    columns = defaultdict[str, set[str]](set)
+    for table, column in connection.sql("select table_name, column_name from duckdb_columns()").fetchall():
+        columns[table].add(column)
+    return columns, set(connection.sql(f'select "table", rule from {DATA_QUALITY.name}').fetchall())
+
+
+def _of_rules(quality: pa.Table, rules: set[tuple[str, str]]) -> pa.Table:
+    """The report `data_quality` without what is not derived; of a further table that is nothing."""
+    further = [table.name for table in FURTHER_TABLES]
+    assert not any(row["rows_checked"] for row in quality.to_pylist() if row["table"] in further)
+    return quality.filter(pa.array([(row["table"], row["rule"]) in rules for row in quality.to_pylist()], pa.bool_()))
 
 
 def assert_equal(name: str, ours: pa.Table, connection: duckdb.DuckDBPyConnection) -> None:
     theirs = as_numbers(connection.sql(f'select {", ".join(_quoted(ours))} from "{name}"').to_arrow_table())
     expected, got = theirs.to_pylist(), as_numbers(ours).to_pylist()
-    assert len(got) == len(expected), f"{name}: {len(got)} rows, expected {len(expected)}"
+    assert len(got) == len(expected), f"{name}: {len(got)} rows, and in {_SQL_FILE.name} {len(expected)}"
     for row, (mine, other) in enumerate(zip(got, expected, strict=True)):
         for column in mine:
-            assert same(mine[column], other[column]), f"{name}[{row}].{column}: {mine[column]!r}, not {other[column]!r}"
+            said = f"{name}[{row}].{column}: {mine[column]!r}, and in {_SQL_FILE.name} {other[column]!r}"
+            assert same(mine[column], other[column]), said
 
 
 def same(one: Any, other: Any) -> bool:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from data.demo import expected_counts, make_tables
 from data.demo.times import INFINITY, YEAR_1970, YEAR_10000
+from tasks.cleaning.rules import RULES
 from tests.cleaning.spools import Row, all_reports, make_run
 from tests.reports.recompute import assert_same_everywhere, recomputed
 
@@ -58,4 +59,6 @@ def test_the_demo(tmp_path: Path) -> None:
         assert_same_everywhere(workspace, connection)
     quality = all_reports(workspace)["data_quality"].to_pylist()
     found = {(row["table"], row["rule"]): (row["rows_checked"], row["rows_affected"]) for row in quality}
-    assert found == expected_counts(USERS, POSTS).quality()
+    expected = expected_counts(USERS, POSTS).quality()
+    assert {rule: found[rule] for rule in expected} == expected
+    assert found.keys() == {(table, rule.name) for table, rules in RULES.items() for rule in rules}

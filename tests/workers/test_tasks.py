@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.cleaning.passes import clean_posts, clean_users
-from tasks.contracts import POSTS, USERS
+from tasks.cleaning.passes import clean_further, clean_posts, clean_users
+from tasks.contracts import FURTHER_TABLES, POSTS, USERS
 from tasks.files.run_files import write_tables
 from tasks.platform.dask import _expected
 from tasks.platform.dask_worker import Expected, run_units
@@ -80,6 +80,9 @@ def night(workspace: Workspace, settings: Settings, workers: Workers) -> tuple[o
     with small_pieces(fan_in=4, span=10):
         users = clean_users(workspace, snapshot_at=SNAPSHOT_AT, workers=workers)
         posts = clean_posts(workspace, snapshot_at=SNAPSHOT_AT, as_of=AS_OF, workers=workers)
+        for table in FURTHER_TABLES:
+            fill_raw(workspace, table, ())
+            clean_further(workspace, table, snapshot_at=SNAPSHOT_AT, workers=workers)
         entries = write_tables(workspace, settings, workers=workers)
     written = (path for folder in ("clean", "rejects", "files") for path in (workspace.root / folder).rglob("*.*"))
     sums = {str(p.relative_to(workspace.root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in written}
