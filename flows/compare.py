@@ -16,8 +16,10 @@ from flows.engine.run_page import number, table
 from flows.forms import PREVIOUS, CompareForm, report_named
 from tasks.errors import PipelineError, ReadError
 from tasks.files.manifest import Manifest
-from tasks.read import Diff, diff, list_runs, run_before
+from tasks.read import Diff, OpenRun, diff, list_runs, run_before
 from tasks.read.difference import NEW, OLD
+from tasks.read.options import Access, choice_of
+from tasks.read.run import find_run
 from tasks.settings import Settings, load_settings
 
 LISTED = 10  # runs, and days that are looked at for them
@@ -40,9 +42,14 @@ def compare(options: CompareForm = CompareForm()) -> dict[str, int]:  # noqa: B0
 @etl_task("compare runs")
 def compare_runs(settings: Settings, options: CompareForm) -> Diff[pa.Table]:
     """The difference, read with the service's key."""
-    run = None if options.run == "latest" else options.run
+    access = Access(settings=settings)
+
+    def find(run: str | None) -> OpenRun:  # not what this machine read last: the page says what readers get
+        return find_run(choice_of(run, access), may_be_offline=False)
+
     try:
-        base = run_before(run, settings=settings) if options.base == PREVIOUS else options.base
+        run = find(None if options.run == "latest" else options.run)
+        base = find(run_before(run, settings=settings) if options.base == PREVIOUS else options.base)
         return diff(options.report, base, run, engine="arrow", settings=settings)
     except ReadError as error:
         error.remedy = _choice(settings) or error.remedy

@@ -14,7 +14,8 @@ from flows.engine.form_command import run_form
 from flows.engine.run_page import size, table
 from flows.forms import ExportForm, report_named
 from tasks.publish.export import encode, select, upload_export
-from tasks.read import read_report
+from tasks.read.options import Choice
+from tasks.read.run import find_run
 from tasks.settings import Settings, load_settings
 
 HOLDS = "What the file holds, and the link to it."
@@ -43,7 +44,8 @@ def export(options: ExportForm = ExportForm()) -> str | None:  # noqa: B008 - th
 def make_file(settings: Settings, options: ExportForm) -> tuple[bytes, int, list[str]]:
     """The bytes of the file, its rows and its columns."""
     report = report_named(options.report)
-    whole = read_report(options.report, engine="arrow", settings=settings)
+    run = find_run(Choice(settings=settings), may_be_offline=False)  # others take the file for the latest run's
+    whole = run.report(options.report, engine="arrow")
     part = select(whole, report, columns=options.columns, first=options.date_from, last=options.date_to)
     return encode(part, options.format), part.num_rows, part.column_names
 

@@ -42,11 +42,10 @@ from tasks.read.options import (
     check_options,
     checked_days,
     checked_months,
-    choice_of,
     report_named,
     table_named,
 )
-from tasks.read.run import OfflineWarning, OpenRun, find_run, open_run
+from tasks.read.run import OfflineWarning, OpenRun, find_run, open_run, opened
 from tasks.settings import Settings
 
 if TYPE_CHECKING:
@@ -158,23 +157,26 @@ def list_runs(*, days: int = 60, access_token: str | None = None, settings: Sett
     return frame.sort_values(["as_of", "started_at"], ascending=False, ignore_index=True)
 
 
-def run_before(run: AsOf | None = None, *, access_token: str | None = None, settings: Settings | None = None) -> str:
-    """The path of the run before another one (id, path, day or instant; None: the latest), of those that really ran.
+def run_before(
+    run: AsOf | OpenRun | None = None, *, access_token: str | None = None, settings: Settings | None = None
+) -> str:
+    """The path of the run before another one, of those that really ran.
 
-    They follow one another as they started: after a run as of now, that of midnight is the next. A run for a past
-    instant has its place by what it is as of. ReadError when there is none.
+    run: its id, path, day or instant, or an open run; None: the latest. They follow one another as they started: after
+    a run as of now, that of midnight is the next. A run for a past instant has its place by what it is as of.
+    ReadError when there is none.
     """
-    opened = find_run(choice_of(run, Access(access_token=access_token, settings=settings)))
-    place: Callable[[Manifest], Any] = attrgetter("order" if opened.manifest.historical else "started_at")
-    last = f"{date.fromisoformat(opened.manifest.day) + timedelta(days=1)}"
+    newer = opened(run, Access(access_token=access_token, settings=settings))
+    place: Callable[[Manifest], Any] = attrgetter("order" if newer.manifest.historical else "started_at")
+    last = f"{date.fromisoformat(newer.manifest.day) + timedelta(days=1)}"
     with open_catalog(settings, access_token) as catalog:
         days = [day for day in catalog.days() if day <= last]
         for some in (days[start : start + 7] for start in range(0, len(days), 7)):
-            earlier = [m for m in catalog.manifests(some) if not m.historical and place(m) < place(opened.manifest)]
+            earlier = [m for m in catalog.manifests(some) if not m.historical and place(m) < place(newer.manifest)]
             if earlier:
                 return max(earlier, key=place).run
     raise ReadError(
-        f"No run was published before {opened.run_id}.", remedy="Choose a base by its id; list_runs() shows them."
+        f"No run was published before {newer.run_id}.", remedy="Choose a base by its id; list_runs() shows them."
     )
 
 

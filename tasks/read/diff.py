@@ -14,8 +14,8 @@ from tasks.files.manifest import Manifest
 from tasks.files.parquet import report_schema
 from tasks.read.difference import Difference, compare
 from tasks.read.frames import to_engine
-from tasks.read.options import Access, AsOf, Engine, check_engine, check_options, choice_of, report_named
-from tasks.read.run import OpenRun, find_run
+from tasks.read.options import Access, AsOf, Engine, check_engine, check_options, report_named
+from tasks.read.run import OpenRun, opened
 
 Frame = TypeVar("Frame")
 
@@ -107,7 +107,7 @@ def diff(
     declared = report_named(report)
     if base is None:
         raise ConfigurationError("There is no base to compare with.", remedy="run_before() gives the run before one.")
-    old, new = _opened(base, access), _opened(run, access)
+    old, new = opened(base, access), opened(run, access)
     path = f"reports/{report}.parquet"
     files = old.manifest.file(path), new.manifest.file(path)
     identical = bool(files[0] and files[1] and files[0].sha256 == files[1].sha256)
@@ -153,7 +153,3 @@ def _rows_of(run: OpenRun, report: Report) -> pa.Table:
 def _nothing(report: Report) -> Difference:
     rows = report_schema(report).empty_table()
     return Difference(rows, rows, rows.select(list(_keys(report))), {})
-
-
-def _opened(run: AsOf | OpenRun | None, access: Access) -> OpenRun:
-    return run if isinstance(run, OpenRun) else find_run(choice_of(run, access))

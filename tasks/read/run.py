@@ -20,6 +20,7 @@ from tasks.read.cache import Cache
 from tasks.read.catalog import open_catalog
 from tasks.read.frames import load, no_rows, source_of, to_engine
 from tasks.read.options import (
+    Access,
     AsOf,
     Choice,
     Engine,
@@ -30,6 +31,7 @@ from tasks.read.options import (
     checked_columns,
     checked_filters,
     checked_months,
+    choice_of,
     report_named,
     settings_of,
     table_named,
@@ -205,12 +207,16 @@ def open_run(**choice: Unpack[Choice]) -> Iterator[OpenRun]:
     yield find_run(choice)
 
 
-def find_run(choice: Choice) -> OpenRun:
-    """The run that is asked for; without a network the one that was found by the same question the last time."""
+def find_run(choice: Choice, *, may_be_offline: bool = True) -> OpenRun:
+    """The run that is asked for; without a network the one that was found by the same question the last time.
+
+    may_be_offline: False for what others shall take for the latest run's: it is asked for patiently, and
+    ServiceUnavailable says that nobody knows which run that is.
+    """
     settings, token = settings_of(choice.get("settings")), choice.get("access_token")
     as_of, run = choice.get("as_of"), choice.get("run")
     cache, question = Cache.of(settings), f"{as_of}/{run}"
-    known = cache.recall(question)
+    known = cache.recall(question) if may_be_offline else None
     if known is None:
         manifest = _find(settings, token, as_of, run)
     else:
@@ -221,6 +227,11 @@ def find_run(choice: Choice) -> OpenRun:
             return OpenRun(Manifest.model_validate_json(known), settings, token, offline=True)
     cache.remember(question, manifest.to_json())
     return OpenRun(manifest, settings, token)
+
+
+def opened(run: AsOf | OpenRun | None, access: Access) -> OpenRun:
+    """A run as it was given, where it is open already; else the one that is meant, None the latest."""
+    return run if isinstance(run, OpenRun) else find_run(choice_of(run, access))
 
 
 def _find(settings: Settings, token: str | None, as_of: AsOf | None, run: str | None) -> Manifest:

@@ -16,6 +16,9 @@ import httpx
 import pandas as pd
 import pytest
 
+from flows.compare import compare_runs
+from flows.export import make_file
+from flows.forms import CompareForm, ExportForm
 from tasks.errors import ConfigurationError, ReadError, ServiceUnavailable
 from tasks.files.manifest import Manifest
 from tasks.files.run_files import write_files
@@ -201,6 +204,20 @@ def test_what_was_read_once_is_read_without_a_network(published: Bucketful) -> N
             assert read_report("daily_activity", as_of="2026-01-30", settings=settings).equals(earlier)
         with pytest.warns(OfflineWarning), pytest.raises(ServiceUnavailable, match=r"signup_cohorts\.parquet"):
             read_report("signup_cohorts", settings=settings)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda of: make_file.fn(of, ExportForm()), lambda of: compare_runs.fn(of, CompareForm())]
+)
+def test_what_others_take_for_the_latest_run_is_never_what_this_machine_read_last(
+    published: Bucketful, make: Callable[[Settings], object]
+) -> None:
+    settings = published.settings.model_copy(update={"retries": 3, "retry_base": 0.001})
+    make(settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx.HTTPTransport, "handle_request", _no_network)
+        with pytest.raises(ServiceUnavailable, match="Tried 4 times"):
+            make(settings)
 
 
 def _no_network(self: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
