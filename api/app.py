@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from urllib.parse import quote
 
 import anyio.to_thread
 from fastapi import FastAPI
@@ -19,6 +20,7 @@ from pydantic import SecretStr
 from starlette.middleware.cors import CORSMiddleware
 
 from api import problems
+from api.last_commit import LastCommit
 from api.ledger import Ledger
 from api.memo import Bodies, Memo
 from api.middleware import Guarded
@@ -92,8 +94,9 @@ def _hold(app: FastAPI, settings: Settings) -> None:
     state.upstream = Upstream(settings)
     state.sessions = Sessions(state.upstream, Verifier(settings, state.upstream))
     state.prefect = Prefect(settings)
-    state.ledger = Ledger(state.upstream, state.prefect, seconds=settings.api_remember_seconds)
     state.store = Store(settings, state.upstream)
+    state.last_commit = LastCommit(state.store.folder / f"last-commit-{quote(settings.project, safe='')}")
+    state.ledger = Ledger(state.upstream, state.prefect, state.last_commit, seconds=settings.api_remember_seconds)
     state.throttle = Throttle(settings)
     state.bodies = Bodies(limit=BODIES_BYTES)
     state.templates, state.problem_page = environment(), problem_page

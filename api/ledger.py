@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
 from api.cursors import decode, encode
+from api.last_commit import LastCommit
 from api.memo import Memo
 from api.prefect import FlowRun, Prefect
 from api.problems import Problem
@@ -58,15 +59,10 @@ class LedgerRun(BaseModel):
 
 
 class Ledger:
-    """Reads the view `nightly_runs` under the caller's own token.
+    """Reads the view `nightly_runs` under the caller's own token."""
 
-    committed_at: when the newest nightly committed of those that were shown to anybody, since this process started.
-    """
-
-    committed_at: datetime | None = None
-
-    def __init__(self, upstream: Upstream, prefect: Prefect, *, seconds: float) -> None:
-        self._upstream, self._prefect = upstream, prefect
+    def __init__(self, upstream: Upstream, prefect: Prefect, last_commit: LastCommit, *, seconds: float) -> None:
+        self._upstream, self._prefect, self._last_commit = upstream, prefect, last_commit
         self._current: Memo[LedgerRun | None] = Memo(seconds=seconds, size=500)
 
     def page(
@@ -100,8 +96,9 @@ class Ledger:
 
     def _rows(self, caller: Caller, query: Mapping[str, str]) -> list[LedgerRun]:
         rows = [LedgerRun.model_validate(row) for row in self._upstream.get(VIEW, caller.token, query)]
-        seen = (self.committed_at, *(row.finished_at for row in rows if _is_nightly_commit(row)))
-        self.committed_at = max((at for at in seen if at), default=None)
+        for row in rows:
+            if _is_nightly_commit(row) and row.finished_at:
+                self._last_commit.note(row.finished_at)
         return rows
 
 

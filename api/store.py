@@ -34,12 +34,12 @@ TABLES = 24  # whole reports in memory at most
 
 
 class Store:
-    """Manifests, lists of runs and local copies of files."""
+    """Manifests, lists of runs and local copies of files; those lie in `folder`."""
 
     def __init__(self, settings: Settings, upstream: Upstream) -> None:
         self.settings, self._upstream = settings, upstream
-        self._folder = settings.cache_dir.expanduser() / "api"
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder = settings.cache_dir.expanduser() / "api"
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._manifests: Memo[Manifest] = Memo(seconds=settings.api_remember_seconds, size=2_000)
         self._lists: Memo[pd.DataFrame] = Memo(seconds=settings.api_remember_seconds, size=500)
         self._days: Memo[list[str]] = Memo(seconds=settings.api_remember_seconds, size=500)
@@ -125,7 +125,7 @@ class Store:
         """A local copy of a file of a run, which this caller may read and whose bytes are those of its manifest."""
         path = f"{manifest.run}/{entry.path}"
         self._require(caller, path)
-        local = self._folder / f"{entry.sha256}.parquet"
+        local = self.folder / f"{entry.sha256}.parquet"
         return self._files.get(local, lambda: self._copy(caller, path, local, entry.sha256))
 
     def _require(self, caller: Caller, path: str) -> None:

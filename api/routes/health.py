@@ -33,8 +33,8 @@ class Ready(BaseModel):
     prefect: Word
     last_commit_at: datetime | None = Field(
         None,
-        description="When the last nightly committed, by Prefect and by the runs that were shown to readers here. The "
-        "ledger shows nothing to a caller who is not signed in: null where neither knows of one.",
+        description="When the last nightly committed, by Prefect and by the runs that were ever shown to readers here. "
+        "The ledger shows nothing to a caller who is not signed in: null where neither knows of one.",
     )
     last_commit_age_seconds: float | None = Field(None, examples=[20_412.5])
 
@@ -66,7 +66,7 @@ def _look(state: Any) -> Ready:
         words = dict(zip(checks, pool.map(_word, checks.values()), strict=True))
     if not prefect.is_set:
         words["prefect"] = "not set"
-    known = (_last_commit(prefect) if words["prefect"] == "ok" else None, state.ledger.committed_at)
+    known = (_last_commit(prefect) if words["prefect"] == "ok" else None, state.last_commit.at)
     committed_at = max((at for at in known if at), default=None)
     age = (datetime.now(UTC) - committed_at).total_seconds() if committed_at else None
     status = "fails" if "fails" in words.values() else "ok"

@@ -63,6 +63,8 @@ def test_the_last_commit_is_known_where_prefect_knows_of_none(site: Site) -> Non
     assert (ready["status"], ready["prefect"]) == ("ok", "not set")
     assert datetime.fromisoformat(ready["last_commit_at"]) == datetime.fromisoformat(wanted)
     assert ready["last_commit_age_seconds"] > 0
+    with serving(site.settings) as http:  # another process, or the same one started again: nobody has asked it yet
+        assert http.get("/health/ready").json()["last_commit_at"] == ready["last_commit_at"]
 
 
 WRITES = {
