@@ -11,6 +11,7 @@ from croniter import croniter
 
 from tasks.settings import Settings
 
+_LONGEST_CHANGE = timedelta(hours=2)  # of a zone's clocks
 YIELD_SECONDS = 45.0  # a run of ours ends so long before the night, with time to give the lease back
 
 
@@ -27,15 +28,15 @@ class Night:
         return cls(settings.cron, settings.timezone, timedelta(minutes=settings.watch_clear_minutes))
 
     def next(self, now: datetime) -> datetime:
-        """The next scheduled night after `now`, in UTC: where a zone leaves an hour out, its minutes do not add up."""
-        return cast(datetime, self._cron(now).get_next(datetime)).astimezone(UTC)
+        """The next scheduled night after `now`, in UTC."""
+        return min(night for night in self._around(now) if night > now)
 
     def closed_until(self, now: datetime, *, last_started: datetime | None, run_seconds: float) -> datetime | None:
         """Until when nothing may start, in the schedule's zone; None when a run may. run_seconds: how long one takes.
 
         After its instant the night is waited for, until a run has started since (`last_started`) or its time is over.
         """
-        coming, past = self.next(now), cast(datetime, self._cron(now).get_prev(datetime)).astimezone(UTC)
+        coming, past = self.next(now), max(night for night in self._around(now) if night <= now)
         zone = ZoneInfo(self.timezone)
         if now >= coming - max(self.clear, timedelta(seconds=1.5 * run_seconds + YIELD_SECONDS)):
             return (coming + self.clear).astimezone(zone)
@@ -47,5 +48,16 @@ class Night:
         """Whether a run of ours that is still running has to end now."""
         return now >= self.next(now) - timedelta(seconds=YIELD_SECONDS)
 
-    def _cron(self, now: datetime) -> croniter:
-        return croniter(self.cron, now.astimezone(ZoneInfo(self.timezone)))
+    def _around(self, now: datetime) -> set[datetime]:
+        """The nights near `now` and the next ones before and after it, in UTC.
+
+        When clocks are changed, a time of day is two instants or, in the hour that is left out, an hour early or late:
+        which of both Prefect takes depends on its server's version of Python, so either may be the night.
+        """
+        zone = ZoneInfo(self.timezone)
+        local = now.astimezone(zone).replace(tzinfo=None)
+        cron = croniter(self.cron, local - _LONGEST_CHANGE)
+        times = [cast(datetime, cron.get_prev(datetime))]
+        while times[-1] <= local + _LONGEST_CHANGE:
+            times.append(cast(datetime, cron.get_next(datetime)))
+        return {time.replace(tzinfo=zone, fold=fold).astimezone(UTC) for time in times for fold in (0, 1)}

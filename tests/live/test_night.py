@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from prefect.server.schemas.schedules import CronSchedule
 
 from tasks.live.night import Night
 
@@ -49,3 +51,25 @@ def test_a_run_that_is_running_yields_just_before(night: datetime) -> None:
 
 def test_summer_time_is_followed() -> None:
     assert NIGHT.next(datetime(2026, 7, 1, 0, 0, tzinfo=UTC)) == datetime(2026, 7, 1, 1, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("cron", "zone"),
+    [
+        ("30 2 * * *", "Europe/Berlin"),
+        ("0 2 * * *", "Europe/Berlin"),
+        ("30 1 * * *", "America/New_York"),
+        ("15 0 * * *", "America/Santiago"),
+        ("0 2 * * *", "Australia/Lord_Howe"),
+    ],
+)
+def test_the_nights_are_those_of_prefect_also_when_clocks_are_changed(cron: str, zone: str) -> None:
+    night = Night(cron, zone, timedelta(minutes=10))
+    schedule, start = CronSchedule(cron=cron, timezone=zone), datetime(2026, 1, 1, tzinfo=UTC)
+    nights = asyncio.run(schedule.get_dates(n=1_500, start=start, end=start + timedelta(days=365)))
+    assert len(nights) > 250
+    for due in (datetime.fromtimestamp(at.timestamp(), UTC) for at in nights):
+        assert night.next(due - timedelta(seconds=1)) == due
+        closed = night.closed_until(due + timedelta(minutes=5), last_started=None, run_seconds=1)
+        assert closed
+        assert closed.astimezone(UTC) == due + night.clear
