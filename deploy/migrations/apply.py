@@ -40,9 +40,9 @@ def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[st
         make_dropped_functions(run, files, say=say)
         make_dropped_trigger(run, files, say=say)
         if names:
-            # A file that an earlier release wrote leaves it out.
+            # A file that an earlier release wrote leaves both out.
             with_lock_retries(partial(run, "select public.etl_make_indexes()", "Making missing indexes"), say=say)
-            run("select public.etl_open_to_readers()", "the readers' rights")  # also on tables and columns that are new
+            run("select public.etl_open_to_readers()", "the readers' rights")
             run("notify pgrst, 'reload schema'")
         give_back_rights(run, files, say=say)
         make_deleted_bucket(run, say=say)

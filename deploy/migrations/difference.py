@@ -18,6 +18,7 @@ from deploy.migrations.statements import (
     grant_source,
     make_indexes,
     make_required,
+    open_to_readers,
     registry,
     replace_key,
     reset_hashes,
@@ -38,7 +39,7 @@ def statements(before: Shape, after: Shape) -> list[str]:
         changes.append(registry(after))
     changes += [drop_table(table) for table in gone]  # after the registry, which names them no more
     # Last: the registry names the tables then, and those that go hold none of the indexes' names.
-    return [*changes, make_indexes()] if changes else []
+    return [*changes, make_indexes(), open_to_readers()] if changes else []
 
 
 def _registered(shape: Shape) -> list[tuple[str, str, str]]:

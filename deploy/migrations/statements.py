@@ -154,6 +154,11 @@ def make_indexes() -> str:
     return "select public.etl_make_indexes();"
 
 
+def open_to_readers() -> str:
+    """Operators' rights on tables and columns that are new: the Supabase CLI runs the files alone."""
+    return "select public.etl_open_to_readers();"
+
+
 def grant_source(schema: str, name: str) -> str:
     """The right to read a source; without BYPASSRLS a policy that shows all of it. A missing source is left alone."""
     full = identifier(schema, name)

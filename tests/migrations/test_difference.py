@@ -131,10 +131,21 @@ def test_a_table_comes_and_goes_with_its_rights(filled: str) -> None:
     rights = "select has_table_privilege('etl', 'public.{}', '{}'), has_table_privilege('anon', 'public.{}', 'select')"
     assert query(filled, rights.format("clean_letters", "insert", "clean_letters")) == "t|f"
     assert query(filled, rights.format("letters", "select", "letters")).startswith("t|")
+    assert (
+        query(filled, f"{OPERATORS} and relname = 'clean_letters' and attname in ('id', 'row_hash')")
+        == "clean_letters.id"
+    )
     for statement in statements(more, WANTED):
         query(filled, statement)
     assert query(filled, registered) == "0"
     assert query(filled, "select to_regclass('public.clean_letters') is null") == "t"
+
+
+# Columns of ours that an operator of the reports site reads.
+OPERATORS = """
+select relname || '.' || attname from pg_class c join pg_attribute a on attrelid = c.oid
+where has_column_privilege('authenticated', c.oid, attnum, 'select')
+  and exists (select from pg_policy where polrelid = c.oid and polname = 'etl_operators')"""
 
 
 def test_a_view_becomes_a_source(filled: str) -> None:
@@ -171,8 +182,9 @@ def test_a_change_is_written_as_a_new_file_once(
     assert path == max(folder.iterdir())
     assert {name: text for name, text in contents(folder).items() if name != path.name} == before
     assert files.write_migration() is None
-    query(filled, path.read_text())
+    query(filled, path.read_text())  # as the Supabase CLI pushes it, without `make migrate`
     assert query(filled, "select count(added) from public.clean_users") == "0"
+    assert query(filled, f"{OPERATORS} and attname = 'added'") == "clean_users.added"
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ select coalesce(json_object_agg(proname, has_function_privilege('etl', oid, 'exe
 from pg_proc where pronamespace = 'public'::regnamespace"""
 # Everything beside a run's own that a product may have; closed to etl, whatever anon may do.
 PRODUCT = """
-create table public.orders (id int primary key, total int);
-create view public.order_totals as select sum(total) from public.orders;
+create table public.parcels (id int primary key, total int);
+create view public.parcel_totals as select sum(total) from public.parcels;
 create function public.refund(p int) returns int language sql as 'select p';
 revoke execute on function public.refund(int) from public;
 insert into storage.buckets (id, name, public) values ('invoices', 'invoices', false), ('avatars', 'avatars', true)
@@ -47,7 +47,7 @@ def product(stack: Stack) -> Iterator[Stack]:
     for bucket in ("invoices", "avatars"):
         stack.empty_bucket(bucket)
     stack.query(
-        "drop view public.order_totals; drop table public.orders; drop function public.refund(int);"
+        "drop view public.parcel_totals; drop table public.parcels; drop function public.refund(int);"
         "delete from storage.buckets where id in ('invoices', 'avatars')"
     )
     reload_schema(stack)
@@ -72,14 +72,14 @@ def test_every_table_is_open_or_closed_as_a_run_needs(product: Stack, etl: httpx
         for name in relations
         if name.startswith(("etl_", "clean_")) or name in ("user_statistics", "daily_activity")
     }
-    assert {"orders", "order_totals"} <= relations.keys() - ours
+    assert {"parcels", "parcel_totals"} <= relations.keys() - ours
     for name, readable in relations.items():
         assert readable == (name not in CLOSED and (name in ours or name in SOURCES)), name
         answer = etl.get(f"/rest/v1/{name}", params={"limit": 1})
         assert (answer.status_code == 200) == readable, (name, answer.text)
 
 
-COLUMN = {"users": "name", "posts": "title", "orders": "total", "etl_migrations": "version"}
+COLUMN = {"users": "name", "posts": "title", "parcels": "total", "etl_migrations": "version"}
 
 
 @pytest.mark.parametrize("name", COLUMN)
@@ -102,10 +102,10 @@ def test_every_function_is_open_or_closed_as_a_run_needs(product: Stack, etl: ht
 LAST = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 # What becomes the service role, and reads a table with it: where a key is expected, or a part of a statement was.
 _COLUMNS = [{"name": name, "source": name, "kind": "int"} for name in ("id", "total")]
-ORDERS = {"schema": "public", "table": "orders", "key": "id", "columns": _COLUMNS}
+PARCELS = {"schema": "public", "table": "parcels", "key": "id", "columns": _COLUMNS}
 INJECTED = (
     " and (set_config('role', 'service_role', true) || "
-    f"public.etl_rows('{json.dumps(ORDERS)}', '', '', '10')::text)::integer > 0"
+    f"public.etl_rows('{json.dumps(PARCELS)}', '', '', '10')::text)::integer > 0"
 )
 CALL = {"p_table": "posts", "p_source": source_request(POSTS), "p_buckets": [1], "p_most": 10}
 ENDS = {"p_low": str(UUID(int=0)), "p_high": LAST, "p_bits": 4}
@@ -118,7 +118,7 @@ CALLS: dict[str, dict[str, object]] = {
 
 @pytest.mark.parametrize("given", CALLS)
 def test_a_statement_of_the_callers_own_is_not_run(product: Stack, etl: httpx.Client, given: str) -> None:
-    product.query("insert into orders values (1, 4711) on conflict do nothing; insert into posts default values")
+    product.query("insert into parcels values (1, 4711) on conflict do nothing; insert into posts default values")
     answer = etl.post("/rest/v1/rpc/etl_compare_buckets", json={**CALL, **CALLS[given]})
     product.query("truncate public.posts")
     assert answer.status_code == (404 if given == "a part of the statement" else 400), answer.text

@@ -60,7 +60,7 @@ def product(tmp_path: Path) -> Path:
     folder = tmp_path / "supabase" / "migrations"
     folder.mkdir(parents=True)
     (tmp_path / "supabase" / "config.toml").write_text('project_id = "product"\n')
-    (folder / "20260101000000_own.sql").write_text("create table public.orders (id uuid primary key);\n")
+    (folder / "20260101000000_own.sql").write_text("create table public.parcels (id uuid primary key);\n")
     return tmp_path
 
 
@@ -68,7 +68,7 @@ def test_make_migrate_leaves_the_products_history_whole(project: str, product: P
     push(product, project)
     migrate(project)
     later = product / "supabase" / "migrations" / "20260102000000_more.sql"
-    later.write_text("alter table public.orders add column price int;\n")
+    later.write_text("alter table public.parcels add column price int;\n")
     push(product, project)
     assert query(project, HISTORY).split() == ["20260101000000", "20260102000000"]
     assert migrate(project) == []
@@ -95,9 +95,9 @@ def test_our_files_in_the_products_folder_are_pushed_with_it(
     renamed.rename(renamed.with_name(f"{renamed.name[:14]}_etl.sql"))
     assert copy_into(folder) == [], "a copy is known by what it does, whatever it is called"
     last = max(folder.iterdir()).name.partition("_")[0]
-    (folder / f"{int(last) + 1}_more.sql").write_text("alter table public.orders add column price int;\n")
+    (folder / f"{int(last) + 1}_more.sql").write_text("alter table public.parcels add column price int;\n")
     push(product, project)
-    assert query(project, "select count(price) from public.orders") == "0"
+    assert query(project, "select count(price) from public.parcels") == "0"
 
 
 def test_pushed_and_migrated_databases_are_the_same(project: str, product: Path, push: Push) -> None:
@@ -105,12 +105,12 @@ def test_pushed_and_migrated_databases_are_the_same(project: str, product: Path,
     by_us = query(project, OBJECTS)
     copy_into(product / "supabase" / "migrations")
     push(product, project)
-    ours = [line for line in query(project, OBJECTS).splitlines() if "orders" not in line]
+    ours = [line for line in query(project, OBJECTS).splitlines() if "parcels" not in line]
     assert ours == by_us.splitlines(), "what is applied already does nothing"
     rollback(project)
-    query(project, "drop table public.orders; drop schema supabase_migrations cascade")
+    query(project, "drop table public.parcels; drop schema supabase_migrations cascade")
     push(product, project)
-    ours = [line for line in query(project, OBJECTS).splitlines() if "orders" not in line]
+    ours = [line for line in query(project, OBJECTS).splitlines() if "parcels" not in line]
     assert ours == by_us.splitlines()
 
 
