@@ -130,8 +130,9 @@ def failure_page(name: str, state: State[Any]) -> str:
         return _page("Refused", problems(error), "Nothing: the run did not begin.", "Correct it and start again.")
     if isinstance(error, PipelineError):
         written = error.written or "Nothing."
-        return run_page.failure_page(error, stage=error.stage or name, written=written, run_id=error.run_id or None)
-    return run_page.failure_page(error or RuntimeError(), stage=name, written=UNTIL_THEN)
+        run_id = error.run_id or None
+        return run_page.failure_page(error, stage=error.stage or name, written=written, run_id=run_id, flow=name)
+    return run_page.failure_page(error or RuntimeError(), stage=name, written=UNTIL_THEN, flow=name)
 
 
 def problems(error: ParameterTypeError) -> str:

@@ -219,7 +219,9 @@ def _total(stages: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(float(s.get(name, 0)) for s in figures) for name in names}
 
 
-def failure_page(error: BaseException, *, stage: str, written: str, run_id: str | None = None) -> str:
+def failure_page(
+    error: BaseException, *, stage: str, written: str, run_id: str | None = None, flow: str = "nightly"
+) -> str:
     """Markdown: what happened and where, what was and was not written, what to do next. Never an unknown message.
 
     The words of errors that are not ours may hold data of a row, so only their type is named.
@@ -233,14 +235,14 @@ def failure_page(error: BaseException, *, stage: str, written: str, run_id: str 
             f"# {title} at: {stage}",
             f"**What happened.** {message}",
             f"**What was written.** {written}",
-            f"**What to do next.** {' '.join(part for part in (remedy, _advice(error, stage)) if part)}",
+            f"**What to do next.** {' '.join(part for part in (remedy, _advice(error, stage, flow)) if part)}",
             f"Run `{run_id}`." if run_id else "",
             "" if ours else "This is a fault of the pipeline: its log has the traceback, without rows or secrets.",
         ]
     ).strip()
 
 
-def _advice(error: BaseException, stage: str) -> str:
+def _advice(error: BaseException, stage: str, flow: str) -> str:
     if isinstance(error, RunHeld):
         return (
             "Look at the metric's history in the cleaning ledger. If it is right, start `nightly` with that name under "
@@ -248,10 +250,11 @@ def _advice(error: BaseException, stage: str) -> str:
         )
     if isinstance(error, LeaseHeld):
         return ""  # its remedy says it all
-    if isinstance(error, LeaseLost):
+    if isinstance(error, LeaseLost) and flow == "nightly":
         return "Nothing: another run took over and finishes the night. See why this one was unresponsive for so long."
     if isinstance(error, TransientError):
-        return "Start `nightly` again with *As of* set to `resume`; start `doctor` if it fails again."
+        resumed = " with *As of* set to `resume`" if flow == "nightly" else ""
+        return f"Start `{flow}` again{resumed}; start `doctor` if it fails again."
     again = "Then start this flow again."
     if isinstance(error, AccessError | SettingsError):
         again = f"A worker whose environment has them reads it once: start the worker again, too. {again}"

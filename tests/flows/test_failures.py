@@ -104,7 +104,9 @@ def test_a_project_that_does_not_answer(deployed: Deployed, name: str, monkeypat
     monkeypatch.setenv("ETL_RUN_RETRIES", "0")
     run = deployed.run(name, {"dry_run": False} if name not in NO_DRY_RUN else {})
     assert run["state_type"] == "FAILED"
-    assert "nothing@" not in said(deployed, run)
+    page = said(deployed, run)
+    assert "nothing@" not in page
+    assert ("Start `nightly` again" in page) == (name == "nightly")
 
 
 @each_flow
