@@ -59,6 +59,13 @@ class Home:
         """Which process it is."""
         return self.path / f"{name}.pid"
 
+    def exists(self) -> bool:
+        """Whether the folder is there. StackError where this user may not look."""
+        try:
+            return self.path.exists()
+        except PermissionError:
+            raise _of_another_user(self.path) from None
+
     def create(self, *, traversable: bool) -> None:
         """Make the folder. `traversable`: another account (PostgreSQL's, under root) passes through it."""
         try:
@@ -101,7 +108,11 @@ def _opened(path: Path) -> IO[str]:
     try:
         return path.open("a")
     except PermissionError:
-        raise StackError(f"{path.parent} belongs to another user.", remedy="Give another folder with --home.") from None
+        raise _of_another_user(path.parent) from None
+
+
+def _of_another_user(folder: Path) -> StackError:
+    return StackError(f"{folder} belongs to another user.", remedy="Give another folder with --home.")
 
 
 @contextmanager

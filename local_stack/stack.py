@@ -136,7 +136,7 @@ def rekey(
 def down(home: Path | str, *, say: Say = _silent) -> bool:
     """Stop the stack; its data stays. True when something ran."""
     place = Home.at(home)
-    if not place.path.exists():
+    if not place.exists():
         return False
     with place.locked(say):
         return _stop(place)

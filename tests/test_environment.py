@@ -17,7 +17,7 @@ import pytest
 from deploy.prefect_services import ServiceError
 from deploy.project import PREFECT
 from flows.nightly import main as nightly_command
-from local_stack import StackError
+from local_stack import StackError, down
 from local_stack.home import lock_file
 from scripts.doctor import main as doctor_command
 from scripts.run import _prefect
@@ -150,6 +150,8 @@ def test_a_local_stack_of_another_account_is_said(
             pass
         with pytest.raises(StackError, match="belongs to another user"), lock_file(Path("data/local/x"), "", print):
             pass
+        with pytest.raises(StackError, match="data/local/stack belongs to another user"):
+            down("data/local/stack")
     assert "✗" in capsys.readouterr().err
 
 
