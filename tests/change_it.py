@@ -117,7 +117,7 @@ def change(folder: Path) -> None:
     (reports / "table_sizes.py").write_text(BUILDER)
     edit(
         reports / "__init__.py",
-        ("\nBUILDERS", "from tasks.reports.table_sizes import table_sizes\n\nBUILDERS"),
+        ("from tasks.reports.user", "from tasks.reports.table_sizes import table_sizes\nfrom tasks.reports.user"),
         ('    "user_statistics"', '    "table_sizes": table_sizes,\n    "user_statistics"'),
     )
     derived = folder / "tests" / "reports" / "definitions.sql"
