@@ -196,8 +196,11 @@ def _prepare(state: State, *, empty: bool, say: Say, note: Say) -> None:
 
 
 def _load_demo(url: str, say: Say) -> None:
-    from data.demo import load
+    from data.demo import load, unfit
 
+    if reason := unfit():
+        say(f"{reason} The tables stay empty")
+        return
     said = [-1]  # the last tenth that was reported
 
     def progress(done: int, total: int | None) -> None:

@@ -9,5 +9,6 @@ rejected.
 
 from data.demo.fill import load, make_tables
 from data.demo.plan import DemoCounts, RuleFigures, TableFigures, expected_counts
+from data.demo.sources import unfit
 
-__all__ = ["DemoCounts", "RuleFigures", "TableFigures", "expected_counts", "load", "make_tables"]
+__all__ = ["DemoCounts", "RuleFigures", "TableFigures", "expected_counts", "load", "make_tables", "unfit"]

@@ -1,4 +1,4 @@
-"""Write the demo into public.users and public.posts with COPY."""
+"""Write the demo into the source tables of users and posts with COPY."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from data.demo import times
 from data.demo.people import DAYS_BACK, make_people
 from data.demo.plan import DemoCounts, expected_counts
 from data.demo.posts import make_posts
+from data.demo.sources import SOURCES, as_declared, full_name, unfit
+from tasks.contracts import Table
 from tasks.errors import ConfigurationError, ServiceUnavailable, WriteError
 
 if TYPE_CHECKING:
@@ -38,11 +40,14 @@ def load(
     until: where the demo's time ends (aware; a few rows lie up to 13 hours later); by default today 00:00 UTC, so that
     the demo looks alive. days: how long before that the first user signs up. progress: called with rows done and rows
     in all.
-    Returns what a run must find. Raises ConfigurationError when the tables are missing or hold rows, WriteError when
-    the database refuses, ServiceUnavailable when it does not answer, ValueError for fewer than 200 rows in a table.
+    Returns what a run must find, where the contracts are those of the repository. Raises ConfigurationError when the
+    tables are missing or hold rows, or the demo does not fit the contracts, WriteError when the database refuses,
+    ServiceUnavailable when it does not answer, ValueError for fewer than 200 rows in a table.
     """
     expected = expected_counts(users, posts)
-    chunks = make_tables(users, posts, seed, until=until, days=days)
+    if reason := unfit():
+        raise ConfigurationError(f"{reason} Nothing was written.", remedy="Fill the tables with rows of your own.")
+    chunks = as_declared(make_tables(users, posts, seed, until=until, days=days))
     try:
         with postgres.connect(db_url) as connection:
             _require_empty(connection)
@@ -72,31 +77,34 @@ def make_tables(
 
 def _require_empty(connection: Connection) -> None:
     with connection.cursor() as cursor:
-        for table in ("users", "posts"):
-            cursor.execute(f"select exists (select from public.{table})")  # noqa: S608
+        for table in SOURCES.values():
+            cursor.execute(f"select exists (select from {full_name(table)})")  # noqa: S608
             if cursor.fetchone() != (False,):
                 raise ConfigurationError(
-                    f"public.{table} holds rows, and the demo data only goes into empty tables; nothing was written.",
+                    f"{table.source_schema}.{table.source} holds rows, and the demo data only goes into empty tables; "
+                    "nothing was written.",
                     remedy="Use a new database, or `python -m local_stack reset`.",
                 )
 
 
-def _copy(connection: Connection, chunks: Iterable[tuple[str, pa.Table]], total: int, progress: Progress) -> None:
+def _copy(connection: Connection, chunks: Iterable[tuple[Table, pa.Table]], total: int, progress: Progress) -> None:
     """One COPY a chunk, in PostgreSQL's binary format: the bytes of an int64 are those of a timestamptz, and 16 bytes
     are a uuid, which is how infinities get in."""
     done = 0
     with connection.cursor() as cursor:
         for table, rows in chunks:
-            cursor.adbc_ingest(table, rows, mode="append", db_schema_name="public")
+            cursor.adbc_ingest(table.source, rows, mode="append", db_schema_name=table.source_schema)
             done += rows.num_rows
             progress(done, total)
-        cursor.execute("analyze public.users, public.posts")
+        cursor.execute(f"analyze {', '.join(full_name(table) for table in SOURCES.values())}")
 
 
 def _named(error: adbc_driver_manager.Error) -> Exception:
-    if error.sqlstate in ("42P01", "42703"):
+    lacks_column = not error.sqlstate and isinstance(error, adbc_driver_manager.ProgrammingError)  # the driver looks
+    if lacks_column or error.sqlstate in ("42P01", "42703"):
+        tables = " and ".join(f"{table.source_schema}.{table.source}" for table in SOURCES.values())
         return ConfigurationError(
-            "The tables public.users and public.posts, or columns of theirs, are missing; nothing was written.",
+            f"The tables {tables}, or columns of theirs, are missing; nothing was written.",
             remedy="The embedded stack makes them: `python -m local_stack up`.",
         )
     if not error.sqlstate or error.sqlstate.startswith(("08", "57")):

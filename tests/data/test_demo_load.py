@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from data.demo import DemoCounts, __main__, load
+from data.demo.sources import SOURCES
 from local_stack import Stack
+from tasks.contracts import USERS
 from tasks.errors import ConfigurationError, ServiceUnavailable
 
 UNTIL = datetime(2026, 2, 1, tzinfo=UTC)
@@ -80,6 +83,31 @@ def test_progress_ends_with_all_rows(clean_stack: Stack) -> None:
     seen: list[tuple[int, int | None]] = []
     load(clean_stack.db_url, 300, 400, until=UNTIL, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(300, 700), (700, 700)]
+
+
+def test_sources_as_somebody_declares_them_are_filled(clean_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other names and no `bio`, as the README's *Change it* has it: `make run` ended with the demo data."""
+    columns = tuple(replace(c, source="full %s") if c.name == "name" else c for c in USERS.columns if c.name != "bio")
+    people = replace(USERS, source="people %s", source_schema="own names", columns=columns)
+    monkeypatch.setitem(SOURCES, "users", people)
+    clean_stack.query(
+        'create schema "own names"; create table "own names"."people %s" '
+        '(id uuid, "full %s" text, email text, status text, created_at timestamptz, updated_at timestamptz)'
+    )
+    try:
+        load(clean_stack.db_url, 300, 0, until=UNTIL)
+        assert int(clean_stack.query('select count("full %s") from "own names"."people %s"')) > 250
+        clean_stack.query('truncate "own names"."people %s"; alter table "own names"."people %s" drop status')
+        with pytest.raises(
+            ConfigurationError, match=r"own names\.people %s and public\.posts, or columns of theirs, are"
+        ):
+            load(clean_stack.db_url, 300, 0, until=UNTIL)
+    finally:
+        clean_stack.query('drop schema "own names" cascade')
+    bigint = (replace(people.key, kind="bigint"), *columns[1:])
+    monkeypatch.setitem(SOURCES, "users", replace(people, columns=bigint))
+    with pytest.raises(ConfigurationError, match=r"none in users\.id\. Nothing was written"):
+        load(clean_stack.db_url, 300, 0, until=UNTIL)
 
 
 def test_a_database_without_the_tables_is_named_as_the_cause(stack: Stack) -> None:
