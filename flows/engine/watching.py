@@ -105,7 +105,8 @@ class Watch:
     async def _poll(self) -> Counts | None:
         self._wake.clear()
         try:
-            counts = await asyncio.to_thread(fetch_counts, self._database, give_up=_impatient())
+            tries = 1 if self._poll_error else 2  # in an outage each poll would log its second try, a line every time
+            counts = await asyncio.to_thread(fetch_counts, self._database, give_up=_after(tries))
         except PipelineError as error:
             if not self._poll_error:
                 logger.warning("watch: %s It is asked again every %g s.", error, self.settings.watch_poll_seconds)
@@ -263,7 +264,7 @@ class Watch:
         self._hour_at, self._hour = self._clock() + HOUR, dict(self._runs) | {"changes": 0}
 
 
-def _impatient() -> GiveUp:
+def _after(tries: int) -> GiveUp:
     """A poll is tried once more, as its connection may have been closed meanwhile; then the next poll asks, or none."""
-    failures = itertools.count()
-    return lambda _: next(failures) > 0
+    failures = itertools.count(1)
+    return lambda _: next(failures) >= tries

@@ -18,11 +18,14 @@ from typing import Any, cast
 
 from flows.engine.child import ChildOutcome
 from flows.engine.watching import Watch
+from tasks.errors import ServiceUnavailable
 from tasks.platform.functions import Database
 from tasks.platform.identity import Identity
+from tasks.retry import GiveUp, Retry
 from tasks.settings import Settings
 
 EPOCH = datetime(2026, 1, 31, tzinfo=UTC)
+AT_ONCE = Retry(sleep=lambda _: None)
 
 
 class _Selector(selectors.DefaultSelector):
@@ -82,21 +85,27 @@ class Started:
 class Project:
     """A database that counts changes, and runs that publish them. Instants are seconds of the loop's clock.
 
-    every_change: when each was made. runs: those that were started.
+    every_change: when each was made. runs: those that were started. away: from when until when it does not answer.
     """
 
     loop: Loop
     chance: random.Random
     every_change: list[float] = field(default_factory=list)
     runs: list[Started] = field(default_factory=list)
+    away: tuple[float, float] = (0, 0)
 
     def change(self) -> None:
         self.every_change.append(self.loop.time())
 
-    def call(self, function: str, /, **_: Any) -> Mapping[str, Any]:
+    def call(self, function: str, /, *, give_up: GiveUp | None = None, **_: Any) -> Mapping[str, Any]:
         """The answer of `etl_changes`."""
         assert function == "etl_changes"
+        return AT_ONCE.call(self._answer, f"Calling {function}", give_up=give_up)
+
+    def _answer(self) -> Mapping[str, Any]:
         now = self.loop.time()
+        if self.away[0] <= now < self.away[1]:
+            raise ServiceUnavailable("The connection failed.")
         committed = [run for run in self.runs if run.ended <= now]
         running = [run for run in self.runs if run.ended > now]
         return {
@@ -138,13 +147,15 @@ def _instant(at: float) -> str:
     return (EPOCH + timedelta(seconds=at)).isoformat()
 
 
-def watch_for(seconds: float, folder: Path, seed: int, **settings: object) -> Project:
+def watch_for(
+    seconds: float, folder: Path, seed: int, *, away: tuple[float, float] = (0, 0), **settings: object
+) -> Project:
     """A watch over so much time, with changes at random. Hints are lost, doubled, late or of nothing, then all lost.
 
     settings: those of the watch. Long, as what happens in the simulated time is one story.
     """
     chance, loop = random.Random(seed), Loop()
-    project = Project(loop, chance)
+    project = Project(loop, chance, away=away)
     values: dict[str, object] = {
         "supabase_url": "http://127.0.0.1:9",
         "supabase_service_key": "key",

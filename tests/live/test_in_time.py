@@ -36,11 +36,25 @@ def test_every_change_is_published_within_t_plus_one_poll(rhythm: tuple[int, ...
 
 def test_the_night_is_known_by_the_databases_clock(tmp_path: Path) -> None:
     """A machine whose clock was hours wrong gave way to a night that was not due, and not to one that was."""
-    rhythm = {"watch_changes": 1, "watch_minutes": 0.1, "watch_every_minutes": 0, "watch_poll_seconds": 5}
+    rhythm: dict[str, Any] = {
+        "watch_changes": 1,
+        "watch_minutes": 0.1,
+        "watch_every_minutes": 0,
+        "watch_poll_seconds": 5,
+    }
     project = watch_for(3_600, tmp_path, 0, cron="30 0 * * *", timezone="UTC", watch_clear_minutes=10, **rhythm)
     minutes = [run.at / 60 for run in project.runs]
     assert [minute for minute in minutes if 20 <= minute < 40] == []
     assert len(minutes) > 10
+
+
+def test_an_outage_of_hours_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each poll logged that it was tried again: a line every half a minute, or every second beside a run."""
+    project = watch_for(4 * 3_600, tmp_path, 0, away=(3_600, 3 * 3_600))
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said[-1] == "watch: the database answers again."
+    assert len(said) <= 3, said
+    assert {at for run in project.runs for at in run.changes} == set(project.every_change)
 
 
 @pytest.mark.soak
