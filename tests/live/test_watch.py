@@ -19,6 +19,7 @@ import pytest
 from data.demo import load
 from flows import watch
 from local_stack import Stack
+from tasks.contracts import TABLES
 from tests.live.here import watching_here
 from tests.live.kit import CHANGES, POLL_SECONDS, PUBLISH, ROOT, T_SECONDS, Watched, watching
 from tests.live.realtime import FAULTS, Realtime, realtime
@@ -147,7 +148,8 @@ def test_a_hint_starts_a_run_long_before_the_next_poll(published: Stack, tmp_pat
         server.publish("users")
         watched.wait_until_idle()
         assert watched.health["realtime"]["messages"] == 1
-        assert all(of["select"] == ["id"] for of in server.joins[-1]["postgres_changes"]), "keys only"
+        asked = {of["table"]: of["select"] for of in server.joins[-1]["postgres_changes"]}
+    assert asked == {table.source: [table.key.source_name] for table in TABLES}, "keys only"
 
 
 @pytest.mark.soak

@@ -12,6 +12,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pytest
 
 from tasks.cleaning.passes import to_micros
 from tasks.cleaning.rules import RULES
@@ -36,7 +37,13 @@ def recomputed(
             connection.register("given", source(table, of_table.get(table.name, ())))
             connection.execute(f'create table "{table.name}" as from given')
             connection.unregister("given")
-        connection.execute(_SQL_FILE.read_text())
+        try:
+            connection.execute(_SQL_FILE.read_text())
+        except duckdb.Error as error:
+            said = str(error).partition("\n")[0]
+            pytest.fail(
+                f"tests/reports/{_SQL_FILE.name} does not fit the contracts, so change it there too: {said}", False
+            )
         yield connection
 
 
