@@ -86,6 +86,7 @@ class Heartbeat(threading.Thread):
         self._every = max(0.25, settings.lease_seconds / 5)
         self._done = threading.Event()
         self._lost: LeaseLost | None = None
+        self._away = False  # the last beat was not delivered
         self._waits_for: set[tuple[str, int]] = set()  # tables and sessions that were named already
 
     def run(self) -> None:
@@ -96,12 +97,15 @@ class Heartbeat(threading.Thread):
             except LeaseLost as error:
                 self._lost = error
             except PipelineError as error:
-                logger.warning("A heartbeat was not delivered: %s", error.message)
+                if not self._away:  # once an outage: it is tried every second
+                    logger.warning("A heartbeat was not delivered, and is tried until it is: %s", error.message)
+                self._away = True
                 self._done.wait(min(1.0, self._every))
 
     def _beat(self, database: Database) -> None:
         while not self._done.is_set():
             database.call("etl_beat", p_run=self._lease.run_id, p_token=self._lease.token)
+            self._away = False
             if self._lease.transport == "postgres":  # over REST the server ends what waits
                 self._say_waits(database.call("etl_waits", p_seconds=self._every))
             self._done.wait(self._every)
