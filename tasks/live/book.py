@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from datetime import datetime
 
 from tasks.live.counts import Counts
 
@@ -32,6 +33,7 @@ class Book:
         self.not_before = 0.0  # after failures
         self.failures = 0
         self._at_start: Counts | None = None  # of the run that is running
+        self._credited: datetime | None = None  # when the newest committed run started, of those that were seen
         self._polls: deque[Counts] = deque(maxlen=KEPT)
 
     @property
@@ -47,13 +49,18 @@ class Book:
         return counts.since(before)
 
     def _credit(self, counts: Counts) -> None:
-        """A committed run, whoever started it, has read what was there before its reading started: what the last poll
-        before that counted."""
-        if counts.read_at is None:
+        """A committed run, whoever started it, has what was there by `read_at`: what the last poll before that counted.
+
+        So a night as of midnight takes back what a run of later had published, and that is pending again.
+        """
+        if counts.read_at is None or counts.started_at == self._credited:
             return
+        self._credited = counts.started_at
         seen = [poll for poll in self._polls if poll.clock <= counts.read_at]
-        if seen and (self.base is None or seen[-1].clock > self.base.clock):
+        if seen:
             self.base = seen[-1]
+        elif self.base and self.base.clock > counts.read_at:
+            self.base = None  # it was taken back while nobody watched
 
     def _count(self, counts: Counts, now: float) -> None:
         self.pending = counts.since(self._at_start or self.base)

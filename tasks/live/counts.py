@@ -35,8 +35,9 @@ class SourceCount:
 class Counts:
     """The counters at one instant. clock: the database's. epoch: differs where counters cannot be compared.
 
-    running: the run that holds the lease now. committed_at: when the reading of the last committed run started, and
-    started_at: when that run started; both by the database's clock. realtime: whether there is a publication at all.
+    running: the run that holds the lease now. read_at: up to when the last committed run has what was there: when its
+    reading started, or its as_of where that is earlier; started_at: when that run started; both by the database's
+    clock. realtime: whether there is a publication at all.
     """
 
     clock: datetime
@@ -86,7 +87,7 @@ def parse_counts(answer: Mapping[str, Any]) -> Counts:
             for name, s in answer["sources"].items()
         },
         running=answer.get("running"),
-        read_at=_instant(committed.get("began")),
+        read_at=min((at for at in map(_instant, (committed.get("began"), committed.get("as_of"))) if at), default=None),
         started_at=_instant(committed.get("started_at")),
         realtime=bool(answer.get("realtime")),
     )

@@ -108,14 +108,13 @@ class Project:
             raise ServiceUnavailable("The connection failed.")
         committed = [run for run in self.runs if run.ended <= now]
         running = [run for run in self.runs if run.ended > now]
+        last = _instant(committed[-1].at) if committed else None
         return {
             "clock": _instant(now),
             "epoch": "one",
             "sources": {"posts": {"changes": len(self.every_change), "marker": "m", "counted": True}},
             "running": "a run" if running else None,
-            "committed": {"began": _instant(committed[-1].at), "started_at": _instant(committed[-1].at)}
-            if committed
-            else None,
+            "committed": {"began": last, "started_at": last, "as_of": last} if last else None,
         }
 
     def start_run(self) -> _Run:

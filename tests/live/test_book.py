@@ -20,6 +20,12 @@ def counts(changes: int, at: float = 0.0, **more: object) -> Counts:
     return replace(known, **more)  # type: ignore[arg-type]
 
 
+def read_at(second: float) -> dict[str, object]:
+    """What a poll says of a committed run that has what was there then."""
+    at = START + timedelta(seconds=second)
+    return {"read_at": at, "started_at": at}
+
+
 def book(base: int = 0) -> Book:
     return Book(RHYTHM, counts(base))
 
@@ -82,17 +88,41 @@ def test_what_another_run_has_read_is_not_pending_any_more() -> None:
     """The scheduled night reads what a watch was about to."""
     other = book()
     other.observe(counts(5, 10), 10)
-    other.observe(counts(5, 40, read_at=START + timedelta(seconds=20)), 40)
+    other.observe(counts(5, 40, **read_at(20)), 40)
     assert other.pending == 0
-    other.observe(counts(6, 50, read_at=START + timedelta(seconds=20)), 50)
+    other.observe(counts(6, 50, **read_at(20)), 50)
     assert other.pending == 1
 
 
 def test_a_change_after_the_last_poll_before_a_reading_stays_pending() -> None:
     other = book()
     other.observe(counts(5, 21), 21)
-    other.observe(counts(5, 40, read_at=START + timedelta(seconds=20)), 40)
+    other.observe(counts(5, 40, **read_at(20)), 40)
     assert other.pending == 5, "nobody knows whether the run has seen it"
+
+
+def test_a_night_as_of_midnight_takes_back_what_a_run_of_later_had_published() -> None:
+    """Readers lacked the rows of the hours since midnight until the next change, which may be long."""
+    kept = book()
+    for second in (10, 100):
+        kept.observe(counts(second, second), second)
+    kept.start(counts(100, 100), 100)
+    kept.commit()
+    kept.observe(counts(100, 130, **read_at(101)), 130)
+    assert kept.pending == 0
+    night = {"read_at": START + timedelta(seconds=50), "started_at": START + timedelta(seconds=200)}
+    kept.observe(counts(100, 230, **night), 230)
+    assert kept.pending == 90
+    kept.start(counts(100, 230), 240)
+    kept.commit()
+    kept.observe(counts(100, 245, **night), 245)  # asked before that run had committed
+    assert kept.pending == 0
+
+
+def test_what_a_night_took_back_while_nobody_watched_is_pending() -> None:
+    started_again = Book(RHYTHM, counts(100, 100))
+    started_again.observe(counts(100, 300, **read_at(50)), 300)
+    assert started_again.pending == 1
 
 
 def test_what_cannot_be_compared_counts_as_changed() -> None:

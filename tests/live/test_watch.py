@@ -21,7 +21,7 @@ from flows import watch
 from local_stack import Stack
 from tasks.contracts import TABLES
 from tests.live.here import watching_here
-from tests.live.kit import CHANGES, POLL_SECONDS, PUBLISH, ROOT, T_SECONDS, Watched, watching
+from tests.live.kit import CHANGES, POLL_SECONDS, PUBLISH, ROOT, T_SECONDS, Watched, environment, watching
 from tests.live.realtime import FAULTS, Realtime, realtime
 
 pytestmark = pytest.mark.slow
@@ -76,6 +76,21 @@ def test_a_new_start_runs_for_nothing_only_where_nobody_knows(filled: Stack, tmp
     with watching(filled, tmp_path) as watched:
         watched.wait_until_idle()
         assert watched.committed() == runs + 1
+
+
+def test_a_night_as_of_midnight_is_followed_by_a_run_with_what_came_since(filled: Stack, tmp_path: Path) -> None:
+    """The reports of readers lacked it until the next change."""
+    with watching(filled, tmp_path) as watched:
+        watched.wait_until_idle()
+        watched.change("insert")
+        watched.wait_until_idle()
+        runs = watched.committed()
+        night = [sys.executable, "-m", "flows.nightly"]
+        subprocess.run(night, cwd=ROOT, env=environment(filled, tmp_path), check=True, capture_output=True)
+        watched.wait(lambda: watched.committed() == runs + 2, "no run after the night")
+        watched.wait_until_idle()
+    newest = "select as_of from public.etl_runs where status = 'committed' order by started_at desc limit 1"
+    assert filled.query(f"select ({newest}) > now() - interval '10 minutes'") == "t", "as of now"
 
 
 def test_a_watch_that_ends_in_the_middle_of_a_run_gives_the_lease_back(filled: Stack, tmp_path: Path) -> None:
