@@ -151,7 +151,7 @@ def _audit(drifted: int) -> str:
     if drifted:
         differ = f"{drifted:,} rows differ from what the incremental nights before had kept"
         return f"**{differ}: see the log, start `doctor`.**"
-    return "It agrees with the incremental nights before it."
+    return "Nothing had drifted since the run before it."
 
 
 def transport_name(outcome: RunOutcome) -> str:
