@@ -96,8 +96,9 @@ class Ledger:
 
     def _rows(self, caller: Caller, query: Mapping[str, str]) -> list[LedgerRun]:
         rows = [LedgerRun.model_validate(row) for row in self._upstream.get(VIEW, caller.token, query)]
-        if newest := max((row.finished_at for row in rows if _is_nightly_commit(row) and row.finished_at), default=None):
-            self._last_commit.note(newest)
+        commits = [row.finished_at for row in rows if _is_nightly_commit(row) and row.finished_at]
+        if commits:
+            self._last_commit.note(max(commits))
         return rows
 
 

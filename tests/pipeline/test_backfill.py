@@ -81,10 +81,15 @@ def test_each_day_is_the_run_that_it_would_be_alone(
 
 @pytest.mark.slow
 def test_a_night_that_waits_goes_before_the_next_day(
-    project: Project, demo: DemoCounts, run: Runner, committed: Callable[[Transport], None]
+    project: Project,
+    demo: DemoCounts,
+    run: Runner,
+    committed: Callable[[Transport], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run()
     committed("postgres")
+    monkeypatch.setenv("ETL_WAIT_FOR_LEASE", "3600")
     env = {**project.default_env("postgres"), "ETL_WAIT_FOR_LEASE": "3600"}
     with ExitStack() as stack:
 
