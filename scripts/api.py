@@ -53,8 +53,7 @@ def _serve(options: argparse.Namespace) -> None:
     print(f"\n  http://{options.host}:{port}\n", flush=True)
     if not project.is_set() or "SUPABASE_JWT_SECRET" not in os.environ:
         _introduce(find(project.LOCAL_HOME))
-    if not prefect_api_url() and (url := running(PREFECT_HOME)):
-        os.environ.update(PREFECT_API_URL=f"{url}/api", PREFECT_API_AUTH_STRING=auth_string(PREFECT_HOME))
+    _find_prefect()
     for name in MASTER:
         os.environ.pop(name, None)  # this process asks as its callers, and as nobody else
     uvicorn.run(
@@ -67,6 +66,17 @@ def _serve(options: argparse.Namespace) -> None:
         log_level="warning",
         proxy_headers=True,
     )
+
+
+def _find_prefect() -> None:
+    """That of `make ui`, where PREFECT_API_URL names no other; this process asks once."""
+    if prefect_api_url():
+        return
+    if url := running(PREFECT_HOME):
+        os.environ.update(PREFECT_API_URL=f"{url}/api", PREFECT_API_AUTH_STRING=auth_string(PREFECT_HOME))
+    else:
+        how = "set PREFECT_API_URL or start `make ui`, then this again"
+        print(f"  No Prefect server: to start runs from the site {how}.\n", flush=True)
 
 
 def _introduce(stack: Stack | None) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import httpx
 import pytest
 
+import scripts.api
 from api import prefect
 from api.prefect import Prefect
 from api.problems import Problem
@@ -86,3 +88,22 @@ def test_what_the_server_refuses_is_not_asked_again() -> None:
     with pytest.raises(Problem, match="refused these options"):
         asked.start("nightly", {}, None)
     assert len(sent) == 1
+
+
+def test_a_site_without_a_prefect_server_says_so_when_it_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Started before `make ui`, it never learns of that server."""
+    monkeypatch.setattr(scripts.api, "local_project", nullcontext)
+    monkeypatch.setattr("api.vendor.install", lambda say: None)
+    monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)
+    monkeypatch.setattr(scripts.api, "running", lambda home: None)
+    monkeypatch.setenv("SUPABASE_URL", "https://project.supabase.co")
+    monkeypatch.setenv("SUPABASE_JWT_SECRET", "secret")
+    for name in ("PREFECT_API_URL", *scripts.api.MASTER):
+        monkeypatch.setenv(name, "")
+    assert scripts.api.main([]) == 0
+    assert "start runs from the site set PREFECT_API_URL or start `make ui`" in capsys.readouterr().out
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    scripts.api.main([])
+    assert "Prefect" not in capsys.readouterr().out
