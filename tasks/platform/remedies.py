@@ -19,7 +19,7 @@ STORAGE_GRANTS = (
 )
 ADDRESS = "SUPABASE_URL must be the project's own address, https://<ref>.supabase.co, without a path."
 OUTAGE = (
-    "Look at the project's state in the dashboard and at status.supabase.com, then start the run again. On the local "
+    "Look at the project's state in the dashboard and at status.supabase.com, then start this again. On the local "
     "stack: `make up`."
 )
 VALUE = (
@@ -29,7 +29,7 @@ VALUE = (
 DEFAULT_BUCKET = "reports"
 _STATES = {
     402: ("the project is restricted: a quota or a payment is due", "See Usage and Billing in the dashboard."),
-    540: ("the project is paused", "Restore the project in the dashboard, then start the run again."),
+    540: ("the project is paused", "Restore the project in the dashboard, then start this again."),
     544: ("the database did not answer in time", OUTAGE),
 }
 # In this order: the first that fits the code, else the first that fits the status.
