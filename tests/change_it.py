@@ -39,13 +39,14 @@ def table_sizes(facts: ReportFacts) -> pa.Table:
     names = sorted(facts.counts)
     return as_report(TABLE_SIZES, {"table": names, "row_count": [facts.counts[name].kept for name in names]})
 '''
-TABLE = '''"""The table `comments`."""
-
+HEAD = """
 from __future__ import annotations
 
 from tasks.contracts.model import Column, Table
 from tasks.contracts.row_hash import ROW_HASH
-
+"""
+TABLE = f'''"""The table `comments`."""
+{HEAD}
 COMMENTS = Table(
     name="comments",
     source="comments",
@@ -60,13 +61,8 @@ COMMENTS = Table(
     ),
 )
 '''
-BADGES = '''"""The table `badges`."""
-
-from __future__ import annotations
-
-from tasks.contracts.model import Column, Table
-from tasks.contracts.row_hash import ROW_HASH
-
+BADGES = f'''"""The table `badges`."""
+{HEAD}
 BADGES = Table(
     name="badges",
     source="Badge %s",

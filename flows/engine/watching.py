@@ -265,6 +265,6 @@ class Watch:
 
 
 def _after(tries: int) -> GiveUp:
-    """A poll is tried once more, as its connection may have been closed meanwhile; then the next poll asks, or none."""
+    """So often a poll is tried: twice, as its connection may have been closed meanwhile; then the next poll asks."""
     failures = itertools.count(1)
     return lambda _: next(failures) >= tries

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from tasks.doctor.findings import Finding, advice, fail, ok, warn
 from tasks.doctor.project import ask
 from tasks.errors import PipelineError, RequestRefused
-from tasks.platform.remedies import STORAGE_GRANTS, no_bucket
+from tasks.platform.remedies import no_bucket
 from tasks.settings import Settings
 
 SMALL_LIMIT_BYTES = 20 * 2**20
@@ -22,7 +22,7 @@ def bucket_is_private(settings: Settings) -> Iterator[Finding]:
         path = f"/storage/v1/bucket/{settings.bucket}"
         bucket = ask(settings, "GET", path, what=f"Looking for the bucket {settings.bucket}").json()
     except RequestRefused as error:
-        remedy = no_bucket(settings.bucket) if error.status == 404 else _advice(error, settings)
+        remedy = no_bucket(settings.bucket) if error.status == 404 else advice(error, settings)
         yield fail("bucket", error.message, remedy)
         return
     if bucket.get("public"):
@@ -62,9 +62,4 @@ def _upload_advice(error: PipelineError, settings: Settings) -> str:
         return "The file size limit of the bucket or the project is too low: raise it in Storage settings."
     if status == 415:
         return "The bucket allows certain file types only: allow all, or text/plain, image/png and application/*."
-    return no_bucket(settings.bucket) if status == 404 else _advice(error, settings)
-
-
-def _advice(error: PipelineError, settings: Settings) -> str:
-    """As a run says it, where it is about rights that the secret key's role has lost."""
-    return STORAGE_GRANTS if error.remedy == STORAGE_GRANTS else advice(error, settings)
+    return no_bucket(settings.bucket) if status == 404 else advice(error, settings)

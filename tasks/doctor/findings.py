@@ -8,7 +8,7 @@ from typing import Literal
 
 from tasks.errors import AccessError, PipelineError, TransientError
 from tasks.platform.identity import identity_of
-from tasks.platform.remedies import BUCKET_POLICIES
+from tasks.platform.remedies import BUCKET_POLICIES, STORAGE_GRANTS
 from tasks.retry import Retry
 from tasks.settings import Settings
 
@@ -58,6 +58,8 @@ def guarded(name: str, check: Check, settings: Settings) -> Iterator[Finding]:
 
 def advice(error: PipelineError, settings: Settings) -> str:
     """The remedy for the four common troubles: cannot connect, not authorised, query error, upload refused."""
+    if error.remedy == STORAGE_GRANTS:  # as a run says it: the key is right, its role has lost rights
+        return error.remedy
     if isinstance(error, AccessError):
         identity = identity_of(settings)
         if identity.kind != "service key":

@@ -29,14 +29,15 @@ class Night:
 
     def next(self, now: datetime) -> datetime:
         """The next scheduled night after `now`, in UTC."""
-        return min(night for night in self._around(now) if night > now)
+        _, coming = self._beside(now)
+        return coming
 
     def closed_until(self, now: datetime, *, last_started: datetime | None, run_seconds: float) -> datetime | None:
         """Until when nothing may start, in the schedule's zone; None when a run may. run_seconds: how long one takes.
 
         After its instant the night is waited for, until a run has started since (`last_started`) or its time is over.
         """
-        coming, past = self.next(now), max(night for night in self._around(now) if night <= now)
+        past, coming = self._beside(now)
         zone = ZoneInfo(self.timezone)
         if now >= coming - max(self.clear, timedelta(seconds=1.5 * run_seconds + YIELD_SECONDS)):
             return (coming + self.clear).astimezone(zone)
@@ -47,6 +48,11 @@ class Night:
     def yields(self, now: datetime) -> bool:
         """Whether a run of ours that is still running has to end now."""
         return now >= self.next(now) - timedelta(seconds=YIELD_SECONDS)
+
+    def _beside(self, now: datetime) -> tuple[datetime, datetime]:
+        """The last night that is not after `now`, and the first that is."""
+        nights = self._around(now)
+        return max(night for night in nights if night <= now), min(night for night in nights if night > now)
 
     def _around(self, now: datetime) -> set[datetime]:
         """The nights near `now` and the next ones before and after it, in UTC.

@@ -221,7 +221,7 @@ def test_what_is_stored_is_read_by_an_index_alone_unless_many_rows_are_new_to_va
     project: Project, demo: DemoCounts, run: Runner
 ) -> None:
     run()
-    counted(project, "alter table clean_posts set (autovacuum_enabled = off)")  # it may come between the two calls
+    counted(project, "alter table clean_posts set (autovacuum_enabled = off)")  # it could run between the two calls
     try:
         counted(project, "vacuum analyze clean_posts")
         assert_posts_are_scanned(project, False)

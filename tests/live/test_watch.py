@@ -78,7 +78,7 @@ def test_a_new_start_runs_for_nothing_only_where_nobody_knows(filled: Stack, tmp
         assert watched.committed() == runs + 1
 
 
-def test_a_night_as_of_midnight_is_followed_by_a_run_with_what_came_since(filled: Stack, tmp_path: Path) -> None:
+def test_a_night_as_of_midnight_is_followed_by_a_run_with_what_changed_since(filled: Stack, tmp_path: Path) -> None:
     """The reports of readers lacked it until the next change."""
     with watching(filled, tmp_path) as watched:
         watched.wait_until_idle()

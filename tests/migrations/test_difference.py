@@ -47,8 +47,8 @@ def filled(project: str) -> str:
 TYPE = "select format_type(atttypid, atttypmod) || case when attnotnull then ' not null' else '' end from pg_attribute"
 CHANGES: dict[str, tuple[Shape, str, str, str]] = {
     # the shape, its column, what it is afterwards, what users' rows count as
-    "a column comes": (changed("clean_users", added=column("text")), "clean_users.added", "text", "0" * 32),
-    "a required column comes": (
+    "a column is added": (changed("clean_users", added=column("text")), "clean_users.added", "text", "0" * 32),
+    "a required column is added": (
         changed("clean_users", added=column("text", required=True)), "clean_users.added", "text", "0" * 32,
     ),
     "a column goes": (changed("clean_users", bio=None), "clean_users.bio", "", "a" * 32),
@@ -56,7 +56,7 @@ CHANGES: dict[str, tuple[Shape, str, str, str]] = {
         changed("clean_users", status=column("bigint")), "clean_users.status", "bigint", "0" * 32,
     ),
     "a column may be null": (changed("clean_users", status=column("text")), "clean_users.status", "text", "a" * 32),
-    "a column of an aggregate comes": (
+    "a column of an aggregate is added": (
         changed("daily_activity", added=column("bigint")), "daily_activity.added", "bigint", "a" * 32,
     ),
     "a column of an aggregate goes": (
