@@ -74,8 +74,19 @@ def release(connection: Connection) -> None:
     with suppress(Exception):  # a connection that broke cannot be closed well
         execute(connection, "rollback")
         execute(connection, "discard all")
-    with suppress(Exception):
-        connection.close()
+    _close(connection)
+
+
+def _close(connection: Connection) -> None:
+    """Close a connection once; again, when the driver said that it could not.
+
+    Threads that connect and close at once make it lose count of its connections, for good: then it closes one, reports
+    `Open connection count underflowed`, and takes it for open (apache/arrow-adbc, issue 4753).
+    """
+    for _ in range(2):
+        with suppress(Exception):
+            connection.close()
+            return
 
 
 def require_sessions(settings: Settings) -> None:
@@ -97,10 +108,10 @@ def require_sessions(settings: Settings) -> None:
         if not _keeps_its_backend(first):
             raise _no_sessions("SUPABASE_DB_URL leads to a pooler in transaction mode")
     except BaseException:
-        first.close()
+        _close(first)
         raise
     first.adbc_connection.close()  # the session alone: its types stay
-    atexit.register(first.close)
+    atexit.register(_close, first)
     _VERIFIED[url] = first
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from adbc_driver_postgresql import dbapi
 
 from local_stack import Stack
 from tasks.errors import ConfigurationError
@@ -46,3 +48,31 @@ def test_a_login_that_quotes_every_name_is_refused_in_a_sentence(
         assert "alter role" in caught.value.remedy
     finally:
         stack.query("alter role postgres reset quote_all_identifiers")
+
+
+def test_a_connection_that_the_driver_has_miscounted_is_closed(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver's count of its connections is not safe between threads: one below zero, and every last one fails."""
+    connection = connect(settings_for(stack, "postgres", tmp_path))
+    miscounted = _Miscounted(connection._conn)
+    monkeypatch.setattr(connection, "_conn", miscounted)
+    release(connection)
+    assert miscounted.closed == 2
+    assert connection._closed, "Python would warn of it, and count it as open until the process ends"
+
+
+class _Miscounted:
+    """A connection of the driver's that is closed, and reported as not."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection, self.closed = connection, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def close(self) -> None:
+        self.closed += 1
+        self._connection.close()
+        if self.closed == 1:
+            raise dbapi.InternalError("[libpq] Open connection count underflowed", status_code=9)
