@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 
 from prefect import get_run_logger
@@ -18,6 +18,7 @@ from flows.forms import BackfillForm
 from tasks.files.manifest import HISTORICAL_NOTE
 from tasks.ledger.ledger import Ledger
 from tasks.platform.functions import open_database
+from tasks.publish.retention import run_ids
 from tasks.settings import Settings, load_settings
 
 LEDGER_ROWS = 100_000
@@ -31,7 +32,7 @@ def backfill(options: BackfillForm = BackfillForm()) -> list[str]:  # noqa: B008
         options: Which days.
     """
     wanted = options.days()
-    done = set() if options.redo else published_days(load_settings())
+    done = set() if options.redo else published_days(load_settings(), wanted)
     days = [day for day in wanted if day not in done]
     get_run_logger().info("backfill %d days asked for, %d of them to do", len(wanted), len(days))
     if options.dry_run:
@@ -81,12 +82,14 @@ def day_before(instant: datetime) -> date:
     return instant.date() - timedelta(days=1)
 
 
-def published_days(settings: Settings) -> set[date]:
-    """Days with a committed run, by the ledger: those with an as_of at the midnight after them."""
+def published_days(settings: Settings, wanted: Sequence[date]) -> set[date]:
+    """Those of the days that have a run as of the midnight after them: committed, by the ledger, and still there."""
+    instants = [as_of_day(day).isoformat() for day in wanted]
     with open_database(settings) as database:
-        rows = Ledger(database, settings).runs(LEDGER_ROWS, status="committed", kind="run")
-    instants = [row.as_of for row in rows if row.as_of]
-    return {day_before(instant) for instant in instants if instant.time() == time()}
+        rows = Ledger(database, settings).runs(LEDGER_ROWS, status="committed", kind="run", as_of=instants)
+    found = {day: {row.run_id for row in rows if row.as_of == as_of_day(day)} for day in wanted}
+    there = run_ids(settings, [day.isoformat() for day, ids in found.items() if ids])
+    return {day for day, ids in found.items() if ids & there}
 
 
 def show(options: BackfillForm, state: dict[date, str]) -> None:

@@ -187,7 +187,7 @@ class Ledger:
         return self._one(run_id=run_id)
 
     def runs(self, limit: int = 100, **filters: Any) -> list[LedgerRow]:
-        """Rows of the ledger, newest first. filters: status, kind, historical."""
+        """Rows of the ledger, newest first. filters: status, kind, historical, as_of (a list of instants, ISO)."""
         answer = self._database.call("etl_history", p_filter={"limit": limit, **filters})
         return [parse_row(row) for row in answer]
 

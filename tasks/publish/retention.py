@@ -121,6 +121,17 @@ def survey(settings: Settings, bucket: Bucket) -> list[Published]:
     return sorted(each(settings, _look_at, paths), key=lambda run: run.path)
 
 
+def run_ids(settings: Settings, days: Collection[str]) -> set[str]:
+    """The runs of these days whose files are in the bucket, by their ids. days: as `2026-01-31`."""
+
+    def of_day(bucket: Bucket, folder: str) -> list[str]:
+        return [run_id_of_folder(run) for run in bucket.folders(f"{RUNS}/{folder}")]
+
+    with Bucket(settings) as bucket:
+        folders = [folder for folder in bucket.folders(RUNS) if day_of_folder(folder) in days]
+    return {run_id for ids in each(settings, of_day, folders) for run_id in ids}
+
+
 def _look_at(bucket: Bucket, path: str) -> Published:
     unreadable = False
     try:

@@ -17,7 +17,7 @@ from tasks.platform.functions import Database
 from tasks.platform.quoting import identifier
 
 FUNCTION = "etl_own_tables"
-RELEASE = "20261126022000"  # of the last migration of ours, which says so itself, whatever a guest's copy is called
+RELEASE = "20261126023000"  # of the last migration of ours, which says so itself, whatever a guest's copy is called
 MIGRATE = (
     "Run `make migrate`, which applies or makes again what is missing, and says what to do about the rest (on the "
     "local stack `make run` does)."

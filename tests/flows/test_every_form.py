@@ -20,6 +20,8 @@ from flows.forms import (
     RetentionForm,
     WatchForm,
 )
+from tasks.platform.bucket import Bucket
+from tasks.settings import load_settings
 from tests.flows.conftest import Deployed
 from tests.without_charts import SWITCH
 
@@ -63,6 +65,21 @@ def test_a_command_prints_the_report_with_its_links_and_then_the_answer(
     *report, answer = capsys.readouterr().out.splitlines()
     assert report[0].startswith("# The file is ready: [Download daily_activity.parquet](http")
     assert json.loads(answer) in "\n".join(report)
+
+
+def test_a_backfill_makes_the_day_again_whose_run_retention_has_taken(deployed: Deployed) -> None:
+    """It was `done before` for good, by the ledger, while the reading kit's advice was to backfill it."""
+    row = "'taken', gen_random_uuid(), 'committed', 'rest', '2026-01-11Z', 'midnight', true, 120"
+    columns = "run_id, token, status, transport, as_of, as_of_mode, historical, lease_seconds"
+    deployed.stack.query(f"insert into public.etl_runs ({columns}) values ({row})")
+    day = {"first_day": "2026-01-10", "last_day": "2026-01-10"}
+    assert "1 of 1 days would be published" in deployed.artifacts(deployed.run("backfill", day))["backfill"]
+    with Bucket(load_settings()) as bucket:
+        bucket.store("runs/2026-01-10/taken/manifest.json", b"{}")
+        try:
+            assert "0 of 1 days would be published" in deployed.artifacts(deployed.run("backfill", day))["backfill"]
+        finally:
+            bucket.remove(["runs/2026-01-10/taken/manifest.json"])
 
 
 def written(deployed: Deployed) -> str:

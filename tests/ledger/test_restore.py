@@ -115,6 +115,22 @@ def test_a_restore_moves_the_aggregates_and_the_pointer(
     assert pointer(settings).endswith(second.run_id)
 
 
+def test_a_run_of_long_ago_is_found_at_once_behind_all_newer_ones(clean_stack: Stack, tmp_path: Path) -> None:
+    """A watch commits hundreds of runs a day. Each row since the restored one took another look for the current run:
+    a call over REST has eight seconds, and without an answer no run starts."""
+    settings = settings_for(clean_stack, "postgres", tmp_path)
+    first, _ = nights(settings)
+    columns = "run_id, token, status, transport, as_of, as_of_mode, lease_seconds, current_at"
+    row = "'watched-' || i, gen_random_uuid(), 'committed', 'rest', now(), 'now', 120, clock_timestamp()"
+    clean_stack.query(f"insert into etl_runs ({columns}) select {row} from generate_series(1, 3000) i")
+    hurried = settings.model_copy(update={"statement_timeout": 1, "retries": 0})
+    restore(hurried, first.run_id)
+    with open_database(hurried) as database:
+        current = Ledger(database, hurried).current()
+    assert current is not None
+    assert current.run_id == first.run_id
+
+
 @both
 def test_a_dry_restore_changes_nothing(clean_stack: Stack, tmp_path: Path, transport: Transport) -> None:
     settings = settings_for(clean_stack, transport, tmp_path)
