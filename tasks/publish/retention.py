@@ -160,7 +160,7 @@ def plan(
         status = statuses.get(run.run_id, "committed")
         if status in RUNNING or run.path == latest:
             actions.append(Action("keep", run.path, "is running" if status in RUNNING else "is what readers get"))
-        elif base is not None and run.run_id == base:
+        elif run.run_id == base:
             actions.append(Action("keep", run.path, "is what the next night starts from"))
         elif run.manifest is None or status in UNFINISHED:
             actions.append(_leftover(run, status, now, keep_days))

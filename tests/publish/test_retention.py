@@ -99,6 +99,20 @@ def test_readers_are_served_after_a_retention(filled: Settings) -> None:
         read_report("author_activity", as_of="2026-01-31", settings=filled)
 
 
+def test_as_many_days_stay_as_are_asked_for(filled: Settings) -> None:
+    actions = retain(filled, {}, now=NOW, keep_days=60, dry_run=True)
+    assert {action.path.rpartition("/")[2]: action.verb for action in actions} == {
+        "a": "prune", "b": "keep", "c": "keep", "half": "keep", "2026-01-09": "remove", "date=2026-01-08": "remove",
+    }  # fmt: skip
+
+
+def test_a_manifest_that_cannot_be_read_is_not_what_a_run_left_incomplete(filled: Settings) -> None:
+    with Bucket(filled) as bucket:
+        bucket.store("runs/2026-01-09/half/manifest.json", b'{"of": "a later version"}')
+    action = next(of for of in retain(filled, {}, now=LATER, dry_run=True) if "half" in of.path)
+    assert (action.verb, action.why) == ("keep", "has a manifest that cannot be read")
+
+
 def test_a_half_published_run_goes_when_no_run_is_working_on_it(filled: Settings) -> None:
     busy = retain(filled, {"half": "loading"}, now=LATER, dry_run=True)
     assert next(action for action in busy if "half" in action.path).verb == "keep"

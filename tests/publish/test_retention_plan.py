@@ -52,8 +52,8 @@ def _run_of_format_1(run: Published) -> Published:
     return Published(path, _manifest(run).model_copy(update={"run": path, "format": 1}))
 
 
-def _plan(*runs: Published, latest: str | None = None, **statuses: str) -> dict[str, Action]:
-    actions = plan(runs, statuses, latest=latest, now=NOW, keep_days=30)
+def _plan(*runs: Published, latest: str | None = None, base: str | None = None, **statuses: str) -> dict[str, Action]:
+    actions = plan(runs, statuses, latest=latest, now=NOW, keep_days=30, base=base)
     return {action.path.rpartition("/")[2]: action for action in actions}
 
 
@@ -98,9 +98,12 @@ def test_a_pruned_run_is_left_alone() -> None:
     assert _plan(_run(day(1, 31), files=["reports/daily_activity.parquet"]))["013100"].verb == "keep"
 
 
-def test_what_latest_names_stays_whole_however_old() -> None:
-    old = _run(day(1, 2))
-    assert _plan(old, _run(day(1, 31)), latest=old.path)["010200"].verb == "keep"
+def test_what_readers_get_and_what_the_next_night_starts_from_stay_whole_however_old() -> None:
+    old, base, newest = (_run(day(1, number)) for number in (2, 20, 31))
+    actions = _plan(old, base, newest, latest=old.path, base=base.run_id)
+    assert {name: action.verb for name, action in actions.items()} == {
+        "010200": "keep", "012000": "keep", "013100": "prune",
+    }  # fmt: skip
 
 
 def test_a_backfill_of_last_year_is_young_today() -> None:
@@ -120,10 +123,10 @@ def test_leftovers_go_after_aday() -> None:
     assert _plan(foreign)["foreign"].verb == "keep", "what this program cannot read is not what it left incomplete"
     halves = [Published(f"runs/2026-03-14/{name}", None, NOW - age) for name, age in ages.items()]
     unknown = Published("runs/2026-03-14/unknown", None, None)
-    failed = _run(day(3, 10), run_id="failed")
-    actions = _plan(*halves, unknown, failed, failed="failed")
+    failed = [_run(NOW - age, run_id=f"failed_{name}") for name, age in ages.items()]
+    actions = _plan(*halves, unknown, *failed, failed_young="failed", failed_old="failed")
     assert {name: action.verb for name, action in actions.items()} == {
-        "young": "keep", "old": "remove", "unknown": "remove", "failed": "remove",
+        "young": "keep", "old": "remove", "unknown": "remove", "failed_young": "keep", "failed_old": "remove",
     }  # fmt: skip
 
 
