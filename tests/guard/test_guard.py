@@ -193,3 +193,33 @@ def test_the_headline_counts_what_is_out_of_scope(workspace: Workspace) -> None:
     assert figures["total_posts"] == 200
     assert figures["users_after_as_of"] == figures["posts_after_as_of"] == 0
     assert "as_of" not in figures
+
+
+@pytest.mark.parametrize(
+    ("table", "was", "share", "held"),
+    [
+        ("posts", 1.0, 0.79, True),
+        ("posts", 1.0, 0.81, False),  # within its share
+        ("users", 0.4, 0.18, True),  # 11 of 50 rows
+        ("users", 0.4, 0.2, False),  # 10, the floor
+        ("users", 0.02, 0.0, True),  # however few they were
+        ("users", 0.0, 0.0, False),
+        ("users", 0.2, 0.9, False),
+    ],
+)
+def test_a_column_that_far_fewer_rows_fill_is_held(
+    workspace: Workspace, table: str, was: float, share: float, held: bool
+) -> None:
+    last = run_counts(workspace).model_copy(update={"columns": {table: {"updated_at": was}}})
+    now = last.model_copy(update={"columns": {table: {"updated_at": share}}})
+    drifts = find_drift(now, plan=QUIET, last=last, settings=SETTINGS)
+    assert [drift.name for drift in drifts] == [f"column_filled:{table}.updated_at"] * held
+
+
+def test_an_emptied_table_is_held_for_its_rows_and_not_for_each_column(workspace: Workspace, tmp_path: Path) -> None:
+    full = {table: {"updated_at": 1.0} for table in QUIET}
+    last = run_counts(workspace).model_copy(update={"columns": full})
+    empty = run_counts(make_run(tmp_path / "empty", [], [])[0])
+    now = empty.model_copy(update={"columns": {table: {"updated_at": 0.0} for table in QUIET}})
+    names = [drift.name for drift in find_drift(now, plan=QUIET, last=last, settings=SETTINGS)]
+    assert names == ["users_drop", "posts_drop"]
