@@ -17,6 +17,7 @@ from data.demo.posts import make_posts
 from data.demo.sources import SOURCES, as_declared, full_name, unfit
 from tasks.contracts import Table
 from tasks.errors import ConfigurationError, ServiceUnavailable, WriteError
+from tasks.platform.libpq import address
 
 if TYPE_CHECKING:
     from adbc_driver_manager.dbapi import Connection
@@ -49,7 +50,7 @@ def load(
         raise ConfigurationError(f"{reason} Nothing was written.", remedy="Fill the tables with rows of your own.")
     chunks = as_declared(make_tables(users, posts, seed, until=until, days=days))
     try:
-        with postgres.connect(db_url) as connection:
+        with postgres.connect(address(db_url)) as connection:
             _require_empty(connection)
             _copy(connection, chunks, users + posts, progress)
             connection.commit()

@@ -12,6 +12,7 @@ from adbc_driver_postgresql import dbapi
 from pydantic import SecretStr
 
 from tasks.errors import ConfigurationError, PipelineError, RequestRefused, ServiceUnavailable, WriteError
+from tasks.platform.libpq import address
 from tasks.platform.postgres import require_sessions
 from tasks.platform.refusals import primary_message, refusals, sqlstate_of
 from tasks.retry import masked
@@ -50,7 +51,7 @@ def connected(db_url: str) -> Iterator[Run]:
     """
     try:
         with refusals():
-            connection = dbapi.connect(db_url, autocommit=True)
+            connection = dbapi.connect(address(db_url), autocommit=True)
     except (RequestRefused, ServiceUnavailable) as error:
         remedy = "Check its host, port, user and password (special characters as %40, %2F …)."
         raise ConfigurationError(

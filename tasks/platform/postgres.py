@@ -6,12 +6,13 @@ import atexit
 import re
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from adbc_driver_manager.dbapi import Connection as Connection
 from adbc_driver_postgresql import dbapi
 
 from tasks.errors import AccessError, ConfigurationError, RequestRefused
+from tasks.platform.libpq import address
 from tasks.platform.quoting import identifier
 from tasks.platform.refusals import refusals
 from tasks.settings import Settings
@@ -46,9 +47,9 @@ def connect(
 ) -> Connection:
     """A connection in UTC that has become `settings.db_role`, with the statement timeout of the settings.
 
-    session: more settings of Postgres's, name to value. TLS is as the URL says; all else is set by statements, which
-    the session pooler passes on too. Raises ServiceUnavailable when nothing answers, AccessError for a wrong password
-    or role; never shows the URL.
+    session: more settings of Postgres's, name to value. TLS is as the URL says, or PGSSLMODE; all else is set by
+    statements, which the session pooler passes on too. Raises ServiceUnavailable when nothing answers, AccessError for
+    a wrong password or role; never shows the URL.
     """
     require_sessions(settings)
     with refusals():
@@ -202,15 +203,11 @@ def _take_role(connection: Connection, role: str) -> None:
 
 def _url(settings: Settings) -> str:
     """The URL of the settings, with a timeout for connecting and keepalives where it says nothing of them."""
-    parts = urlsplit(settings.supabase_db_url.get_secret_value())
-    wanted = {
-        "connect_timeout": str(max(2, round(settings.connect_timeout))),
-        "application_name": "supabase-nightly",
-        "keepalives_idle": "30",
-        "keepalives_interval": "10",
-        "keepalives_count": "3",
-    }
-    # What the URL says stays as it is written: libpq decodes %20, and takes a plus sign for itself.
-    said = {item.partition("=")[0] for item in parts.query.split("&")}
-    ours = [f"{name}={quote(value)}" for name, value in wanted.items() if name not in said]
-    return urlunsplit(parts._replace(query="&".join(filter(None, [parts.query, *ours]))))
+    return address(
+        settings.supabase_db_url.get_secret_value(),
+        connect_timeout=str(max(2, round(settings.connect_timeout))),
+        application_name="supabase-nightly",
+        keepalives_idle="30",
+        keepalives_interval="10",
+        keepalives_count="3",
+    )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from adbc_driver_postgresql import dbapi
 from local_stack import Stack
 from tasks.errors import ConfigurationError
 from tasks.platform import postgres
+from tasks.platform.libpq import address
 from tasks.platform.postgres import connect, release
 from tests.source.kit import settings_for
 
@@ -76,3 +80,26 @@ class _Miscounted:
         self._connection.close()
         if self.closed == 1:
             raise dbapi.InternalError("[libpq] Open connection count underflowed", status_code=9)
+
+
+OF_OTHERS = {
+    "PGHOSTADDR": "192.0.2.1",  # an address of nobody's: our password would go there
+    "PGSERVICE": "another-project",
+    "PGOPTIONS": "-c no_such_setting=on",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGSSLMODE": "require",
+    "PGCHANNELBINDING": "require",
+}
+
+
+def test_what_the_environment_says_of_another_database_is_not_ours(stack: Stack, tmp_path: Path) -> None:
+    """It named the address, the service and the options of every connection, whatever SUPABASE_DB_URL says."""
+    env = {**os.environ, **stack.env(), **OF_OTHERS}
+    command = [sys.executable, "-m", "scripts.migrations"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "nothing to apply\n"), done.stderr
+
+
+def test_what_asks_for_security_holds_outside_this_machine() -> None:
+    assert address("postgresql://u:p@db.example.org/x") == "postgresql://u:p@db.example.org/x"
+    assert address("postgresql://u:p@localhost/x?sslmode=require").count("sslmode=") == 1
