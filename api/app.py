@@ -24,6 +24,7 @@ from api.last_commit import LastCommit
 from api.ledger import Ledger
 from api.memo import Bodies, Memo
 from api.middleware import Guarded
+from api.openapi import Documented
 from api.prefect import Prefect
 from api.problems import ProblemBody
 from api.routes import auth, files, health, reports, runs, users
@@ -48,7 +49,7 @@ IMPATIENT = {"retries": 1, "retry_seconds": 5.0, "read_timeout": 30.0, "connect_
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application for the project of the settings. ConfigurationError when they lack an address or a key."""
     settings = without_master_key(settings or reader_settings())
-    app = FastAPI(
+    app = Documented(
         title="supabase-nightly",
         description=DESCRIPTION,
         version=_version(),

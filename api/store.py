@@ -1,7 +1,7 @@
 """Runs and their files as one caller sees them: found by the reading kit, under the caller's own token.
 
 What a token may see is asked of the project, and remembered for seconds. Files are kept on this machine by their
-sha256; before one is used, Storage is asked whether this caller may have it.
+sha256, as long as the bucket keeps such files; before one is used, Storage is asked whether this caller may have it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tasks.files.manifest import FileEntry, Manifest
 from tasks.platform.stored import is_missing
 from tasks.platform.whole_file import whole_file
 from tasks.read import Diff, OpenRun, diff, list_runs, read_history
+from tasks.read.cache import forget
 from tasks.read.catalog import open_catalog
 from tasks.read.options import is_as_of
 from tasks.settings import Settings
@@ -126,7 +127,12 @@ class Store:
         path = f"{manifest.run}/{entry.path}"
         self._require(caller, path)
         local = self.folder / f"{entry.sha256}.parquet"
-        return self._files.get(local, lambda: self._copy(caller, path, local, entry.sha256))
+
+        def copy() -> Path:
+            return self._copy(caller, path, local, entry.sha256)
+
+        found = self._files.get(local, copy)
+        return found if found.exists() else copy()  # forgotten since
 
     def _require(self, caller: Caller, path: str) -> None:
         self._allowed.get((_who(caller), path), lambda: self._ask(caller, path))
@@ -143,7 +149,11 @@ class Store:
         return True
 
     def _copy(self, caller: Caller, path: str, local: Path, sha256: str) -> Path:
-        """Downloaded piece by piece, whatever its size; under its name only when it is whole and right."""
+        """Downloaded piece by piece, whatever its size; under its name only when it is whole and right.
+
+        What was downloaded too long ago goes then: some files name user ids.
+        """
+        forget(self.folder, days=self.settings.keep_days, files="*.parquet*")
         if local.exists():
             return local
         with whole_file(local, private=True) as part:

@@ -24,7 +24,7 @@ from api.tokens import Caller, Role
 
 router = APIRouter(prefix="/auth", tags=["auth"])
 M = TypeVar("M", bound=BaseModel)
-FORM = "application/x-www-form-urlencoded"
+JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 
 
 class Credentials(BaseModel):
@@ -65,15 +65,21 @@ class Me(BaseModel):
     expires_at: int = Field(description="Seconds since 1970 at which the token expires.")
 
 
-_EITHER: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {kind: {"schema": Credentials.model_json_schema()} for kind in ("application/json", FORM)},
-    }
-}
+def _body(model: type[BaseModel], *kinds: str, required: bool = True) -> dict[str, Any]:
+    """What a route's documentation says of a body that the route reads by itself."""
+    content = {kind: {"schema": model.model_json_schema()} for kind in kinds}
+    return {"requestBody": {"required": required, "content": content}}
 
 
-@router.post("/sign-in", response_model=Tokens, responses=documented(401, 413, 422, 429, 503), openapi_extra=_EITHER)
+_SENT_ON: dict[int | str, dict[str, Any]] = {303: {"description": "To a browser: it is sent on to a page."}}
+
+
+@router.post(
+    "/sign-in",
+    response_model=Tokens,
+    responses={**_SENT_ON, **documented(401, 403, 413, 422, 429, 503)},
+    openapi_extra=_body(Credentials, JSON, FORM),
+)
 async def sign_in(request: Request) -> Response:
     """Sign in with e-mail and password. JSON answers with tokens; a browser's form gets cookies and is sent on."""
     is_form = request.headers.get("content-type", "").startswith(FORM)
@@ -112,7 +118,12 @@ def _parsed(body: Any, model: type[M]) -> M:
         raise Problem(422, f"Not usable: {', '.join(names)}.", remedy=f"Send {needed} as text.") from None
 
 
-@router.post("/refresh", response_model=Tokens, responses={204: {}, **documented(401, 403, 503)})
+@router.post(
+    "/refresh",
+    response_model=Tokens,
+    responses={204: {"description": "To a browser: its cookies are new."}, **documented(401, 403, 413, 422, 503)},
+    openapi_extra=_body(RefreshToken, JSON, required=False),
+)
 async def refresh(request: Request) -> Response:
     """A new session for a refresh token, from a JSON body or from the browser's cookie."""
     cookie = read_cookie(request, REFRESH)
@@ -125,7 +136,7 @@ async def refresh(request: Request) -> Response:
     return Response(status_code=204)
 
 
-@router.post("/sign-out", status_code=204, responses=documented(401, 403))
+@router.post("/sign-out", status_code=204, responses={**_SENT_ON, **documented(401, 403)})
 def sign_out(request: Request, caller: Annotated[Caller | None, Depends(anyone)]) -> Response:
     """End the session. A browser's cookies go, and it is sent to the sign-in page."""
     if caller is not None:

@@ -116,7 +116,12 @@ def get_run(request: Request, caller: Reader, id: RunId) -> Run:  # noqa: A002 -
     return run
 
 
-@router.get("/{id}/events", response_class=StreamingResponse, responses=documented(401, 403, 404, 503))
+_EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+
+
+@router.get(
+    "/{id}/events", response_class=StreamingResponse, responses={**_EVENTS, **documented(401, 403, 404, 422, 503)}
+)
 def run_events(request: Request, caller: Reader, id: RunId) -> StreamingResponse:  # noqa: A002 - the parameter's name
     """The stages of a run as server-sent events: `stage` whenever something changes, `end` when it is over."""
     ledger: Ledger = request.app.state.ledger
@@ -125,7 +130,7 @@ def run_events(request: Request, caller: Reader, id: RunId) -> StreamingResponse
     return StreamingResponse(body, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
-@router.post("", status_code=201, responses={200: {"model": Started}, **documented(401, 403, 409, 422, 503)})
+@router.post("", status_code=201, responses={200: {"model": Started}, **documented(401, 403, 404, 409, 413, 422, 503)})
 def start_run(request: Request, response: Response, caller: Operator, start: Start, key: Key = None) -> Started:
     """Start `nightly`, `export` or `backfill` with the options of its form. 200: this key had started it already."""
     prefect = request.app.state.prefect

@@ -32,16 +32,8 @@ class Cache:
         folder = _at_home(settings.cache_dir)
         with _named(folder, "made or written"):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            cache = cls(folder, f"{settings.supabase_url}/{settings.bucket}")
-            cache.forget(older_than=time.time() - settings.keep_days * 86_400)
-        return cache
-
-    def forget(self, *, older_than: float) -> None:
-        """Delete files stored before a time (seconds since the epoch); other processes may do the same meanwhile."""
-        for file in list(self.folder.iterdir()):
-            with suppress(FileNotFoundError):
-                if file.stat().st_mtime < older_than:
-                    file.unlink()
+            forget(folder, days=settings.keep_days)
+        return cls(folder, f"{settings.supabase_url}/{settings.bucket}")
 
     def find(self, sha256: str) -> Path | None:
         """The file of that checksum, when it is here and undamaged."""
@@ -84,6 +76,18 @@ class Cache:
         """Under its name only when complete: others may read the same cache at the same time."""
         with _named(self.folder, "written"), whole_file(path, private=True) as part:
             part.write_bytes(body)
+
+
+def forget(folder: Path, *, days: float, files: str = "*") -> None:
+    """Delete files of a folder that were stored so many days ago; other processes may do the same meanwhile.
+
+    files: a pattern of their names. A folder in it, as the reports site has one here, is left alone.
+    """
+    older_than = time.time() - days * 86_400
+    for file in list(folder.glob(files)):
+        with suppress(FileNotFoundError):
+            if file.is_file() and file.stat().st_mtime < older_than:
+                file.unlink()
 
 
 def _at_home(folder: Path) -> Path:

@@ -129,10 +129,14 @@ def test_the_cache_is_private_and_forgets(published: Bucketful) -> None:
     (copy,) = settings.cache_dir.glob("*.parquet")
     assert stat.S_IMODE(settings.cache_dir.stat().st_mode) == 0o700
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
+    of_the_site = settings.cache_dir / "api"  # with the defaults it is there; a month without a download was an error
+    of_the_site.mkdir()
     old = time.time() - 31 * 86_400
-    os.utime(copy, (old, old))
+    for path in (copy, of_the_site):
+        os.utime(path, (old, old))
     read_report("data_quality", settings=settings)
     assert not copy.exists()
+    assert of_the_site.is_dir()
 
 
 def test_an_analyst_reads_and_lists_with_the_public_key(
