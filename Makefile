@@ -18,15 +18,24 @@ help: ## List the commands
 
 install: $(VENV)/.installed ## Make .venv and install the pinned requirements
 
-$(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Try: make run PYTHON=python3.12")'
-	@$(PYTHON) -m venv $(VENV)
+# The lowest is the language that this is written in, the highest what Prefect installs on; `requires-python` says the same.
+FITS := (3, 11) <= sys.version_info < (3, 15)
+# An environment that does not work is made again. A Python that the system replaced by a newer one finds no package of it.
+REMADE := $(if $(filter True,$(shell $(PY) -c 'import sys, pip; print($(FITS))' 2>/dev/null)),,environment)
 
-# The lock is the whole closure, so pip has nothing to resolve: --no-deps, and `pip check` that it is whole.
-$(VENV)/.installed: requirements.txt | $(VENV)/bin/python
+.PHONY: environment
+environment:
+	@command -v $(firstword $(PYTHON)) >/dev/null || { echo "Python 3.11 or newer is needed; there is no $(PYTHON). Where it has another name: make run PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(0 if $(FITS) else "Python 3.11 to 3.14 is needed; this is " + sys.version.split()[0] + ". Try: make run PYTHON=python3.12")'
+	@test ! -e $(VENV) || echo "$(VENV) does not work: its Python is gone, replaced or does not fit, or making it was cut short. Making it again …"
+	@$(PYTHON) -m venv --clear $(VENV)
+
+# The lock is the whole closure, so pip has nothing to resolve: --no-deps, and `pip check` that it is whole. What lies
+# beside the lock in .venv, somebody's own packages or those of older tests, may lack something and keeps no run back.
+$(VENV)/.installed: requirements.txt $(REMADE)
 	@echo "Installing the pinned requirements (about 2 minutes, once) …"
 	@$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements.txt
-	@$(PY) -m pip check --quiet
+	@$(PY) -m pip check | awk -F '[ =[]+' 'NR == FNR { pinned[$$1]; next } $$1 in pinned { print; broken = 1 } END { exit broken }' requirements.txt - >&2
 	@touch $@
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
