@@ -135,8 +135,7 @@ class Watch:
         now = self._clock()
         new = self.book.observe(counts, now)
         if self.book.base is not self._kept:
-            self._kept = self.book.base
-            keep_base(self.settings, self._kept)
+            self._keep_base()
         self._hour["changes"] += new
         self._notice_deafness(new, counts)
         if self._run is not None:
@@ -152,6 +151,15 @@ class Watch:
             self._blocked = f"run {counts.running} is running" if counts.running else f"the night, until {closed:%H:%M}"
             return
         self._start(counts, now)
+
+    def _keep_base(self) -> None:
+        """For a watch that starts after this one; where the disk does not take it, again at the next poll."""
+        try:
+            keep_base(self.settings, self.book.base)
+        except PipelineError as error:
+            logger.warning("watch: %s", error)
+        else:
+            self._kept = self.book.base
 
     def _notice_deafness(self, new: int, counts: Counts) -> None:
         """Changes that the poll finds and Realtime did not announce: its connection is open, and delivers nothing."""

@@ -228,9 +228,11 @@ def claims_of(token: str) -> dict[str, Any]:
 
 
 def expiry_of(claims: dict[str, Any]) -> datetime | None:
-    """When a token with these claims expires; None when it does not say."""
+    """When a token with these claims expires; None when it does not say, or after all years, as in milliseconds."""
     expires = claims.get("exp")
-    return datetime.fromtimestamp(expires, UTC) if isinstance(expires, int | float) else None
+    with suppress(ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(expires, UTC) if isinstance(expires, int | float) else None
+    return None
 
 
 def _require_role(claims: dict[str, Any], whose: str, remedy: str) -> None:

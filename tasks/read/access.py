@@ -73,8 +73,8 @@ def why_hidden(settings: Settings, access_token: str | None) -> ReadError | None
     if isinstance(expires, int | float) and expires <= datetime.now(UTC).timestamp():
         at = datetime.fromtimestamp(expires, UTC)
         return ReadError(f"The access token expired at {at:%Y-%m-%d %H:%M} UTC.", remedy=_SIGN_IN)
-    role = (claims.get("app_metadata") or {}).get("etl_role")
-    if role in READERS:
+    about = claims.get("app_metadata")  # a hook of the project's own may put anything there
+    if isinstance(about, dict) and about.get("etl_role") in READERS:
         return None
     return ReadError(
         f"The bucket {settings.bucket} shows no runs to this user, who is no analyst: the access token must say "

@@ -56,6 +56,29 @@ def test_a_database_that_is_away_keeps_no_watch_from_its_end(tmp_path: Path, mon
     assert asked == ["/rest/v1/rpc/etl_changes"] * 2
 
 
+def test_a_disk_that_takes_nothing_ends_no_watch(tmp_path: Path) -> None:
+    """What was published is noted for the next watch: the first note that the disk did not take ended this one."""
+    (disk := tmp_path / "disk").touch()
+    settings = Settings(
+        _env_file=None, supabase_url="http://127.0.0.1:9", supabase_service_key="sb_secret_x", data_dir=disk
+    ).model_copy(update={"watch_poll_seconds": 0.01})
+    now, polls = "2026-01-31T03:00:00+00:00", []
+
+    def counts(request: httpx.Request) -> httpx.Response:
+        polls.append(request.url.path)
+        if len(polls) == 2:
+            watching.stop()
+        counted = {"changes": 5, "marker": "", "counted": True}
+        committed = {"began": now, "as_of": now, "started_at": now}
+        return httpx.Response(
+            200, json={"clock": now, "epoch": "", "sources": {"users": counted}, "committed": committed}
+        )
+
+    watching = Watch(settings, RestDatabase(settings, transport=httpx.MockTransport(counts)), identity_of(settings))
+    asyncio.run(watching.run())
+    assert len(polls) == 2
+
+
 def test_systemd_hears_that_the_watch_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(str(tmp_path / "notify"))

@@ -173,6 +173,7 @@ def _token(**claims: object) -> str:
         ("e30.é.c2ln", "is not the token of a signed-in user"),
         ("a.b.c", "is not the token of a signed-in user"),
         (_token(exp=1_700_000_000, app_metadata={"etl_role": "analyst"}), r"expired at 2023-11-14 22:13 UTC"),
+        (_token(app_metadata="analyst"), r"who is no analyst"),  # as a hook of the project's own may make it
     ],
 )
 def test_a_token_that_is_none_any_more_is_said(public: Settings, token: str, says: str) -> None:
