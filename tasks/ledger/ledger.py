@@ -192,9 +192,9 @@ class Ledger:
         return [parse_row(row) for row in answer]
 
     def has_committed(self, as_of: datetime, since: datetime) -> bool:
-        """Whether one of the last runs is of this as_of and was committed after `since`, by the database's clock."""
-        rows = self.runs(_LAST_RUNS, status="committed", kind="run")
-        return any(row.as_of == as_of and row.finished_at and row.finished_at > since for row in rows)
+        """Whether a run of this as_of was committed after `since`, by the database's clock."""
+        rows = self.runs(_LAST_RUNS, status="committed", kind="run", as_of=[as_of.isoformat()])
+        return any(row.finished_at and row.finished_at > since for row in rows)
 
     def clock(self) -> datetime:
         """The database's clock, by which runs are dated."""
