@@ -1,10 +1,13 @@
 """What holds from a command's first moment, while its modules are imported: Ctrl-C is a sentence, no traceback.
 
-And what runs on this machine is asked directly, whatever proxy the environment names.
+What it prints arrives whatever the terminal's encoding is, and what runs on this machine is asked directly, whatever
+proxy the environment names.
 """
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 from types import TracebackType
@@ -17,8 +20,28 @@ def _stopped(kind: type[BaseException], error: BaseException, trace: TracebackTy
         sys.__excepthook__(kind, error, trace)
 
 
+_PLAIN = {"±": "+/-", "−": "-", "–": "-", "→": "->", "…": "...", "·": "*", "•": "*", "✓": "ok", "✗": "error:"}
+
+
+def _in_plain_letters(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that the terminal's encoding lacks, as a minus does in Latin-1."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAIN.get(character, "?") for character in lacking), error.end
+
+
+def print_anywhere() -> None:
+    """No output ends in a traceback for a character that there is not; by default Python's does, after a whole run."""
+    codecs.register_error("plain_letters", _in_plain_letters)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and "utf" not in stream.encoding.lower():
+            stream.reconfigure(errors="plain_letters")
+
+
 if sys.argv[0] == "-m":  # what Python calls itself until it has found the module to run
     sys.excepthook = _stopped
+    print_anywhere()
 
 
 def pass_proxies_by() -> None:

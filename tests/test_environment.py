@@ -190,3 +190,17 @@ def test_a_command_that_is_stopped_while_it_imports_says_so(module: str) -> None
     assert started.returncode == -signal.SIGINT
     assert "✗ Stopped by hand.\n" in said
     assert not [text for text in said if "Traceback" in text]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "prints"), [("ascii", "ok +/-0 -1 ?"), ("latin-1", "ok ±0 -1 ?"), ("utf-8", "✓ ±0 −1 ł")]
+)
+def test_a_command_prints_on_a_terminal_of_any_encoding(tmp_path: Path, encoding: str, prints: str) -> None:
+    """A whole night ended in a traceback, at the ± of its summary."""
+    probe = tmp_path / "probe"
+    probe.mkdir()
+    (probe / "__init__.py").write_text("import tasks.early", encoding="utf-8")
+    (probe / "__main__.py").write_text("print('✓ ±0 −1 ł')", encoding="utf-8")
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-m", "probe"], env=env, capture_output=True, check=False, timeout=60)
+    assert done.stdout.decode(encoding) == f"{prints}\n", done.stderr
