@@ -23,7 +23,7 @@ PREFECT = {
 def is_set() -> bool:
     """Whether the environment or .env names a project; the environment wins, also with an empty value."""
     if "SUPABASE_URL" in os.environ:
-        return bool(os.environ["SUPABASE_URL"])
+        return bool(os.environ["SUPABASE_URL"].strip())
     return bool(file_values().get("SUPABASE_URL"))
 
 

@@ -24,13 +24,22 @@ do. Neither ever holds a secret, an e-mail, a name, a title or a text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+DAY, INSTANT = "day like 2026-01-31", "instant like 2026-01-31T12:00Z"
 
 
 def said_of(problem: Mapping[str, Any]) -> str:
     """What pydantic says of one wrong value (an item of `ValidationError.errors()`), without its own prefix."""
-    return str(problem["msg"]).removeprefix("Value error, ")
+    return in_words(str(problem["msg"]).removeprefix("Value error, "))
+
+
+def in_words(message: str) -> str:
+    """What pydantic says of a wrong day or instant, with how it is written instead of where the parser stopped."""
+    message = re.sub("^Input should be a valid datetime.*", f"This is no {INSTANT}.", message)
+    return re.sub("^(Input should be a valid date|Datetimes provided to dates).*", f"This is no {DAY}.", message)
 
 
 class PipelineError(Exception):

@@ -23,7 +23,8 @@ from prefect.exceptions import ParameterTypeError
 from flows.engine import run_page
 from flows.engine.logs import configure_logging
 from flows.engine.stage import unexpected
-from tasks.errors import PipelineError
+from flows.forms import Form
+from tasks.errors import PipelineError, in_words
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -138,11 +139,13 @@ def failure_page(name: str, state: State[Any]) -> str:
 def problems(error: ParameterTypeError) -> str:
     """What was wrong with the form, a sentence a field."""
     lines = [line.strip(" -") for line in str(error).splitlines()[1:]]
-    return " ".join(re.sub(r"^options\.?(.*?): (Value error, )?", _field, line) for line in lines if line)
+    return " ".join(re.sub(r"^options\.?(\w*)\S*: (?:Value error, )?(.+)", _problem, line) for line in lines if line)
 
 
-def _field(found: re.Match[str]) -> str:
-    return f"{found[1].replace('_', ' ').capitalize()}: " if found[1] else ""
+def _problem(found: re.Match[str]) -> str:
+    """What was wrong with a field, which has its title here as the form shows it."""
+    titles = {name: field.title for form in Form.__subclasses__() for name, field in form.model_fields.items()}
+    return (f"{titles.get(found[1]) or found[1]}: " if found[1] else "") + in_words(found[2])
 
 
 def _page(title: str, happened: str, written: str, remedy: str) -> str:

@@ -9,6 +9,8 @@ from pydantic import Field, field_validator
 from flows.forms.base import Form, field
 from flows.forms.export import REPORT_NAMES, report_named
 from flows.forms.restore import PREVIOUS
+from tasks.errors import DAY, ConfigurationError
+from tasks.read.options import is_as_of, parse_as_of
 
 LATEST = "latest"
 CHOICE_PATTERN = r"^(latest|previous|[0-9A-Za-z][0-9A-Za-z-]{3,63})$"
@@ -48,5 +50,10 @@ class CompareForm(Form):
     @classmethod
     def _looks_like_a_run(cls, value: str) -> str:
         if not re.match(CHOICE_PATTERN, value):
-            raise ValueError(f"{value[:40]!r} is no run's id and no day like 2026-01-31.")
+            raise ValueError(f"{value[:40]!r} is no run's id and no {DAY}.")
+        if is_as_of(value):
+            try:
+                parse_as_of(value)
+            except ConfigurationError:
+                raise ValueError(f"{value!r} is no {DAY}.") from None
         return value

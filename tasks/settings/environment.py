@@ -15,6 +15,7 @@ from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from tasks.errors import SettingsError
+from tasks.settings.network import require_usable_network
 
 FILE, ENCODING = ".env", "utf-8-sig"  # editors on Windows begin it with a byte order mark
 SERVER = "PREFECT_API_URL"
@@ -56,8 +57,14 @@ def value_of(name: str) -> str:
 
 
 def prefect_api_url() -> str:
-    """The address of Prefect's API that is set; empty when none is."""
-    return value_of(SERVER)
+    """The address of Prefect's API that is set; empty when none is. SettingsError for what is no address."""
+    url = value_of(SERVER)
+    if url and not re.match("https?://[^/]", url):
+        raise SettingsError(
+            f"{SERVER} is no address.",
+            remedy="It looks like https://prefect.example.org/api. Correct or unset it; nothing was started.",
+        )
+    return url
 
 
 def without_user(url: str) -> str:
@@ -68,9 +75,12 @@ def without_user(url: str) -> str:
 def set_up_commands() -> None:
     """Before Prefect is imported: what holds for every command, unless the environment says otherwise.
 
-    SettingsError when `.env` cannot be read: Prefect would end in a traceback, or report each line 324 times.
+    SettingsError when `.env` cannot be read: Prefect would end in a traceback, or report each line 324 times. So for a
+    proxy, certificates or an address of Prefect's API that cannot be used.
     """
     values = file_values()
+    require_usable_network()
+    prefect_api_url()
     for name, value in OF_COMMANDS.items():
         os.environ.setdefault(name, value)
     if not os.environ.get(SERVER, "").strip():

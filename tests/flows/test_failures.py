@@ -67,10 +67,22 @@ def test_what_is_not_there_is_answered_with_what_there_is(deployed: Deployed, na
     assert name != "restore" or "Nothing was moved." in page
 
 
-def test_a_refused_value_is_named_with_its_field(deployed: Deployed) -> None:
-    page = said(deployed, deployed.run("nightly", WRONG["nightly"]))
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("nightly", WRONG["nightly"], "Past instant: 2999-01-01T00:00:00+00:00 lies in the future"),
+        ("nightly", {"instant": "31.1.2026, 10:00"}, "Past instant: This is no instant like 2026-01-31T12:00Z."),
+        ("export", {"date_from": "1/31/2026"}, "From: This is no day like 2026-01-31."),
+        ("compare", {"base": "2026-02-30"}, "Base: '2026-02-30' is no day like 2026-01-31."),
+    ],
+)
+def test_a_refused_value_is_named_with_its_field(
+    deployed: Deployed, name: str, options: dict[str, Any], says: str
+) -> None:
+    """By the field's title in the form, and with what it should be like."""
+    page = said(deployed, deployed.run(name, options))
     assert page.startswith("# Refused")
-    assert "Instant: 2999-01-01T00:00:00+00:00 lies in the future" in page
+    assert says in page
 
 
 def test_a_parameter_that_the_flow_does_not_have(deployed: Deployed) -> None:
