@@ -20,6 +20,8 @@ from tasks.publish.restore import Restored
 from tasks.publish.restore import restore as restore_run
 from tasks.settings import Settings, load_settings
 
+LISTED = 100  # runs, on the page
+
 
 @etl_flow(name="restore", run_name="restore {options.run}, dry run: {options.dry_run}")
 def restore(options: RestoreForm = RestoreForm()) -> str:  # noqa: B008 - the form is frozen
@@ -46,22 +48,27 @@ def previous(settings: Settings) -> str:
     """The run that was current before the one that is now. ConfigurationError when there is none."""
     with open_database(settings) as database:
         current = Ledger(database, settings).current()
-    runs = committed_runs(settings)
-    earlier = [run.run_id for run in runs if current and run.started_at < current.started_at]
-    if not earlier:
-        now = f", {current.run_id}" if current else ""
-        raise ConfigurationError(
-            f"No run was committed before the current one{now}. Nothing was moved.",
-            remedy="There is nothing to go back to until the next `nightly` was committed; `backfill` makes reports of "
-            "past days.",
-        )
-    return earlier[0]
+    limit = LISTED
+    while current:
+        runs = committed_runs(settings, limit)
+        earlier = next((run.run_id for run in runs if run.started_at < current.started_at), None)
+        if earlier:
+            return earlier
+        if len(runs) < limit:
+            break
+        limit *= 10  # readers see a run of long ago, and a watch commits hundreds a day
+    now = f", {current.run_id}" if current else ""
+    raise ConfigurationError(
+        f"No run was committed before the current one{now}. Nothing was moved.",
+        remedy="There is nothing to go back to until the next `nightly` was committed; `backfill` makes reports of "
+        "past days.",
+    )
 
 
-def committed_runs(settings: Settings) -> list[LedgerRow]:
+def committed_runs(settings: Settings, limit: int = LISTED) -> list[LedgerRow]:
     """The runs that can be restored, newest first."""
     with open_database(settings) as database:
-        return Ledger(database, settings).runs(status="committed", kind="run", historical=False)
+        return Ledger(database, settings).runs(limit, status="committed", kind="run", historical=False)
 
 
 @etl_task("move back")

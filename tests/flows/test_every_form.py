@@ -82,6 +82,18 @@ def test_a_backfill_makes_the_day_again_whose_run_retention_has_taken(deployed: 
             bucket.remove(["runs/2026-01-10/taken/manifest.json"])
 
 
+def test_a_restore_finds_the_run_before_one_of_long_ago(deployed: Deployed) -> None:
+    """Behind the last hundred runs, eight hours of a watch, there was none before it."""
+    row = "'watched-' || i, gen_random_uuid(), 'committed', 'rest', now(), 'now', 120"
+    columns = "run_id, token, status, transport, as_of, as_of_mode, lease_seconds"
+    deployed.stack.query(f"insert into public.etl_runs ({columns}) select {row} from generate_series(1, 100) i")
+    try:
+        artifacts = deployed.artifacts(deployed.run("restore"))
+    finally:
+        deployed.stack.query("delete from public.etl_runs where run_id like 'watched-%'")
+    assert "are whole; nothing was moved" in artifacts["restore"]
+
+
 def written(deployed: Deployed) -> str:
     """Changes with every run in the ledger and every file in Storage."""
     counts = "select count(*), max(started_at) from public.etl_runs"
