@@ -225,6 +225,8 @@ def test_a_run_that_failed_is_resumed_with_its_as_of(stack: Stack, settings: Set
         snapshot_at = datetime.now(UTC)
         ledger.begin(dead, snapshot_at)
         ledger.fail(dead, WriteError("no luck"))
+        back = Start(AsOf.instant(days_before(9)), settings.resolved_transport, historical=True, kind="restore")
+        ledger.fail(ledger.start(back), WriteError("a restore is no night"))
         run = ledger.start(Start(AsOf("resume", AS_OF), settings.resolved_transport))
         assert (run.resumed_from, run.as_of) == (dead.run_id, days_before(2))
         assert run.snapshot_at == (
@@ -233,10 +235,11 @@ def test_a_run_that_failed_is_resumed_with_its_as_of(stack: Stack, settings: Set
 
 
 @both
-@pytest.mark.parametrize("why", ["too old", "committed since", "held"])
+@pytest.mark.parametrize("why", ["too old", "committed since", "held", "of a backfill"])
 def test_nothing_to_resume(stack: Stack, settings: Settings, why: str) -> None:
     with ledger_of(settings) as ledger:
-        dead = ledger.start(Start(AsOf.instant(days_before(2)), settings.resolved_transport))
+        past = why == "of a backfill"
+        dead = ledger.start(Start(AsOf.instant(days_before(2)), settings.resolved_transport, historical=past))
         if why == "held":
             ledger.hold(dead, WriteError("ask a person"))
         else:
