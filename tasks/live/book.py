@@ -71,7 +71,7 @@ class Book:
 
     def due_at(self) -> float | None:
         """When the pending changes start a run; None when there are none, or a run is running."""
-        if self.running or not self.pending or self.first is None:
+        if self.running or self.first is None:
             return None
         wanted = self.first if self.pending >= self.rhythm.changes else self.first + self.rhythm.seconds
         allowed = self.last_start + self.rhythm.every if self.last_start is not None else wanted
@@ -102,5 +102,5 @@ class Book:
 
     def _again(self, now: float, seconds: float) -> None:
         self.not_before = now + seconds
-        self.pending = self._polls[-1].since(self.base) if self._polls else 1
+        self.pending = self._polls[-1].since(self.base)
         self.first = now if self.pending else None

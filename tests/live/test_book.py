@@ -39,9 +39,9 @@ def test_nothing_changed_nothing_is_due() -> None:
 
 def test_a_single_change_waits_for_the_time_and_many_do_not() -> None:
     one = book()
-    one.observe(counts(1, 5), 5)
+    assert one.observe(counts(1, 5), 5) == 1
     assert one.due_at() == 65
-    one.observe(counts(9, 20), 20)
+    assert one.observe(counts(9, 20), 20) == 8, "new since the poll before"
     assert one.due_at() == 65, "the first change counts the time"
     one.observe(counts(10, 30), 30)
     assert one.due_at() == 5, "at once"
@@ -79,9 +79,21 @@ def test_a_failed_run_leaves_its_changes_pending_and_waits_longer_each_time() ->
         failing.fail(now)
         assert failing.pending == 10
         pauses.append(failing.not_before - now)
-    assert pauses == sorted(pauses)
-    assert pauses[0] == 120
-    assert pauses[-1] == 3600
+    assert pauses == [120, 240, 480, 960, 1_920, 3_600, 3_600, 3_600]
+    failing.start(counts(10, now), now)
+    failing.commit()
+    failing.observe(counts(20, now), now)
+    failing.start(counts(20, now), now)
+    failing.fail(now)
+    assert failing.not_before - now == 120, "the failures before a commit do not count"
+
+
+def test_a_run_that_gave_way_is_tried_again_after_a_pause() -> None:
+    yielding = book()
+    yielding.observe(counts(50, 1), 1)
+    yielding.start(counts(50, 1), 1)
+    yielding.give_way(200, 15)
+    assert (yielding.pending, yielding.due_at()) == (50, 215)
 
 
 def test_what_another_run_has_read_is_not_pending_any_more() -> None:
@@ -90,8 +102,29 @@ def test_what_another_run_has_read_is_not_pending_any_more() -> None:
     other.observe(counts(5, 10), 10)
     other.observe(counts(5, 40, **read_at(20)), 40)
     assert other.pending == 0
+    assert other.due_at() is None
     other.observe(counts(6, 50, **read_at(20)), 50)
-    assert other.pending == 1
+    assert (other.pending, other.due_at()) == (1, 110), "the time counts from the change that is pending"
+
+
+def test_what_another_run_has_read_since_ours_started_stays_published() -> None:
+    slow = book()
+    slow.observe(counts(5, 10), 10)
+    slow.start(counts(5, 10), 10)
+    slow.observe(counts(8, 40), 40)
+    slow.observe(counts(8, 60, **read_at(50)), 60)
+    slow.commit()
+    slow.observe(counts(8, 70, **read_at(50)), 70)
+    assert slow.pending == 0
+
+
+def test_a_run_that_failed_beside_one_that_has_read_its_changes_leaves_nothing_pending() -> None:
+    beaten = book()
+    beaten.observe(counts(5, 10), 10)
+    beaten.start(counts(5, 10), 10)
+    beaten.observe(counts(5, 40, **read_at(20)), 40)
+    beaten.fail(50)
+    assert (beaten.pending, beaten.due_at()) == (0, None)
 
 
 def test_a_change_after_the_last_poll_before_a_reading_stays_pending() -> None:
@@ -120,9 +153,10 @@ def test_a_night_as_of_midnight_takes_back_what_a_run_of_later_had_published() -
 
 
 def test_what_a_night_took_back_while_nobody_watched_is_pending() -> None:
-    started_again = Book(RHYTHM, counts(100, 100))
-    started_again.observe(counts(100, 300, **read_at(50)), 300)
-    assert started_again.pending == 1
+    for base in (counts(100, 100), None):  # None: as the first watch of a project begins
+        started_again = Book(RHYTHM, base)
+        started_again.observe(counts(100, 300, **read_at(50)), 300)
+        assert started_again.pending == 1
 
 
 def test_what_cannot_be_compared_counts_as_changed() -> None:

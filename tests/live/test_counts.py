@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,34 @@ def test_a_view_and_partitions_are_looked_through(
         clean_stack.query("drop view public.parts_view; drop table public.parts")
     assert after.since(before) == 2
     assert after.uncounted == ["not_there"]
+
+
+COLUMNS = (
+    "run_id, token, as_of_mode, transport, lease_seconds, kind, status, historical, started_at, began, as_of, heartbeat"
+)
+RUNS = f"""
+insert into public.etl_runs ({COLUMNS})
+select r, gen_random_uuid(), 'now', 'rest', 120, k, s, h, t, t + interval '1 min', a,
+       now() - silent * interval '1 second'
+from (values ('first', 'run', 'committed', false, '2026-01-30 03:00Z'::timestamptz, '2026-01-30'::timestamptz, 0),
+             ('night', 'run', 'committed', false, '2026-01-31 03:00Z', '2026-01-31', 0),
+             ('backfill', 'run', 'committed', true, '2026-01-31 04:00Z', '2026-01-05', 0),
+             ('back', 'restore', 'committed', true, '2026-01-31 05:00Z', '2026-01-30', 0),
+             ('failed', 'run', 'failed', false, '2026-01-31 06:00Z', '2026-01-31', 0),
+             ('silent', 'run', 'running', false, '2026-01-31 07:00Z', null, 121)) x (r, k, s, h, t, a, silent)
+"""
+
+
+def test_the_run_that_counts_is_the_newest_that_readers_were_given(
+    clean_stack: Stack, database: RestDatabase | PostgresDatabase
+) -> None:
+    """No backfill, restore or failed run; and one that was not heard of for its term is in nobody's way."""
+    clean_stack.query(RUNS)
+    seen = fetch_counts(database)
+    assert (seen.started_at, seen.read_at) == (datetime(2026, 1, 31, 3, tzinfo=UTC), datetime(2026, 1, 31, tzinfo=UTC))
+    assert seen.running is None
+    clean_stack.query("update public.etl_runs set heartbeat = now() where run_id = 'silent'")
+    assert fetch_counts(database).running == "silent"
 
 
 def test_what_is_kept_is_what_was_seen(database: RestDatabase | PostgresDatabase) -> None:
