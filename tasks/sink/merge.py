@@ -32,7 +32,7 @@ class Difference:
     @property
     def restamped(self) -> int:
         """Rows to write that are equal but for their stamps."""
-        return (pc.sum(self.changed).as_py() or 0) - self.inserts - self.updates
+        return int(self.changed.true_count) - self.inserts - self.updates
 
 
 def merge(ours: Iterator[pa.RecordBatch], theirs: Iterator[pa.RecordBatch]) -> Iterator[Difference]:
@@ -60,7 +60,7 @@ def _compare(batch: pa.RecordBatch, there: pa.Table) -> Difference:
     updated = pc.fill_null(pc.not_equal(batch["row_hash"], pc.take(_whole(there["row_hash"]), place)), True)
     differs = pc.or_(updated, _other_stamps(batch, pc.take(there, place)))
     gone = pc.invert(pc.is_in(there["id"], value_set=batch["id"]))
-    inserts, changed = pc.sum(is_new).as_py() or 0, pc.sum(updated).as_py() or 0
+    inserts, changed = is_new.true_count, updated.true_count
     return Difference(
         batch=batch,
         changed=differs,
@@ -75,7 +75,7 @@ def _compare(batch: pa.RecordBatch, there: pa.Table) -> Difference:
 
 def _same_keys(batch: pa.RecordBatch, there: pa.Table) -> Difference:
     updated = pc.fill_null(pc.not_equal(batch["row_hash"], _whole(there["row_hash"])), True)
-    updates = pc.sum(updated).as_py() or 0
+    updates = updated.true_count
     differs = pc.or_(updated, _other_stamps(batch, there))
     suspect = _suspect(batch, there, updated)
     return Difference(batch, differs, batch["id"][:0], 0, updates, batch.num_rows - updates, there.num_rows, suspect)
@@ -117,7 +117,7 @@ class _StoredRows:
         """All rows not handed out yet whose key is at most `key`."""
         taken: list[pa.RecordBatch] = []
         while (batch := self._next()) is not None:
-            count = pc.sum(pc.less_equal(batch["id"], key)).as_py() or 0
+            count = pc.less_equal(batch["id"], key).true_count
             taken.append(batch.slice(0, count))
             if count < batch.num_rows:
                 self._held = batch.slice(count)
