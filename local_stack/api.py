@@ -48,7 +48,7 @@ def start(home: Home, state: State, say: Callable[[str], None]) -> None:
 
 def service(home: Home) -> processes.Service:
     """Its process: the launcher with the home's settings."""
-    return processes.Service(home.pid_file(NAME), "launcher.mjs", home.launcher_settings)
+    return processes.Service(home.pid_file(NAME), "launcher.mjs", home.launcher_settings, home.path)
 
 
 def stop(home: Home) -> bool:

@@ -50,7 +50,7 @@ def _wheel() -> Path:
 
 def service(home: Home) -> processes.Service:
     """Its process: the one that serves the home's cluster."""
-    return processes.Service(home.pid_file(NAME), "postgres", home.cluster)
+    return processes.Service(home.pid_file(NAME), "postgres", home.cluster, home.cluster)
 
 
 def account_of(home: Home) -> Account | None:
@@ -62,9 +62,9 @@ def account_of(home: Home) -> Account | None:
 def start(home: Home, state: State, say: Callable[[str], None]) -> None:
     """Start it unless it runs; make it first when it is new. Returns when it answers."""
     process = processes.running(service(home))
-    if process and answers(state):
+    if process and answers(state) and str(home.cluster) in process.cmdline():
         return
-    if process:  # on another port than the one wanted now, or unresponsive
+    if process:  # on another port than the one wanted now, unresponsive, or started before the home was moved
         stop(home)
     require_free(state.db_port, "--db-port")
     account = account_of(home)

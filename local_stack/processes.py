@@ -2,6 +2,7 @@
 
 A process is ours when it runs our program on a path in the home: a stale pid file never points at somebody else's
 process, whatever the clock does, and a process whose starter was killed before it noted the pid is found all the same.
+One that was started before the home was moved has the earlier path; the folder that it works in moved along.
 """
 
 from __future__ import annotations
@@ -28,17 +29,28 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 class Service:
     """A detached process as it is found again: by the pid that is noted, else by its program and the path it works on.
 
-    program: how one of its arguments, or its own path, ends.
+    program: how one of its arguments, or its own path, ends. folder: the one that it works in.
     """
 
     pid_file: Path
     program: str
     path: Path
+    folder: Path
 
-    def runs_as(self, arguments: Sequence[str]) -> bool:
-        """Whether these are its arguments."""
-        path = str(self.path)
+    def runs_as(self, process: psutil.Process) -> bool:
+        """Whether it is this process. Raises psutil.Error where that is gone, or another account's."""
+        arguments = process.cmdline()
+        if not any(self._runs_on(path, arguments) for path in (str(self.path), *self._before_a_move(arguments))):
+            return False
+        return str(self.path) in arguments or process.cwd() == str(self.folder)
+
+    def _runs_on(self, path: str, arguments: Sequence[str]) -> bool:
         return path in arguments and any(a.endswith(self.program) for a in arguments if a != path)
+
+    def _before_a_move(self, arguments: Sequence[str]) -> list[str]:
+        """What was the path on which it works, and is none any more."""
+        name = f"{os.sep}{self.path.name}"
+        return [a for a in arguments if a.startswith(os.sep) and a.endswith(name) and not os.path.exists(a)]
 
 
 @dataclass(frozen=True)
@@ -63,7 +75,7 @@ def spawn(command: Command) -> psutil.Process:
             stdout=log,
             stderr=log,
             env=command.env,
-            cwd="/",
+            cwd="/" if account else command.service.folder,
             start_new_session=True,
             umask=0o077,
             **(account.popen if account else {}),
@@ -106,7 +118,7 @@ def _searched(service: Service) -> psutil.Process | None:
 
 def _is(process: psutil.Process, service: Service) -> bool:
     try:
-        return service.runs_as(process.cmdline()) and alive(process)
+        return service.runs_as(process) and alive(process)
     except psutil.Error:
         return False
 

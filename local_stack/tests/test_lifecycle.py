@@ -152,6 +152,18 @@ def test_down_keeps_the_data_and_the_ports(own: Stack) -> None:
     assert serves(own)
 
 
+def test_a_home_that_was_moved_while_it_ran_is_found(own: Stack) -> None:
+    """Its database went on in the moved folder, and a second one could have been started on the same files."""
+    moved = own.home.rename(own.home.with_name(f"{own.home.name}-moved"))
+    try:
+        assert status(moved).complete
+        assert serves(up(moved, empty=True))
+        assert down(moved)
+    finally:
+        moved.rename(own.home)
+    assert up(own.home, empty=True) == own
+
+
 @pytest.mark.parametrize("service", ["api", "database"])
 def test_what_was_killed_comes_back(own: Stack, service: str) -> None:
     getattr(own, f"kill_{service}")()
