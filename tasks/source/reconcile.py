@@ -34,14 +34,14 @@ def reconcile(workspace: Workspace, ask: Ask, bounds: Bounds) -> Reconciled:
         if not orphans.num_rows:
             break
         added = pa.concat_tables([added, ask(USERS, _without(pc.unique(orphans["user_id"]), added["id"]))])
-        orphans = _rows(orphans, "user_id", added["id"], among=False)
+        orphans = _rows_without(orphans, "user_id", added["id"])
         now = ask(POSTS, orphans["id"].combine_chunks())
         gone = pa.concat_arrays([gone, _without(orphans["id"].combine_chunks(), now["id"])])
         changed = _changed(now, orphans)
-        moved = pa.concat_tables([_rows(moved, "id", changed["id"], among=False), changed])
+        moved = pa.concat_tables([_rows_without(moved, "id", changed["id"]), changed])
         known = [*users.batches(), *added.to_batches()] if changed.num_rows else []
         orphans = _orphans(changed.to_batches(), known)
-    moved = _rows(moved, "id", gone, among=False)
+    moved = _rows_without(moved, "id", gone)
     patch_rows(posts, "id", moved, gone, bounds)
     patch_rows(users, "id", added, added["id"].combine_chunks().slice(0, 0), bounds)
     return Reconciled(asked, len(gone), moved.num_rows, added.num_rows)
@@ -68,9 +68,8 @@ def _changed(now: pa.Table, before: pa.Table) -> pa.Table:
     return now.filter(pc.invert(pc.fill_null(same, False)))
 
 
-def _rows(table: pa.Table, column: str, keys: pa.Array | pa.ChunkedArray, *, among: bool) -> pa.Table:
-    listed = pc.is_in(table[column], value_set=_plain(keys))
-    return table.filter(listed if among else pc.invert(listed))
+def _rows_without(table: pa.Table, column: str, keys: pa.Array | pa.ChunkedArray) -> pa.Table:
+    return table.filter(pc.invert(pc.is_in(table[column], value_set=_plain(keys))))
 
 
 def _without(keys: pa.Array, others: pa.Array | pa.ChunkedArray) -> pa.Array:

@@ -96,6 +96,13 @@ def test_a_post_that_changed_hands_takes_its_new_author_along(tmp_path: Path) ->
     assert authors == [key(1), key(7)]
 
 
+def test_a_post_that_went_to_nobody_or_to_an_author_who_was_read_is_as_it_is_now(tmp_path: Path) -> None:
+    read = (posts((1, 5), (2, 6)), users(1))
+    done, left, _ = reconciled(tmp_path, read, Database((posts((1, None), (2, 1)), users(1))))
+    assert done == Reconciled(asked=2, posts_changed=2), "an author who was read is not asked for"
+    assert left == [(key(1), None), (key(2), key(1))]
+
+
 def test_a_post_that_changed_hands_and_then_went_is_dropped(tmp_path: Path) -> None:
     read = (posts((1, 5), (2, 1)), users(1))
     moved = (posts((1, 7), (2, 1)), users(1))
