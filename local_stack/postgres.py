@@ -62,9 +62,10 @@ def account_of(home: Home) -> Account | None:
 def start(home: Home, state: State, say: Callable[[str], None]) -> None:
     """Start it unless it runs; make it first when it is new. Returns when it answers."""
     process = processes.running(service(home))
-    if process and answers(state) and str(home.cluster) in process.cmdline():
+    there = process and processes.installed(process, service(home)) and str(home.cluster) in process.cmdline()
+    if there and answers(state):
         return
-    if process:  # on another port than the one wanted now, unresponsive, or started before the home was moved
+    if process:  # on another port, unresponsive, or from before its home was moved or its environment made again
         stop(home)
     require_free(state.db_port, "--db-port")
     account = account_of(home)

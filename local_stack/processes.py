@@ -102,6 +102,15 @@ def running(service: Service) -> psutil.Process | None:
     return process
 
 
+def installed(process: psutil.Process, service: Service) -> bool:
+    """Whether its program is still where it was started from: an environment that was made again took its libraries."""
+    try:
+        programs = [a for a in process.cmdline() if a.endswith(service.program) and a != str(service.path)]
+    except psutil.Error:
+        return False
+    return all(map(os.path.exists, programs))
+
+
 def _noted(service: Service) -> psutil.Process | None:
     try:
         process = psutil.Process(int(json.loads(service.pid_file.read_text())["pid"]))
