@@ -58,7 +58,7 @@ def test_a_view_and_partitions_are_looked_through(
     asked = [{"name": name, "schema": "public", "table": name} for name in ("parts", "parts_view", "not_there")]
     try:
         before = parse_counts(database.call("etl_changes", p_sources=asked))
-        clean_stack.query("insert into public.parts values (3)")
+        clean_stack.query("insert into public.parts values (3); select pg_stat_force_next_flush()")
         after = parse_counts(database.call("etl_changes", p_sources=asked))
     finally:
         clean_stack.query("drop view public.parts_view; drop table public.parts")
