@@ -12,6 +12,7 @@ import jwt
 from api.problems import Problem, unauthorised
 from api.upstream import Upstream
 from tasks.errors import PipelineError, ServiceUnavailable
+from tasks.platform.identity import etl_role_of
 from tasks.settings import Settings
 
 Role = Literal["customer", "analyst", "operator"]
@@ -91,8 +92,7 @@ class Verifier:
 
 
 def _role(claims: dict[str, Any]) -> Role:
-    about = claims.get("app_metadata")  # a hook of the project's own may put anything there
-    given = about.get("etl_role") if isinstance(about, dict) else None
+    given = etl_role_of(claims)
     return given if given in ("analyst", "operator") else "customer"
 
 

@@ -87,9 +87,9 @@ def published_days(settings: Settings, wanted: Sequence[date]) -> set[date]:
     instants = [as_of_day(day).isoformat() for day in wanted]
     with open_database(settings) as database:
         rows = Ledger(database, settings).runs(LEDGER_ROWS, status="committed", kind="run", as_of=instants)
-    found = {day: {row.run_id for row in rows if row.as_of == as_of_day(day)} for day in wanted}
-    there = run_ids(settings, [day.isoformat() for day, ids in found.items() if ids])
-    return {day for day, ids in found.items() if ids & there}
+    days = {row.run_id: day_before(row.as_of) for row in rows if row.as_of}
+    there = run_ids(settings, {day.isoformat() for day in days.values()})
+    return {day for run_id, day in days.items() if run_id in there}
 
 
 def show(options: BackfillForm, state: dict[date, str]) -> None:

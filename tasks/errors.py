@@ -32,12 +32,13 @@ DAY, INSTANT = "day like 2026-01-31", "instant like 2026-01-31T12:00Z"
 
 
 def said_of(problem: Mapping[str, Any]) -> str:
-    """What pydantic says of one wrong value (an item of `ValidationError.errors()`), without its own prefix."""
-    return in_words(str(problem["msg"]).removeprefix("Value error, "))
+    """What pydantic says of one wrong value (an item of `ValidationError.errors()`)."""
+    return in_words(str(problem["msg"]))
 
 
 def in_words(message: str) -> str:
-    """What pydantic says of a wrong day or instant, with how it is written instead of where the parser stopped."""
+    """A message of pydantic's, without its prefix; of a wrong day or instant how one is written."""
+    message = message.removeprefix("Value error, ")
     message = re.sub("^Input should be a valid datetime.*", f"This is no {INSTANT}.", message)
     return re.sub("^(Input should be a valid date|Datetimes provided to dates).*", f"This is no {DAY}.", message)
 

@@ -139,7 +139,7 @@ def failure_page(name: str, state: State[Any]) -> str:
 def problems(error: ParameterTypeError) -> str:
     """What was wrong with the form, a sentence a field."""
     lines = [line.strip(" -") for line in str(error).splitlines()[1:]]
-    return " ".join(re.sub(r"^options\.?(\w*)\S*: (?:Value error, )?(.+)", _problem, line) for line in lines if line)
+    return " ".join(re.sub(r"^options\.?(\w*)\S*: (.+)", _problem, line) for line in lines if line)
 
 
 def _problem(found: re.Match[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from flows.forms.base import Form, dry_run, field, optional, transport
+from tasks.errors import DAY, INSTANT
 from tasks.settings import TransportChoice
 
 AS_OF_WORDS = ("midnight", "now", "resume")
@@ -114,10 +115,7 @@ def _parse_instant(text: str) -> datetime:
     try:
         instant = datetime.fromisoformat(text if re.match(r"\d{4}-\d\d-\d\d($|T)", text) else "no instant")
     except ValueError:
-        raise ValueError(
-            f"{text[:40]!r} is none of midnight, now, resume, a day like 2026-01-31 or an instant like "
-            "2026-01-31T12:00Z."
-        ) from None
+        raise ValueError(f"{text[:40]!r} is none of midnight, now, resume, a {DAY} or an {INSTANT}.") from None
     return instant.replace(tzinfo=UTC) if len(text) == len(_DAY) else instant
 
 

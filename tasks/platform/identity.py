@@ -235,6 +235,12 @@ def expiry_of(claims: dict[str, Any]) -> datetime | None:
     return None
 
 
+def etl_role_of(claims: dict[str, Any]) -> Any:
+    """What a person was granted, `app_metadata.etl_role`; None for nothing."""
+    about = claims.get("app_metadata")  # a hook of the project's own may put anything there
+    return about.get("etl_role") if isinstance(about, dict) else None
+
+
 def _require_role(claims: dict[str, Any], whose: str, remedy: str) -> None:
     role = claims.get("role")
     if role != ROLE:

@@ -11,6 +11,7 @@ from typing import Any
 from tasks.errors import ConfigurationError, ReadError
 from tasks.files.layout import LATEST
 from tasks.files.manifest import Manifest
+from tasks.platform.identity import etl_role_of, expiry_of
 from tasks.settings import Settings
 
 READERS = ("analyst", "operator")
@@ -69,12 +70,10 @@ def why_hidden(settings: Settings, access_token: str | None) -> ReadError | None
     claims = _claims(access_token)
     if claims is None:
         return ReadError("access_token is not the token of a signed-in user.", remedy=_SIGN_IN)
-    expires = claims.get("exp")
-    if isinstance(expires, int | float) and expires <= datetime.now(UTC).timestamp():
-        at = datetime.fromtimestamp(expires, UTC)
-        return ReadError(f"The access token expired at {at:%Y-%m-%d %H:%M} UTC.", remedy=_SIGN_IN)
-    about = claims.get("app_metadata")  # a hook of the project's own may put anything there
-    if isinstance(about, dict) and about.get("etl_role") in READERS:
+    expires = expiry_of(claims)
+    if expires and expires <= datetime.now(UTC):
+        return ReadError(f"The access token expired at {expires:%Y-%m-%d %H:%M} UTC.", remedy=_SIGN_IN)
+    if etl_role_of(claims) in READERS:
         return None
     return ReadError(
         f"The bucket {settings.bucket} shows no runs to this user, who is no analyst: the access token must say "

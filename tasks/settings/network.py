@@ -10,6 +10,7 @@ from urllib.request import getproxies_environment
 from tasks.errors import SettingsError
 
 _CERTIFICATES = "SSL_CERT_FILE"
+_OF_HTTP = {"http", "https"}
 
 
 def require_usable_network() -> None:
@@ -27,15 +28,12 @@ def require_usable_network() -> None:
 
 def _require_proxies() -> None:
     proxies = getproxies_environment()
-    if {
-        "http",
-        "https",
-    } <= proxies.keys():  # then nothing goes through the third, which httpx would refuse all the same
+    if proxies.keys() >= _OF_HTTP:  # then nothing goes through the third, which httpx would refuse all the same
         for name in ("ALL_PROXY", "all_proxy"):
             os.environ.pop(name, None)
         proxies.pop("all", None)
-    usable = {"http", "https", *(("socks5", "socks5h") if importlib.util.find_spec("socksio") else ())}
-    for kind in sorted({"http", "https", "all"} & proxies.keys()):
+    usable = {*_OF_HTTP, *(("socks5", "socks5h") if importlib.util.find_spec("socksio") else ())}
+    for kind in sorted({*_OF_HTTP, "all"} & proxies.keys()):
         scheme, separator, _ = proxies[kind].partition("://")
         if separator and scheme.lower() not in usable:
             raise SettingsError(

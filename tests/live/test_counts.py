@@ -72,13 +72,13 @@ COLUMNS = (
 RUNS = f"""
 insert into public.etl_runs ({COLUMNS})
 select r, gen_random_uuid(), 'now', 'rest', 120, k, s, h, t, t + interval '1 min', a,
-       now() - silent * interval '1 second'
+       now() - unheard * interval '1 second'
 from (values ('first', 'run', 'committed', false, '2026-01-30 03:00Z'::timestamptz, '2026-01-30'::timestamptz, 0),
              ('night', 'run', 'committed', false, '2026-01-31 03:00Z', '2026-01-31', 0),
              ('backfill', 'run', 'committed', true, '2026-01-31 04:00Z', '2026-01-05', 0),
              ('back', 'restore', 'committed', true, '2026-01-31 05:00Z', '2026-01-30', 0),
              ('failed', 'run', 'failed', false, '2026-01-31 06:00Z', '2026-01-31', 0),
-             ('silent', 'run', 'running', false, '2026-01-31 07:00Z', null, 121)) x (r, k, s, h, t, a, silent)
+             ('unresponsive', 'run', 'running', false, '2026-01-31 07:00Z', null, 121)) x (r, k, s, h, t, a, unheard)
 """
 
 
@@ -90,8 +90,8 @@ def test_the_run_that_counts_is_the_newest_that_readers_were_given(
     seen = fetch_counts(database)
     assert (seen.started_at, seen.read_at) == (datetime(2026, 1, 31, 3, tzinfo=UTC), datetime(2026, 1, 31, tzinfo=UTC))
     assert seen.running is None
-    clean_stack.query("update public.etl_runs set heartbeat = now() where run_id = 'silent'")
-    assert fetch_counts(database).running == "silent"
+    clean_stack.query("update public.etl_runs set heartbeat = now() where run_id = 'unresponsive'")
+    assert fetch_counts(database).running == "unresponsive"
 
 
 def test_what_is_kept_is_what_was_seen(database: RestDatabase | PostgresDatabase) -> None:

@@ -69,7 +69,7 @@ def test_a_disk_that_takes_nothing_ends_no_watch(tmp_path: Path) -> None:
         if len(polls) == 2:
             watching.stop()
         counted = {"changes": 5, "marker": "", "counted": True}
-        committed = {"began": now, "as_of": now, "started_at": now}
+        committed = {"as_of": now, "started_at": now}
         return httpx.Response(
             200, json={"clock": now, "epoch": "", "sources": {"users": counted}, "committed": committed}
         )
