@@ -177,6 +177,43 @@ def test_it_is_said_before_prefect_is_imported(command: list[str], file: Path) -
     assert said == [("failed", *re.findall(r"^[✗ ] (?: )?(.+)$", done.stderr, re.MULTILINE))] * ("--json" in command)
 
 
+@pytest.mark.parametrize(
+    ("given", "of_file", "command", "says"),
+    [
+        (
+            {"PREFECT_LOGGING_LEVEL": "verbose"},
+            "",
+            "flows.nightly --json",
+            "PREFECT_LOGGING_LEVEL: Input should be 'DEBU",
+        ),
+        ({"PREFECT_UI_ENABLED": "hm"}, "", "scripts.ui", "PREFECT_UI_ENABLED: Input should be a valid boolean"),
+        ({}, "prefect_api_request_timeout=hm", "scripts.run", "PREFECT_API_REQUEST_TIMEOUT: Input should be a valid n"),
+        (
+            {"PREFECT_CLIENT_CUSTOM_HEADERS": "hm"},
+            "",
+            "scripts.doctor",
+            "PREFECT_CLIENT_CUSTOM_HEADERS: This is no JSON",
+        ),
+        (
+            {"PREFECT_LOGGING_TO_API_BATCH_SIZE": "5"},
+            "",
+            "flows.export",
+            "its settings: `PREFECT_LOGGING_TO_API_MAX_LOG",
+        ),
+    ],
+)
+def test_a_value_that_prefect_refuses_is_a_sentence(
+    given: dict[str, str], of_file: str, command: str, says: str, file: Path
+) -> None:
+    """Each was a traceback of pydantic's, or of `make ui` a server that did not start."""
+    file.write_text(of_file)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **given}
+    line = [sys.executable, "-m", *command.split()]
+    done = subprocess.run(line, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr.startswith(f"✗ Prefect refuses {says}")
+    assert (done.returncode, done.stderr.count("\n"), "hm" in done.stderr) == (2, 2, False)
+
+
 @pytest.mark.usefixtures("hears_ctrl_c")
 @pytest.mark.parametrize("module", ["flows.nightly", "scripts.run", "local_stack", "data.demo"])
 def test_a_command_that_is_stopped_while_it_imports_says_so(module: str) -> None:

@@ -16,6 +16,7 @@ from dotenv.parser import parse_stream
 
 from tasks.errors import SettingsError
 from tasks.settings.network import require_usable_network
+from tasks.settings.prefect_values import require_prefect_values
 
 FILE, ENCODING = ".env", "utf-8-sig"  # editors on Windows begin it with a byte order mark
 SERVER = "PREFECT_API_URL"
@@ -27,6 +28,7 @@ EVERYWHERE = {
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # threads of ours log too
     "DO_NOT_TRACK": "1",
 }
+_OF_ANY_VALUE = {SERVER, "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY", "PREFECT_HOME", "PREFECT_PROFILE"}
 # For a command, which starts a server of its own where none is set: on a busy machine that takes longer than 20 s.
 OF_COMMANDS = {**EVERYWHERE, "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}
 
@@ -76,7 +78,7 @@ def set_up_commands() -> None:
     """Before Prefect is imported: what holds for every command, unless the environment says otherwise.
 
     SettingsError when `.env` cannot be read: Prefect would end in a traceback, or report each line 324 times. So for a
-    proxy, certificates or an address of Prefect's API that cannot be used.
+    proxy, certificates or an address of Prefect's API that cannot be used, and for a value that Prefect refuses.
     """
     values = file_values()
     require_usable_network()
@@ -88,3 +90,7 @@ def set_up_commands() -> None:
     first = next(iter(values), "")
     if first.startswith("PREFECT_") and Path(FILE).read_bytes().startswith(BOM_UTF8):
         os.environ.setdefault(first, values[first] or "")  # Prefect would read it as a part of this name
+    given = {name.upper(): value for name, value in {**values, **os.environ}.items()}
+    of_prefect = {name: value for name, value in given.items() if name.startswith("PREFECT_")}
+    if any(of_prefect[name] != OF_COMMANDS.get(name) for name in of_prefect.keys() - _OF_ANY_VALUE):
+        require_prefect_values(of_prefect)  # it imports Prefect, which not every command needs
