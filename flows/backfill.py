@@ -24,7 +24,7 @@ from tasks.settings import Settings, load_settings
 LEDGER_ROWS = 100_000
 
 
-@etl_flow(name="backfill", run_name="backfill {options.label}")
+@etl_flow(name="backfill", run_name="backfill {options.label}{options.if_dry}")
 def backfill(options: BackfillForm = BackfillForm()) -> list[str]:  # noqa: B008 - the form is frozen
     """Publish reports for a range of past days, oldest first; days that are published already are skipped.
 

@@ -21,7 +21,7 @@ from tasks.settings import Settings, load_settings
 HOLDS = "What the file holds, and the link to it."
 
 
-@etl_flow(name="export", run_name="export {options.report} as {options.format}")
+@etl_flow(name="export", run_name="export {options.report} as {options.format}{options.if_dry}")
 def export(options: ExportForm = ExportForm()) -> str | None:  # noqa: B008 - the form is frozen
     """Export a report of the latest committed run, or some of its columns and days, as Parquet or CSV.
 

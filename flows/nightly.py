@@ -35,9 +35,8 @@ from tasks.settings.environment import prefect_api_url
 
 def _run_name() -> str:
     options = as_scheduled(NightlyForm.model_validate(flow_run.parameters["options"]))
-    dry = " (dry run)" if options.dry_run else ""
     due = latest_due() or flow_run.scheduled_start_time
-    return f"{due:%Y-%m-%d} nightly, as of {options.label}{dry}"
+    return f"{due:%Y-%m-%d} nightly, as of {options.label}{options.if_dry}"
 
 
 @etl_flow(name="nightly", run_name=_run_name)

@@ -23,7 +23,7 @@ from tasks.settings import Settings, load_settings
 LISTED = 100  # runs, on the page
 
 
-@etl_flow(name="restore", run_name="restore {options.run}, dry run: {options.dry_run}")
+@etl_flow(name="restore", run_name="restore {options.run}{options.if_dry}")
 def restore(options: RestoreForm = RestoreForm()) -> str:  # noqa: B008 - the form is frozen
     """Make an earlier committed run the one that readers see; returns its id.
 

@@ -29,7 +29,7 @@ WORDS = {"keep": "stays", "prune": "**loses user ids**", "remove": "**goes**"}
 
 def _run_name() -> str:
     options = as_scheduled(RetentionForm.model_validate(flow_run.parameters["options"]))
-    return f"retention, dry run: {options.dry_run}"
+    return f"retention{options.if_dry}"
 
 
 @etl_flow(name="retention", run_name=_run_name)

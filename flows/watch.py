@@ -39,7 +39,7 @@ from tasks.settings import Settings, load_settings
 logger = logging.getLogger(__name__)
 
 
-@etl_flow(name="watch", run_name="watch")
+@etl_flow(name="watch", run_name="watch{options.if_dry}")
 def watch(options: WatchForm = WatchForm()) -> None:  # noqa: B008 - the form is frozen
     """Start an incremental nightly as of now when enough has changed; runs until it is cancelled.
 

@@ -18,9 +18,14 @@ HIDDEN = "hidden"
 
 
 class Form(BaseModel):
-    """Base of all forms: unknown fields are refused, also by the form in the UI."""
+    """Base of all forms: unknown fields are refused, also by the form in the UI. White space around a text goes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    @property
+    def if_dry(self) -> str:
+        """What the name of a run ends with: a dry run says so."""
+        return " (dry run)" if getattr(self, "dry_run", False) else ""
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -31,6 +36,11 @@ class Form(BaseModel):
         if hidden:
             schema["patternProperties"] = {f"^{name}$": of for name, of in hidden.items()}
         return schema
+
+
+def around(pattern: str) -> str:
+    """The pattern of a whole text, as a form checks it: who pastes a text brings the white space around it, too."""
+    return rf"^\s*{pattern}\s*$"
 
 
 def field(position: int, title: str, description: str, **schema: Any) -> dict[str, Any]:

@@ -6,14 +6,14 @@ import re
 
 from pydantic import Field, field_validator
 
-from flows.forms.base import Form, field
+from flows.forms.base import Form, around, field
 from flows.forms.export import REPORT_NAMES, report_named
 from flows.forms.restore import PREVIOUS
 from tasks.errors import DAY, ConfigurationError
 from tasks.read.options import is_as_of, parse_as_of
 
 LATEST = "latest"
-CHOICE_PATTERN = r"^(latest|previous|[0-9A-Za-z][0-9A-Za-z-]{3,63})$"
+CHOICE = r"(latest|previous|[0-9A-Za-z][0-9A-Za-z-]{3,63})"
 
 
 class CompareForm(Form):
@@ -26,13 +26,13 @@ class CompareForm(Form):
             1,
             "Base",
             "The earlier run: its id, or a day like 2026-01-31 whose last run it is; previous is the one before Run.",
-            pattern=CHOICE_PATTERN,
+            pattern=around(CHOICE),
         ),
     )
     run: str = Field(
         LATEST,
         **field(2, "Run", "The run to compare with it: its id, or a day; latest is what readers get.",
-                pattern=CHOICE_PATTERN),
+                pattern=around(CHOICE)),
     )  # fmt: skip
     rows: int = Field(
         20,
@@ -49,7 +49,7 @@ class CompareForm(Form):
     @field_validator("base", "run", mode="after")
     @classmethod
     def _looks_like_a_run(cls, value: str) -> str:
-        if not re.match(CHOICE_PATTERN, value):
+        if not re.fullmatch(CHOICE, value):
             raise ValueError(f"{value[:40]!r} is no run's id and no {DAY}.")
         if is_as_of(value):
             try:

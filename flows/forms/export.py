@@ -7,12 +7,12 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from flows.forms.base import Form, dry_run, field, optional
+from flows.forms.base import Form, around, dry_run, field, optional
 from tasks.contracts import REPORTS, Report
 from tasks.publish.export import date_column
 
 REPORT_NAMES = [report.name for report in REPORTS]
-COLUMN_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
+COLUMN = r"[a-z][a-z0-9_]{0,62}"
 
 
 def report_named(name: str) -> Report:
@@ -36,7 +36,7 @@ class ExportForm(Form):
             1,
             "Columns",
             "Names of the columns to keep, in this order; a dry run of the report lists them. Empty: all of them.",
-            items={"type": "string", "pattern": COLUMN_PATTERN},
+            items={"type": "string", "pattern": around(COLUMN)},
             default=[],
         ),
     )

@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from flows.forms.base import Form, dry_run, field, optional, transport
+from flows.forms.base import Form, around, dry_run, field, optional, transport
 from tasks.errors import DAY, INSTANT
 from tasks.settings import TransportChoice
 
 AS_OF_WORDS = ("midnight", "now", "resume")
-FIGURE_PATTERN = r"^[A-Za-z][A-Za-z0-9_.:/-]{0,99}$"
+FIGURE = r"[A-Za-z][A-Za-z0-9_.:/-]{0,99}"
 MAX_RESTARTS = 2
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = "2026-01-31"
@@ -50,7 +50,7 @@ class NightlyForm(Form):
             "Accept held metrics",
             "Names of the metrics that held the last run, as its page lists them: let them pass this once. Leave it "
             "empty otherwise.",
-            items={"type": "string", "pattern": FIGURE_PATTERN},
+            items={"type": "string", "pattern": around(FIGURE)},
             default=[],
         ),
         max_length=50,
@@ -99,7 +99,7 @@ class NightlyForm(Form):
     @classmethod
     def _figure_names(cls, value: list[str]) -> list[str]:
         for name in value:
-            if not re.match(FIGURE_PATTERN, name):
+            if not re.fullmatch(FIGURE, name):
                 raise ValueError(f"{name[:40]!r} is no metric's name: take it from the page of the held run.")
         return value
 
@@ -130,4 +130,4 @@ def _past(instant: datetime) -> datetime:
     return instant.astimezone(UTC)
 
 
-__all__ = ["AS_OF_WORDS", "EARLIEST", "FIGURE_PATTERN", "MAX_RESTARTS", "NightlyForm"]
+__all__ = ["AS_OF_WORDS", "EARLIEST", "FIGURE", "MAX_RESTARTS", "NightlyForm"]

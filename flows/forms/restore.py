@@ -6,10 +6,10 @@ import re
 
 from pydantic import Field, field_validator
 
-from flows.forms.base import Form, dry_run, field
+from flows.forms.base import Form, around, dry_run, field
 
 PREVIOUS = "previous"
-RUN_PATTERN = r"^(previous|[0-9A-Za-z][0-9A-Za-z-]{3,63})$"
+RUN = r"(previous|[0-9A-Za-z][0-9A-Za-z-]{3,63})"
 
 
 class RestoreForm(Form):
@@ -23,7 +23,7 @@ class RestoreForm(Form):
             "The committed run to go back to, by its id; previous is the one before the current run. Moves latest.json "
             "and the aggregates in Postgres back to it. The cleaned tables hold current rows and stay as they are. A "
             "dry run lists the runs there are.",
-            pattern=RUN_PATTERN,
+            pattern=around(RUN),
         ),
     )
     dry_run: bool = dry_run(1, "Say what would be moved and where to; move nothing.")
@@ -31,6 +31,6 @@ class RestoreForm(Form):
     @field_validator("run", mode="after")
     @classmethod
     def _looks_like_a_run(cls, value: str) -> str:
-        if not re.match(RUN_PATTERN, value):
+        if not re.fullmatch(RUN, value):
             raise ValueError(f"{value[:40]!r} is no run's id: see the run page or etl_runs, or say 'previous'.")
         return value

@@ -124,5 +124,6 @@ def test_a_form_runs_to_its_end(
     assert "failure" not in artifacts
     if "dry_run" in FORMS[name].model_fields:
         assert run["parameters"]["options"]["dry_run"] is (options is None), "every form opens as a dry run"
+        assert run["name"].endswith(" (dry run)") is (options is None)
     if options is None:
         assert written(deployed) == before, "a dry run writes nothing"

@@ -190,3 +190,27 @@ def test_an_export_names_columns_and_dates_of_its_report() -> None:
 def test_a_run_to_restore_looks_like_one() -> None:
     assert "no run's id" in refused(RestoreForm, run="../../etc")
     assert RestoreForm(run="20260131T030000Z-0123abcd").dry_run
+
+
+RUN = "20260131T030000Z-0123abcd"
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "value"),
+    [
+        (RestoreForm, "run", RUN),
+        (RestoreForm, "run", "previous"),
+        (CompareForm, "base", "2026-01-31"),
+        (CompareForm, "run", RUN),
+        (ExportForm, "columns", ["posts"]),
+        (NightlyForm, "accept", ["posts_drop"]),
+    ],
+)
+@pytest.mark.parametrize(("before", "after"), [(" ", " "), ("", "\n"), ("\t", "\u00a0")], ids=["spaces", "line", "tab"])
+def test_white_space_that_is_pasted_along_goes(
+    form: type[Form], name: str, value: Any, before: str, after: str
+) -> None:
+    """A text field of Prefect's page has several lines: with the end of one, `previous` was no committed run."""
+    pasted = [f"{before}{text}{after}" for text in value] if isinstance(value, list) else f"{before}{value}{after}"
+    assert validate({"options": {name: pasted}}, schema_in_prefect(form)) == []
+    assert getattr(form.model_validate({name: pasted}), name) == value

@@ -61,14 +61,14 @@ def test_a_schedule_that_was_switched_off_and_on_writes_on(deployed: Deployed, s
     schedule(active=True)
     ended = scheduled(deployed, days_ago=0)
     assert ended["parameters"]["options"] == {"dry_run": True}
-    assert ended["name"] == "retention, dry run: False"
+    assert ended["name"] == "retention"
     assert "Dry run" not in deployed.artifacts(ended)["retention"]
 
 
 def test_a_schedule_of_dry_runs_writes_nothing(deployed: Deployed, schedule: Any) -> None:
     schedule(parameters={"options": {"dry_run": True}})
     ended = scheduled(deployed, days_ago=1)
-    assert ended["name"] == "retention, dry run: True"
+    assert ended["name"] == "retention (dry run)"
     assert "Dry run: nothing was removed" in deployed.artifacts(ended)["retention"]
 
 
