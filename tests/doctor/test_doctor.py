@@ -13,9 +13,10 @@ from flows.engine.pipeline import run_pipeline
 from local_stack import Stack
 from scripts import doctor as command
 from tasks.contracts import USERS
-from tasks.doctor import Finding, examine, line, project, sound
+from tasks.doctor import Finding, examine, line, live, project, sound
 from tasks.errors import AccessError
 from tasks.ledger.as_of import AsOf
+from tasks.live import counts
 from tasks.settings import load_settings
 
 
@@ -54,7 +55,7 @@ def test_a_source_and_a_key_of_any_name_are_asked_for(healthy: Stack, monkeypatc
     key = replace(USERS.key, source="id,nr.#1")
     monkeypatch.setattr(project, "USERS", replace(USERS, source="Leute? 5%/x", columns=(key, *USERS.columns[1:])))
     monkeypatch.setattr(project, "ask", ask)
-    assert [found.level for found in project.row_cap(load_settings())] == ["ok"]
+    assert [found.level for found in project.row_cap(load_settings(transport="rest"))] == ["ok"]
     assert asked[0].raw_path.startswith(b"/rest/v1/Leute%3F%205%25%2Fx?")
     assert asked[0].params["select"] == '"id,nr.#1"'
 
@@ -64,7 +65,21 @@ def test_rows_that_are_gone_since_the_table_was_analyzed_are_no_cap(healthy: Sta
         "insert into public.users (name, status, created_at) select 'Ana', 'active', now() from generate_series(1, 99);"
         "analyze public.users; delete from public.posts; delete from public.users"
     )
-    assert findings()["row cap"].what == "A page of 0 keys came whole; no cap below 0 rows."
+    assert findings(transport="rest")["row cap"].what == "A page of 0 keys came whole; no cap below 0 rows."
+
+
+def test_sources_in_a_schema_that_the_api_does_not_expose_keep_no_run_back(
+    healthy: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over Postgres nothing needs to be exposed; over REST our functions read it, and only the count is missing."""
+    monkeypatch.setattr(project, "USERS", replace(USERS, source_schema="Product"))
+    assert findings(transport="postgres")["row cap"].level == "ok"
+    found = findings(transport="rest")["row cap"]
+    assert (found.level, found.remedy.partition(";")[0]) == (
+        "warn",
+        "Project settings → Data API → Exposed schemas",
+    )
+    assert "does not expose the schema Product" in found.what
 
 
 def test_the_probe_is_gone_again(healthy: Stack) -> None:
@@ -191,3 +206,24 @@ def test_realtime_is_named_with_the_statement_that_enables_it(healthy: Stack) ->
         assert "enabled for all sources" in findings()["realtime"].what
     finally:
         healthy.query("drop publication supabase_realtime")
+
+
+def test_a_partitioned_source_counts_as_published_once_what_is_said_of_it_is_done(
+    healthy: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parted = replace(USERS, name="parted", source="parted")
+    monkeypatch.setattr(live, "TABLES", (parted,))
+    monkeypatch.setattr(counts, "TABLES", (parted,))
+    healthy.query(
+        "create table public.parted (id uuid) partition by hash (id);"
+        "create table public.parted_0 partition of public.parted for values with (modulus 1, remainder 0)"
+    )
+    try:
+        statement, _, more = findings()["realtime"].remedy.partition(": ")[2].partition(" -- ")
+        healthy.query(statement)
+        assert "not enabled" in findings()["realtime"].what
+        assert "Leave views out" in more
+        healthy.query(more.partition(": ")[2])
+        assert "enabled for all sources" in findings()["realtime"].what
+    finally:
+        healthy.query("drop publication if exists supabase_realtime; drop table public.parted")
