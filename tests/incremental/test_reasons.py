@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,12 +13,8 @@ import pytest
 from data.demo import DemoCounts
 from flows.engine.report_page import mode_sentence
 from tasks.errors import ProofFailed, WriteError
-from tasks.files.manifest import BaseFacts, Manifest
-from tasks.incremental.base import Base
-from tasks.incremental.mode import Night, base_facts, choose_mode
 from tasks.publish.restore import restore
-from tasks.settings import Settings, Transport
-from tasks.source import Preflight
+from tasks.settings import Transport
 from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import Project
 
@@ -56,6 +51,39 @@ def _leave_base_behind(project: Project) -> None:
     project.stack.query(f"update etl_base set run_id = ({committed})")
 
 
+# Of a post that changes, what an incremental night takes from our tables is not what was stored.
+_BY_HAND = (
+    ("update clean_posts set rule_mask = null where id = '{post}'", "stored without the rules that changed them"),
+    (
+        'insert into etl_reject_rows ("table", id, key, rule, first_run, rule_mask) '
+        "select 'posts', rule, '{post}', rule, '', 0 from unnest(array['one', 'other']) rule",
+        "rows of posts have more than one reject",
+    ),
+    ("delete from clean_posts where id = '{post}'", "the figures of posts do not agree"),
+    ("delete from etl_reject_rows where \"table\" = 'posts' and rule = 'orphan'", "the figures of posts do not agree"),
+    ("update clean_posts set created_at = '2025-01-01Z' where id = '{post}'", "the figures of posts do not agree"),
+)
+_NOTHING_FOUND = """
+alter function etl_find_few_changes(text, jsonb, text, text, jsonb) rename to find_few_changes;
+create function etl_find_few_changes(p_table text, p_source jsonb, p_after text, p_until text, p_most jsonb)
+returns jsonb language sql stable as $$
+  select find_few_changes(p_table, p_source, p_after, p_until, p_most) || jsonb_build_object('changed', '[]'::jsonb)
+$$;
+update posts set content = 'not found' where id in (select id from clean_posts limit 1)"""
+_FOUND_AGAIN = """
+drop function if exists etl_find_few_changes(text, jsonb, text, text, jsonb);
+alter function find_few_changes(text, jsonb, text, text, jsonb) rename to etl_find_few_changes"""
+_FORGET_BASE = "delete from etl_runs where run_id in (select run_id from etl_base)"
+
+
+def _by_hand(statement: str, project: Project) -> None:
+    post = project.stack.query("select id from clean_posts order by id desc limit 1")
+    project.stack.query(
+        f"{statement.format(post=post)}; update posts set created_at = created_at - interval '40 days' "
+        f"where id = '{post}'"
+    )
+
+
 # What happens, the night's options, and what it says: one after the other, each full night is the next one's base.
 REASONS: tuple[tuple[Callable[[Project], Any], dict[str, Any], str], ...] = (
     (lambda p: None, {"full_refresh": True}, "asked for"),
@@ -71,6 +99,9 @@ REASONS: tuple[tuple[Callable[[Project], Any], dict[str, Any], str], ...] = (
     (lambda p: p.stack.query("update etl_seed set id = gen_random_uuid(), seed = seed + 1"), {}, "seed"),
     (lambda p: p.stack.query("update posts set content = content || '.'"), {}, "more than 10% of posts"),
     (lambda p: None, {"ETL_FULL_REFRESH_DAYS": 0}, "days old or older"),
+    *((partial(_by_hand, statement), {}, words) for statement, words in _BY_HAND),
+    (lambda p: p.stack.query(_NOTHING_FOUND), {}, "posts at the source and as stored do not agree"),
+    (lambda p: p.stack.query(f"{_FOUND_AGAIN}; {_FORGET_BASE}"), {}, "is not in the ledger any more"),
     (_leave_base_behind, {}, "a later run was committed"),
 )  # fmt: skip
 
@@ -92,6 +123,8 @@ def test_a_night_is_full_and_says_why(project: Project, demo: DemoCounts, run: R
         assert run(ETL_FULL_REFRESH_DAYS=7).base_run == night.run_id
     finally:
         project.stack.query("alter table users alter column name type text")
+        if project.stack.query("select to_regproc('public.find_few_changes')"):
+            project.stack.query(_FOUND_AGAIN)
 
 
 def test_a_load_over_rest_that_broke_off_makes_the_next_nights_full(
@@ -178,71 +211,6 @@ def test_a_run_for_a_past_instant_reads_everything_and_is_no_base(
     past = run(as_of="2025-12-24T00:00:00+00:00")
     assert past.full_because == "a run for a past instant reads everything"
     assert run().base_run == first.run_id
-
-
-def _base(settings: Settings, sources: Preflight, started_at: datetime) -> Base:
-    facts = base_facts(settings, sources, seed="s", last_full=started_at, row_bytes={})
-    manifest = Manifest(
-        run="runs/2026-01-31/r", run_id="r", as_of=started_at, started_at=started_at, files=(), base=facts
-    )
-    return Base("r", False, "s", manifest)
-
-
-@dataclass(frozen=True)
-class Case:
-    """How a night differs from one that is incremental, and what it says then."""
-
-    words: str
-    hours: int = 5
-    base: Callable[[Base], Base | None] = lambda base: base
-    night: Callable[[Night], Night] = lambda night: night
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _with_base(facts: BaseFacts | None) -> Callable[[Base], Base]:
-    return lambda base: replace(base, manifest=base.published.model_copy(update={"base": facts}))
-
-
-def _with_facts(**facts: Any) -> Callable[[Base], Base]:
-    def changed(base: Base) -> Base:
-        assert base.facts
-        return _with_base(base.facts.model_copy(update=facts))(base)
-
-    return changed
-
-
-CASES = {
-    "incremental": Case(""),
-    "no base": Case("no earlier run", base=lambda base: None),
-    "dirty": Case("broke off while it wrote rows", base=lambda base: replace(base, dirty=True)),
-    "dirty by a contract's migration": Case(
-        "file settings changed", base=lambda base: replace(_with_facts(output="other")(base), dirty=True)
-    ),
-    "no manifest": Case("gone", base=lambda base: replace(base, manifest=None, problem="gone")),
-    "asked for": Case("asked for", night=lambda night: replace(night, full_refresh=True)),
-    "past": Case("past instant", night=lambda night: replace(night, historical=True)),
-    "code": Case("file settings changed", base=_with_facts(output="other")),
-    "part rows": Case("file settings changed", settings={"part_rows": 7}),
-    "types": Case("changed their type", base=_with_facts(sources={"users": {"id": "integer"}})),
-    "seed": Case("seed", base=_with_facts(seed="other")),
-    "earlier version": Case("earlier version", base=_with_base(None)),
-    "clock": Case("clock is before", hours=-1),
-    "a week": Case("7 days old or older", hours=7 * 24),
-    "nearly a week": Case("", hours=7 * 24 - 2),
-    "never read": Case("7 days old or older", base=_with_facts(last_full=None)),
-    "two days": Case("2 days old or older", hours=48, settings={"full_refresh_days": 2}),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_what_decides_the_mode(name: str) -> None:
-    case, settings = CASES[name], Settings(_env_file=None)
-    sources = Preflight(datetime.now(UTC), "etl", {})
-    base = case.base(_base(settings, sources, sources.clock))
-    night = case.night(Night(False, False, sources, sources.clock + timedelta(hours=case.hours)))
-    mode = choose_mode(night, base, Settings(_env_file=None, **case.settings))
-    assert case.words in mode.because
-    assert bool(mode.because) == bool(case.words) == (mode.base is None)
 
 
 @pytest.mark.slow

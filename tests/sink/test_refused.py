@@ -13,6 +13,7 @@ from local_stack import Stack
 from tasks.contracts import POSTS, USERS
 from tasks.errors import WriteError
 from tasks.settings import Transport
+from tasks.sink import LoadCounts
 from tasks.sink.refused import contributions
 from tasks.workspace import Workspace
 from tests.sink.kit import (
@@ -148,6 +149,42 @@ def test_more_refused_rows_than_are_tolerated_fail_the_run(
     if transport == "postgres":
         assert rows_of(stack, "clean_posts") == []
     assert rows_of(stack, "user_statistics") == []
+
+
+@both
+@pytest.mark.parametrize(("share", "tolerated"), [(0.1, 4), (0.001, 1), (0, 0)])
+def test_as_many_refused_rows_as_are_tolerated_fail_no_run(
+    stack: Stack, tmp_path: Path, transport: Transport, share: float, tolerated: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share of the kept rows, written or not, in all of the load's batches together; one row unless it is zero."""
+    monkeypatch.setattr("tasks.sink.postgres.STAGED_ROWS", 7)
+    setup = settings_for(stack, transport, tmp_path, write_rows=7, max_refused_share=share)
+    unchanged = [post(n) for n in range(31, 41)]
+    for more in (0, 1):
+        empty(stack)
+        work(setup, Night(posts=unchanged))
+        bad = {7 * n for n in range(tolerated + more)}
+        night = Night(posts=[*unchanged, *(post(n, title=POISON if n in bad else "fine") for n in range(30))])
+        with refusing(stack, "a check"):
+            if more:
+                with pytest.raises(WriteError, match="are tolerated"):
+                    work(setup, night)
+            else:
+                assert work(setup, night).counts["posts"].refused == tolerated
+
+
+@both
+def test_rows_of_ours_may_refer_to_each_other(stack: Stack, tmp_path: Path, transport: Transport) -> None:
+    """A foreign key of the product's own: users come before their posts, and go after them."""
+    empty(stack)
+    setup, reference = settings_for(stack, transport, tmp_path), "clean_posts add constraint of_ours foreign key"
+    stack.query(f"alter table public.{reference} (user_id) references public.clean_users")
+    try:
+        for number in (1, 2):
+            night = Night([user(number)], [post(n, user_id=uuid(number)) for n in range(20 * number, 20 * number + 9)])
+            assert work(setup, night).counts["posts"] == LoadCounts(9, 0, 0, 9 if number > 1 else 0, 0)
+    finally:
+        stack.query("alter table public.clean_posts drop constraint of_ours")
 
 
 @both

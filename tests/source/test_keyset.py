@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -64,21 +65,19 @@ def is_page(request: httpx.Request) -> bool:
 
 
 def test_a_statement_timeout_halves_the_page_and_goes_on(tmp_path: Path) -> None:
+    """What took too long is not asked for again as it was, and a page grows again only after eight good ones."""
     asked: list[int] = []
 
     def trouble(request: httpx.Request) -> httpx.Response | None:
-        limit = int(request.url.params.get("limit", 0))
-        asked.append(limit)
-        if is_page(request) and limit > 40:
-            return httpx.Response(
-                500, json={"code": "57014", "message": "canceling statement due to statement timeout"}
-            )
-        return None
+        if not is_page(request):
+            return None
+        asked.append(int(request.url.params["limit"]))
+        body = {"code": "57014", "message": "canceling statement due to statement timeout"}
+        return httpx.Response(500, json=body) if asked[-1] > 40 else None
 
     got, _ = _read(FakePostgrest(ids(300), trouble=trouble), tmp_path, ranges=1)
     assert got == ids(300)
-    assert 1000 in asked
-    assert 31 in asked
+    assert asked == [1_000, 500, 250, 125, 62, *[31] * 8, 62, *[15] * 5]
 
 
 def test_a_page_of_one_row_that_times_out_ends_in_one_clear_error(tmp_path: Path) -> None:
@@ -104,6 +103,35 @@ def test_pages_shrink_when_rows_are_large(tmp_path: Path) -> None:
 
     got, _ = _read(FakePostgrest(ids(20), trouble=trouble), tmp_path, ranges=1, batch_bytes=2**20)
     assert got == ids(20)
+
+
+class Unread(httpx.SyncByteStream):
+    """A body that counts what is taken of it."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body, self.taken = body, 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for start in range(0, len(self.body), 2**16):
+            self.taken += 2**16
+            yield self.body[start : start + 2**16]
+
+
+def test_a_body_past_its_bound_is_left_and_a_row_that_is_larger_is_taken(tmp_path: Path) -> None:
+    bodies: list[tuple[int, Unread]] = []
+
+    def trouble(request: httpx.Request) -> httpx.Response | None:
+        if not is_page(request):
+            return None
+        limit, after = int(request.url.params["limit"]), request.url.params.get("id", "gt.").removeprefix("gt.")
+        rows = [{"id": key, "content": "x" * 3 * 2**19} for key in ids(3) if key > after][:limit]
+        bodies.append((limit, Unread(json.dumps(rows).encode())))
+        return httpx.Response(200, stream=bodies[-1][1])
+
+    got, _ = _read(FakePostgrest(ids(3), trouble=trouble), tmp_path, ranges=1, batch_bytes=2**20)
+    assert got == ids(3)
+    assert [limit for limit, _ in bodies[-4:]] == [1, 1, 1, 1]
+    assert max(body.taken for limit, body in bodies if limit > 1) <= 2**20 + 2**16
 
 
 def test_no_page_is_so_large_that_the_server_writes_it_to_its_disk(tmp_path: Path) -> None:

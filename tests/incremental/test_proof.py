@@ -1,0 +1,208 @@
+"""The nightly proof, of any rows: it holds for what was found whole and stored whole, and for nothing less."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.contracts import POSTS, TABLES
+from tasks.errors import ProofFailed, ServiceUnavailable
+from tasks.incremental.gather import Touched
+from tasks.incremental.known import KNOWN_SCHEMA
+from tasks.incremental.mode import GoFull
+from tasks.incremental.proof import require_proof, verify_known
+from tasks.platform.functions import Database, RestDatabase
+from tasks.settings import Settings
+from tasks.sink.model import REFUSED_RULE, cleaned
+from tasks.source.changes import Changes
+from tasks.workspace import Workspace
+
+FINGERPRINTS = st.sampled_from([-(2**63), -1, 0, 1, 7, 2**63 - 1])
+
+
+@dataclass(frozen=True)
+class Row:
+    """Fingerprints at the source, in the cleaned table and in a reject of a rule; None where the row is not there.
+
+    refused: by the database at an earlier load. touched: read although it need not be. then: what comes of it now.
+    """
+
+    source: int | None
+    clean: int | None
+    reject: int | None
+    refused: bool
+    touched: bool
+    then: str
+
+    @property
+    def known(self) -> int | None:
+        """As stored; nothing is known of a refused row."""
+        return None if self.refused else self.clean if self.reject is None else self.reject
+
+    @property
+    def listed(self) -> bool:
+        return self.refused or self.source != self.known
+
+    def stored(self, *, noted: bool) -> int | None:
+        """As `etl_known_sum` finds it after the load. noted: the refused rows of this load are rejects already."""
+        if not (self.listed or self.touched):
+            return self.known
+        if self.source is None or self.then == "rejected":
+            return self.source
+        if self.then == "refused":
+            return None if noted or self.refused else self.clean
+        return None if self.refused and not noted else self.source
+
+
+def _row(source: int | None, stored: int | None, kind: str, touched: bool, then: str) -> Row:
+    """kind: clean, reject (of a rule), or refused, with or without an earlier version in the cleaned table."""
+    return Row(source, stored if kind != "reject" else None, stored if kind == "reject" else None,
+               kind == "refused", touched, then)  # fmt: skip
+
+
+ROWS = st.builds(
+    _row, st.none() | FINGERPRINTS, st.none() | FINGERPRINTS, st.sampled_from(["clean", "clean", "reject", "refused"]),
+    st.booleans(), st.sampled_from(["kept", "kept", "rejected", "refused"]),
+)  # fmt: skip
+WORLDS = st.lists(ROWS, max_size=12).map(lambda rows: {str(UUID(int=n)): row for n, row in enumerate(rows)})
+World = Mapping[str, Row]
+
+
+def found_in(world: World) -> Touched:
+    """As the search for changes leaves it."""
+    source = [row.source for row in world.values() if row.source is not None]
+    known = [row.known for row in world.values() if row.known is not None]
+    listed = {key: row.source for key, row in world.items() if row.listed}
+    touched = [key for key, row in world.items() if row.listed or row.touched]
+    rows = [{"id": key, "_fingerprint": world[key].source} for key in touched if world[key].source is not None]
+    changes = Changes(POSTS, listed, len(source), sum(source) % 2**64, len(known), sum(known) % 2**64)
+    return Touched(changes, pa.Table.from_pylist(rows, schema=POSTS.raw_schema), set(touched))
+
+
+def known_of(world: World, touched: Touched) -> pa.Table:
+    """What is stored of the rows that were touched."""
+    rows = []
+    for key in sorted(touched.asked):
+        row = world[key]
+        rule = REFUSED_RULE if row.refused else "orphan" if row.reject is not None else None
+        if rule or row.clean is not None:
+            rows.append({"key": key, "fingerprint": row.clean, "rule": rule, "reject_fingerprint": row.reject})
+    return pa.Table.from_pylist(rows, schema=KNOWN_SCHEMA)
+
+
+@given(world=WORLDS, data=st.data())
+def test_rows_that_were_not_touched_are_the_same_on_both_sides(world: World, data: st.DataObject) -> None:
+    touched = found_in(world)
+    require_proof(touched, known_of(world, touched))
+    missed = [key for key, row in world.items() if row.source != row.known]
+    if missed:
+        key = data.draw(st.sampled_from(missed))
+        touched.asked.remove(key)
+        del touched.changes.fingerprints[key]
+        with pytest.raises(GoFull, match="posts at the source and as stored do not agree"):
+            require_proof(touched, known_of(world, touched))
+
+
+def test_a_proof_that_fails_says_in_what() -> None:
+    world = {str(UUID(int=n)): _row(n, n, "clean", False, "kept") for n in range(3)}
+    for name, words in (
+        ("source_rows", "4 and 3 untouched rows$"), ("known_rows", "3 and 4 untouched rows$"),
+        ("source_sum", "3 and 3 untouched rows of other fingerprints"), ("known_sum", "of other fingerprints"),
+    ):  # fmt: skip
+        touched = found_in(world)
+        setattr(touched.changes, name, getattr(touched.changes, name) + 1)
+        with pytest.raises(GoFull, match=words):
+            require_proof(touched, known_of(world, touched))
+
+
+def night_of(world: World, folder: Path) -> Any:
+    """A night of these posts, as far as the proof after its load looks at it."""
+    workspace, touched = Workspace.create(folder, "run"), found_in(world)
+    known = {POSTS.name: known_of(world, touched)}
+    kept = [key for key in touched.rows["id"].to_pylist() if world[key].then != "rejected"]
+    for table in TABLES:
+        ids = [{"id": key} for key in kept] if table is POSTS else []
+        cleaned(workspace, table).write(0, pa.Table.from_pylist(ids, schema=table.clean_schema).to_batches())
+    nothing = {table.name: KNOWN_SCHEMA.empty_table() for table in TABLES}
+    return SimpleNamespace(
+        workspace=workspace,
+        known={**nothing, **known},
+        touched=lambda table: touched if table is POSTS else Touched(Changes(table), table.raw_schema.empty_table()),
+    )
+
+
+@contextmanager
+def answering(answer: Callable[[httpx.Request], httpx.Response]) -> Iterator[Database]:
+    values = {"supabase_url": "http://127.0.0.1:9", "supabase_service_key": "sb_secret_x", "retry_base": 0.001}
+    given = Settings(_env_file=None, **values)  # type: ignore[arg-type]
+    with closing(RestDatabase(given, transport=httpx.MockTransport(answer))) as database:
+        yield database
+
+
+@contextmanager
+def database_with(stored: Sequence[int]) -> Iterator[Database]:
+    """A database in which posts with these fingerprints are stored, and nothing else."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        found = stored if json.loads(request.content)["p_table"] == POSTS.name else ()
+        return httpx.Response(200, json={"rows": len(found), "sum": str(sum(found))})
+
+    with answering(answer) as database:
+        yield database
+
+
+@settings(max_examples=60)
+@given(world=WORLDS, noted=st.booleans())
+def test_what_is_stored_after_the_load_is_what_must_be(
+    world: World, noted: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """noted: over Postgres, where the proof is a part of the transaction that commits."""
+    verify = verify_known(night_of(world, tmp_path_factory.mktemp("night")))
+    there = [f for f in (row.stored(noted=noted) for row in world.values()) if f is not None]
+    read = {key: row for key, row in world.items() if row.source is not None and (row.listed or row.touched)}
+    refused = {POSTS.name: [key for key, row in read.items() if row.then == "refused"]}
+    with database_with(there) as database:
+        verify(database, refused, in_transaction=noted)
+    with database_with([*there, 0]) as database, pytest.raises(ProofFailed, match=r"were expected\. It was not commit"):
+        verify(database, refused, in_transaction=noted)
+    if there:
+        with (
+            database_with([there[0] + 1, *there[1:]]) as database,
+            pytest.raises(ProofFailed, match="of other fingerprints"),
+        ):
+            verify(database, refused, in_transaction=noted)
+
+
+def test_only_a_proof_beside_the_load_is_gone_without(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A statement that is ended inside the transaction of the load has ended all of that."""
+
+    asked: list[httpx.Request] = []
+
+    def failing(code: str) -> Callable[[httpx.Request], httpx.Response]:
+        def answer(request: httpx.Request) -> httpx.Response:
+            asked.append(request)
+            return httpx.Response(500, json={"code": code, "message": "no"})
+
+        return answer
+
+    verify = verify_known(night_of({}, tmp_path))
+    for code, in_transaction in (("57014", True), ("53300", False)):
+        with answering(failing(code)) as database, pytest.raises(ServiceUnavailable):
+            verify(database, {}, in_transaction=in_transaction)
+    asked.clear()
+    with answering(failing("57014")) as database:
+        verify(database, {}, in_transaction=False)
+    assert len(asked) == len(TABLES), "and not asked for again"
+    assert "posts is not verified after the load: the database takes too long." in caplog.messages

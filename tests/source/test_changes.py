@@ -1,0 +1,184 @@
+"""Changes are found whole over REST, however the key space is cut, and where answers are cut off or take too long."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.contracts import Kind
+from tasks.settings import Settings
+from tasks.source import open_source
+from tasks.source.changes import WHOLE, CannotFindChanges, Changes, TooManyChanges
+from tasks.source.changes_rest import MOST_TIMEOUTS, ROWS_PER_CALL
+from tests.source.fake_postgrest import FakePostgrest
+from tests.source.kit import posts_at
+from tests.source.test_keyset import BIGINTS, UUIDS, ids
+
+FINGERPRINTS = st.one_of(st.integers(0, 3), st.sampled_from([-(2**63), -1, 2**63 - 1]))
+ENDS: dict[Kind, tuple[Any, Any]] = {"bigint": (-(2**63), 2**63 - 1), "uuid": (0, 2**128 - 1)}
+TIMEOUT = {"code": "57014", "message": "canceling statement due to statement timeout"}
+
+
+@dataclass
+class FakeDatabase(FakePostgrest):
+    """there, known: fingerprints by key, at the source and as stored. most: keys in one answer. in_time: rows compared.
+
+    asked: functions with their arguments.
+    """
+
+    keys: Any = ()
+    there: Mapping[Any, int] = field(default_factory=dict)
+    known: Mapping[Any, int] = field(default_factory=dict)
+    most: int = 50_000
+    in_time: int = 10**9
+    asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    timeouts: int = 0
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        function = request.url.path.rpartition("/rpc/")[2]
+        given = json.loads(request.content)
+        if function != "etl_preflight":
+            self.asked.append((function, given))
+        if function == "etl_sample_known":
+            return httpx.Response(200, json=[str(key) for key in self.cuts(given["p_parts"])])
+        return self._changes(given) if function == "etl_find_changes" else super()._answer(request)
+
+    def _changes(self, given: dict[str, Any]) -> httpx.Response:
+        after, until = (self._key(given[name]) if given[name] else None for name in ("p_after", "p_until"))
+        within = [
+            key for key in sorted({*self.there, *self.known})
+            if (after is None or key > after) and (until is None or key <= until)
+        ]  # fmt: skip
+        if len(within) > self.in_time:
+            self.timeouts += 1
+            return httpx.Response(500, json=TIMEOUT)
+        found = [key for key in within if self.there.get(key) != self.known.get(key)]
+        changed = [[str(k), k in self.there, str(self.there[k]) if k in self.there else None] for k in found]
+        most = min(self.most, given["p_most"])
+        answer: dict[str, Any] = {"changed": changed[:most], "more": len(changed) > most}
+        for name, of in (("source", self.there), ("known", self.known)):
+            stored = [of[key] for key in within if key in of]
+            answer |= {f"{name}_rows": len(stored), f"{name}_sum": str(sum(stored))}
+        return httpx.Response(200, json={**answer, "target_rows": answer["known_rows"]})
+
+
+@contextmanager
+def finding(server: FakeDatabase) -> Iterator[Any]:
+    """What finds changes on this server, of most keys and about so many known rows."""
+    values = {"supabase_url": "http://127.0.0.1", "supabase_service_key": "sb_secret_test", "transport": "rest",
+              "retry_base": 0.0001, "retries": 2}  # fmt: skip
+    table = posts_at("posts", "bigint" if server.kind == "bigint" else "uuid")
+    with open_source(Settings(_env_file=None, **values), transport=server) as source:  # type: ignore[arg-type]
+        source.preflight([table])
+        finder = source.changes()
+        yield lambda most=10**6, known=0: finder.find(table, most, known)
+
+
+def key_of(kind: str, number: int) -> Any:
+    return number if kind == "bigint" else str(UUID(int=number))
+
+
+def assert_all_found(found: Changes, server: FakeDatabase) -> None:
+    there, known = server.there, server.known
+    listed = {key: there.get(key) for key in {*there, *known} if there.get(key) != known.get(key)}
+    assert found.fingerprints == {str(key): fingerprint for key, fingerprint in listed.items()}
+    assert (found.source_rows, found.source_sum) == (len(there), sum(there.values()) % WHOLE)
+    assert (found.known_rows, found.known_sum) == (len(known), sum(known.values()) % WHOLE)
+    assert found.target_rows == len(known)
+
+
+@settings(max_examples=60)
+@given(data=st.data(), kind=st.sampled_from(["uuid", "bigint"]))
+def test_each_row_is_compared_once_however_answers_end(data: st.DataObject, kind: str) -> None:
+    keys = UUIDS if kind == "uuid" else BIGINTS
+    there, known = (data.draw(st.dictionaries(keys, FINGERPRINTS, max_size=20)) for _ in range(2))
+    cuts = data.draw(st.lists(st.one_of(keys, *([st.sampled_from([*there])] if there else [])), max_size=6))
+    server = FakeDatabase(
+        kind=kind, cuts=lambda parts: cuts, estimate=3 * ROWS_PER_CALL, there=there, known=known,
+        most=data.draw(st.integers(1, 6)), in_time=data.draw(st.integers(1, 40)),
+    )  # fmt: skip
+    with finding(server) as find:
+        try:
+            assert_all_found(find(), server)
+        except CannotFindChanges:
+            assert server.timeouts > MOST_TIMEOUTS
+        else:
+            assert server.timeouts <= MOST_TIMEOUTS
+    ranges = [(given["p_after"], given["p_until"]) for name, given in server.asked if name == "etl_find_changes"]
+    assert len(ranges) == len(set(ranges)), "what took too long is not asked for again as it was"
+
+
+@pytest.mark.parametrize("answers", [50_000, 5])
+def test_more_changes_than_are_worth_it_end_the_search(answers: int) -> None:
+    """Also where answers are cut off: what they list already is too much, so that nothing is asked for in halves."""
+    server = FakeDatabase(there=dict.fromkeys(ids(5), 1), most=answers)
+    with finding(server) as find:
+        assert_all_found(find(5), server)
+        server.there = dict.fromkeys(ids(1_000), 1)
+        server.asked.clear()
+        with pytest.raises(TooManyChanges):
+            find(4)
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "known", "function", "parts"),
+    [
+        (ROWS_PER_CALL, ROWS_PER_CALL, None, 1),
+        (3 * ROWS_PER_CALL, 0, "etl_sample_keys", 3),
+        (ROWS_PER_CALL, 2 * ROWS_PER_CALL, "etl_sample_keys", 2),
+        (ROWS_PER_CALL - 1, 2 * ROWS_PER_CALL, "etl_sample_known", 2),
+        (0, 3 * ROWS_PER_CALL, "etl_sample_known", 3),
+        (1_000 * ROWS_PER_CALL, 0, "etl_sample_keys", 128),
+    ],
+)
+def test_ranges_are_cut_by_what_has_the_rows(rows: int, known: int, function: str | None, parts: int) -> None:
+    """A source that was emptied has no keys to cut by, and what is known of it is as much as before."""
+    server = FakeDatabase(there=dict.fromkeys(ids(9), 1), cuts=lambda parts: ids(9)[1:8:3], estimate=rows)
+    with finding(server) as find:
+        assert_all_found(find(known=known), server)
+    sampled = [(name, given["p_parts"]) for name, given in server.asked if name != "etl_find_changes"]
+    assert sampled == ([(function, parts)] if function else [])
+    assert len(server.asked) - len(sampled) == (4 if function else 1)
+
+
+def _cut_at(key: Any, parts: int) -> list[Any]:
+    return [key]
+
+
+@pytest.mark.parametrize("kind", ENDS)
+@pytest.mark.parametrize("end", [0, 1])
+def test_one_key_that_takes_too_long_cannot_be_compared(kind: Kind, end: int) -> None:
+    """The first and the last key of all; and where there are two, each is asked for alone."""
+    number = ENDS[kind][end]
+    for others, words in ((0, "one key of posts takes longer than the statement timeout"), (1, "")):
+        edge = number if end == 0 else number - 1
+        cut = key_of(kind, edge + others if end == 0 else edge - others)
+        keys = [key_of(kind, number + step if end == 0 else number - step) for step in range(others + 1)]
+        server = FakeDatabase(kind=kind, there=dict.fromkeys(keys, 1), in_time=others, estimate=2 * ROWS_PER_CALL)
+        server.cuts = partial(_cut_at, cut)
+        with finding(server) as find:
+            if words:
+                with pytest.raises(CannotFindChanges, match=words):
+                    find()
+            else:
+                assert_all_found(find(), server)
+        assert server.timeouts == 1
+
+
+def test_a_view_that_times_out_again_and_again_is_given_up() -> None:
+    """Each of these was a scan of all rows, where a key cannot be pushed into the view."""
+    server = FakeDatabase(there=dict.fromkeys(ids(9), 1), in_time=0)
+    with finding(server) as find, pytest.raises(CannotFindChanges, match="the changes of posts timed out 25 times"):
+        find()
+    assert server.timeouts <= MOST_TIMEOUTS + 2
