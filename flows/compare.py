@@ -14,7 +14,7 @@ from flows.engine.declare import etl_flow, etl_task
 from flows.engine.form_command import run_form
 from flows.engine.run_page import number, table
 from flows.forms import PREVIOUS, CompareForm, report_named
-from tasks.errors import PipelineError, ReadError
+from tasks.errors import ChoiceError, PipelineError, ReadError
 from tasks.files.manifest import Manifest
 from tasks.read import Diff, OpenRun, diff, list_runs, run_before
 from tasks.read.difference import NEW, OLD
@@ -41,7 +41,7 @@ def compare(options: CompareForm = CompareForm()) -> dict[str, int]:  # noqa: B0
 
 @etl_task("compare runs")
 def compare_runs(settings: Settings, options: CompareForm) -> Diff[pa.Table]:
-    """The difference, read with the service's key."""
+    """The difference, read with the service's key. ChoiceError for a run that is not there."""
     access = Access(settings=settings)
 
     def find(run: str | None) -> OpenRun:  # not what this machine read last: the page says what readers get
@@ -52,8 +52,7 @@ def compare_runs(settings: Settings, options: CompareForm) -> Diff[pa.Table]:
         base = find(run_before(run, settings=settings) if options.base == PREVIOUS else options.base)
         return diff(options.report, base, run, engine="arrow", settings=settings)
     except ReadError as error:
-        error.remedy = _choice(settings) or error.remedy
-        raise
+        raise ChoiceError(error.message, remedy=_choice(settings) or error.remedy) from None
 
 
 def _choice(settings: Settings) -> str:
@@ -63,7 +62,11 @@ def _choice(settings: Settings) -> str:
         known = ", ".join(
             f"{run} (as of {as_of:%Y-%m-%d %H:%M})" for run, as_of in zip(runs.run_id, runs.as_of, strict=True)
         )
-        return f"The newest runs are {known}." if known else "No run was published yet: start `nightly`."
+        return (
+            f"The newest runs are {known}: give one of them, or a day."
+            if known
+            else "No run was published yet: start `nightly`."
+        )
     return ""
 
 

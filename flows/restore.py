@@ -12,7 +12,7 @@ from flows.engine.declare import etl_flow, etl_task
 from flows.engine.form_command import run_form
 from flows.engine.run_page import table
 from flows.forms import PREVIOUS, RestoreForm
-from tasks.errors import ConfigurationError, PipelineError
+from tasks.errors import ChoiceError, PipelineError
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.row import LedgerRow
 from tasks.platform.functions import open_database
@@ -45,7 +45,7 @@ def restore(options: RestoreForm = RestoreForm()) -> str:  # noqa: B008 - the fo
 
 
 def previous(settings: Settings) -> str:
-    """The run that was current before the one that is now. ConfigurationError when there is none."""
+    """The run that was current before the one that is now. ChoiceError when there is none."""
     with open_database(settings) as database:
         current = Ledger(database, settings).current()
     limit = LISTED
@@ -58,7 +58,7 @@ def previous(settings: Settings) -> str:
             break
         limit *= 10  # readers see a run of long ago, and a watch commits hundreds a day
     now = f", {current.run_id}" if current else ""
-    raise ConfigurationError(
+    raise ChoiceError(
         f"No run was committed before the current one{now}. Nothing was moved.",
         remedy="There is nothing to go back to until the next `nightly` was committed; `backfill` makes reports of "
         "past days.",

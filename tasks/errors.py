@@ -7,6 +7,7 @@ PipelineError
 │   └── LeaseHeld           another run holds the lease
 └── TerminalError           needs a person; nothing is retried
     ├── ConfigurationError  settings, contracts, a missing table or column
+    │   ├── ChoiceError     a run or metric that was asked for and is not there
     │   └── SettingsError   settings that cannot be used; nothing was started
     ├── RequestRefused      the API said no, and would say so again
     │   └── AccessError     a key or role that may not do what the run needs
@@ -98,6 +99,10 @@ class TerminalError(PipelineError):
 
 class ConfigurationError(TerminalError):
     """Settings, contracts, or a table or column that is not there."""
+
+
+class ChoiceError(ConfigurationError):
+    """A run or a metric that somebody asked for and that is not there. The remedy says what to ask for instead."""
 
 
 class SettingsError(ConfigurationError):

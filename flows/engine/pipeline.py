@@ -18,7 +18,7 @@ from tasks.arrow.ahead import beside
 from tasks.cleaning.passes import CleanCounts
 from tasks.cleaning.samples import load_samples
 from tasks.contracts import DATA_QUALITY, FURTHER_TABLES
-from tasks.errors import ConfigurationError, FileLost, LeaseHeld, PipelineError, TransientError
+from tasks.errors import ChoiceError, FileLost, LeaseHeld, PipelineError, TransientError
 from tasks.files.manifest import HISTORICAL_NOTE, FileEntry
 from tasks.ledger.guard import require_known
 from tasks.ledger.lease import Ticket
@@ -66,10 +66,10 @@ def _run_until_it_ends(settings: Settings, request: RunRequest) -> RunOutcome:
 
 
 def _require_known(settings: Settings, accept: Iterable[str]) -> None:
-    """ConfigurationError for a name that no metric has; it lists those that held the last run, where that is known."""
+    """ChoiceError for a name that no metric has; it lists those that held the last run, where that is known."""
     try:
         require_known(accept)
-    except ConfigurationError as error:
+    except ChoiceError as error:
         with suppress(PipelineError), open_database(settings) as database:
             held = ", ".join(Ledger(database, settings).held_values())
             last = f"The last run was held for {held}." if held else "The last run was not held: leave it empty."

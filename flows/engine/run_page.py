@@ -14,7 +14,16 @@ from typing import Any
 import humanize
 
 from tasks.contracts import USER_STATISTICS
-from tasks.errors import AccessError, LeaseHeld, LeaseLost, PipelineError, RunHeld, SettingsError, TransientError
+from tasks.errors import (
+    AccessError,
+    ChoiceError,
+    LeaseHeld,
+    LeaseLost,
+    PipelineError,
+    RunHeld,
+    SettingsError,
+    TransientError,
+)
 
 Figure = int | float | None
 LABELS = {
@@ -248,7 +257,7 @@ def _advice(error: BaseException, stage: str, flow: str) -> str:
             "Look at the metric's history in the cleaning ledger. If it is right, start `nightly` with that name under "
             "*Accept held metrics*; if not, fix the source and start it as it is."
         )
-    if isinstance(error, LeaseHeld):
+    if isinstance(error, LeaseHeld | ChoiceError):
         return ""  # its remedy says it all
     if isinstance(error, LeaseLost) and flow == "nightly":
         return "Nothing: another run took over and finishes the night. See why this one was unresponsive for so long."

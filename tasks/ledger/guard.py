@@ -14,7 +14,7 @@ from typing import Protocol
 from tasks.cleaning.counts import load_counts
 from tasks.cleaning.rules import RULES
 from tasks.contracts import REPORTS, TABLES
-from tasks.errors import ConfigurationError, RunHeld
+from tasks.errors import ChoiceError, RunHeld
 from tasks.reports.build import read_report_spool, run_counts
 from tasks.reports.checks import check_contract, check_totals
 from tasks.reports.figures import RunCounts
@@ -65,11 +65,11 @@ _NAMES = (
 
 
 def require_known(accept: Iterable[str]) -> None:
-    """ConfigurationError for a name that no metric has: it would be accepted in vain."""
+    """ChoiceError for a name that no metric has: it would be accepted in vain."""
     known = metric_names()
     for name in sorted(set(accept) - set(known)):
         close = get_close_matches(name, known, n=1)
-        raise ConfigurationError(
+        raise ChoiceError(
             f"No metric is called {name[:100]!r}, so it cannot be accepted. Nothing was read.",
             remedy=(f"Did you mean {close[0]}? " if close else "") + _NAMES,
         )

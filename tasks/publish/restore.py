@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.contracts import REPORTS, Report
-from tasks.errors import ConfigurationError, PipelineError, PublishError
+from tasks.errors import ChoiceError, PipelineError, PublishError
 from tasks.files.manifest import Manifest, ManifestRef
 from tasks.files.published import NotAsPublished, read_manifest, read_verified
 from tasks.files.stored import verify_content, verify_stored
@@ -52,7 +52,7 @@ def restore(settings: Settings, run_id: str, *, dry_run: bool = False) -> Restor
     """Make an earlier committed run the current one. dry_run: verify its files, and change nothing.
 
     The aggregates in Postgres become that run's, and statistics of a later as_of go; the ledger notes who did it and
-    when. Raises ConfigurationError for a run that was never current, PublishError when its files are gone or damaged,
+    when. Raises ChoiceError for a run that was never current, PublishError when its files are gone or damaged,
     LeaseHeld while a run is running, and longer than ETL_WAIT_FOR_LEASE allows.
     """
     with open_database(settings) as database:
@@ -84,9 +84,11 @@ def _target(ledger: Ledger, run_id: str) -> _EarlierRun:
     if target and was_current and target.as_of and target.manifest:
         return _EarlierRun(target.run_id, target.as_of, target.manifest)
     known = ", ".join(run.run_id for run in ledger.runs(10, status="committed", kind="run", historical=False))
-    raise ConfigurationError(
+    raise ChoiceError(
         f"{run_id} is not a committed run that was ever current. Nothing was changed.",
-        remedy=f"The newest that can be restored are {known}." if known else "No run was committed yet.",
+        remedy=f"The newest that can be restored are {known}: give one of them."
+        if known
+        else "No run was committed yet: start `nightly`.",
     )
 
 

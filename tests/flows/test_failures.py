@@ -58,10 +58,11 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_what_is_not_there_is_answered_with_what_there_is(deployed: Deployed, name: str) -> None:
-    """A form has no lists of runs, columns and metrics: they are known when it runs."""
+    """A form has no lists of runs, columns and metrics: they are known when it runs. The doctor has none either."""
     options, says = UNKNOWN[name]
     page = said(deployed, deployed.run(name, options))
     assert says in page
+    assert "doctor" not in page
     assert name not in ("restore", "compare") or deployed.stack.query(NEWEST) in page
     assert name != "nightly" or "The last run was not held: leave it empty." in page
     assert name != "restore" or "Nothing was moved." in page
