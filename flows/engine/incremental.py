@@ -160,13 +160,19 @@ def stored_ahead(run: Run) -> Iterator[None]:
         yield
 
 
-def mark_wrong_rows(run: Run) -> None:
-    """Before a full night compares: cleaned rows that somebody changed by hand must differ. Not in a dry run."""
-    if run.audited is None or run.request.dry_run:
-        return
-    lease = {"p_run": run.lease.run_id, "p_token": run.lease.token}
-    marked = mark_wrong(run.database, lease, TABLES)
+def changed_by_hand(run: Run) -> bool:
+    """Whether a full night has found cleaned rows that somebody changed by hand: they differ from here on.
+
+    It marks them, so it comes after the guard: a run that is held writes nothing. Nor does a dry run.
+    """
+    return run.audited is not None and not run.request.dry_run and _mark_wrong_rows(run) > 0
+
+
+@stage("Verify stored rows")
+def _mark_wrong_rows(run: Run, progress: Meter) -> int:
+    marked = mark_wrong(run.database, {"p_run": run.lease.run_id, "p_token": run.lease.token}, TABLES)
     run.record(changed_by_hand=marked)
+    return marked
 
 
 def audit(run: Run, entries: list[FileEntry], plans: Mapping[str, TablePlan]) -> None:

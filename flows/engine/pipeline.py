@@ -164,6 +164,8 @@ def _report(run: Run, users: CleanCounts, posts: CleanCounts) -> tuple[stages.Fi
             approved = stages.guard(run, counts, plans)
             if run.request.dry_run:
                 return stages.Files([], approved), plans
+            if incremental.changed_by_hand(run):
+                plans = stages.compare(run, counts)
             files = stages.write_the_files(run, approved, plans)
         return replace(files, entries=[*files.entries, *charts.result()]), plans
 

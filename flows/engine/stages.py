@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 
-from flows.engine.incremental import audit, distrust_base, mark_wrong_rows, mode_of_manifest, with_mode
+from flows.engine.incremental import audit, distrust_base, mode_of_manifest, with_mode
 from flows.engine.progress import Meter
 from flows.engine.run import Run
 from flows.engine.stage import stage
@@ -174,7 +174,6 @@ def compare(run: Run, progress: Meter, counts: RunCounts) -> Mapping[str, TableP
     if run.night:
         plans: Mapping[str, TablePlan] = plan_changes(run.night)
     else:
-        mark_wrong_rows(run)
         plans = plan(run.settings, run.workspace, run.lease, progress=progress)
     run.record(**by_table(plans))
     return plans

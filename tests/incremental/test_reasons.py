@@ -12,9 +12,10 @@ import pytest
 
 from data.demo import DemoCounts
 from flows.engine.report_page import mode_sentence
-from tasks.errors import ProofFailed, WriteError
+from tasks.errors import ProofFailed, RunHeld, WriteError
 from tasks.publish.restore import restore
 from tasks.settings import Transport
+from tests.incremental.kit import stored
 from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import Project
 
@@ -227,6 +228,22 @@ def test_a_full_night_finds_a_row_that_somebody_changed_by_hand(
     assert any("drifted" in note for note in full.notes)
     assert project.stack.query("select count(*) from clean_posts where title = 'by hand'") == "0", "it is right again"
     assert run(transport, full_refresh=True).drifted == 0
+
+
+def test_a_held_night_leaves_rows_that_somebody_changed_by_hand_as_they_are(
+    project: Project, demo: DemoCounts, run: Runner
+) -> None:
+    """It took their hash before it was held, though it said that nothing was written."""
+    run()
+    project.stack.query("update clean_posts set title = 'by hand' where id in (select id from clean_posts limit 1)")
+    project.stack.query("delete from posts where id in (select id from clean_posts where title <> 'by hand' limit 900)")
+    stored_before = stored(project)
+    with pytest.raises(RunHeld, match="posts_deletes") as held:
+        run(full_refresh=True)
+    assert "Nothing was published or written" in held.value.remedy
+    assert stored(project) == stored_before
+    assert run(full_refresh=True, accept=held.value.values.keys()).drifted == 1
+    assert project.stack.query("select count(*) from clean_posts where title = 'by hand'") == "0"
 
 
 def test_tables_that_were_empty_have_not_drifted_when_they_are_filled(project: Project, run: Runner) -> None:
