@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from prefect import get_run_logger
@@ -13,7 +14,7 @@ from flows.engine.declare import etl_flow, etl_task
 from flows.engine.form_command import run_form
 from flows.engine.run_page import size, table
 from flows.forms import ExportForm, report_named
-from tasks.publish.export import encode, select, upload_export
+from tasks.publish.export import encode, select, span, upload_export
 from tasks.read.options import Choice
 from tasks.read.run import find_run
 from tasks.settings import Settings, load_settings
@@ -29,25 +30,38 @@ def export(options: ExportForm = ExportForm()) -> str | None:  # noqa: B008 - th
         options: What to export.
     """
     settings = load_settings()
-    body, rows, columns = make_file(settings, options)
-    summary = f"{options.report}: {rows:,} rows, {len(columns)} columns, {size(len(body))}"
-    get_run_logger().info("export %s", summary)
+    file = make_file(settings, options)
+    get_run_logger().info("export %s", file.summary)
     if options.dry_run:
-        show_report(dry_page(options.report, summary, columns), key="export", description=HOLDS)
+        show_report(dry_page(file, options.report), key="export", description=HOLDS)
         return None
-    path, link = upload(settings, body, options)
-    show(link, path, summary, options)
+    path, link = upload(settings, file.body, options)
+    show(link, path, file, options)
     return path
 
 
+@dataclass(frozen=True, slots=True)
+class Export:
+    """The bytes of a file, and what they hold."""
+
+    body: bytes
+    rows: int
+    columns: Sequence[str]
+    summary: str
+
+
 @etl_task("make the file")
-def make_file(settings: Settings, options: ExportForm) -> tuple[bytes, int, list[str]]:
-    """The bytes of the file, its rows and its columns."""
+def make_file(settings: Settings, options: ExportForm) -> Export:
+    """The file that the form asks for."""
     report = report_named(options.report)
     run = find_run(Choice(settings=settings), may_be_offline=False)  # others take the file for the latest run's
     whole = run.report(options.report, engine="arrow")
     part = select(whole, report, columns=options.columns, first=options.date_from, last=options.date_to)
-    return encode(part, options.format), part.num_rows, part.column_names
+    body, rows, columns = encode(part, options.format), part.num_rows, part.column_names
+    days = span(whole, report) if (options.date_from or options.date_to) and not rows else None
+    why = f" (the run's days go from {days[0]} to {days[1]})" if days else ""
+    summary = f"{options.report}: {rows:,} rows{why}, {len(columns)} columns, {size(len(body))}"
+    return Export(body, rows, columns, summary)
 
 
 @etl_task("upload")
@@ -56,21 +70,22 @@ def upload(settings: Settings, body: bytes, options: ExportForm) -> tuple[str, s
     return upload_export(settings, body, options.report, options.format, link_seconds=options.link_days * 86_400)
 
 
-def dry_page(name: str, summary: str, chosen: Sequence[str]) -> str:
+def dry_page(file: Export, name: str) -> str:
     """What the file would hold, and every column of the report to choose from."""
-    rows = [(f"`{c.name}`", "yes" if c.name in chosen else "no", c.description) for c in report_named(name).columns]
+    columns = report_named(name).columns
+    rows = [(f"`{c.name}`", "yes" if c.name in file.columns else "no", c.description) for c in columns]
     listed = table("lll", ["column", "in the file", "meaning"], rows)
-    return f"# A dry run: nothing was uploaded\n\n{summary}.\n\n{listed}"
+    empty = "" if file.rows else "; the file would hold no rows"
+    return f"# A dry run: nothing was uploaded{empty}\n\n{file.summary}.\n\n{listed}"
 
 
-def show(link: str, path: str, summary: str, options: ExportForm) -> None:
+def show(link: str, path: str, file: Export, options: ExportForm) -> None:
     """The link on the run's page, and below it what the file is."""
     until = datetime.now(UTC) + timedelta(days=options.link_days)
-    facts = [("file", f"`{path}`"), ("holds", summary), ("link works until", f"{until:%Y-%m-%d %H:%M} UTC")]
+    facts = [("file", f"`{path}`"), ("holds", file.summary), ("link works until", f"{until:%Y-%m-%d %H:%M} UTC")]
     download = f"[Download {options.report}.{options.format}]({link})"
-    page = (
-        f"# The file is ready: {download}\n\n{table('ll', ['', ''], facts)}\n\nWhoever has the link can read the file."
-    )
+    outcome = "The file is ready" if file.rows else "The file holds no rows"
+    page = f"# {outcome}: {download}\n\n{table('ll', ['', ''], facts)}\n\nWhoever has the link can read the file."
     show_report(page, Page("export-link", "markdown", "The link alone.", download), key="export", description=HOLDS)
 
 

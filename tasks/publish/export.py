@@ -45,6 +45,15 @@ def select(
     return table.select(list(columns) or table.column_names)
 
 
+def span(table: pa.Table, report: Report) -> tuple[date, date] | None:
+    """The first and the last day (UTC) that a range could select; None where there is none."""
+    column = date_column(report)
+    if column is None or column.name not in table.column_names or not len(table):
+        return None
+    ends = pc.min_max(table[column.name].cast(pa.date32()))
+    return ends["min"].as_py(), ends["max"].as_py()
+
+
 def _bound(day: date, at: time, column: Column) -> pa.Scalar[Any]:
     """A day, or of a column of instants its first or last microsecond: instants have no finer parts."""
     return pa.scalar(day if column.kind == "date" else datetime.combine(day, at, UTC), column.field.type)

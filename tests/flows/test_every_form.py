@@ -67,6 +67,18 @@ def test_a_command_prints_the_report_with_its_links_and_then_the_answer(
     assert json.loads(answer) in "\n".join(report)
 
 
+@pytest.mark.parametrize(
+    ("write", "says"), [(False, "; the file would hold no rows"), (True, "The file holds no rows: [")]
+)
+def test_an_export_of_days_that_the_report_does_not_have_says_so(deployed: Deployed, write: bool, says: str) -> None:
+    """It said that the file is ready."""
+    options = {"date_from": "1999-01-01", "date_to": "1999-12-31", "format": "csv", "dry_run": not write}
+    page = deployed.artifacts(deployed.run("export", options))["export"]
+    assert says in page.splitlines()[0]
+    first, last = deployed.stack.query("select min(date) || ' to ' || max(date) from daily_activity").split(" to ")
+    assert f"0 rows (the run's days go from {first} to {last}), " in page
+
+
 def test_a_backfill_makes_the_day_again_whose_run_retention_has_taken(deployed: Deployed) -> None:
     """It was `done before` for good, by the ledger, while the reading kit's advice was to backfill it."""
     row = "'taken', gen_random_uuid(), 'committed', 'rest', '2026-01-11Z', 'midnight', true, 120"

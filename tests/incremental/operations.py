@@ -192,7 +192,7 @@ def exported(o: Operations) -> None:
         form = ExportForm(report=report, format=o.rng.choice(("csv", "parquet")))
         made = o.refused(lambda: make_file.fn(settings, form))
         if made:
-            upload.fn(settings, made[0], form)
+            upload.fn(settings, made.body, form)
 
 
 def changes(o: Operations) -> None:
