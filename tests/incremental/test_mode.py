@@ -1,4 +1,4 @@
-"""What decides whether a night reads everything, and what a full night is audited by: each reason alone, at its bounds."""
+"""What decides whether a night reads everything, and what a full one is audited by: each reason, at its bounds."""
 
 from __future__ import annotations
 

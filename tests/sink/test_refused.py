@@ -162,7 +162,7 @@ def test_as_many_refused_rows_as_are_tolerated_fail_no_run(
     unchanged = [post(n) for n in range(31, 41)]
     for more in (0, 1):
         empty(stack)
-        work(setup, Night(posts=unchanged))
+        work(setup, Night(posts=[*unchanged, *(post(n, title="before") for n in (1, 2, 3))]))
         bad = {7 * n for n in range(tolerated + more)}
         night = Night(posts=[*unchanged, *(post(n, title=POISON if n in bad else "fine") for n in range(30))])
         with refusing(stack, "a check"):
