@@ -7,21 +7,27 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as of_hypothesis
 from hypothesis import strategies as st
 
+from local_stack import Stack
+from local_stack.tests.conftest import reload_schema
 from tasks.contracts import Kind
-from tasks.settings import Settings
+from tasks.errors import PipelineError
+from tasks.settings import Settings, Transport
 from tasks.source import open_source
 from tasks.source.changes import WHOLE, CannotFindChanges, Changes, TooManyChanges
 from tasks.source.changes_rest import MOST_TIMEOUTS, ROWS_PER_CALL
+from tests.incremental.test_nights import NO_SHARED_MEMORY
 from tests.source.fake_postgrest import FakePostgrest
-from tests.source.kit import posts_at
+from tests.source.kit import posts_at, read, settings_for, source_table
 from tests.source.test_keyset import BIGINTS, UUIDS, ids
 
 FINGERPRINTS = st.one_of(st.integers(0, 3), st.sampled_from([-(2**63), -1, 2**63 - 1]))
@@ -97,7 +103,7 @@ def assert_all_found(found: Changes, server: FakeDatabase) -> None:
     assert found.target_rows == len(known)
 
 
-@settings(max_examples=60)
+@of_hypothesis(max_examples=60)
 @given(data=st.data(), kind=st.sampled_from(["uuid", "bigint"]))
 def test_each_row_is_compared_once_however_answers_end(data: st.DataObject, kind: str) -> None:
     keys = UUIDS if kind == "uuid" else BIGINTS
@@ -182,3 +188,79 @@ def test_a_view_that_times_out_again_and_again_is_given_up() -> None:
     with finding(server) as find, pytest.raises(CannotFindChanges, match="the changes of posts timed out 25 times"):
         find()
     assert server.timeouts <= MOST_TIMEOUTS + 2
+
+
+@pytest.mark.parametrize(("code", "times"), [("42501", 1), ("53300", 3)])
+def test_what_fails_for_another_reason_is_not_asked_for_in_halves(code: str, times: int) -> None:
+    def trouble(request: httpx.Request) -> httpx.Response | None:
+        finds = request.url.path.endswith("/etl_find_changes")
+        asked.extend([request] if finds else [])
+        return httpx.Response(500, json={"code": code, "message": "no"}) if finds else None
+
+    asked: list[httpx.Request] = []
+    server = FakeDatabase(there=dict.fromkeys(ids(9), 1), trouble=trouble)
+    with finding(server) as find, pytest.raises(PipelineError, match=code):
+        find()
+    assert len(asked) == times
+
+
+# Three posts of which nothing is stored, three that changed since, and two that are gone at the source.
+_STORED = """
+insert into clean_posts (id, user_id, word_count, char_count, is_before_signup, created_at, updated_at, row_hash,
+                         fingerprint, rule_mask)
+select id::uuid, id::uuid, 0, 0, false, now(), now(), '', fingerprint + case when n between 4 and 6 then 1 else 0 end, 0
+from (select id, fingerprint, row_number() over (order by id) as n from (values {rows}) x (id, fingerprint)) numbered
+where n > 3;
+insert into clean_posts (id, user_id, word_count, char_count, is_before_signup, created_at, updated_at, row_hash,
+                         fingerprint, rule_mask)
+select id, id, 0, 0, false, now(), now(), '', 7, 0 from (select gen_random_uuid() as id from generate_series(1, 2)) x
+"""
+_SEED = "select pg_get_functiondef('etl_seed_value'::regproc)"
+
+
+@pytest.mark.parametrize("transport", ["postgres", "rest"])
+def test_a_view_is_compared_row_by_row_as_a_table_is_by_its_index(
+    clean_stack: Stack, transport: Transport, tmp_path: Path
+) -> None:
+    """Also where workers cannot share what they compare: the next try is without them."""
+    settings, seed = settings_for(clean_stack, transport, tmp_path), clean_stack.query(_SEED)
+    with source_table(clean_stack, rows=200) as name:
+        clean_stack.query(
+            f"create view public.{name}_view as select * from public.{name}; "
+            f"grant select on public.{name}_view to service_role, etl"
+        )
+        reload_schema(clean_stack)
+        there = read(settings, posts_at(name), tmp_path)[0].select(["id", "_fingerprint"]).to_pylist()
+        rows = ", ".join(f"('{row['id']}', {row['_fingerprint']})" for row in there)
+        clean_stack.query(_STORED.format(rows=rows))
+        clean_stack.query(NO_SHARED_MEMORY)
+        try:
+            found = [_find(settings, source, 8) for source in (name, f"{name}_view")]
+            for source in (name, f"{name}_view"):
+                with pytest.raises(TooManyChanges):
+                    _find(settings, source, 7)
+        finally:
+            clean_stack.query(seed)
+    assert found[0] == found[1]
+    fingerprints, *sums = found[0]
+    first = sorted(there, key=lambda row: row["id"])[:6]
+    assert {key for key, of in fingerprints.items() if of is None} == {*fingerprints} - {row["id"] for row in first}
+    assert {key: of for key, of in fingerprints.items() if of is not None} == {
+        row["id"]: row["_fingerprint"] for row in first
+    }
+    total = sum(row["_fingerprint"] for row in there)
+    known = total - sum(row["_fingerprint"] for row in first[:3]) + 3 + 2 * 7
+    assert sums == [200, total % WHOLE, 199, known % WHOLE, 199]
+
+
+def _find(settings: Settings, source: str, most: int) -> list[Any]:
+    table = posts_at(source)
+    with open_source(settings) as opened:
+        opened.preflight([table])
+        finder = opened.changes()
+        try:
+            found = finder.find(table, most, 200)
+        finally:
+            finder.end()
+    sums = (found.source_rows, found.source_sum, found.known_rows, found.known_sum, found.target_rows)
+    return [found.fingerprints, *sums]
