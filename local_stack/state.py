@@ -117,5 +117,7 @@ def require_free(port: int, option: str) -> None:
     if taken(port):
         raise StackError(
             f"Port {port} is taken by another program.",
-            remedy=f"End that program, or start with {option} N (0 picks a free one).",
+            remedy="End that program, or give the stack another port, which it keeps: "
+            f"make up ARGS='{option} 0' (0 picks a free one). "
+            "The copy of a clone whose stack runs needs ARGS='--api-port 0 --db-port 0'.",
         )
