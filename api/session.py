@@ -64,7 +64,9 @@ class Sessions:
 
     def _ask(self, grant: str, body: dict[str, str]) -> Session:
         answer = self._upstream.post("/auth/v1/token", None, body, {"grant_type": grant})
-        return Session(answer["access_token"], answer["refresh_token"], int(answer.get("expires_in", 3_600)))
+        session = Session(answer["access_token"], answer["refresh_token"], int(answer.get("expires_in", 3_600)))
+        self._verifier.require_in_time(session.access_token)
+        return session
 
     def sign_out(self, caller: Caller) -> None:
         """End the session at Auth; one that is over already is no error."""
@@ -93,11 +95,15 @@ class Sessions:
             if not refresh_token or caller.expires_at - time.time() > EARLY_SECONDS:
                 return caller
         except Problem as problem:
-            if problem.status != 401 or not refresh_token:
+            if problem.status != 401:
+                raise  # another token would not help
+            if not refresh_token:
                 return None
         try:
             session = self.refresh(refresh_token)
-        except Problem:
+        except Problem as problem:
+            if problem.status != 401:
+                raise
             clear_cookies(request)
             return None
         set_cookies(request, session)

@@ -22,6 +22,7 @@ SECRET = ("HS256",)
 KEYS_SECONDS = 600.0
 KEYS_AGAIN_SECONDS = 30.0  # a key that is not known may be new; asked for at most so often
 MAX_TOKEN = 16_384
+EXPIRED = "The token has expired."
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,13 @@ class Verifier:
             token, str(claims["sub"]), str(claims.get("email") or ""), _role(claims), int(claims["exp"]), by_cookie
         )
 
+    def require_in_time(self, token: str) -> None:
+        """Problem 503 when a token that Auth has just given has expired by this machine's clock."""
+        try:
+            self.caller(token)
+        except Problem as problem:
+            raise _wrong_clock("ahead of") if problem.detail == EXPIRED else problem from None
+
     def _claims(self, token: str) -> dict[str, Any]:
         try:
             if len(token) > MAX_TOKEN:
@@ -71,7 +79,9 @@ class Verifier:
                 options={"require": ["exp", "sub"]},
             )
         except jwt.ExpiredSignatureError:
-            raise unauthorised("The token has expired.") from None
+            raise unauthorised(EXPIRED) from None
+        except jwt.ImmatureSignatureError:
+            raise _wrong_clock("behind") from None
         except jwt.PyJWTError:
             raise unauthorised("The token is not one of this project's.") from None
         if claims.get("iss") not in (None, self._issuer):
@@ -89,6 +99,11 @@ class Verifier:
         if not self._secret:
             raise Problem(503, "This server cannot verify tokens.", remedy="The operator sets SUPABASE_JWT_SECRET.")
         return self._secret
+
+
+def _wrong_clock(how: str) -> Problem:
+    text = f"This server's clock is {how} that of the project: nobody can be signed in."
+    return Problem(503, text, remedy="The operator sets the clock of the server's machine (NTP).")
 
 
 def _role(claims: dict[str, Any]) -> Role:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import httpx
 import jwt
 import pytest
 
-from api.session import ACCESS, REFRESH
+from api.problems import Problem
+from api.session import ACCESS, REFRESH, Sessions
+from api.tokens import Verifier
+from api.upstream import Upstream
 from tests.api.conftest import Person, Site, make_account, mint, serving
 
 pytestmark = pytest.mark.xdist_group("api")
@@ -180,6 +183,47 @@ def test_an_unsigned_token_is_refused(site: Site) -> None:
     claims = {"sub": "x", "aud": "authenticated", "role": "authenticated", "exp": int(time.time()) + 60}
     token = jwt.encode(claims, "", "none")
     assert site.http.get("/auth/me", headers={"authorization": f"Bearer {token}"}).status_code == 401
+
+
+class Auth:
+    """An Auth whose clock differs from this machine's, at the transport."""
+
+    def __init__(self, site: Site, seconds: float) -> None:
+        self.site, self.seconds = site, seconds
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        now = int(time.time() + self.seconds)
+        token = mint(self.site.stack, etl_role="analyst", iat=now, exp=now + 3_600).token
+        return httpx.Response(200, json={"access_token": token, "refresh_token": "r", "expires_in": 3_600})
+
+    def sessions(self) -> Sessions:
+        upstream = Upstream(self.site.settings, transport=httpx.MockTransport(self))
+        return Sessions(upstream, Verifier(self.site.settings, upstream))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"), [(-7_200, "clock is ahead of"), (180, "clock is behind")], ids=["ahead", "behind"]
+)
+def test_a_server_with_a_wrong_clock_says_so(site: Site, seconds: float, says: str) -> None:
+    """Whoever signed in was sent back to the form at once, or read that the token was of another project."""
+    sessions = Auth(site, seconds).sessions()
+    asks: list[Callable[[], object]] = [lambda: sessions.sign_in("ana@example.com", "x"), lambda: sessions.refresh("r")]
+    for ask in asks:
+        with pytest.raises(Problem, match=says) as caught:
+            ask()
+        assert (caught.value.status, caught.value.remedy[:12]) == (503, "The operator")
+
+
+def test_a_page_behind_a_wrong_clock_is_no_form_to_sign_in_again(site: Site, browser: httpx.Client) -> None:
+    browser.cookies.set(ACCESS, mint(site.stack, etl_role="analyst", iat=int(time.time()) + 300).token)
+    answer = browser.get("/", headers=FORM)
+    assert answer.status_code == 503
+    assert "clock is behind" in answer.text
+
+
+@pytest.mark.parametrize("seconds", [-3_000, 30])
+def test_clocks_that_differ_by_less_than_a_token_lives_are_fine(site: Site, seconds: float) -> None:
+    assert Auth(site, seconds).sessions().sign_in("ana@example.com", "x").refresh_token == "r"
 
 
 def test_no_line_of_log_holds_a_person_or_a_token(site: Site, caplog: pytest.LogCaptureFixture) -> None:
