@@ -24,6 +24,7 @@ from flows.engine.schedule import (
     due_instant,
     earlier_restart,
     latest_due,
+    once_due,
     plain,
     tried_again,
 )
@@ -77,10 +78,10 @@ def _as_of(options: NightlyForm) -> AsOf:
 
     Whoever tries the night of an earlier day again asks for a past instant: readers must not go back to it.
     """
-    word, now = AsOf.parse(options.as_of).mode, datetime.now(UTC)
-    due = min(due_instant() or plain(flow_run.scheduled_start_time), now)  # a later one was tried again before its time
+    word = AsOf.parse(options.as_of).mode
+    due = once_due(due_instant() or plain(flow_run.scheduled_start_time))
     as_of = AsOf.day(word, due)
-    is_past = word == "midnight" and due.date() < now.date() and tried_again()
+    is_past = word == "midnight" and due.date() < datetime.now(UTC).date() and tried_again()
     return AsOf.instant(as_of.at) if is_past and as_of.at else as_of
 
 

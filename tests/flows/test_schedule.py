@@ -10,6 +10,7 @@ import pytest
 
 from deploy.prefect_services import api
 from deploy.prefect_services import request as send
+from flows.engine.schedule import once_due
 from tests.flows.conftest import Deployed
 
 pytestmark = [pytest.mark.xdist_group("forms"), pytest.mark.timeout(300)]
@@ -88,3 +89,19 @@ def test_a_night_that_is_started_again_after_a_crash_writes_as_it_would_have(dep
         crashed = ended["id"]
     send(deployed.prefect, "DELETE", f"/flow_runs/{night['id']}")
     assert names == ["nightly, as of resume"] * 2
+
+
+def test_a_night_that_begins_before_its_time_waits_for_its_day() -> None:
+    """The machine's clock may be behind that of Prefect's server, which has said that the night starts."""
+    due = datetime.now(UTC) + timedelta(seconds=0.5)
+    assert once_due(due) == due
+    assert datetime.now(UTC) >= due
+
+
+def test_a_night_of_tomorrow_that_is_tried_today_is_of_today() -> None:
+    assert once_due(datetime.now(UTC) + timedelta(days=1)) <= datetime.now(UTC)
+
+
+def test_a_late_night_is_of_the_day_for_which_it_was_due() -> None:
+    due = datetime.now(UTC) - timedelta(days=3)
+    assert once_due(due) == due
