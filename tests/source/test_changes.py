@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from local_stack import Stack
 from local_stack.tests.conftest import reload_schema
-from tasks.contracts import Kind
+from tasks.contracts import Kind, Table
 from tasks.errors import PipelineError
 from tasks.settings import Settings, Transport
 from tasks.source import open_source
-from tasks.source.changes import WHOLE, CannotFindChanges, Changes, TooManyChanges
+from tasks.source.changes import WHOLE, CannotFindChanges, ChangeFinder, Changes, TooManyChanges, keys_of
 from tasks.source.changes_rest import MOST_TIMEOUTS, ROWS_PER_CALL
 from tests.incremental.test_nights import NO_SHARED_MEMORY
 from tests.source.fake_postgrest import FakePostgrest
@@ -79,14 +79,20 @@ class FakeDatabase(FakePostgrest):
 
 
 @contextmanager
-def finding(server: FakeDatabase) -> Iterator[Any]:
-    """What finds changes on this server, of most keys and about so many known rows."""
+def opened(server: FakePostgrest) -> Iterator[tuple[ChangeFinder, Table]]:
+    """What finds changes on this server."""
     values = {"supabase_url": "http://127.0.0.1", "supabase_service_key": "sb_secret_test", "transport": "rest",
               "retry_base": 0.0001, "retries": 2}  # fmt: skip
     table = posts_at("posts", "bigint" if server.kind == "bigint" else "uuid")
     with open_source(Settings(_env_file=None, **values), transport=server) as source:  # type: ignore[arg-type]
         source.preflight([table])
-        finder = source.changes()
+        yield source.changes(), table
+
+
+@contextmanager
+def finding(server: FakeDatabase) -> Iterator[Any]:
+    """The search for changes, of most keys and about so many known rows."""
+    with opened(server) as (finder, table):
         yield lambda most=10**6, known=0: finder.find(table, most, known)
 
 
@@ -202,6 +208,28 @@ def test_what_fails_for_another_reason_is_not_asked_for_in_halves(code: str, tim
     with finding(server) as find, pytest.raises(PipelineError, match=code):
         find()
     assert len(asked) == times
+
+
+@pytest.mark.parametrize(
+    ("rows", "in_time", "size", "asked_for"), [(8, 3, 10, [8, 4, 2, 2, 4, 2, 2]), (2, 9, 9 * 2**20, [2, 1, 1])]
+)
+def test_rows_asked_for_by_key_come_in_halves_where_they_are_too_many(
+    rows: int, in_time: int, size: int, asked_for: list[int]
+) -> None:
+    """For their time, or for their size; a row that is larger than an answer may be is taken as it is."""
+
+    def trouble(request: httpx.Request) -> httpx.Response | None:
+        if not request.url.path.endswith("/etl_rows_by_key"):
+            return None
+        keys = request.url.params["id"].removeprefix("in.(").removesuffix(")").split(",")
+        asked.append(len(keys))
+        found = [{"id": key, "content": "x" * size, "_fingerprint": "1"} for key in keys]
+        return httpx.Response(500, json=TIMEOUT) if len(keys) > in_time else httpx.Response(200, json=found)
+
+    asked: list[int] = []
+    with opened(FakePostgrest(ids(rows), trouble=trouble)) as (finder, table):
+        assert finder.fetch(table, keys_of(table, ids(rows)))["id"].to_pylist() == ids(rows)
+    assert asked == asked_for
 
 
 # Three posts of which nothing is stored, three that changed since, and two that are gone at the source.
