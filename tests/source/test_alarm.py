@@ -1,0 +1,106 @@
+"""A count that differs from what was read: each key that is listed is read, gone by then, or the read fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tasks.errors import ReadError
+from tasks.source.alarm import MOST_MISSING
+from tests.source.fake_postgrest import FakePostgrest
+from tests.source.test_keyset import ids, is_page, read_keys
+
+
+def test_rows_that_a_lying_page_left_out_are_fetched_by_key(tmp_path: Path) -> None:
+    lied: list[httpx.Request] = []
+
+    def trouble(request: httpx.Request) -> httpx.Response | None:
+        if is_page(request) and len(lied) < 1 and "gt." in request.url.query.decode():
+            lied.append(request)
+            return httpx.Response(200, text="[]")
+        return None
+
+    got, done = read_keys(FakePostgrest(ids(100), cap=30, trouble=trouble), tmp_path, ranges=1)
+    assert got == ids(100)
+    assert "1 listed again" in done.how
+
+
+def test_rows_that_vanished_meanwhile_are_dropped(tmp_path: Path) -> None:
+    server = FakePostgrest(ids(100), cap=30)
+
+    def trouble(request: httpx.Request) -> httpx.Response | None:
+        if "count=exact" in request.headers.get("prefer", ""):
+            server.rows = [key for key in server.rows if key not in ids(40)[35:]]
+        return None
+
+    server.trouble = trouble
+    got, _ = read_keys(server, tmp_path, ranges=1)
+    assert got == [*ids(35), *ids(100)[40:]]
+
+
+def _by_key(request: httpx.Request) -> bool:
+    return "content" in request.url.params.get("select", "") and "in." in request.url.query.decode()
+
+
+def test_a_listed_key_that_is_gone_when_it_is_asked_for_is_no_gap(tmp_path: Path) -> None:
+    server = FakePostgrest(ids(100), cap=30)
+
+    def trouble(request: httpx.Request) -> httpx.Response | None:
+        if "count=exact" in request.headers.get("prefer", ""):
+            server.rows = ids(101)
+        elif _by_key(request):
+            server.rows = ids(100)
+        return None
+
+    server.trouble = trouble
+    got, done = read_keys(server, tmp_path, ranges=1)
+    assert got == ids(100)
+    assert "1 listed again" in done.how
+
+
+@pytest.mark.parametrize("missed", [1, 2, 3])
+def test_a_listed_key_is_asked_for_three_times(tmp_path: Path, missed: int) -> None:
+    """Its row may be deleted and inserted again meanwhile; one that stays listed and has no row fails the read."""
+    asked: list[httpx.Request] = []
+
+    def trouble(request: httpx.Request) -> httpx.Response | None:
+        if "content" not in request.url.params.get("select", ""):
+            return None
+        asked.extend([request] if _by_key(request) else [])
+        hidden = len(asked) <= missed
+        return FakePostgrest([k for k in ids(100) if k != ids(51)[50] or not hidden], cap=30)._answer(request)
+
+    server = FakePostgrest(ids(100), cap=30, trouble=trouble)
+    if missed < 3:
+        assert read_keys(server, tmp_path, ranges=1)[0] == ids(100)
+    else:
+        with pytest.raises(ReadError, match="1 rows are listed by their keys but cannot be read"):
+            read_keys(server, tmp_path, ranges=1)
+    assert len(asked) == min(missed + 1, 3)
+
+
+def test_far_too_few_rows_are_read_again_and_then_an_error(tmp_path: Path) -> None:
+    server = FakePostgrest(ids(MOST_MISSING + 2_000), cap=5_000)
+
+    def trouble(request: httpx.Request) -> httpx.Response | None:
+        if "content" in request.url.params.get("select", "") and "gt." in request.url.query.decode():
+            return httpx.Response(200, text="[]")
+        return None
+
+    server.trouble = trouble
+    with pytest.raises(ReadError, match="read 3 times"):
+        read_keys(server, tmp_path, ranges=1)
+
+
+@pytest.mark.parametrize("status", [200, 500, 504])
+def test_a_count_that_cannot_be_had_is_no_failure(tmp_path: Path, status: int) -> None:
+    def trouble(request: httpx.Request) -> httpx.Response | None:
+        if "count=exact" in request.headers.get("prefer", ""):
+            return httpx.Response(status, json={"code": "57014", "message": "timeout"} if status > 200 else [])
+        return None
+
+    got, done = read_keys(FakePostgrest(ids(30), trouble=trouble), tmp_path, ranges=1)
+    assert got == ids(30)
+    assert "1 not counted in time" in done.how
