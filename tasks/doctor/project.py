@@ -122,7 +122,9 @@ def _doctor(settings: Settings) -> dict[str, Any]:
 def _clock(found: dict[str, Any], settings: Settings) -> Iterator[Finding]:
     skew = datetime.fromisoformat(found["clock"]).timestamp() - float(found["asked"])
     text = f"The database's clock is {abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} this machine's."
-    remedy = "Set this machine's clock (NTP). Runs go by the database's, schedules and signed links by this one's."
+    remedy = (
+        "Set this machine's clock (NTP). Runs go by the database's, schedules and sessions of the site by this one's."
+    )
     if abs(skew) > CLOCK_FAIL_SECONDS:
         yield fail("clock", text, remedy)
     else:
@@ -227,7 +229,8 @@ def last_run_is_fresh(settings: Settings) -> Iterator[Finding]:
     if committed is None:
         yield ok("last run", "No run has committed yet: `make run`, or start `nightly` in the UI.")
         return
-    age = datetime.now(UTC) - datetime.fromisoformat(committed["began"])
+    now = datetime.fromisoformat(_doctor(settings)["clock"])  # it dates the ledger: this machine's may be wrong
+    age = now - datetime.fromisoformat(committed["began"])
     text = f"The last committed run started to read {age.total_seconds() / 3600:.1f} h ago."
     remedy = "See the runs page of `nightly` in Prefect, and whether a worker runs."
     yield warn("last run", text, remedy) if age.total_seconds() > 26 * 3600 else ok("last run", text)

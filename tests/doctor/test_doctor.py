@@ -45,6 +45,19 @@ def test_a_sound_project_is_found_sound(healthy: Stack, transport: str) -> None:
     assert {"settings", "identity", "clock", "sources", "bucket", "upload", "row cap"} <= {f.check for f in found}
 
 
+def test_the_age_of_the_last_run_is_by_the_clock_that_dates_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is a day behind said that it started -24 h ago, and found no night missing."""
+
+    def ask(_settings: object, _method: str, path: str, **_: object) -> httpx.Response:
+        if "etl_runs" in path:
+            return httpx.Response(200, json=[{"status": "committed", "began": "2999-01-01T00:00:00+00:00"}])
+        return httpx.Response(200, json={"clock": "2999-01-02T06:00:00+00:00"})
+
+    monkeypatch.setattr(project, "ask", ask)
+    (found,) = project.last_run_is_fresh(load_settings(supabase_url="http://127.0.0.1:1", supabase_service_key="x"))
+    assert (found.level, found.what) == ("warn", "The last committed run started to read 30.0 h ago.")
+
+
 def test_a_source_and_a_key_of_any_name_are_asked_for(healthy: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[httpx.URL] = []
 
