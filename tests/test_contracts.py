@@ -221,3 +221,9 @@ def test_a_further_table_is_cleaned_by_its_columns() -> None:
     columns = tuple(POSTS[name] for name in ("id", "title", "created_at", "updated_at", "row_hash"))
     names = [rule.name for rule in rules_of_columns(replace(POSTS, name="comments", columns=columns))]
     assert names == ["invalid_value", "clean_text", "missing_created_at", "created_in_future", "updated_before_created"]
+    undated = tuple(POSTS[name] for name in ("id", "updated_at", "row_hash"))
+    with pytest.raises(ValueError, match="updated_at: on_null='rule', and no rule of this table fills it"):
+        rules_of_columns(replace(POSTS, name="comments", columns=undated))
+    open_end = (POSTS["id"], replace(POSTS["created_at"], nullable=True), POSTS["row_hash"])
+    names = [rule.name for rule in rules_of_columns(replace(POSTS, name="comments", columns=open_end))]
+    assert names == ["invalid_value", "created_in_future"]

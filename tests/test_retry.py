@@ -68,6 +68,15 @@ def test_a_key_that_may_not_is_an_access_error(status: int, code: str | None) ->
     assert isinstance(classify(status, code, "no"), AccessError)
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "answer"), [(0, "28P01", "28P01"), (402, None, "HTTP 402"), (0, None, "no code")]
+)
+def test_a_message_ends_with_the_answer_as_far_as_there_is_one(status: int, code: str | None, answer: str) -> None:
+    error = classify(status, code, "no")
+    assert isinstance(error, RequestRefused)
+    assert error.message == f"no ({answer})"
+
+
 def test_a_request_is_tried_until_it_answers() -> None:
     clock = Clock()
     tries, request = failing(ServiceUnavailable("a"), httpx.ReadTimeout("b"), httpx.DecodingError("c"))

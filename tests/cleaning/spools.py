@@ -51,14 +51,18 @@ def post(number: int, author: int | None, **values: Any) -> Row:
 
 
 def fill_raw(workspace: Workspace, table: Table, rows: Sequence[Row], cuts: Sequence[int] = ()) -> None:
-    """Write the raw spool in key order. cuts: rows after which a new batch begins; every other cut begins a file."""
+    """Write the raw spool in key order. cuts: rows after which a new batch begins; every other cut begins a file.
+
+    Of a table without rows there is no file, as after a reading.
+    """
     ordered = sorted(rows, key=lambda row: (row[table.key.name] is None, row[table.key.name] or ""))
     edges = [0, *sorted(min(cut, len(ordered)) for cut in cuts), len(ordered)]
     batches = [
         pa.RecordBatch.from_pylist(ordered[first:last], schema=table.raw_schema) for first, last in pairwise(edges)
     ]
     spool = workspace.spool("raw", table.name, table.raw_schema)
-    for index in range(0, len(batches), 2):
+    spool.clear()
+    for index in range(0, len(batches) if ordered else 0, 2):
         spool.write(index // 2, batches[index : index + 2])
 
 

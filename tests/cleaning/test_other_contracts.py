@@ -1,4 +1,4 @@
-"""Other keys, extra columns, no `bio` and no `status`: the contracts are edited, and nothing else."""
+"""Other keys, extra columns, no `bio`, `status` or `updated_at`: the contracts are edited, and nothing else."""
 
 from __future__ import annotations
 
@@ -84,10 +84,15 @@ def edit(contracts: Path) -> None:
     keys, users, posts = (contracts / f"{name}.py" for name in ("keys", "users", "posts"))
     keys.write_text(keys.read_text().replace('_KEY: Kind = "uuid"', '_KEY: Kind = "bigint"'))
     text = users.read_text().replace("        ROW_HASH,\n", EXTRA, 1)
-    for name in ("bio", "status", "email"):
-        start = text.index(f'        Column(\n            "{name}"')
-        text = text[:start] + text[text.index("        ),\n", start) + len("        ),\n") :]
+    for name in ("bio", "status", "email", "updated_at"):
+        text = without(text, name)
     users.write_text(text)
-    text = posts.read_text()
+    text = without(posts.read_text(), "updated_at")
     start = text.index('        Column("title"')
     posts.write_text(text[:start] + text[text.index("\n", start) + 1 :])
+
+
+def without(text: str, column: str) -> str:
+    """A contract without a column whose declaration takes several lines."""
+    start = text.index(f'        Column(\n            "{column}"')
+    return text[:start] + text[text.index("        ),\n", start) + len("        ),\n") :]

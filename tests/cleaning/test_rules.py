@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from tasks.cleaning.batches import as_schema
 from tasks.cleaning.passes import REJECT_SCHEMA, clean_users, to_micros
 from tasks.cleaning.rules import RULES, Facts, Reject, Rule
 from tasks.cleaning.rules.base import run_rule
@@ -16,6 +17,7 @@ from tasks.cleaning.rules.common import GRACE
 from tasks.cleaning.rules.posts import with_author
 from tasks.cleaning.user_index import UserIndex, index_schema
 from tasks.contracts import DATA_QUALITY, POSTS, TABLES, USERS, Table
+from tasks.errors import ConfigurationError
 from tasks.workspace import Workspace
 from tests.cleaning.spools import AS_OF, SNAPSHOT_AT, Row, cleaned, fill_raw, make_run, post, uid, user
 from tests.reports.test_recomputed import HOSTILE_POSTS, HOSTILE_USERS
@@ -131,6 +133,36 @@ def test_rejects_say_column_what_came_and_what_was_expected(tmp_path: Path) -> N
         ("posts", uid(5), "orphan", "user_id", uid(2), author),
         ("posts", "null", "invalid_value", "id", "null key", "a uuid"),
     ]
+
+
+def test_a_mask_names_the_rules_that_changed_or_flagged_a_row(tmp_path: Path) -> None:
+    """The next night takes the counts of a row that changed from it."""
+    users = [
+        user(1),
+        user(2, email=" User1@example.com", status="gone", updated_at=None),
+        user(3, email="none"),
+        user(4, email="Late@example.com", created_at=None, updated_at=None),
+    ]
+    posts = [post(1, 1), post(2, 2, title=" a", created_at=AS_OF - timedelta(days=50)), post(3, 9, title=" b")]
+    workspace, _ = make_run(tmp_path, users, posts)
+    second = ["clean_text", "lowercase_email", "normalise_status", "updated_before_created", "duplicate_email"]
+    assert [named(row, USERS) for row in cleaned(workspace, USERS)] == [[], second, ["invalid_email"]]
+    assert [named(row, POSTS) for row in cleaned(workspace, POSTS)] == [[], ["clean_text", "before_signup"]]
+    rejects = {of: workspace.spool("rejects", of.name, REJECT_SCHEMA).table().to_pylist() for of in (USERS, POSTS)}
+    assert [named(row, of) for of, rows in rejects.items() for row in rows] == [["lowercase_email"], ["clean_text"]]
+
+
+def named(row: Row, table: Table) -> list[str]:
+    """The rules in the mask of a row."""
+    return [rule.name for place, rule in enumerate(RULES[table.name]) if row["rule_mask"] >> place & 1]
+
+
+def test_a_null_that_no_rule_filled_is_named_where_the_contract_allows_none() -> None:
+    schema = pa.schema([pa.field("id", pa.int64(), nullable=False), pa.field("tier", pa.string(), nullable=False)])
+    frame = pa.RecordBatch.from_pydict({"_row": [0, 1], "id": [7, 8], "tier": pa.array([None, "a"], pa.string())})
+    with pytest.raises(ConfigurationError, match="Column tier is null in 1 cleaned rows"):
+        as_schema(frame, schema)
+    assert as_schema(frame.slice(1), schema).to_pylist() == [{"id": 8, "tier": "a"}]
 
 
 def test_the_same_email_in_five_spellings_is_one(tmp_path: Path) -> None:

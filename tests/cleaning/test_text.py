@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
+from itertools import product
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -55,11 +57,26 @@ def test_cleaning_what_is_clean_changes_nothing(cleaning: Cleaning, values: list
     assert clean_texts(once, cleaning).equals(once)
 
 
+@pytest.mark.parametrize("cleaning", kinds)
+def test_every_short_text_loses_its_outer_white_space_also_where_nothing_else_in_it_changes(cleaning: Cleaning) -> None:
+    short = ["".join(of) for size in range(5) for of in product("a日 \n", repeat=size)]
+    assert clean_texts(pa.array(short), cleaning).to_pylist() == [clean_slowly(text, cleaning) for text in short]
+
+
 @given(values=arrays, offset=st.integers(0, 3))
 def test_words_are_runs_of_what_is_not_white(values: list[str | None], offset: int) -> None:
     array = pa.array(values, pa.string()).slice(offset)
     runs = [len(re.findall(f"[^{WHITE_SPACE}]+", text or "")) for text in array.to_pylist()]
     assert word_counts(array).tolist() == runs
+
+
+def test_a_null_has_no_words_whatever_lies_under_it() -> None:
+    """Arrow may leave bytes where a value became null."""
+    offsets, data = pa.py_buffer(np.array([0, 3, 9], np.int32)), pa.py_buffer(b"a b c d e")
+    hidden = pa.StringArray.from_buffers(2, offsets, data, pa.py_buffer(b"\x02"))
+    assert hidden.to_pylist() == [None, " c d e"]
+    assert word_counts(hidden).tolist() == [0, 3]
+    assert clean_texts(hidden, "line").to_pylist() == [None, "c d e"]
 
 
 def test_white_space_is_the_property() -> None:

@@ -129,6 +129,7 @@ def test_the_schema_documents_itself(workspace: Workspace, entries: list[FileEnt
         assert about["name"] == of.name
         assert about["description"] == of.description
         assert about["contract_version"] == str(of.version)
+        assert "historical" not in about
         assert about.get("as_of") == ("2026-02-01T00:00:00+00:00" if isinstance(of, Report) else None)
         for column in _columns(of):
             described = schema.field(column.name).metadata or {}
@@ -143,6 +144,23 @@ def test_files_are_compressed_and_have_statistics(workspace: Workspace, entries:
             chunk = metadata.row_group(group).column(column)
             assert chunk.compression == "ZSTD"
             assert chunk.is_stats_set
+            assert chunk.has_offset_index
+            assert chunk.has_column_index
+
+
+def test_instants_and_keys_are_written_as_differences_and_what_repeats_as_a_dictionary(
+    workspace: Workspace, entries: list[FileEntry]
+) -> None:
+    differences = {"text": "DELTA_BYTE_ARRAY", "uuid": "DELTA_BYTE_ARRAY"}
+    for path, of in _files(workspace, entries):
+        keys = of.keys if isinstance(of, Report) else (of.key.name,)
+        for number, column in enumerate(_columns(of)):
+            expected = "PLAIN" if column.kind == "bool" else "RLE_DICTIONARY"
+            if column.kind in ("timestamptz", "date") or keys == (column.name,):
+                expected = differences.get(column.kind, "DELTA_BINARY_PACKED")
+            chunk = pq.read_metadata(path).row_group(0).column(number)
+            assert expected in chunk.encodings, f"{of.name}.{column.name}"
+            assert chunk.has_dictionary_page == (expected == "RLE_DICTIONARY"), f"{of.name}.{column.name}"
 
 
 def test_no_personal_column_is_in_a_file(workspace: Workspace, entries: list[FileEntry]) -> None:

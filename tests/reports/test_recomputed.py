@@ -148,7 +148,10 @@ HOSTILE_POSTS = [
 
 @pytest.mark.parametrize(
     "as_of",
-    [AS_OF, SNAPSHOT_AT, at("2025-10-26T01:30:00.000001"), at("2024-02-29T00:00:00"), at("1970-01-01T00:00:00")],
+    [
+        *(AS_OF, SNAPSHOT_AT, at("2025-10-26T01:30:00.000001"), at("2024-03-01T00:00:00.000001")),
+        *(at("2024-02-29T00:00:00"), at("1970-01-01T00:00:00")),
+    ],
     ids=str,
 )
 def test_hostile_rows(tmp_path: Path, as_of: datetime) -> None:
