@@ -22,7 +22,7 @@ from tasks.files.layout import parse_run_path
 from tasks.files.manifest import FileEntry, Manifest
 from tasks.platform.stored import is_missing
 from tasks.platform.whole_file import whole_file
-from tasks.read import Diff, OpenRun, diff, list_runs, read_history
+from tasks.read import Diff, OpenRun, diff, read_history
 from tasks.read.cache import forget
 from tasks.read.catalog import open_catalog
 from tasks.read.options import is_as_of
@@ -35,14 +35,13 @@ TABLES = 24  # whole reports in memory at most
 
 
 class Store:
-    """Manifests, lists of runs and local copies of files; those lie in `folder`."""
+    """Manifests, days with runs and local copies of files; those lie in `folder`."""
 
     def __init__(self, settings: Settings, upstream: Upstream) -> None:
         self.settings, self._upstream = settings, upstream
         self.folder = settings.cache_dir.expanduser() / "api"
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._manifests: Memo[Manifest] = Memo(seconds=settings.api_remember_seconds, size=2_000)
-        self._lists: Memo[pd.DataFrame] = Memo(seconds=settings.api_remember_seconds, size=500)
         self._days: Memo[list[str]] = Memo(seconds=settings.api_remember_seconds, size=500)
         self._histories: Memo[pd.DataFrame] = Memo(seconds=HISTORY_SECONDS, size=100)
         self._tables: Memo[pa.Table] = Memo(seconds=600, size=TABLES)
@@ -75,12 +74,6 @@ class Store:
             if manifest.file(path):
                 self._require(caller, f"{manifest.run}/{path}")
         return OpenRun(manifest, self.settings, caller.token)
-
-    def runs(self, caller: Caller, *, days: int = 60) -> pd.DataFrame:
-        """The runs that can be read, newest first: see tasks.read.list_runs."""
-        return self._lists.get(
-            (_who(caller), days), lambda: list_runs(days=days, access_token=caller.token, settings=self.settings)
-        )
 
     def days(self, caller: Caller) -> list[str]:
         """The days that have runs, latest first."""

@@ -22,7 +22,7 @@ from tasks.read.options import Access, choice_of
 from tasks.read.run import find_run
 from tasks.settings import Settings, load_settings
 
-LISTED = 10  # runs, and days that are looked at for them
+LISTED = 10  # runs
 
 
 @etl_flow(name="compare", run_name="compare {options.report} of {options.base} with {options.run}")
@@ -58,7 +58,7 @@ def compare_runs(settings: Settings, options: CompareForm) -> Diff[pa.Table]:
 def _choice(settings: Settings) -> str:
     """The newest runs that can be compared, in a sentence: a form has no list of them. Empty when they are unknown."""
     with suppress(PipelineError):
-        runs = list_runs(days=LISTED, settings=settings).head(LISTED)
+        runs = list_runs(limit=LISTED, settings=settings)
         known = ", ".join(
             f"{run} (as of {as_of:%Y-%m-%d %H:%M})" for run, as_of in zip(runs.run_id, runs.as_of, strict=True)
         )

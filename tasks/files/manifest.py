@@ -75,36 +75,14 @@ class BaseFacts(Record):
     row_bytes: dict[str, float] = {}
 
 
-class Manifest(Record):
-    """All that a run's manifest.json says. run: the run's path in the bucket; started_at: when reading started.
+class Dated(Record):
+    """By what readers choose a run. run: the run's path in the bucket; started_at: when reading started."""
 
-    mode: whether all rows were read or those that changed since `base_run`; full_because: why not incremental.
-    base: what the next incremental night compares itself with.
-    removed: set once retention pruned the run. counts: the run's figures, as the ledger keeps them.
-    """
-
-    format: int = FORMAT
     run: str
     run_id: str
     as_of: Instant
-    as_of_mode: str = ""
     started_at: Instant = Field(validation_alias=_STARTED_AT)
     historical: bool = False
-    transport: str = ""
-    code_version: str = ""
-    mode: Literal["full", "incremental"] = "full"
-    base_run: str | None = None
-    full_because: str | None = None
-    base: BaseFacts | None = None
-    counts: RunCounts = RunCounts()
-    files: tuple[FileEntry, ...]
-    note: str | None = None
-    removed: Removed | None = None
-
-    @property
-    def path(self) -> str:
-        """Where the manifest is in the bucket."""
-        return manifest_path(self.run)
 
     @property
     def day(self) -> str:
@@ -120,6 +98,33 @@ class Manifest(Record):
     def rank(self) -> tuple[bool, datetime, datetime]:
         """The greatest of several runs is the one to read: a night that really ran, then the later one."""
         return not self.historical, self.as_of, self.started_at
+
+
+class Manifest(Dated):
+    """All that a run's manifest.json says.
+
+    mode: whether all rows were read or those that changed since `base_run`; full_because: why not incremental.
+    base: what the next incremental night compares itself with.
+    removed: set once retention pruned the run. counts: the run's figures, as the ledger keeps them.
+    """
+
+    format: int = FORMAT
+    as_of_mode: str = ""
+    transport: str = ""
+    code_version: str = ""
+    mode: Literal["full", "incremental"] = "full"
+    base_run: str | None = None
+    full_because: str | None = None
+    base: BaseFacts | None = None
+    counts: RunCounts = RunCounts()
+    files: tuple[FileEntry, ...]
+    note: str | None = None
+    removed: Removed | None = None
+
+    @property
+    def path(self) -> str:
+        """Where the manifest is in the bucket."""
+        return manifest_path(self.run)
 
     def file(self, path: str) -> FileEntry | None:
         """The entry of the file with that path below the run's own, or None."""

@@ -14,24 +14,16 @@ was read once can be read again without a network, with an OfflineWarning.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable
-from datetime import date, timedelta
-from operator import attrgetter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 import pandas as pd
 import pyarrow as pa
 
-from tasks.errors import ReadError
-from tasks.files.layout import parse_run_path
-from tasks.files.manifest import Manifest
-from tasks.read.access import nothing_there
-from tasks.read.catalog import open_catalog
 from tasks.read.diff import Diff, diff
 from tasks.read.history import read_history
+from tasks.read.listing import list_runs, run_before
 from tasks.read.options import (
-    Access,
     AsOf,
     Choice,
     Engine,
@@ -40,13 +32,11 @@ from tasks.read.options import (
     Part,
     check_engine,
     check_options,
-    checked_days,
     checked_months,
     report_named,
     table_named,
 )
-from tasks.read.run import OfflineWarning, OpenRun, find_run, open_run, opened
-from tasks.settings import Settings
+from tasks.read.run import OfflineWarning, OpenRun, find_run, open_run
 
 if TYPE_CHECKING:
     import polars as pl
@@ -67,7 +57,6 @@ __all__ = [
     "read_table",
     "run_before",
 ]
-_COLUMNS = ["date", "run_id", "as_of", "started_at", "historical", "pruned", "latest", "run"]
 
 
 @overload
@@ -134,54 +123,3 @@ def _split(options: Options) -> tuple[Choice, Part]:
         settings=options.get("settings"),
     )
     return choice, part
-
-
-def list_runs(*, days: int = 60, access_token: str | None = None, settings: Settings | None = None) -> pd.DataFrame:
-    """The runs that can be read, newest first: date, run_id, as_of, started_at, historical, pruned, latest, run.
-
-    days: how many days with runs are looked at, from the latest back; at least 1. pruned: retention removed the files
-    that name user ids. latest: what is read by default. run: the run's path in the bucket. ReadError when this user may
-    not see them.
-    """
-    days = checked_days(days)
-    with open_catalog(settings, access_token) as catalog:
-        pointer = catalog.pointer()
-        latest = pointer.run if pointer else None
-        rows = [_row(manifest, latest) for manifest in catalog.manifests(catalog.days()[:days])]
-        if not rows and access_token:
-            warnings.warn(nothing_there(catalog.settings, access_token).message, stacklevel=2)
-    frame = pd.DataFrame(rows, columns=_COLUMNS)
-    for column in ("as_of", "started_at"):
-        frame[column] = pd.to_datetime(frame[column], utc=True).astype("datetime64[us, UTC]")
-    frame = frame.astype({"historical": bool, "pruned": bool, "latest": bool})
-    return frame.sort_values(["as_of", "started_at"], ascending=False, ignore_index=True)
-
-
-def run_before(
-    run: AsOf | OpenRun | None = None, *, access_token: str | None = None, settings: Settings | None = None
-) -> str:
-    """The path of the run before another one, of those that really ran.
-
-    run: its id, path, day or instant, or an open run; None: the latest. They follow one another as they started: after
-    a run as of now, that of midnight is the next. A run for a past instant has its place by what it is as of.
-    ReadError when there is none.
-    """
-    newer = opened(run, Access(access_token=access_token, settings=settings))
-    place: Callable[[Manifest], Any] = attrgetter("order" if newer.manifest.historical else "started_at")
-    last = f"{date.fromisoformat(newer.manifest.day) + timedelta(days=1)}"
-    with open_catalog(settings, access_token) as catalog:
-        days = [day for day in catalog.days() if day <= last]
-        for some in (days[start : start + 7] for start in range(0, len(days), 7)):
-            earlier = [m for m in catalog.manifests(some) if not m.historical and place(m) < place(newer.manifest)]
-            if earlier:
-                return max(earlier, key=place).run
-    raise ReadError(
-        f"No run was published before {newer.run_id}.", remedy="Choose a base by its id; list_runs() shows them."
-    )
-
-
-def _row(manifest: Manifest, latest: str | None) -> tuple[object, ...]:
-    day, _ = parse_run_path(manifest.run) or ("", "")
-    pruned, is_latest = manifest.removed is not None, manifest.run == latest
-    run = (manifest.run_id, manifest.as_of, manifest.started_at, manifest.historical, pruned, is_latest, manifest.run)
-    return day, *run

@@ -1,7 +1,8 @@
 """Files of the bucket on this machine, by their sha256: what did not change is not downloaded again.
 
-The last pointer and the manifests are kept too, so that what was downloaded can be read without a network. Some files
-name user ids, so only the user may read the folder, and no file stays longer than the bucket keeps such files.
+The last pointer and the manifests are kept too, so that what was downloaded can be read without a network; and what
+runs are chosen by (`tasks.read.facts`). Some files name user ids, so only the user may read the folder, and no file
+stays longer than the bucket keeps such files.
 """
 
 from __future__ import annotations

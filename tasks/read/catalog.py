@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from tasks.errors import AccessError, ConfigurationError, FileLost, ReadError, RequestRefused
 from tasks.files.layout import (
@@ -21,28 +19,23 @@ from tasks.files.layout import (
     parse_run_path,
 )
 from tasks.files.manifest import FileEntry, Manifest, ManifestRef, Pointer
-from tasks.files.published import NotAsPublished, find_manifest, read_manifest, read_pointer
-from tasks.platform.bucket import Bucket, each
+from tasks.files.published import NotAsPublished, read_manifest, read_pointer
+from tasks.platform.bucket import Bucket
 from tasks.read.access import checked_token, nothing_there, reader_key, refused, why_hidden
 from tasks.read.cache import Cache
+from tasks.read.facts import RunFacts, asked_at
 from tasks.read.options import AsOf, parse_as_of, settings_of
+from tasks.read.runs import Runs, end_of
 from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 _LIST = "list_runs() shows what there is."
 _RUN_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*")
-_DAYS = 7  # that are looked at together
 _INSTANTS = 5  # of a day's runs, in a message
 
 
-@dataclass(frozen=True, slots=True)
-class Catalog:
-    """The bucket's runs, as one key (and signed-in user) sees them."""
-
-    settings: Settings
-    bucket: Bucket
-    key: str | None = field(repr=False)  # None: as the identity of the settings
-    access_token: str | None = field(default=None, repr=False)
+class Catalog(Runs):
+    """Finds one of the bucket's runs, and its files."""
 
     def pointer(self) -> Pointer | None:
         """What latest.json says; None when there is none. ReadError when this user may not see it."""
@@ -78,48 +71,56 @@ class Catalog:
 
     def _newest(self) -> Manifest | None:
         """The run to read by what is in the bucket alone; None when there is none at all."""
-        days, newest = self.days(), None
-        for some in (days[start : start + _DAYS] for start in range(0, len(days), _DAYS)):
-            newest = max([*self.manifests(some), *([newest] if newest else [])], key=lambda run: run.rank, default=None)
+        newest = None
+        for folder in self.folders:
+            (runs,) = self.ranked([folder]).values()
+            found = self._first(runs)
+            if found and (newest is None or found.rank > newest.rank):
+                newest = found
             if newest and not newest.historical:
                 break
         return newest
+
+    def _first(self, runs: Iterable[RunFacts]) -> Manifest | None:
+        """The manifest of the first of these runs that has one: another may be removed just now."""
+        return next((found for of in runs if (found := self.manifest(self.bucket, of.run))), None)
 
     def _of_run(self, run: str) -> Manifest:
         if not isinstance(run, str):
             raise ConfigurationError(f"run is {run!r}; it is a run's id or path, as text.", remedy=_LIST)
         for place in self._paths_of(run.strip("/").removesuffix(f"/{MANIFEST}")):
-            if manifest := self._manifest(self.bucket, place):
+            if manifest := self.manifest(self.bucket, place):
                 return manifest
         raise why_hidden(self.settings, self.access_token) or ReadError(
             f"There is no run {run!r} any more, or there never was.", remedy=_LIST
         )
 
     def _paths_of(self, run: str) -> Iterator[str]:
-        """Where a run of that id or path may be, latest day first; nowhere for what cannot be a run's name."""
+        """Where a run of that id or path may be, first near the day that its id names; nowhere for what is no name."""
         _, run_id = parse_run_path(run) or ("", run)
         if not _RUN_ID.fullmatch(run_id):
             return
         if run_id != run:
             yield run
             return
-        for folder in self._folders():
+        asked = asked_at(run_id)
+        for folder in sorted(self.folders, key=lambda folder: abs(end_of(day_of_folder(folder)) - asked)):
             name = run_id if folder == day_of_folder(folder) else f"run={run_id}"
             yield f"{RUNS}/{folder}/{name}"
 
     def _of_instant(self, as_of: AsOf) -> Manifest:
         moment = parse_as_of(as_of)
         day = day_of(moment) if isinstance(moment, datetime) else moment.isoformat()
-        runs = self.manifests([day])
-        found = [run for run in runs if not isinstance(moment, datetime) or run.as_of == moment]
-        if not found:
-            raise why_hidden(self.settings, self.access_token) or self._no_such_run(as_of, day, runs)
-        return max(found, key=lambda run: run.rank)
+        (runs,) = self.ranked([day, f"date={day}"]).values()
+        found = self._first(of for of in runs if not isinstance(moment, datetime) or of.as_of == moment)
+        if found is None:
+            raise why_hidden(self.settings, self.access_token) or self._no_such_run(as_of, day)
+        return found
 
-    def _no_such_run(self, as_of: AsOf, day: str, runs: Sequence[Manifest]) -> ReadError:
-        """runs: those of that day, all as of other instants."""
-        if runs:
-            return _no_such_instant(as_of, day, runs)
+    def _no_such_run(self, as_of: AsOf, day: str) -> ReadError:
+        (runs,) = self.ranked([day, f"date={day}"]).values()
+        if instants := {of.as_of for of in runs}:
+            return _no_such_instant(as_of, day, instants)
         days = sorted(self.days())
         days_before, days_after = [d for d in days if d < day], [d for d in days if d > day]
         near = [*days_before[-1:], *days_after[:1]]
@@ -129,28 +130,6 @@ class Catalog:
             remedy=f"{_LIST} {_how_to_make(date.fromisoformat(day))}".rstrip(),
         )
 
-    def days(self) -> list[str]:
-        """The days that have runs, as `2026-01-31`, latest first."""
-        return list(dict.fromkeys(map(day_of_folder, self._folders())))
-
-    def _folders(self) -> list[str]:
-        """The folders of days that have runs, of both formats, latest day first."""
-        return sorted(self.bucket.folders(RUNS), key=day_of_folder, reverse=True)
-
-    def manifests(self, days: Sequence[str]) -> list[Manifest]:
-        """The manifests of all runs of these days, in no order. A run without one is not complete yet."""
-        wanted = set(days)
-        folders = [folder for folder in self._folders() if day_of_folder(folder) in wanted]
-        runs = [run for found in self._each(_runs_of, folders) for run in found]
-        return [manifest for manifest in self._each(self._manifest, runs) if manifest]
-
-    def _manifest(self, bucket: Bucket, run: str) -> Manifest | None:
-        try:
-            return find_manifest(bucket, run)
-        except NotAsPublished as problem:
-            logger.warning("%s; the run is left out.", problem)
-            return None
-
     def fetch(self, files: Sequence[tuple[str, FileEntry]], cache: Cache) -> list[Path]:
         """Local copies of files (the run's path and the entry of each), in their order, several downloads at once."""
 
@@ -159,7 +138,7 @@ class Catalog:
             path = f"{run}/{entry.path}"
             return path, cache.get(entry.sha256, lambda: _download(bucket, path), path)
 
-        local = dict(self._each(one, files))
+        local = dict(self.each(one, files))
         return [local[f"{run}/{entry.path}"] for run, entry in files]
 
     def fetch_what_is_there(self, files: Sequence[tuple[Manifest, FileEntry]], cache: Cache) -> dict[str, Path]:
@@ -173,16 +152,11 @@ class Catalog:
             except FileLost:
                 return None
 
-        return dict(found for found in self._each(one, files) if found)
-
-    def _each(self, work: Callable[[Bucket, Any], Any], items: Sequence[Any]) -> list[Any]:
-        if len(items) == 1:
-            return [work(self.bucket, items[0])]
-        return list(each(self.settings, work, items, key=self.key, access_token=self.access_token))
+        return dict(found for found in self.each(one, files) if found)
 
 
-def _no_such_instant(as_of: AsOf, day: str, runs: Sequence[Manifest]) -> ReadError:
-    instants = sorted({run.as_of for run in runs}, reverse=True)
+def _no_such_instant(as_of: AsOf, day: str, found: Iterable[datetime]) -> ReadError:
+    instants = sorted(found, reverse=True)
     named = ", ".join(instant.isoformat() for instant in instants[:_INSTANTS])
     more = f" and {len(instants) - _INSTANTS} more" if len(instants) > _INSTANTS else ""
     return ReadError(
@@ -199,10 +173,6 @@ def _how_to_make(day: date) -> str:
         f"A run with `--as-of {day + timedelta(days=1)}`, the midnight with which {day} ended, makes reports that "
         f"cover whole days up to and including {day}; so does a backfill of {day}."
     )
-
-
-def _runs_of(bucket: Bucket, folder: str) -> list[str]:
-    return [f"{RUNS}/{folder}/{run}" for run in bucket.folders(f"{RUNS}/{folder}")]
 
 
 def _download(bucket: Bucket, path: str) -> bytes:

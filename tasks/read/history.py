@@ -25,8 +25,8 @@ from tasks.read.options import (
     check_engine,
     check_options,
     checked_columns,
-    checked_days,
     checked_filters,
+    checked_number,
     report_named,
 )
 
@@ -61,10 +61,10 @@ def read_history(report: str, *, days: int = DAYS, engine: Engine = "pandas", **
     """
     check_options("read_history", options, HistoryOptions, "days", "engine")
     check_engine(engine)
-    declared, days = report_named(report), checked_days(days)
+    declared, days = report_named(report), checked_number("days", days)
     wanted = checked_columns(report, options.get("columns"), pa.schema([AS_OF, *report_schema(declared)]))
     with open_catalog(options.get("settings"), options.get("access_token")) as catalog:
-        runs = _files(catalog, f"reports/{report}.parquet", days)
+        runs = _files(catalog, report, days)
         local = catalog.fetch_what_is_there(runs, Cache.of(catalog.settings))
     found = [run for run, entry in runs if _is_there(run, entry, local)]
     if not found:
@@ -97,12 +97,17 @@ def _of_one_type(tables: list[pa.Table]) -> list[pa.Table]:
     return tables
 
 
-def _files(catalog: Catalog, path: str, days: int) -> list[tuple[Manifest, FileEntry]]:
+def _files(catalog: Catalog, report: str, days: int) -> list[tuple[Manifest, FileEntry]]:
     """Of each of the last days the run to take and its file, oldest first."""
+    path = f"reports/{report}.parquet"
+    ranked = catalog.ranked(catalog.folders_of(catalog.days()[:days]))
+    left = {day: (of for of in runs if report in of.reports) for day, runs in ranked.items()}
     best: dict[str, Manifest] = {}
-    for manifest in catalog.manifests(catalog.days()[:days]):
-        if manifest.file(path) and (manifest.day not in best or best[manifest.day].rank < manifest.rank):
-            best[manifest.day] = manifest
+    while left:
+        asked = {day: of.run for day, runs in left.items() if (of := next(runs, None))}
+        found = catalog.manifests(list(asked.values()))
+        best |= {day: found[run] for day, run in asked.items() if run in found and found[run].file(path)}
+        left = {day: left[day] for day in asked if day not in best}
     runs = sorted(best.values(), key=lambda run: run.as_of)
     return [(run, entry) for run in runs if (entry := run.file(path))]
 

@@ -168,14 +168,14 @@ def checked_filters(filters: Filters | None) -> Filters | None:
     return list(filters) if isinstance(filters, Iterator) else filters
 
 
-def checked_days(days: int) -> int:
-    """How many days with runs to look at, of any integer type; ConfigurationError for what is not one of at least 1."""
+def checked_number(option: str, value: int) -> int:
+    """How many of something, of any integer type; ConfigurationError for what is not one of at least 1."""
     try:
-        number = 0 if isinstance(days, bool) else operator.index(days)
+        number = 0 if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = 0
     if number < 1:
-        raise ConfigurationError(f"days is {days!r}; it is a whole number of at least 1.")
+        raise ConfigurationError(f"{option} is {value!r}; it is a whole number of at least 1.")
     return number
 
 
