@@ -69,7 +69,7 @@ def test_a_key_that_may_not_is_an_access_error(status: int, code: str | None) ->
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "answer"), [(0, "28P01", "28P01"), (402, None, "HTTP 402"), (0, None, "no code")]
+    ("status", "code", "answer"), [(0, "28P01", "28P01"), (409, None, "HTTP 409"), (0, None, "no code")]
 )
 def test_a_message_ends_with_the_answer_as_far_as_there_is_one(status: int, code: str | None, answer: str) -> None:
     error = classify(status, code, "no")
