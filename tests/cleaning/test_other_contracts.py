@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -87,12 +88,12 @@ def edit(contracts: Path) -> None:
     for name in ("bio", "status", "email", "updated_at"):
         text = without(text, name)
     users.write_text(text)
-    text = without(posts.read_text(), "updated_at")
-    start = text.index('        Column("title"')
-    posts.write_text(text[:start] + text[text.index("\n", start) + 1 :])
+    posts.write_text(without(without(posts.read_text(), "updated_at"), "title"))
 
 
-def without(text: str, column: str) -> str:
-    """A contract without a column whose declaration takes several lines."""
-    start = text.index(f'        Column(\n            "{column}"')
-    return text[:start] + text[text.index("        ),\n", start) + len("        ),\n") :]
+def without(text: str, name: str) -> str:
+    """A contract without an optional column, which a copy of the project may lack already."""
+    declared = rf'^        Column\(\s*"{name}".*?\),\n(?=        \S)'
+    text = re.sub(declared, "", text, flags=re.MULTILINE | re.DOTALL)
+    assert not re.search(rf'Column\(\s*"{name}"', text)
+    return text
