@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from datetime import UTC, datetime
-from typing import Any
 
 from tasks.errors import ConfigurationError, ReadError
 from tasks.files.layout import LATEST
 from tasks.files.manifest import Manifest
-from tasks.platform.identity import etl_role_of, expiry_of
+from tasks.platform.identity import claims_of, etl_role_of, expiry_of
 from tasks.settings import Settings
 
 READERS = ("analyst", "operator")
@@ -67,8 +64,8 @@ def why_hidden(settings: Settings, access_token: str | None) -> ReadError | None
             f"SUPABASE_KEY alone does not show the bucket {settings.bucket}: nobody is signed in.",
             remedy="Give access_token= of a signed-in analyst, or set SUPABASE_SERVICE_KEY.",
         )
-    claims = _claims(access_token)
-    if claims is None:
+    claims = claims_of(access_token)
+    if not claims:
         return ReadError("access_token is not the token of a signed-in user.", remedy=_SIGN_IN)
     expires = expiry_of(claims)
     if expires and expires <= datetime.now(UTC):
@@ -122,12 +119,3 @@ def refused(settings: Settings, access_token: str | None, said: str) -> ReadErro
     return why_hidden(settings, access_token) or ReadError(
         f"{settings.project} refused the key or token: {said}", remedy=_SIGN_IN if access_token else "Check the key."
     )
-
-
-def _claims(token: str) -> dict[str, Any] | None:
-    try:
-        part = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
-    except (IndexError, ValueError):
-        return None
-    return claims if isinstance(claims, dict) else None

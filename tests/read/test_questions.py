@@ -172,6 +172,7 @@ def _token(**claims: object) -> str:
         ("junk", "is not the token of a signed-in user"),
         ("e30.é.c2ln", "is not the token of a signed-in user"),
         ("a.b.c", "is not the token of a signed-in user"),
+        (_token(), "is not the token of a signed-in user"),  # it says nothing at all
         (_token(exp=1_700_000_000, app_metadata={"etl_role": "analyst"}), r"expired at 2023-11-14 22:13 UTC"),
         (_token(app_metadata="analyst"), r"who is no analyst"),  # as a hook of the project's own may make it
     ],
