@@ -79,6 +79,7 @@ class Watch:
         self._eager_until, self._eager = 0.0, SPACING_SECONDS
         self._deaf, self._heard = 0, 0
         self._poll_error, self._blocked = "", ""
+        self._unwritten: dict[str, str] = {}  # by file, why the disk does not take it
         self._started = datetime.now(UTC)
         self._runs = {"started": 0, "committed": 0, "failed": 0, "without_changes": 0}
         self._last, self._last_seconds = "", 0.0
@@ -154,12 +155,21 @@ class Watch:
 
     def _keep_base(self) -> None:
         """For a watch that starts after this one; where the disk does not take it, again at the next poll."""
+        base = self.book.base
+        if self._written("base", lambda: keep_base(self.settings, base)):
+            self._kept = base
+
+    def _written(self, what: str, write: Callable[[], None]) -> bool:
+        """Whether a file could be written. What keeps it from that is logged once, not at every poll."""
+        problem = ""
         try:
-            keep_base(self.settings, self.book.base)
+            write()
         except PipelineError as error:
-            logger.warning("watch: %s", error)
-        else:
-            self._kept = self.book.base
+            problem = str(error)
+            if problem != self._unwritten.get(what):
+                logger.warning("watch: %s", problem)
+        self._unwritten[what] = problem
+        return not problem
 
     def _notice_deafness(self, new: int, counts: Counts) -> None:
         """Changes that the poll finds and Realtime did not announce: its connection is open, and delivers nothing."""
@@ -251,10 +261,7 @@ class Watch:
             runs=RunHealth(**self._runs, failing=self.book.failures, last=self._last),
             memory_mib=round(psutil.Process().memory_info().rss / 2**20),
         )
-        try:
-            write_private(health_path(self.settings), health.model_dump(mode="json"))
-        except PipelineError as error:
-            logger.warning("watch: %s", error)
+        self._written("health", lambda: write_private(health_path(self.settings), health.model_dump(mode="json")))
 
     def _log_the_hour(self) -> None:
         if self._clock() < self._hour_at:

@@ -57,6 +57,16 @@ def test_an_outage_of_hours_is_reported_once(tmp_path: Path, caplog: pytest.LogC
     assert {at for run in project.runs for at in run.changes} == set(project.every_change)
 
 
+def test_a_disk_that_takes_nothing_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each poll logged it, for the note of the base and for the health file."""
+    (tmp_path / "no_folder").touch()
+    project = watch_for(3_600, tmp_path / "no_folder" / "data", 0)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(said) == len(set(said)) == 2, said
+    assert ["watch.json cannot be written" in line for line in said].count(True) == 1
+    assert {at for run in project.runs for at in run.changes} == set(project.every_change)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 @rhythms
