@@ -16,7 +16,10 @@ _TABLES = "'etl_base', 'etl_batches', 'etl_reject_rows', 'etl_runs', 'etl_waitin
 
 
 def give_back_rights(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:
-    """Grant etl and service_role what they lack of our functions and tables; where nothing, nothing is locked."""
+    """Grant etl and service_role what they lack of our functions and tables, and etl its policy on each table.
+
+    Where nothing is lacking, nothing is locked.
+    """
     if lacking := [str(statement) for (statement,) in run(_lacking(files))]:
         with_lock_retries(partial(run, ";\n".join(lacking), "Giving rights back"), say=say)
         say(f"gave back {len(lacking)} rights that etl or service_role had lost")
@@ -37,4 +40,10 @@ where r.rolname in ('etl', 'service_role')
   and (c.oid in (select t.relation from public.etl_tables() t)
     or c.relnamespace = 'public'::regnamespace
       and (c.relname in ({_TABLES}) or c.relname = 'etl_rejects' and o.privilege = 'select'))
-  and not has_table_privilege(r.oid, c.oid, o.privilege)"""
+  and not has_table_privilege(r.oid, c.oid, o.privilege)
+union all
+select format('create policy etl_all on public.%I to etl using (true) with check (true)', c.relname)
+from pg_class c
+where (c.oid in (select t.relation from public.etl_tables() t)
+    or c.relnamespace = 'public'::regnamespace and c.relname in ({_TABLES}))
+  and not exists (select from pg_policy p where p.polrelid = c.oid and p.polname = 'etl_all')"""

@@ -15,13 +15,14 @@ from tasks.errors import ConfigurationError
 from tasks.platform.quoting import identifier, literal
 from tasks.sink.schema import differences
 
-# Policies on storage.objects, by the names that the migrations give them.
-STORAGE_POLICIES = (
-    "analysts read reports",
-    "analysts upload to reports",
-    "operators delete exports of reports",
-    "etl keeps the reports",
-)
+# The policies that the migrations make in Storage, by name, and the table that each is on.
+STORAGE_POLICIES = {
+    "analysts read reports": "storage.objects",
+    "analysts upload to reports": "storage.objects",
+    "operators delete exports of reports": "storage.objects",
+    "etl keeps the reports": "storage.objects",
+    "etl sees its bucket": "storage.buckets",
+}
 _OWNER = "as a role that may (on Supabase: postgres, or in the dashboard)"
 
 
@@ -50,21 +51,23 @@ def _storage(run: Run) -> Iterator[tuple[str, str]]:
         yield "there is no bucket reports", "create it in the dashboard under Storage, private"
     if lacking := lacking_in_storage(run):
         yield "the role etl lacks rights on Storage's tables", f"{' '.join(lacking)} {_OWNER}"
-    held = {str(name) for (name,) in run(_POLICIES)}
-    for name in STORAGE_POLICIES:
-        if name not in held:
+    held = {(str(name), str(table)) for name, table in run(_POLICIES)}
+    for name, table in STORAGE_POLICIES.items():
+        if (name, table) not in held:
             # The whole file would put functions back that later ones replaced.
             block = f'of {_file_of(name)} only the block that makes it ("do $$" to "$$;")'
-            yield f'there is no policy "{name}" on storage.objects', f"run {block} {_OWNER}"
+            yield f'there is no policy "{name}" on {table}', f"run {block} {_OWNER}"
 
 
 def _file_of(policy: str) -> str:
     """The newest file that makes a policy of this name."""
-    made = f'create policy "{policy}" on storage.objects'
+    made = f'create policy "{policy}" on {STORAGE_POLICIES[policy]}'
     return next(f"supabase/migrations/{m.path.name}" for m in reversed(migrations()) if made in m.sql)
 
 
-_POLICIES = "select polname::text from pg_policy where polrelid = 'storage.objects'::regclass"
+_POLICIES = """\
+select p.polname::text, n.nspname || '.' || c.relname from pg_policy p join pg_class c on c.oid = p.polrelid
+join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'storage'"""
 
 
 def _sources(run: Run) -> Iterator[tuple[str, str]]:

@@ -17,6 +17,7 @@ from tasks.platform.functions import Database
 from tasks.platform.quoting import identifier
 
 FUNCTION = "etl_own_tables"
+_SEEN = "etl_preflight"  # of sources, and as well of any other table: who sees all of it
 RELEASE = "20261126023000"  # of the last migration of ours, which says so itself, whatever a guest's copy is called
 MIGRATE = (
     "Run `make migrate`, which applies or makes again what is missing, and says what to do about the rest (on the "
@@ -31,6 +32,7 @@ _BY_HAND = (
     "away here: {fixes}"
 )
 _SHOWN = 5  # functions named; of more, their number
+_BOOKS = ("etl_base", "etl_batches", "etl_reject_rows", "etl_runs", "etl_waiting")
 # As `format_type` spells them.
 _CATALOG_TYPES = {"timestamptz": "timestamp with time zone"}
 
@@ -53,12 +55,22 @@ def check_schema(database: Database) -> None:
 
     Reads the catalog only.
     """
-    if found := list(differences(database.call(FUNCTION))):
+    if found := list(differences(database.call(FUNCTION))) or list(_hidden(database)):
         listed = "; ".join(difference.what for difference in found)
         raise ConfigurationError(
             f"The pipeline's tables and functions are not as this version declares them: {listed}. Nothing was read.",
             remedy=_remedy(found),
         )
+
+
+def _hidden(database: Database) -> Iterator[SchemaDifference]:
+    """Row-level security that hides rows of ours from the role that asks: they would be taken for gone."""
+    names = [*(t.clean for t in TABLES), *(r.name for r in REPORTS if r.in_postgres), *_BOOKS]
+    answer = database.call(_SEEN, p_tables=[{"schema": "public", "table": name, "columns": []} for name in names])
+    if hidden := [table["table"] for table in answer["tables"] if table.get("row_filters")]:
+        what = f"row-level security hides rows of {_some(hidden)} from {answer['role']}"
+        why = "the policy etl_all is gone, or one that is restrictive applies to that role"
+        yield SchemaDifference(f"{what}: {why}", "run `make migrate`", missing=True)
 
 
 def _remedy(found: list[SchemaDifference]) -> str:

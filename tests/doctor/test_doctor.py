@@ -14,7 +14,7 @@ from local_stack import Stack
 from scripts import doctor as command
 from tasks.contracts import USERS
 from tasks.doctor import Finding, examine, line, live, project, sound
-from tasks.errors import AccessError
+from tasks.errors import AccessError, ConfigurationError
 from tasks.ledger.as_of import AsOf
 from tasks.live import counts
 from tasks.settings import load_settings
@@ -164,6 +164,31 @@ def test_what_somebody_dropped_or_revoked_is_found_as_a_run_would(healthy: Stack
     assert "the trigger etl_move_base of etl_runs is gone" in found.what
     assert found.remedy.startswith("Run `make migrate`")
     assert findings(transport=transport)["tables"].level == "ok"
+
+
+def test_a_policy_of_our_tables_that_is_gone_is_found_before_a_run_reads(healthy: Stack) -> None:
+    """A run read everything again, as what it had written was hidden, and was refused at the load."""
+    healthy.query(
+        "drop policy etl_all on public.clean_posts; drop policy etl_all on public.etl_base;"
+        "create policy strict on public.etl_reject_rows as restrictive for select to etl using (false)"
+    )
+    said: list[str] = []
+    try:
+        found = findings(transport="postgres")["tables"]
+        with pytest.raises(ConfigurationError) as refused:
+            run_pipeline(RunRequest(as_of=AsOf.parse("now"), transport="postgres", dry_run=True))
+        assert findings(transport="rest")["tables"].level == "ok"  # the secret key passes row-level security
+        migrate(healthy.db_url, say=said.append)
+        left = findings(transport="postgres")["tables"].what
+    finally:
+        healthy.query("drop policy strict on public.etl_reject_rows")
+    assert found.level == "fail"
+    assert "hides rows of clean_posts, etl_base, etl_reject_rows from etl: the policy etl_all is gone" in found.what
+    assert found.remedy.startswith("Run `make migrate`")
+    assert refused.value.message == found.what
+    assert said == ["gave back 2 rights that etl or service_role had lost"]
+    assert "hides rows of etl_reject_rows from etl" in left
+    assert findings(transport="postgres")["tables"].level == "ok"
 
 
 @pytest.mark.parametrize(

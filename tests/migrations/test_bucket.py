@@ -69,6 +69,19 @@ def test_what_somebody_took_away_in_storage_is_made_again(project: str) -> None:
     assert len(said) == 2
 
 
+def test_the_policy_on_the_buckets_that_somebody_dropped_is_named_with_its_block(project: str) -> None:
+    """To the role etl the bucket is not there then, and the run sends people to `make migrate`: nothing to apply."""
+    query(project, f"{STORAGE} alter table storage.buckets enable row level security")
+    migrate(project)
+    query(project, 'drop policy "etl sees its bucket" on storage.buckets')
+    with pytest.raises(ConfigurationError, match='no policy "etl sees its bucket" on') as lacking:
+        migrate(project)
+    (path,) = re.findall(r"run of (\S+\.sql) only the block that makes it", str(lacking.value))
+    blocks = re.findall(r"^do \$\$.*?^\$\$;", (ROOT / path).read_text(), re.DOTALL | re.MULTILINE)
+    query(project, next(block for block in blocks if 'create policy "etl sees its bucket"' in block))
+    assert migrate(project) == []
+
+
 def test_a_role_that_may_not_do_it_in_storage_says_who_does(project: str, platform: str) -> None:
     query(project, f"grant select on storage.buckets to postgres; alter table storage.buckets owner to {platform}")
     query(project, f"set role {platform}; grant select on storage.buckets to postgres")
@@ -100,8 +113,8 @@ def test_policies_that_this_role_may_not_make_are_named_with_their_blocks(
     Path(".env").write_text(f"SUPABASE_DB_URL={project}\n")
     assert main([]) == 1
     said = capsys.readouterr().err
-    for name in STORAGE_POLICIES:
-        assert f'there is no policy "{name}" on storage.objects: run of supabase/migrations/' in said
+    for name, table in STORAGE_POLICIES.items():
+        assert f'there is no policy "{name}" on {table}: run of supabase/migrations/' in said
     query(project, f"grant {platform} to postgres with inherit true")
     before = query(project, FUNCTIONS)
     for name, path in re.findall(r'policy "(.+)" on .+: run of (\S+\.sql) only the block that makes it', said):
