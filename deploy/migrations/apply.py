@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from deploy.migrations.books import applied, entry, forget_checksums, in_the_clis_history, open_books
-from deploy.migrations.bucket import give_back_storage, make_deleted_bucket
+from deploy.migrations.books import (
+    COPIED,
+    applied,
+    copies_in_the_clis_history,
+    entry,
+    forget_checksums,
+    in_the_clis_history,
+    open_books,
+)
+from deploy.migrations.bucket import bucket_is_there, give_back_storage, make_deleted_bucket
 from deploy.migrations.database import Run, connected, require_release, say_nothing, with_lock_retries
 from deploy.migrations.files import ROOT, Migration, migrations
 from deploy.migrations.functions import make_dropped_functions, make_dropped_trigger
@@ -58,12 +66,15 @@ def _apply(migration: Migration, run: Run) -> None:
 def rollback(db_url: str, *, say: Callable[[str], None] = say_nothing) -> None:
     """Take back everything that `migrate` made, but the bucket and its files.
 
-    The Supabase CLI's history is the product's own: where it lists our files, `say` gets the command for it.
+    The Supabase CLI's history and the product's folder are its own: where they have our files, `say` gets what to do.
     """
     with connected(db_url) as run:
         sql = f"begin;\n{(ROOT / 'rollback.sql').read_text(encoding='utf-8')}\ncommit;"
         with_lock_retries(partial(run, sql, "rollback.sql"), say=say)
         _offer_repair(run, migrations(), say)
+        _offer_removal(run, say)
+        if bucket_is_there(run):
+            say("The bucket reports and its files stay: empty and delete it in the dashboard, under Storage.")
 
 
 def _offer_repair(run: Run, files: Sequence[Migration], say: Callable[[str], None]) -> None:
@@ -71,4 +82,12 @@ def _offer_repair(run: Run, files: Sequence[Migration], say: Callable[[str], Non
     if listed := in_the_clis_history(run, files):
         say(f"The Supabase CLI's history lists {len(listed)} files of ours. A product with migrations of its own needs")
         say("them out of it for its `supabase db push`:")
+        say(f"  supabase migration repair --status reverted {' '.join(listed)}")
+
+
+def _offer_removal(run: Run, say: Callable[[str], None]) -> None:
+    """What takes our copies out of the product's folder and history: a push elsewhere would make all of it again."""
+    if listed := copies_in_the_clis_history(run):
+        say(f"The Supabase CLI's history lists {len(listed)} copies of our files. Remove *_{COPIED}*.sql from the")
+        say("product's supabase/migrations; its `supabase db push` then needs them out of the history, too:")
         say(f"  supabase migration repair --status reverted {' '.join(listed)}")

@@ -18,6 +18,7 @@ from tasks.errors import ConfigurationError
 from tasks.platform.quoting import literal
 
 _HISTORY = "supabase_migrations.schema_migrations"
+COPIED = "supabase_nightly_"  # begins the name of each copy of ours in a product's folder
 # Of an earlier release: it applied a file again when its checksum differed.
 _CHECKSUMS = "supabase_migrations.etl_applied"
 
@@ -98,6 +99,14 @@ def in_the_clis_history(run: Run, files: Sequence[Migration]) -> list[str]:
         return []
     known = {(str(version), str(name)) for version, name in run(f"select version, name from {_HISTORY}")}
     return [m.version for m in files if (m.version, m.name) in known]
+
+
+def copies_in_the_clis_history(run: Run) -> list[str]:
+    """Versions in the Supabase CLI's history of copies of our files in the product's folder."""
+    if not _exists(run, _HISTORY):
+        return []
+    ours = f"select version from {_HISTORY} where starts_with(name, {literal(COPIED)}) order by version"
+    return [str(version) for (version,) in run(ours)]
 
 
 def _exists(run: Run, relation: str) -> bool:

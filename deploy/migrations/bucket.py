@@ -24,6 +24,11 @@ select 'grant usage on schema storage to etl;'
 where to_regnamespace('storage') is not null and not has_schema_privilege('etl', 'storage', 'usage')"""
 
 
+def bucket_is_there(run: Run) -> bool:
+    """Whether there is a Storage, and the bucket in it."""
+    return bool(run(_HAS_STORAGE)[0][0] and run(_IS_THERE)[0][0])
+
+
 def make_deleted_bucket(run: Run, *, say: Callable[[str], None]) -> None:
     """Make the private bucket where it is gone. Where the role may not, `verify` says who does."""
     if run(_HAS_STORAGE)[0][0] and not run(_IS_THERE)[0][0] and _may(run, _MAKE, "Making the bucket reports again"):

@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from deploy.migrations.books import OPEN_BOOKS, entry
+from deploy.migrations.books import COPIED, OPEN_BOOKS, entry
 from deploy.migrations.files import Migration, migrations, next_versions
 from deploy.migrations.taken import TAKEN_REMEDY, taken_names
 from tasks.errors import ConfigurationError
 from tasks.platform.quoting import literal
 
-_PREFIX = "supabase_nightly_"
 _TAG = "$supabase_nightly$"
 # What each copy notes in our books: by it a file is known that somebody renamed, or joined with others.
 _ENTRY = re.compile(r"^ *insert into public\.etl_migrations \(version, name\) values \('(\d+)'", re.MULTILINE)
@@ -33,7 +32,7 @@ def copy_into(folder: Path) -> list[Path]:
     new = [migration for migration in migrations() if migration.version not in there]
     paths: list[Path] = []
     for migration, version in zip(new, next_versions(folder, len(new)), strict=True):
-        path = folder / f"{version}_{_PREFIX}{migration.path.stem}.sql"
+        path = folder / f"{version}_{COPIED}{migration.path.stem}.sql"
         first = not there and not paths
         path.write_text((_require_free_names() if first else "") + _guarded(migration), encoding="utf-8")
         paths.append(path)

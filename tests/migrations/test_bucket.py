@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.migrations import migrate
+from deploy.migrations import migrate, rollback
 from deploy.migrations.verify import STORAGE_POLICIES
 from local_stack.postgres import query
 from scripts.migrations import main
@@ -67,6 +67,15 @@ def test_what_somebody_took_away_in_storage_is_made_again(project: str) -> None:
     assert query(project, "select id, public from storage.buckets") == "reports|f"
     assert migrate(project, say=said.append) == []
     assert len(said) == 2
+
+
+def test_a_rollback_says_what_it_leaves(project: str) -> None:
+    query(project, STORAGE)
+    migrate(project)
+    said: list[str] = []
+    rollback(project, say=said.append)
+    assert said == ["The bucket reports and its files stay: empty and delete it in the dashboard, under Storage."]
+    assert query(project, "select id from storage.buckets") == "reports"
 
 
 def test_the_policy_on_the_buckets_that_somebody_dropped_is_named_with_its_block(project: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -32,9 +33,15 @@ class Push(Protocol):
     def __call__(self, product: Path, url: str, *, code: int = 0) -> str: ...
 
 
+class Cli(Protocol):
+    """A command of the Supabase CLI in a folder; its output. Fails the test when it exits with another code."""
+
+    def __call__(self, product: Path, *arguments: str, code: int = 0) -> str: ...
+
+
 @pytest.fixture(scope="session")
-def push() -> Push:
-    """The real command, installed from npm once (142 MB)."""
+def cli() -> Cli:
+    """The real one, installed from npm once (142 MB)."""
     with lock_file(CLI / ".install.lock", "Another test installs the CLI", print):
         if not INSTALLED.exists():
             program = npm.node().parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
@@ -43,13 +50,22 @@ def push() -> Push:
             if done.returncode:
                 pytest.skip(f"npm does not give the Supabase CLI: {done.stderr[-200:]}")
 
-    def run(product: Path, url: str, *, code: int = 0) -> str:
-        command = [str(npm.node()), str(INSTALLED.resolve()), "db", "push", f"--remote={url}", "--yes"]
-        command += ["--workdir", str(product)]
+    def run(product: Path, *arguments: str, code: int = 0) -> str:
+        command = [str(npm.node()), str(INSTALLED.resolve()), *arguments, "--yes", "--workdir", str(product)]
         env = {**os.environ, "DO_NOT_TRACK": "1", "HOME": str(product)}
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def push(cli: Cli) -> Push:
+    """Its `db push`."""
+
+    def run(product: Path, url: str, *, code: int = 0) -> str:
+        return cli(product, "db", "push", f"--remote={url}", code=code)
 
     return run
 
@@ -98,6 +114,28 @@ def test_our_files_in_the_products_folder_are_pushed_with_it(
     (folder / f"{int(last) + 1}_more.sql").write_text("alter table public.parcels add column price int;\n")
     push(product, project)
     assert query(project, "select count(price) from public.parcels") == "0"
+
+
+def test_a_rollback_names_what_the_products_folder_and_history_still_have(
+    project: str, product: Path, push: Push, cli: Cli
+) -> None:
+    """It said nothing: the next push failed without the files, and made all of it again elsewhere with them."""
+    folder, said = product / "supabase" / "migrations", list[str]()
+    copies = copy_into(folder)
+    push(product, project)
+    rollback(project, say=said.append)
+    assert f"lists {len(copies)} copies of our files" in said[0]
+    (pattern,) = re.findall(r"Remove (\S+) from", said[0])
+    for path in folder.glob(pattern):
+        path.unlink()
+    assert [path.name for path in folder.iterdir()] == ["20260101000000_own.sql"]
+    assert "not found in local migrations directory" in push(product, project, code=1)
+    cli(product, *said[-1].split()[1:], f"--remote={project}")
+    push(product, project)
+    assert query(project, HISTORY) == "20260101000000"
+    said.clear()
+    rollback(project, say=said.append)
+    assert said == []
 
 
 def test_pushed_and_migrated_databases_are_the_same(project: str, product: Path, push: Push) -> None:
