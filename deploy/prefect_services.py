@@ -112,14 +112,21 @@ def own_temporary_folder(home: Path) -> Path:
 
 
 def environment(home: Path, port: int) -> dict[str, str]:
-    """Prefect's settings: state under `home`, reachable from this machine and with its password only, no telemetry."""
-    password = auth_string(home)
+    """Prefect's settings: state under `home`, reachable from this machine and with its password only, no telemetry.
+
+    What the environment or .env says of the pages of another server is not for this one: its pages sent whoever opened
+    them, with this password, to the API of that one.
+    """
+    password, url = auth_string(home), f"http://127.0.0.1:{port}"
     return {
         "PREFECT_SERVER_API_AUTH_STRING": password,
         "PREFECT_API_AUTH_STRING": password,
         "TMPDIR": str(own_temporary_folder(home)),
         "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_API_URL": f"{url}/api",
+        "PREFECT_UI_URL": url,
+        "PREFECT_SERVER_UI_API_URL": f"{url}/api",
+        "PREFECT_SERVER_UI_SERVE_BASE": "/",
         "PREFECT_SERVER_API_HOST": "127.0.0.1",
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",

@@ -94,6 +94,21 @@ def test_the_server_asks_for_its_password(tmp_path: Path) -> None:
     assert Prefect.at(tmp_path).password == prefect.password, "it is kept"
 
 
+def test_its_pages_are_its_own_whatever_the_environment_says_of_another_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They sent whoever opened them, with this server's password, to the API of the other one."""
+    for name in ("PREFECT_UI_URL", "PREFECT_SERVER_UI_API_URL", "PREFECT_UI_API_URL"):
+        monkeypatch.setenv(name, "https://prefect.example.org/api")
+    for name in ("PREFECT_SERVER_UI_SERVE_BASE", "PREFECT_UI_SERVE_BASE"):
+        monkeypatch.setenv(name, "/below")
+    prefect = Prefect.at(tmp_path / "prefect", port=free_port())
+    settings = "from prefect.settings import get_current_settings as now; s = now()"
+    show = f"{settings}; print(s.ui_url, s.server.ui.api_url, s.server.ui.serve_base)"
+    done = subprocess.run([sys.executable, "-c", show], env=prefect.env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [prefect.url, f"{prefect.url}/api", "/"]
+
+
 def test_temporary_files_lie_in_a_folder_of_this_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     folder = own_temporary_folder(tmp_path)
