@@ -45,12 +45,13 @@ def _by_key(request: httpx.Request) -> bool:
 
 
 def test_a_listed_key_that_is_gone_when_it_is_asked_for_is_no_gap(tmp_path: Path) -> None:
-    server = FakePostgrest(ids(100), cap=30)
+    server, asked = FakePostgrest(ids(100), cap=30), list[str]()
 
     def trouble(request: httpx.Request) -> httpx.Response | None:
         if "count=exact" in request.headers.get("prefer", ""):
             server.rows = ids(101)
         elif _by_key(request):
+            asked.append(request.url.params["id"])
             server.rows = ids(100)
         return None
 
@@ -58,6 +59,7 @@ def test_a_listed_key_that_is_gone_when_it_is_asked_for_is_no_gap(tmp_path: Path
     got, done = read_keys(server, tmp_path, ranges=1)
     assert got == ids(100)
     assert "1 listed again" in done.how
+    assert asked == [f"in.({ids(101)[100]})"], "of all that is listed it alone was not read"
 
 
 @pytest.mark.parametrize("missed", [1, 2, 3])
