@@ -198,6 +198,32 @@ def test_a_product_that_starts_with_nothing(project: Project, run: Runner) -> No
     assert_same_as_full(project, night, lambda: run(full_refresh=True))
 
 
+# Of the second of two nights in one month, on whose morning and noon they are as of, without a change in between.
+_FIRST, _SECOND = "2026-01-10T12:00:00+00:00", "2026-01-10T13:30:00+00:00"
+_AT_EDGES = f"""
+insert into users (id, created_at) values
+  ('00000000-0000-4000-8000-00000000000a', '2025-09-01Z'), ('00000000-0000-4000-8000-00000000000b', '{_FIRST}');
+insert into posts (user_id, content, created_at) values
+  ('00000000-0000-4000-8000-00000000000a', 'In scope as before', '2025-10-02Z'),
+  ('00000000-0000-4000-8000-00000000000b', 'Before I came', '2025-10-03Z');
+insert into posts (user_id, content, created_at)
+select '00000000-0000-4000-8000-00000000000a', 'At an edge', at + step * interval '1 microsecond'
+from unnest(array['{_FIRST}', '{_SECOND}', timestamptz '{_SECOND}' - interval '30 days', '2025-12-12Z']) at,
+     unnest(array[-1, 0]) step
+"""
+
+
+def test_what_an_instant_lets_in_is_exact_to_the_microsecond(project: Project, run: Runner) -> None:
+    """Partial tables of months that nothing touched are carried: the user of the first instant brings an old post into
+    scope, and of the day in which a window begins the part that lies in it counts."""
+    project.stack.query(_AT_EDGES)
+    run(as_of=_FIRST)
+    night = run("rest", as_of=_SECOND)
+    statistics = project.stack.query("select total_users, total_posts, posts_30d from user_statistics order by as_of")
+    assert statistics.splitlines() == ["1|6|5", "2|9|6"]
+    assert_same_as_full(project, night, lambda: run(as_of=_SECOND, full_refresh=True))
+
+
 def assert_posts_are_scanned(project: Project, wanted: bool) -> None:
     """Whether finding changes, and summing what is stored, read the cleaned posts from their start to their end."""
     source = literal(json.dumps(source_request(POSTS)))

@@ -198,12 +198,33 @@ def test_a_key_that_is_revoked_while_reading_is_an_access_error(tmp_path: Path) 
         read_keys(FakePostgrest(ids(30), trouble=trouble), tmp_path)
 
 
-def test_rows_out_of_order_are_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (ids(5)[::-1], "not in the order of their keys"),
+        (ids(1) * 2, "a key came twice"),
+        ([ids(1)[0], None], "a row whose key is null came back"),
+    ],
+)
+def test_a_page_that_is_no_evidence_is_an_error(tmp_path: Path, keys: list[str | None], words: str) -> None:
     def trouble(request: httpx.Request) -> httpx.Response | None:
-        return httpx.Response(200, text=json.dumps([{"id": k} for k in reversed(ids(5))])) if is_page(request) else None
+        return httpx.Response(200, json=[{"id": key} for key in keys]) if is_page(request) else None
 
-    with pytest.raises(ReadError, match="not in the order of their keys"):
+    with pytest.raises(ReadError, match=words):
         read_keys(FakePostgrest(ids(5), trouble=trouble), tmp_path)
+
+
+@pytest.mark.parametrize("ranges", [1, 2])
+def test_a_server_that_answers_all_rows_whatever_is_asked_for_is_an_error(tmp_path: Path, ranges: int) -> None:
+    """The page after the first one, or that of a range of some keys."""
+
+    def trouble(request: httpx.Request) -> httpx.Response | None:
+        return httpx.Response(200, json=[{"id": key} for key in ids(5)]) if is_page(request) else None
+
+    server = FakePostgrest(ids(5), cuts=lambda parts: [ids(5)[2]], trouble=trouble)
+    with pytest.raises(ReadError, match="not in the order of their keys"):
+        read_keys(server, tmp_path, ranges=ranges)
+    assert len([request for request in server.requests if is_page(request)]) <= 2
 
 
 def test_the_first_failure_stops_the_other_ranges(tmp_path: Path) -> None:
