@@ -199,19 +199,24 @@ def test_a_key_that_is_revoked_while_reading_is_an_access_error(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("keys", "words"),
+    ("pages", "words"),
     [
-        (ids(5)[::-1], "not in the order of their keys"),
-        (ids(1) * 2, "a key came twice"),
-        ([ids(1)[0], None], "a row whose key is null came back"),
+        ([ids(5)[::-1]], "not in the order of their keys"),
+        ([[ids(2)[0], *ids(2)]], "a key came twice"),
+        ([ids(2), ids(3)[1:]], "a key came twice"),
+        ([[ids(1)[0], None]], "a row whose key is null came back"),
     ],
 )
-def test_a_page_that_is_no_evidence_is_an_error(tmp_path: Path, keys: list[str | None], words: str) -> None:
+def test_pages_that_are_no_evidence_are_an_error(tmp_path: Path, pages: list[list[str | None]], words: str) -> None:
+    left = list(pages)
+
     def trouble(request: httpx.Request) -> httpx.Response | None:
-        return httpx.Response(200, json=[{"id": key} for key in keys]) if is_page(request) else None
+        if not is_page(request):
+            return None
+        return httpx.Response(200, json=[{"id": key} for key in (left.pop(0) if left else [])])
 
     with pytest.raises(ReadError, match=words):
-        read_keys(FakePostgrest(ids(5), trouble=trouble), tmp_path)
+        read_keys(FakePostgrest(ids(5), trouble=trouble), tmp_path, ranges=1)
 
 
 @pytest.mark.parametrize("ranges", [1, 2])
