@@ -111,6 +111,14 @@ def test_a_signed_in_user_is_sent_along() -> None:
     assert (seen[0]["apikey"], seen[0]["authorization"]) == ("public", "Bearer a-token")
 
 
+def test_every_client_waits_as_long_as_the_settings_say() -> None:
+    """A client that is handed to the SDK has no timeouts of the SDK's; httpx's own are five seconds."""
+    client = make_client(settings().model_copy(update={"read_timeout": 77, "connect_timeout": 7}))
+    for session in (client.postgrest.session, client.storage.session):
+        assert session.timeout == httpx.Timeout(77, connect=7)
+        session.close()
+
+
 def test_a_url_that_is_none_is_a_configuration_error_without_the_key() -> None:
     with pytest.raises(ConfigurationError) as caught:
         make_client(settings().model_copy(update={"supabase_url": "nonsense"}))

@@ -54,4 +54,11 @@ def test_what_fails_on_this_side_while_rows_come_is_no_outage_of_the_database(er
 
 
 def test_a_statement_that_took_too_long_is_known_by_its_code() -> None:
+    """Less at once may pass then; of other failures it changes nothing."""
     assert is_statement_timeout(refused(STREAM.format("ERROR:  canceling statement due to statement timeout")))
+    for words in (
+        "out of memory",
+        "deadlock detected",
+        "could not read block 7",
+    ):
+        assert not is_statement_timeout(refused(STREAM.format(f"ERROR:  {words}")))

@@ -202,6 +202,7 @@ def test_a_key_that_is_revoked_while_reading_is_an_access_error(tmp_path: Path) 
     ("pages", "words"),
     [
         ([ids(5)[::-1]], "not in the order of their keys"),
+        ([ids(1) * 2], "a key came twice"),
         ([[ids(2)[0], *ids(2)]], "a key came twice"),
         ([ids(2), ids(3)[1:]], "a key came twice"),
         ([[ids(1)[0], None]], "a row whose key is null came back"),
