@@ -19,6 +19,7 @@ from nbclient import NotebookClient
 
 from local_stack import Stack
 from tasks.files.manifest import ManifestRef
+from tasks.publish.pointer import repair_pointer
 from tasks.settings import LOCAL_PROJECT
 from tests.read.conftest import Bucketful
 
@@ -64,7 +65,7 @@ def _expected(bucketful: Bucketful) -> dict[str, str]:
         "changes.changed": str(both[["posts_old", "posts_new"]].tail(3)),
         "read_history(": "total_users",
         "posts.describe()": "word_count",
-        "list_runs()": "later",
+        "list_runs(limit=5)": "later",
         "pl.scan_parquet": f"{daily['posts'].sum()}",
         "date_trunc": f"{months['posts'].iloc[-1]}",
         "plot(": "<Figure",
@@ -95,6 +96,20 @@ def test_every_cell_of_the_notebook_shows_what_was_written(
             seen.add(piece)
             assert _figures(expected[piece]) <= _figures(text), f"{cell.source}\n{text}\n{expected[piece]}"
     assert seen == set(expected)
+
+
+def test_a_link_is_to_what_readers_get_also_after_a_restore(
+    changeable: Bucketful, stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It was to the newest run, which a restore had taken back from readers."""
+    repair_pointer(changeable.settings, changeable.earlier)
+    for name, value in {**stack.env(), "ETL_TRANSPORT": "rest", "ETL_CACHE_DIR": str(tmp_path / "cache")}.items():
+        monkeypatch.setenv(name, value)
+    names: dict[str, Any] = {}
+    for source in [cell.source for cell in read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]:
+        if source.startswith(("from tasks.read import list_runs", "daily = ", "from tasks.publish.upload")):
+            exec(source, names)
+    assert f"/{changeable.earlier.run_path}/reports/daily_activity.parquet" in names["link"]
 
 
 def _figures(text: str) -> set[str]:
