@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib import import_module
@@ -27,7 +27,6 @@ from tasks.platform.functions import open_database
 from tasks.platform.identity import acting
 from tasks.platform.version import code_version
 from tasks.reports.build import read_report_spool, run_counts
-from tasks.reports.figures import PastRun
 from tasks.settings import Settings, load_settings
 from tasks.sink import LoadCounts, TablePlan
 from tasks.source import Preflight
@@ -146,10 +145,10 @@ def report_and_commit(run: Run, users: CleanCounts, posts: CleanCounts) -> RunOu
     published = stages.publish_the_files(run, files)
     loaded = stages.load_and_commit(run, published, files.counts, plans)
     incremental.keep_base(run, published.files)
-    pointer, history = stages.point_to_it(run, published, loaded), run.history()
-    if pointer.notes:  # the database may have been away, and has answered now
+    pointer = stages.point_to_it(run, published, loaded)
+    if pointer.notes and run.ledger.current():  # the database may have been away, and has answered now
         pointer = stages.point_to_it(run, published, loaded)
-    return _outcome(run, loaded, published, pointer, history=history)
+    return _outcome(run, loaded, published, pointer)
 
 
 def _report(run: Run, users: CleanCounts, posts: CleanCounts) -> tuple[stages.Files, Mapping[str, TablePlan]]:
@@ -202,8 +201,6 @@ def _outcome(
     written: Mapping[str, TablePlan] | Mapping[str, LoadCounts],
     published: stages.Published | None = None,
     pointer: stages.Pointer | None = None,
-    *,
-    history: Sequence[PastRun] | None = None,
 ) -> RunOutcome:
     counts = run_counts(run.workspace)
     notes = [HISTORICAL_NOTE] if run.lease.historical else []
@@ -232,7 +229,7 @@ def _outcome(
         not_read=run.not_read,
         drifted=run.drifted,
         historical=run.lease.historical,
-        history=run.history() if history is None else history,
+        history=run.history(),
         readers_see=pointer.run_id if pointer else "",
     )
 

@@ -66,6 +66,7 @@ class Run:
         self.drifted: int | None = None
         self.audited: Base | None = None  # what a full night is compared with
         self.committed = False
+        self._past: list[PastRun] | None = None
 
     @property
     def as_of(self) -> datetime:
@@ -129,9 +130,11 @@ class Run:
         )
 
     def history(self) -> list[PastRun]:
-        """Earlier runs that were committed or held, newest first."""
-        runs = self.ledger.runs(_HISTORY_RUNS, kind="run", historical=False)
-        return [_past(run, run.as_of) for run in runs if run.as_of and run.status in ("committed", "held")]
+        """Earlier runs that were committed or held, newest first; asked for once, as 60 of them are 250 kB."""
+        if self._past is None:
+            runs = self.ledger.runs(_HISTORY_RUNS, kind="run", historical=False)
+            self._past = [_past(run, run.as_of) for run in runs if run.as_of and run.status in ("committed", "held")]
+        return self._past
 
 
 def _past(run: LedgerRow, as_of: datetime) -> PastRun:

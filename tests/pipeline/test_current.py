@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 
 from data.demo import DemoCounts
@@ -84,6 +85,23 @@ def test_a_pointer_that_fell_behind_is_repaired_under_the_lease(
     latest = project.latest()
     assert latest is not None
     assert latest["run"] == second.run_path != first.run_path
+
+
+def test_what_earlier_runs_were_is_asked_for_once(
+    project: Project, demo: DemoCounts, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a megabyte was received a night: 60 rows of the ledger, before the commit and after it."""
+    first, asked, send = run("rest"), [], httpx.HTTPTransport.handle_request
+
+    def counted(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/rpc/etl_history"):
+            asked.append(json.loads(request.content)["p_filter"].get("limit"))
+        return send(transport, request)
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", counted)
+    outcome = run("rest")
+    assert [limit for limit in asked if limit > 1] == [60]
+    assert outcome.history[0].run_id == first.run_id
 
 
 def test_a_failure_after_the_commit_is_noted_and_no_failure(
