@@ -186,7 +186,11 @@ def with_posts(changed: int, rows: int) -> Finder:
 
 @pytest.mark.parametrize(("most_share", "rows", "few"), [(0.05, 3_000, 150), (0.05, 500, FEW), (1, 300, 300)])
 def test_a_share_of_the_rows_may_change_and_a_hundred_of_them(most_share: float, rows: int, few: int) -> None:
-    assert len(gathered_by(with_posts(few, rows), most_share=most_share).posts.asked) == few
+    whole = with_posts(few, rows)
+    fewer = State(whole.base.users, {k: post for k, post in whole.base.posts.items() if k >= 10 + few})
+    gone, new = Finder(whole.base, [fewer], one_instant=True), Finder(fewer, [whole.base], one_instant=True)
+    for finder in (whole, gone, new):
+        assert len(gathered_by(finder, most_share=most_share).posts.asked) == few
     if few < rows:
         with pytest.raises(
             GoFull, match=r"more than 5% of posts changed or depend on a change \(ETL_MAX_CHANGED_SHARE\)"
