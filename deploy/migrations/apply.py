@@ -18,6 +18,7 @@ from deploy.migrations.bucket import bucket_is_there, give_back_storage, make_de
 from deploy.migrations.database import Run, connected, require_release, say_nothing, with_lock_retries
 from deploy.migrations.files import ROOT, Migration, migrations
 from deploy.migrations.functions import make_dropped_functions, make_dropped_trigger
+from deploy.migrations.registry import forget_dropped_tables
 from deploy.migrations.rights import give_back_rights
 from deploy.migrations.verify import verify
 
@@ -38,6 +39,7 @@ def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[st
         require_release(run)
         files = migrations()
         open_books(run, files)
+        forget_dropped_tables(run, say=say)
         known = applied(run)
         for migration in (m for m in files if m.version not in known):
             with_lock_retries(partial(_apply, migration, run), say=say)
@@ -69,6 +71,7 @@ def rollback(db_url: str, *, say: Callable[[str], None] = say_nothing) -> None:
     The Supabase CLI's history and the product's folder are its own: where they have our files, `say` gets what to do.
     """
     with connected(db_url) as run:
+        forget_dropped_tables(run, say=say)
         sql = f"begin;\n{(ROOT / 'rollback.sql').read_text(encoding='utf-8')}\ncommit;"
         with_lock_retries(partial(run, sql, "rollback.sql"), say=say)
         _offer_repair(run, migrations(), say)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from deploy.migrations.difference import statements
 from deploy.migrations.files import last_shape
 from deploy.migrations.functions import functions
 from deploy.migrations.shape import wanted_shape
-from deploy.migrations.statements import create_table
+from deploy.migrations.statements import create_table, registry
 from local_stack import Stack
 from local_stack.home import Home
 from local_stack.postgres import ADMIN, query
@@ -246,3 +247,21 @@ def test_the_command_takes_the_url_of_the_env_file(
     query(project, "create view public.etl_runs as select 1 as run_id")
     assert main([]) == 1
     assert capsys.readouterr().err.startswith("error: There is already the view public.etl_runs. ")
+
+
+@pytest.mark.parametrize("back", [migrate, rollback])
+def test_a_table_that_the_contracts_lack_can_be_dropped_as_it_is_said(
+    project: str, back: Callable[..., object]
+) -> None:
+    """Each of our functions was refused then: the list that newer contracts made names that table."""
+    migrate(project)
+    of_ours, newer = wanted_shape(), replace(wanted_shape()["clean_users"], relation="clean_orders", name="orders")
+    query(project, f"{create_table(newer)} {registry({**of_ours, 'clean_orders': newer})}")
+    with pytest.raises(ConfigurationError, match="no contract names the table clean_orders: drop table") as extra:
+        migrate(project)
+    (statement,) = re.findall(r"drop table .+;", str(extra.value))
+    query(project, statement)
+    said: list[str] = []
+    back(project, say=said.append)
+    assert said == ["made the list of our tables again, without those that somebody dropped"]
+    migrate(project)
