@@ -27,6 +27,7 @@ def test_regrouping_keeps_rows_and_order(sizes: list[int], rows: int) -> None:
     groups = list(exactly(batches_of(sizes), rows))
     assert numbers_in(groups) == list(range(sum(sizes)))
     assert all(group.num_rows == rows for group in groups[:-1])
+    assert all(0 < group.num_rows <= rows for group in groups[-1:])
 
 
 @given(sizes=SIZES, rows=st.integers(1, 40), nbytes=st.integers(8, 400))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
 
-from tasks.cleaning.samples import SAMPLES, mask_block, mask_email, mask_id, mask_line, shorten
+from tasks.cleaning.samples import SAMPLES, load_samples, mask_block, mask_email, mask_id, mask_line, shorten
+from tasks.cleaning.words import WHITE_SPACE
 from tests.cleaning.spools import make_run, post, uid, user
+from tests.cleaning.test_text import INVISIBLE
 
 
 @pytest.mark.parametrize(
@@ -36,10 +39,34 @@ def test_a_text_keeps_its_size_only() -> None:
     assert masked == "[21 characters, 2 lines with outer white space, with \\u202e]"
 
 
+def test_what_cannot_be_seen_is_written_out_and_what_can_is_not() -> None:
+    controls = [chr(code) for code in range(0xA0) if unicodedata.category(chr(code)) == "Cc"]
+    for char in {*controls, *WHITE_SPACE, *INVISIBLE} - {" "}:
+        assert mask_line(f"Ann{char}Bo") == f"A***\\u{ord(char):04x}B***"
+    assert shorten("¡ᚁ‐‧‰⁞⁰ é—") == "¡ᚁ‐‧‰⁞⁰ é—"
+
+
+def test_a_text_shows_its_size_and_a_value_that_names_nobody_itself(tmp_path: Path) -> None:
+    """Each row is changed in one column alone."""
+    users = [user(1, bio="Quiet words\r\nhere"), user(2, status="Gone")]
+    posts = [post(1, 1, content="Untold\u200b"), post(2, 1, title="Unseen "), post(3, 1, updated_at=None)]
+    samples = load_samples(make_run(tmp_path, users, posts)[0])
+    found = [samples["users"]["clean_text"], samples["users"]["normalise_status"], samples["posts"]["clean_text"]]
+    found.append(samples["posts"]["updated_before_created"])
+    assert [tuple(sample.values()) for of_rule in found for sample in of_rule] == [
+        ("bio", "[17 characters, 2 lines, with \\u000d]", "[16 characters, 2 lines]"),
+        ("status", "Gone", "other"),
+        ("content", "[7 characters, 1 lines, with \\u200b]", "[6 characters, 1 lines]"),
+        ("title", "U*** ", "U***"),
+        ("updated_at", "null", "2026-02-26 00:00:00.000000Z"),
+    ]
+
+
 def test_an_id_is_cut_and_an_instant_is_not() -> None:
     assert mask_id(uid(7)) == "00000007…"
     assert mask_id("2026-03-03 03:00:00.000000Z") == "2026-03-03 03:00:00.000000Z"
-    assert shorten("x" * 100) == "x" * 59 + "…"
+    assert shorten("x" * 60) == "x" * 60
+    assert shorten("x" * 61) == "x" * 59 + "…"
 
 
 def test_the_first_five_of_each_rule_whatever_the_cut(tmp_path: Path) -> None:
