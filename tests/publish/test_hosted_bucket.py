@@ -79,6 +79,26 @@ def test_an_etag_of_parts_is_verified_by_reading_back() -> None:
     ]
 
 
+def test_what_arrives_damaged_once_is_taken_away_and_sent_again() -> None:
+    there: list[str] = []
+    checksums = ["0" * 32, MD5]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "/info/" in request.url.path:
+            return httpx.Response(200, json=_info(f'"{there[0]}"'))
+        if request.method == "DELETE":
+            there.clear()
+            return httpx.Response(200, json=[])
+        if there:
+            return _error(409, "Duplicate", "The resource already exists")
+        there.append(checksums.pop(0))
+        return _stored("reports/runs/a.parquet")
+
+    with _hosted(answer) as bucket:
+        bucket.store("runs/a.parquet", BODY)
+    assert there == [MD5]
+
+
 def test_what_arrives_damaged_twice_is_an_error() -> None:
     uploads: list[httpx.Request] = []
 
