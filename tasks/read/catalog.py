@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 
 from tasks.errors import AccessError, ConfigurationError, FileLost, ReadError, RequestRefused
@@ -16,6 +17,7 @@ from tasks.files.layout import (
     RUNS,
     day_of,
     day_of_folder,
+    manifest_path,
     parse_run_path,
 )
 from tasks.files.manifest import FileEntry, Manifest, ManifestRef, Pointer
@@ -88,12 +90,18 @@ class Catalog(Runs):
     def _of_run(self, run: str) -> Manifest:
         if not isinstance(run, str):
             raise ConfigurationError(f"run is {run!r}; it is a run's id or path, as text.", remedy=_LIST)
-        for place in self._paths_of(run.strip("/").removesuffix(f"/{MANIFEST}")):
-            if manifest := self.manifest(self.bucket, place):
+        paths = list(self._paths_of(run.strip("/").removesuffix(f"/{MANIFEST}")))
+        for path in chain(paths[:1], self._published(paths[1:])):
+            if manifest := self.manifest(self.bucket, path):
                 return manifest
         raise why_hidden(self.settings, self.access_token) or ReadError(
             f"There is no run {run!r} any more, or there never was.", remedy=_LIST
         )
+
+    def _published(self, paths: Sequence[str]) -> Iterator[str]:
+        """Those of these paths that have a manifest; all are asked for at once, when the first is wanted."""
+        there = self.there([manifest_path(path) for path in paths])
+        yield from (path for path in paths if manifest_path(path) in there)
 
     def _paths_of(self, run: str) -> Iterator[str]:
         """Where a run of that id or path may be, first near the day that its id names; nowhere for what is no name."""

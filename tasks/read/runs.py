@@ -81,7 +81,7 @@ class Runs:
     def facts_now(self, runs: Sequence[str]) -> list[RunFacts]:
         """The facts of these runs as they are now, in no order: pruned or removed since is seen."""
         known = self.kept.of(runs)
-        there = self._there(sorted(path for of in known.values() for path in of.paths))
+        there = self.there(sorted(path for of in known.values() for path in of.paths))
         same = {run: of for run, of in known.items() if of.paths <= there}
         return [*same.values(), *self._read([run for run in runs if run not in same])]
 
@@ -90,7 +90,7 @@ class Runs:
         self.kept.keep(facts)
         return facts
 
-    def _there(self, paths: Sequence[str]) -> set[str]:
+    def there(self, paths: Sequence[str]) -> set[str]:
         """Those of these files that are in the bucket: hundreds are asked for at once."""
         some = [paths[start : start + _LINKS] for start in range(0, len(paths), _LINKS)]
         return {path for links in self.each(_sign, some) for path in links}

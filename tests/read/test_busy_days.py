@@ -190,6 +190,24 @@ def test_a_run_that_waited_and_a_backfill_are_in_order(changeable: Bucketful) ->
         assert run.run_id == last.run_id
 
 
+def test_a_run_is_found_by_its_id_in_any_day(changeable: Bucketful, asked: list[str]) -> None:
+    """A backfill of long ago was asked for in the folder of each day before, one after the other."""
+    days = [Another.now(DAY - timedelta(days=number, hours=2), number) for number in range(1, 5)]
+    backfill = Another(
+        AS_OF - timedelta(days=9), SNAPSHOT_AT, f"{SNAPSHOT_AT:%Y%m%dT%H%M%SZ}-backfill", historical=True
+    )
+    add(changeable, *days, backfill, files=())
+    for run_id, signs in ((backfill.run_id, 1), (days[2].run_id, 0)):
+        asked.clear()
+        with open_run(run=run_id, settings=changeable.settings) as run:
+            assert run.run_id == run_id
+        assert sum("/sign/" in request for request in asked) == signs
+        assert read_of(asked) <= 2
+    with pytest.raises(ReadError, match="There is no run '20260101T000000Z-0'"):
+        open_run(run="20260101T000000Z-0", settings=changeable.settings).__enter__()
+    assert read_of(asked) == 1
+
+
 def random_runs(seed: int) -> list[Another]:
     """Runs of three days: as of midnight, now or an instant, historical or not; some ids do not say when."""
     rng, runs = random.Random(seed), list[Another]()
