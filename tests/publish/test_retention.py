@@ -120,6 +120,15 @@ def test_a_half_published_run_goes_when_no_run_is_working_on_it(filled: Settings
     assert not any("half" in path for path in _paths(filled))
 
 
+def test_a_half_published_run_is_as_old_as_its_last_file(filled: Settings, clean_stack: Stack) -> None:
+    with Bucket(filled) as bucket:
+        bucket.store("runs/2026-01-09/half/reports/author_activity.parquet", b"PAR1")
+    first = "runs/2026-01-09/half/reports/daily_activity.parquet"
+    clean_stack.query(f"update storage.objects set created_at = created_at - interval '3 days' where name = '{first}'")
+    actions = retain(filled, {}, now=datetime.now(UTC), dry_run=True)
+    assert next(action for action in actions if "half" in action.path).why == "is not a day old"
+
+
 def test_a_retention_cut_short_goes_on(filled: Settings) -> None:
     pruned = next(action for action in retain(filled, {}, now=NOW, dry_run=True) if action.verb == "prune")
     with Bucket(filled) as bucket:  # as if it had been killed before it wrote the manifest

@@ -71,7 +71,9 @@ def test_of_older_runs_the_last_of_each_month_stays_without_user_ids() -> None:
     assert {name: action.verb for name, action in actions.items()} == {
         "010200": "remove", "012000": "remove", "013100": "remove", "020100": "prune", "021000": "prune",
     }  # fmt: skip
-    assert actions["020100"].why.startswith("is the last of 2026-01"), "midnight of the first is as of the month before"
+    assert actions["020100"].why == "is the last of 2026-01: aggregates stay", (
+        "midnight of the first is as of the month before"
+    )
     assert actions["020100"].files == ("reports/author_activity.parquet", "clean/users/part-000.parquet")
 
 
@@ -104,6 +106,9 @@ def test_what_readers_get_and_what_the_next_night_starts_from_stay_whole_however
     assert {name: action.verb for name, action in actions.items()} == {
         "010200": "keep", "012000": "keep", "013100": "prune",
     }  # fmt: skip
+    assert [actions[name].why for name in ("010200", "012000")] == [
+        "is what readers get", "is what the next night starts from",
+    ]  # fmt: skip
 
 
 def test_a_backfill_of_last_year_is_young_today() -> None:
@@ -113,7 +118,7 @@ def test_a_backfill_of_last_year_is_young_today() -> None:
 @pytest.mark.parametrize("status", ["running", "loading"])
 def test_a_running_run_is_not_touched(status: str) -> None:
     half = Published("runs/2026-01-01/busy", None, NOW - timedelta(days=3))
-    assert _plan(half, busy=status)["busy"].verb == "keep"
+    assert _plan(half, busy=status)["busy"] == Action("keep", half.path, "is running")
     assert _plan(_run(day(1, 2), run_id="busy"), busy=status)["busy"].verb == "keep"
 
 
