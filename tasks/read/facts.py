@@ -44,11 +44,9 @@ class RunFacts(Dated):
         """The facts of a run from its manifest."""
         gone = manifest.removed.files if manifest.removed else ()
         files = [*(entry.path for entry in manifest.files), *gone]
-        reports = [
-            path.removeprefix("reports/").removesuffix(".parquet") for path in files if path.startswith("reports/")
-        ]
+        reports = [path for path in files if path.startswith(_REPORTS)]
         # Cleaned rows name users by any version's rules, a report by those of its contract.
-        of_users = sorted(filter(names_users, files), key=lambda path: path.startswith("reports/"))
+        of_users = sorted(filter(names_users, files), key=lambda path: path.startswith(_REPORTS))
         return cls(
             run=manifest.run,
             run_id=manifest.run_id,
