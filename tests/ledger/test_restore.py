@@ -197,12 +197,21 @@ def test_what_cannot_be_restored(clean_stack: Stack, tmp_path: Path) -> None:
             restore(settings, first.run_id)
         with Bucket(settings) as bucket:
             bucket.store(path, body)
-    with Bucket(settings) as bucket:
-        bucket.replace(report, b"PAR1 but another")
-    with pytest.raises(PublishError, match="damaged"):
-        restore(settings, first.run_id)
     assert versions(clean_stack) == before
     assert restore(settings, second.run_id).pointer_moved is False
+
+
+@pytest.mark.parametrize("file", [CHART, "reports/daily_activity.parquet"])
+def test_a_run_of_which_a_file_is_damaged_is_not_restored(clean_stack: Stack, tmp_path: Path, file: str) -> None:
+    """Whether the restore itself would read the file or not."""
+    settings = settings_for(clean_stack, "rest", tmp_path)
+    first, second = nights(settings)
+    path = f"runs/{day_of(days_before(1))}/{first.run_id}/{file}"
+    with Bucket(settings) as bucket:
+        bucket.replace(path, b"another")
+    with pytest.raises(PublishError, match=f"{path} is damaged"):
+        restore(settings, first.run_id)
+    assert pointer(settings).endswith(second.run_id)
 
 
 def test_a_run_of_which_storage_lost_a_file_that_it_lists_is_not_restored(clean_stack: Stack, tmp_path: Path) -> None:
