@@ -165,7 +165,8 @@ def changed_by_hand(run: Run) -> bool:
 
     It marks them, so it comes after the guard: a run that is held writes nothing. Nor does a dry run.
     """
-    return run.audited is not None and not run.request.dry_run and _mark_wrong_rows(run) > 0
+    is_audit = run.night is None and run.audited is not None and not run.request.dry_run
+    return is_audit and _mark_wrong_rows(run) > 0
 
 
 @stage("Verify stored rows")
