@@ -82,7 +82,7 @@ def seen_at_two_stages(api: httpx.Client, person: Person, product: Product) -> t
             seen.append({"event": name, **facts})
             if facts["stage"]:
                 release_reading()
-            if str(facts["stage"]).startswith(("compare", "load")):
+            if str(facts["stage"]).startswith(("compare", "verify", "load")):
                 release_writing()
     return run, seen
 

@@ -34,7 +34,7 @@ AS_OFS = (
 )  # fmt: skip
 STAGES = (
     "Check sources", "Find changes", "Clean users", "Clean posts", "Merge with the last run", "Build reports",
-    "Compare with Postgres", "Write files", "Publish", "Load and commit", "Move pointer",
+    "Compare with Postgres", "Verify stored rows", "Write files", "Publish", "Load and commit", "Move pointer",
 )  # fmt: skip
 _BEFORE_WRITING = ("Publish",) * 6  # rows are written next: most can go wrong there
 # Nobody waits for the term of a lease whose process is killed: how leases end is a matter of other tests. It is short

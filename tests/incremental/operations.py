@@ -41,7 +41,7 @@ from tests.pipeline.test_backfill import backfill
 
 STAGES = (
     "Check sources", "Find changes", "Clean users", "Clean posts", "Build reports", "Compare with Postgres",
-    "Write files", "Publish", "Load and commit", "Move pointer",
+    "Verify stored rows", "Write files", "Publish", "Load and commit", "Move pointer",
 )  # fmt: skip
 _STRICT = {
     "ETL_DRIFT_FLOOR_ROWS": "0", "ETL_MAX_DELETE_SHARE": "0", "ETL_MAX_DROP_SHARE": "0", "ETL_MAX_RULE_POINTS": "0.5",
