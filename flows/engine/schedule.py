@@ -59,7 +59,7 @@ def once_due(due: datetime) -> datetime:
     """The instant for which a run is due; this moment for one that somebody tries again long before its time.
 
     Prefect's server says when a run starts. Where the clock of this machine is seconds behind that one's, a night of
-    00:00 began on the day before, and made that day's reports once more: the seconds are waited out.
+    00:00 started on the day before, and made that day's reports once more: the seconds are waited out.
     """
     early = due - datetime.now(UTC)
     if early > EARLY:

@@ -12,7 +12,7 @@ from tasks.platform.quoting import identifier
 from tasks.settings import Settings
 
 CHECK = "realtime"
-# The database does not tell us what kind of relation a source is, so it stands behind every statement, as a comment.
+# What kind of relation a source is stays unknown here, so it stands behind every statement, as a comment.
 SPECIAL = (
     "-- Leave views out, which cannot be published; for a partitioned table also: "
     "alter publication supabase_realtime set (publish_via_partition_root = true);"

@@ -223,14 +223,14 @@ def _rows_given(settings: Settings, page: str) -> int:
 
 def last_run_is_fresh(settings: Settings) -> Iterator[Finding]:
     """How the last runs ended, by the ledger."""
-    path = "/rest/v1/etl_runs?select=status,as_of,began&order=began.desc.nullslast&limit=20"
+    path = "/rest/v1/etl_runs?select=status,as_of,snapshot_at:began&order=began.desc.nullslast&limit=20"
     runs = ask(settings, "GET", path, what="Reading the ledger").json()
-    committed = next((run for run in runs if run["status"] == "committed" and run["began"]), None)
+    committed = next((run for run in runs if run["status"] == "committed" and run["snapshot_at"]), None)
     if committed is None:
         yield ok("last run", "No run has committed yet: `make run`, or start `nightly` in the UI.")
         return
     now = datetime.fromisoformat(_doctor(settings)["clock"])  # it dates the ledger: this machine's may be wrong
-    age = now - datetime.fromisoformat(committed["began"])
+    age = now - datetime.fromisoformat(committed["snapshot_at"])
     text = f"The last committed run started to read {age.total_seconds() / 3600:.1f} h ago."
     remedy = "See the runs page of `nightly` in Prefect, and whether a worker runs."
     yield warn("last run", text, remedy) if age.total_seconds() > 26 * 3600 else ok("last run", text)

@@ -1,4 +1,4 @@
-"""The runs there are, and which of them came before another: what a reader imports as `list_runs` and `run_before`."""
+"""The runs there are, and the one before another: what a reader imports as `list_runs` and `run_before`."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_the_age_of_the_last_run_is_by_the_clock_that_dates_it(monkeypatch: pyte
 
     def ask(_settings: object, _method: str, path: str, **_: object) -> httpx.Response:
         if "etl_runs" in path:
-            return httpx.Response(200, json=[{"status": "committed", "began": "2999-01-01T00:00:00+00:00"}])
+            return httpx.Response(200, json=[{"status": "committed", "snapshot_at": "2999-01-01T00:00:00+00:00"}])
         return httpx.Response(200, json={"clock": "2999-01-02T06:00:00+00:00"})
 
     monkeypatch.setattr(project, "ask", ask)
@@ -249,12 +249,12 @@ def test_realtime_is_named_with_the_statement_that_enables_it(healthy: Stack) ->
 def test_a_partitioned_source_counts_as_published_once_what_is_said_of_it_is_done(
     healthy: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parted = replace(USERS, name="parted", source="parted")
-    monkeypatch.setattr(live, "TABLES", (parted,))
-    monkeypatch.setattr(counts, "TABLES", (parted,))
+    partitioned = replace(USERS, name="partitioned", source="partitioned")
+    monkeypatch.setattr(live, "TABLES", (partitioned,))
+    monkeypatch.setattr(counts, "TABLES", (partitioned,))
     healthy.query(
-        "create table public.parted (id uuid) partition by hash (id);"
-        "create table public.parted_0 partition of public.parted for values with (modulus 1, remainder 0)"
+        "create table public.partitioned (id uuid) partition by hash (id);"
+        "create table public.partitioned_0 partition of public.partitioned for values with (modulus 1, remainder 0)"
     )
     try:
         statement, _, more = findings()["realtime"].remedy.partition(": ")[2].partition(" -- ")
@@ -264,4 +264,4 @@ def test_a_partitioned_source_counts_as_published_once_what_is_said_of_it_is_don
         healthy.query(more.partition(": ")[2])
         assert "enabled for all sources" in findings()["realtime"].what
     finally:
-        healthy.query("drop publication if exists supabase_realtime; drop table public.parted")
+        healthy.query("drop publication if exists supabase_realtime; drop table public.partitioned")

@@ -205,7 +205,7 @@ insert into users (id, created_at) values
   ('00000000-0000-4000-8000-00000000000a', '2025-09-01Z'), ('00000000-0000-4000-8000-00000000000b', '{_FIRST}');
 insert into posts (user_id, content, created_at) values
   ('00000000-0000-4000-8000-00000000000a', 'In scope as before', '2025-10-02Z'),
-  ('00000000-0000-4000-8000-00000000000b', 'Before I came', '2025-10-03Z');
+  ('00000000-0000-4000-8000-00000000000b', 'An early post', '2025-10-03Z');
 insert into posts (user_id, content, created_at)
 select '00000000-0000-4000-8000-00000000000a', 'At an edge', at + step * interval '1 microsecond'
 from unnest(array['{_FIRST}', '{_SECOND}', timestamptz '{_SECOND}' - interval '30 days', '2025-12-12Z']) at,

@@ -224,7 +224,7 @@ def random_runs(seed: int) -> list[Another]:
 
 
 def test_each_answer_is_that_of_all_manifests(changeable: Bucketful, tmp_path: Path) -> None:
-    """Also the first answer of a machine, and one that others came before."""
+    """Also the first answer of a machine, and one after others."""
     there = add(changeable, *random_runs(1))
     settings = changeable.settings
     for day in sorted({run.day for run in there}):
