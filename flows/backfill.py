@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 
 from prefect import get_run_logger
 
@@ -15,6 +15,7 @@ from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.run_page import table
 from flows.engine.series import run_series
 from flows.forms import BackfillForm
+from tasks.files.layout import as_of_day
 from tasks.files.manifest import HISTORICAL_NOTE
 from tasks.ledger.ledger import Ledger
 from tasks.platform.functions import open_database
@@ -70,11 +71,6 @@ def run_days(options: BackfillForm, days: list[date], *, skipped: Iterable[date]
 def run_day(work: Callable[[], RunOutcome]) -> str:
     """The reports of one day: as_of is the midnight with which it ended. Returns the run's path in the bucket."""
     return str(work().run_path)
-
-
-def as_of_day(day: date) -> datetime:
-    """The instant, exclusive, that whole days up to and with this one are as of."""
-    return datetime.combine(day + timedelta(days=1), time(), UTC)
 
 
 def day_before(instant: datetime) -> date:

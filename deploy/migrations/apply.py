@@ -22,6 +22,8 @@ from deploy.migrations.registry import forget_dropped_tables
 from deploy.migrations.rights import give_back_rights
 from deploy.migrations.verify import verify
 
+_REPAIR = "  supabase migration repair --status reverted {}"
+
 
 def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[str]:
     """Apply every file that is not applied, each in one transaction, and verify the result; returns their names.
@@ -85,7 +87,7 @@ def _offer_repair(run: Run, files: Sequence[Migration], say: Callable[[str], Non
     if listed := in_the_clis_history(run, files):
         say(f"The Supabase CLI's history lists {len(listed)} files of ours. A product with migrations of its own needs")
         say("them out of it for its `supabase db push`:")
-        say(f"  supabase migration repair --status reverted {' '.join(listed)}")
+        say(_REPAIR.format(" ".join(listed)))
 
 
 def _offer_removal(run: Run, say: Callable[[str], None]) -> None:
@@ -93,4 +95,4 @@ def _offer_removal(run: Run, say: Callable[[str], None]) -> None:
     if listed := copies_in_the_clis_history(run):
         say(f"The Supabase CLI's history lists {len(listed)} copies of our files. Remove *_{COPIED}*.sql from the")
         say("product's supabase/migrations; its `supabase db push` then needs them out of the history, too:")
-        say(f"  supabase migration repair --status reverted {' '.join(listed)}")
+        say(_REPAIR.format(" ".join(listed)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from deploy.migrations.database import Run
+from deploy.migrations.database import Run, exists
 from deploy.migrations.files import Migration
 from deploy.migrations.taken import TAKEN_REMEDY, taken_names
 from tasks.errors import ConfigurationError
@@ -47,13 +47,13 @@ def open_books(run: Run, files: Sequence[Migration]) -> None:
     The CLI's history counts only when the books are new and our tables are there: it still lists what a rollback took.
     Raises ConfigurationError where nothing of ours was applied and something of the product's has one of our names.
     """
-    new = not _exists(run, "public.etl_migrations")
+    new = not exists(run, "public.etl_migrations")
     if new:
         _require_free_names(run, files)
         run(OPEN_BOOKS, "Making the list of applied migrations")
-    if _exists(run, _CHECKSUMS):
+    if exists(run, _CHECKSUMS):
         _take_over(run, files)
-    elif new and _exists(run, "public.etl_runs"):
+    elif new and exists(run, "public.etl_runs"):
         pushed = set(in_the_clis_history(run, files))
         _note(run, [m for m in files if m.version in pushed])
 
@@ -76,7 +76,7 @@ def _note(run: Run, files: Sequence[Migration]) -> None:
 
 def forget_checksums(run: Run) -> bool:
     """Drop the earlier release's list, once everything is applied; whether there was one."""
-    if not _exists(run, _CHECKSUMS):
+    if not exists(run, _CHECKSUMS):
         return False
     run(f"drop table {_CHECKSUMS}", "Dropping the earlier list of applied migrations")
     return True
@@ -95,7 +95,7 @@ def applied(run: Run) -> set[str]:
 
 def in_the_clis_history(run: Run, files: Sequence[Migration]) -> list[str]:
     """Our versions in the Supabase CLI's history: pushed with it, or written there by an earlier release of ours."""
-    if not _exists(run, _HISTORY):
+    if not exists(run, _HISTORY):
         return []
     known = {(str(version), str(name)) for version, name in run(f"select version, name from {_HISTORY}")}
     return [m.version for m in files if (m.version, m.name) in known]
@@ -103,11 +103,7 @@ def in_the_clis_history(run: Run, files: Sequence[Migration]) -> list[str]:
 
 def copies_in_the_clis_history(run: Run) -> list[str]:
     """Versions in the Supabase CLI's history of copies of our files in the product's folder."""
-    if not _exists(run, _HISTORY):
+    if not exists(run, _HISTORY):
         return []
     ours = f"select version from {_HISTORY} where starts_with(name, {literal(COPIED)}) order by version"
     return [str(version) for (version,) in run(ours)]
-
-
-def _exists(run: Run, relation: str) -> bool:
-    return bool(run(f"select to_regclass({literal(relation)}) is not null")[0][0])

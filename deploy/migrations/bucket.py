@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from deploy.migrations.database import Run
+from deploy.migrations.database import Run, exists
 from tasks.errors import WriteError
 
-_HAS_STORAGE = "select to_regclass('storage.buckets') is not null"
+_BUCKETS = "storage.buckets"
 _IS_THERE = "select count(*) > 0 from storage.buckets where id = 'reports'"
 _MAKE = (
     "insert into storage.buckets (id, name, public) values ('reports', 'reports', false) on conflict (id) do nothing"
@@ -26,12 +26,12 @@ where to_regnamespace('storage') is not null and not has_schema_privilege('etl',
 
 def bucket_is_there(run: Run) -> bool:
     """Whether there is a Storage, and the bucket in it."""
-    return bool(run(_HAS_STORAGE)[0][0] and run(_IS_THERE)[0][0])
+    return bool(exists(run, _BUCKETS) and run(_IS_THERE)[0][0])
 
 
 def make_deleted_bucket(run: Run, *, say: Callable[[str], None]) -> None:
     """Make the private bucket where it is gone. Where the role may not, `verify` says who does."""
-    if run(_HAS_STORAGE)[0][0] and not run(_IS_THERE)[0][0] and _may(run, _MAKE, "Making the bucket reports again"):
+    if exists(run, _BUCKETS) and not run(_IS_THERE)[0][0] and _may(run, _MAKE, "Making the bucket reports again"):
         say("made the bucket reports again, which somebody had deleted")
 
 

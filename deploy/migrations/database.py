@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from tasks.errors import ConfigurationError, PipelineError, RequestRefused, ServiceUnavailable, WriteError
 from tasks.platform.libpq import address
 from tasks.platform.postgres import require_sessions
+from tasks.platform.quoting import literal
 from tasks.platform.refusals import primary_message, refusals, sqlstate_of
 from tasks.retry import masked
 from tasks.settings import Settings
@@ -93,6 +94,11 @@ def require_release(run: Run) -> None:
             f"The database runs PostgreSQL {release}; {OLDEST} or newer is needed. Nothing was applied.",
             remedy="Upgrade the project (on Supabase: Project Settings, Infrastructure), then start again.",
         )
+
+
+def exists(run: Run, relation: str) -> bool:
+    """Whether there is a table or view of this name, quoted where it must be."""
+    return bool(run(f"select to_regclass({literal(relation)}) is not null")[0][0])
 
 
 def say_nothing(_: str) -> None:

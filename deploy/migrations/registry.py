@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from deploy.migrations.database import Run
+from deploy.migrations.database import Run, exists
 from deploy.migrations.files import last_shape
 from deploy.migrations.statements import full_name, registry
 from tasks.errors import WriteError
-from tasks.platform.quoting import literal
 
 _GONE = "42P01"
 
@@ -22,10 +21,6 @@ def forget_dropped_tables(run: Run, *, say: Callable[[str], None]) -> None:
     except WriteError as error:
         if error.code != _GONE:
             raise
-        there = {name: table for name, table in last_shape().items() if _is_there(run, full_name(table))}
+        there = {name: table for name, table in last_shape().items() if exists(run, full_name(table))}
         run(registry(there), "Making the list of our tables again")
         say("made the list of our tables again, without those that somebody dropped")
-
-
-def _is_there(run: Run, name: str) -> bool:
-    return bool(run(f"select to_regclass({literal(name)}) is not null")[0][0])

@@ -44,7 +44,7 @@ def find_changes(run: Run, progress: Meter, sources: Preflight) -> bool:
     run.seed = str(run.database.call("etl_seed_id"))
     night = Night(run.request.full_refresh, run.lease.historical, sources, sources.clock)
     run.mode, run.sources = choose_mode(night, base, run.settings), sources
-    run.audited = base if base and is_comparable(night, base, run.settings) else None
+    run.comparable = base if base and is_comparable(night, base, run.settings) else None
     if run.mode.base:
         _try(run, lambda: _read(run, run.mode.base, progress))
     if run.night is None:
@@ -165,8 +165,7 @@ def changed_by_hand(run: Run) -> bool:
 
     It marks them, so it comes after the guard: a run that is held writes nothing. Nor does a dry run.
     """
-    is_audit = run.night is None and run.audited is not None and not run.request.dry_run
-    return is_audit and _mark_wrong_rows(run) > 0
+    return run.audited is not None and not run.request.dry_run and _mark_wrong_rows(run) > 0
 
 
 @stage("Verify stored rows")
@@ -178,7 +177,7 @@ def _mark_wrong_rows(run: Run, progress: Meter) -> int:
 
 def audit(run: Run, entries: list[FileEntry], plans: Mapping[str, TablePlan]) -> None:
     """Of a full night: how many rows, rule counts and files are not what incremental nights carried."""
-    if run.night is not None or run.audited is None:
+    if run.audited is None:
         return
     run.drifted = Audit(run.workspace, run.audited, run.database.call, plans).drifted(entries)
     run.record(drifted=run.drifted)

@@ -64,9 +64,14 @@ class Run:
         self.seed = ""
         self.not_read: dict[str, int] = {}
         self.drifted: int | None = None
-        self.audited: Base | None = None  # what a full night is compared with
+        self.comparable: Base | None = None  # a base that a full night is compared with
         self.committed = False
         self._past: list[PastRun] | None = None
+
+    @property
+    def audited(self) -> Base | None:
+        """What a full night is compared with; None of an incremental one."""
+        return self.comparable if self.night is None else None
 
     @property
     def as_of(self) -> datetime:

@@ -16,7 +16,7 @@ readable until retention removes them.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 FORMAT = 2
 LATEST = "latest.json"
@@ -36,6 +36,11 @@ def instant(value: datetime | str) -> datetime:
 def day_of(as_of: datetime) -> str:
     """as_of's day: that of the last instant before it."""
     return (instant(as_of) - timedelta(microseconds=1)).date().isoformat()
+
+
+def as_of_day(day: date) -> datetime:
+    """The instant, exclusive, that whole days up to and with this one are as of."""
+    return datetime.combine(day + timedelta(days=1), time(), UTC)
 
 
 def run_path(run_id: object, as_of: datetime) -> str:

@@ -15,6 +15,7 @@ from tasks.files.layout import (
     LATEST,
     MANIFEST,
     RUNS,
+    as_of_day,
     day_of,
     day_of_folder,
     manifest_path,
@@ -27,7 +28,7 @@ from tasks.read.access import checked_token, nothing_there, reader_key, refused,
 from tasks.read.cache import Cache
 from tasks.read.facts import RunFacts, asked_at
 from tasks.read.options import AsOf, parse_as_of, settings_of
-from tasks.read.runs import Runs, end_of
+from tasks.read.runs import Runs
 from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -112,7 +113,11 @@ class Catalog(Runs):
             yield run
             return
         asked = asked_at(run_id)
-        for folder in sorted(self.folders, key=lambda folder: abs(end_of(day_of_folder(folder)) - asked)):
+
+        def distance(folder: str) -> timedelta:
+            return abs(as_of_day(date.fromisoformat(day_of_folder(folder))) - asked)
+
+        for folder in sorted(self.folders, key=distance):
             name = run_id if folder == day_of_folder(folder) else f"run={run_id}"
             yield f"{RUNS}/{folder}/{name}"
 
