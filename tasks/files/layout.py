@@ -39,7 +39,9 @@ def day_of(as_of: datetime) -> str:
 
 
 def as_of_day(day: date) -> datetime:
-    """The instant, exclusive, that whole days up to and with this one are as of."""
+    """The instant, exclusive, that whole days up to and with this one are as of. The calendar's last has one, too."""
+    if day == date.max:
+        return datetime.max.replace(tzinfo=UTC)
     return datetime.combine(day + timedelta(days=1), time(), UTC)
 
 
