@@ -56,6 +56,7 @@ def check_sources(run: Run, progress: Meter) -> Preflight:
     with Bucket(run.settings) as bucket:
         bucket.require_private()
         bucket.require_writable(LATEST)
+    run.ledger.wait_until_past(run.lease)
     found = run.source.preflight(TABLES)
     require_room(run.database, run.workspace, found, transport=run.lease.transport)
     run.begin(run.source.snapshot_at)

@@ -43,6 +43,16 @@ def around(pattern: str) -> str:
     return rf"^\s*{pattern}\s*$"
 
 
+def names(pattern: str) -> str:
+    """The pattern of an entry of a list of names: who writes several into one means each."""
+    return around(rf"{pattern}(\s*,\s*{pattern})*")
+
+
+def one_each(entries: list[str]) -> list[str]:
+    """The names of such a list, each as an entry of its own."""
+    return [name.strip() for entry in entries for name in entry.split(",")]
+
+
 def field(position: int, title: str, description: str, **schema: Any) -> dict[str, Any]:
     """Title, description and place of a field, and what JSON Schema should say of it beyond its type."""
     return {"title": title, "description": description, "json_schema_extra": {"position": position, **schema}}

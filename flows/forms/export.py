@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from flows.forms.base import Form, around, dry_run, field, optional
+from flows.forms.base import Form, dry_run, field, names, one_each, optional
 from tasks.contracts import REPORTS, Report
 from tasks.publish.export import date_column
 
@@ -36,7 +36,7 @@ class ExportForm(Form):
             1,
             "Columns",
             "Names of the columns to keep, in this order; a dry run of the report lists them. Empty: all of them.",
-            items={"type": "string", "pattern": around(COLUMN)},
+            items={"type": "string", "pattern": names(COLUMN)},
             default=[],
         ),
     )
@@ -68,6 +68,7 @@ class ExportForm(Form):
     @field_validator("columns", mode="after")
     @classmethod
     def _known_columns(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        value = one_each(value)
         if "report" not in info.data:
             return value  # the report is wrong already, and reported so
         known = [c.name for c in report_named(info.data["report"]).columns]

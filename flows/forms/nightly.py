@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from flows.forms.base import Form, around, dry_run, field, optional, transport
+from flows.forms.base import Form, dry_run, field, names, one_each, optional, transport
 from tasks.errors import DAY, INSTANT
 from tasks.settings import TransportChoice
 
@@ -50,7 +50,7 @@ class NightlyForm(Form):
             "Accept held metrics",
             "Names of the metrics that held the last run, as its page lists them: let them pass this once. Leave it "
             "empty otherwise.",
-            items={"type": "string", "pattern": around(FIGURE)},
+            items={"type": "string", "pattern": names(FIGURE)},
             default=[],
         ),
         max_length=50,
@@ -98,6 +98,7 @@ class NightlyForm(Form):
     @field_validator("accept", mode="after")
     @classmethod
     def _figure_names(cls, value: list[str]) -> list[str]:
+        value = one_each(value)
         for name in value:
             if not re.fullmatch(FIGURE, name):
                 raise ValueError(f"{name[:40]!r} is no metric's name: take it from the page of the held run.")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Self
 
 from tasks.errors import ConfigurationError, LeaseHeld, PipelineError
@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 _POLL_SECONDS = 2.0
 _SAY_SECONDS = 60.0  # a night may wait for an hour
 _LAST_RUNS = 50
+_EARLY = timedelta(minutes=1)
+_SKEW = timedelta(minutes=10)  # between two clocks, at most: an as_of of before that is past by both
 
 
 class NotNeeded(Exception):
@@ -132,6 +134,15 @@ class Ledger:
             "resume_run": resume_run,
             "started_by": start.started_by or None,
         }
+
+    def wait_until_past(self, lease: Lease) -> None:
+        """A night of 00:00 is as of its own start, which a database whose clock is seconds behind has yet to reach."""
+        if lease.as_of is None or lease.as_of < datetime.now(UTC) - _SKEW:
+            return
+        early = lease.as_of - self.clock()
+        if timedelta(0) < early <= _EARLY:
+            logger.info("The database's clock is %.1f s behind as_of: waiting.", early.total_seconds())
+            time.sleep(early.total_seconds())
 
     def begin(self, lease: Lease, snapshot_at: datetime) -> Lease:
         """Reading started at this instant of the database's clock: fixes `as_of` and `historical`.

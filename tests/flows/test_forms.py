@@ -196,6 +196,19 @@ RUN = "20260131T030000Z-0123abcd"
 
 
 @pytest.mark.parametrize(
+    ("form", "name", "entries", "value"),
+    [
+        (ExportForm, "columns", ["date, posts", "words"], ["date", "posts", "words"]),
+        (NightlyForm, "accept", ["posts_drop,users_drop"], ["posts_drop", "users_drop"]),
+    ],
+)
+def test_names_in_one_line_are_one_each(form: type[Form], name: str, entries: list[str], value: list[str]) -> None:
+    """`date, posts` as one entry was answered with a regular expression."""
+    assert validate({"options": {name: entries}}, schema_in_prefect(form)) == []
+    assert getattr(form.model_validate({name: entries}), name) == value
+
+
+@pytest.mark.parametrize(
     ("form", "name", "value"),
     [
         (RestoreForm, "run", RUN),

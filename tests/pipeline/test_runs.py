@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import UTC, datetime, timedelta
 
 import pyarrow.parquet as pq
 import pytest
@@ -152,6 +153,14 @@ def test_rejects_go_when_they_are_fixed(project: Project, demo: DemoCounts, run:
     project.stack.query("update posts set created_at = '2025-06-01Z' where created_at is null")
     run(ETL_MAX_RULE_POINTS=100)
     assert project.stack.query("select count(*) from etl_rejects where rule = 'missing_created_at'") == "0"
+
+
+def test_a_database_whose_clock_is_seconds_behind_the_schedule_is_waited_for(
+    project: Project, demo: DemoCounts, run: Runner
+) -> None:
+    """A night of 00:00 is as of the instant at which Prefect's clock starts it."""
+    soon = datetime.now(UTC) + timedelta(seconds=3)
+    assert run(as_of=soon.isoformat()).as_of == soon
 
 
 def test_an_as_of_in_the_future_is_refused_in_a_sentence(project: Project, demo: DemoCounts, run: Runner) -> None:
