@@ -24,8 +24,10 @@ JUMP = 0.1  # a share that rose by ten points is marked
 def data_quality(runs: Sequence[PastRun]) -> Figure:
     """Share of rows that each rule rejected, changed or flagged, over the last runs.
 
-    runs: in any order; the later of two of one as_of counts. What happened to a run is written over its column.
+    runs: as they started, newest first; of those of one as_of the newest counts, as the one that was accepted after
+    one that was held. What happened to a run is written over its column.
     """
+    runs = runs[::-1]
     shares = _shares(runs)
     if shares.empty or shares.iloc[:, -1].isna().all():
         return nothing(
@@ -50,7 +52,7 @@ def data_quality(runs: Sequence[PastRun]) -> Figure:
 
 
 def _shares(runs: Sequence[PastRun]) -> pd.DataFrame:
-    """Rules (table, rule) as rows in their order, runs as columns, earliest first."""
+    """Rules (table, rule) as rows in their order, runs as columns, earliest first. The last of one as_of counts."""
     columns = {run.as_of: dict(run.shares) for run in runs}
     order = list(dict.fromkeys(key for rules in reversed(columns.values()) for key in rules))
     frame = pd.DataFrame({at: columns[at] for at in sorted(columns)[-RUNS:]}, dtype=float)

@@ -215,7 +215,7 @@ def test_posting_hours_name_the_fullest_hour() -> None:
 
 
 def test_quality_shows_the_last_runs_in_their_order() -> None:
-    text = _drawn(data_quality([*HISTORY[::-1], PastRun(AS_OF, HISTORY[0].shares)]))
+    text = _drawn(data_quality([PastRun(AS_OF, HISTORY[0].shares), *HISTORY]))
     assert "Data quality: clean_text affected most rows, 2.0 % of users" in text
     assert "of the last 12 runs" in text
     assert "1 Feb" in text
@@ -224,18 +224,21 @@ def test_quality_shows_the_last_runs_in_their_order() -> None:
 
 def test_quality_marks_events_and_jumps() -> None:
     runs = [
-        PastRun(AS_OF - timedelta(days=1), {("posts", "orphan"): 0.01}),
         PastRun(AS_OF, {("posts", "orphan"): 0.31}, event="accepted"),
+        PastRun(AS_OF, {("posts", "orphan"): 0.31}, event="held"),
+        PastRun(AS_OF - timedelta(days=1), {("posts", "orphan"): 0.01}),
     ]
     figure = data_quality(runs)
-    assert "accepted" in _drawn(figure)
+    text = _drawn(figure)
+    assert "accepted" in text
+    assert "held" not in text  # before it was accepted
     framed = [p for p in figure.axes[0].patches if isinstance(p, Rectangle) and not p.get_fill()]
     assert [round(patch.get_x() + 0.47) for patch in framed] == [1]
 
 
 def test_quality_copes_with_new_rules_and_runs_at_any_hour() -> None:
     new = PastRun(AS_OF + timedelta(hours=5), {("posts", "orphan"): None})
-    text = _drawn(data_quality([*HISTORY[:2], new, replace(new, shares={("posts", "orphan"): 0.0})]))
+    text = _drawn(data_quality([replace(new, shares={("posts", "orphan"): 0.0}), new, *HISTORY[:2]]))
     assert "no rule affected a row" in text
     assert "05:00" in text
     assert "–" in text
