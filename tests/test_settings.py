@@ -150,7 +150,11 @@ TOO_LARGE = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), [*WRONG.items(), *TOO_LARGE])
+# There is no such hour, and no such day: a watch met that at the first change.
+NEVER = [("ETL_CRON", "0 24 * * *"), ("ETL_CRON", "0 3 30 2 *")]
+
+
+@pytest.mark.parametrize(("name", "value"), [*WRONG.items(), *TOO_LARGE, *NEVER])
 def test_a_wrong_value_of_each_setting_is_reported_by_its_name(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:

@@ -11,11 +11,13 @@ from pydantic_settings import BaseSettings
 
 from tasks.settings.fields import Email
 
+CRON = "0 3 * * *"
+
 
 class ScheduleSettings(BaseSettings):
     """When the nightly runs, and where its alerts go."""
 
-    cron: str = "0 3 * * *"
+    cron: str = CRON
     timezone: str = "UTC"
     alert_slack_webhook: SecretStr = SecretStr("")
     alert_email: Email = Field(default="", description="Who gets alerts by e-mail, through SMTP or SendGrid.")
@@ -45,6 +47,18 @@ class ScheduleSettings(BaseSettings):
     @field_validator("cron")
     @classmethod
     def _is_cron(cls, value: str) -> str:
-        if not re.fullmatch(r"(\S+ +){4}\S+", value.strip()) or re.search(r"[^\w*/,#? -]", value):
-            raise ValueError("is no cron expression; 0 3 * * * is every day at three")
+        of_five = re.fullmatch(r"(\S+ +){4}\S+", value.strip()) and not re.search(r"[^\w*/,#? -]", value)
+        if not of_five or (value != CRON and not _comes(value)):
+            raise ValueError("is no cron expression of a time that there is; 0 3 * * * is every day at three")
         return value
+
+
+def _comes(cron: str) -> bool:
+    """Whether there is such a time: none is at 24:00, nor on 30 February. By what a watch reads the schedule with."""
+    from croniter import CroniterError, croniter  # slow to import: most schedules are the default
+
+    try:
+        croniter(cron).get_next()
+    except CroniterError:
+        return False
+    return True
