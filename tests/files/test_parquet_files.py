@@ -268,9 +268,10 @@ def test_the_bytes_do_not_depend_on_how_batches_were_cut(
     assert write_clean(cut, POSTS, settings) == write_clean(whole, POSTS, settings)
 
 
-def test_seven_hundred_months_need_one_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("zone", ["UTC", "Zone/Of/No/Database"])  # small images have none, so that UTC is not in it
+def test_seven_hundred_months_need_one_file(zone: str, tmp_path: Path) -> None:
     months = [datetime(1970 + i // 12, i % 12 + 1, 15, tzinfo=UTC) for i in range(700)]
-    batch = pa.record_batch({"at": pa.array(months[::-1], pa.timestamp("us", tz="UTC")), "n": pa.array(range(700))})
+    batch = pa.record_batch({"at": pa.array(months[::-1], pa.timestamp("us", tz=zone)), "n": pa.array(range(700))})
     split = split_months([batch, batch], tmp_path / "split", "at")
     assert [p.name for p in tmp_path.iterdir()] == ["split"]
     assert split.months()[:2] == ["1970-01", "1970-02"]
