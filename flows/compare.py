@@ -14,7 +14,7 @@ from flows.engine.declare import etl_flow, etl_task
 from flows.engine.form_command import run_form
 from flows.engine.run_page import number, table
 from flows.forms import PREVIOUS, CompareForm, report_named
-from tasks.errors import ChoiceError, PipelineError, ReadError
+from tasks.errors import ChoiceError, NotThere, PipelineError
 from tasks.files.manifest import Manifest
 from tasks.read import Diff, OpenRun, diff, list_runs, run_before
 from tasks.read.difference import NEW, OLD
@@ -51,7 +51,7 @@ def compare_runs(settings: Settings, options: CompareForm) -> Diff[pa.Table]:
         run = find(None if options.run == "latest" else options.run)
         base = find(run_before(run, settings=settings) if options.base == PREVIOUS else options.base)
         return diff(options.report, base, run, engine="arrow", settings=settings)
-    except ReadError as error:
+    except NotThere as error:  # what is damaged or refused, no choice of another run changes
         raise ChoiceError(error.message, remedy=_choice(settings) or error.remedy) from None
 
 

@@ -13,6 +13,7 @@ PipelineError
     │   └── AccessError     a key or role that may not do what the run needs
     ├── PreflightError      the sources cannot be trusted to be seen whole
     ├── ReadError           a read that could not be verified as complete
+    │   └── NotThere        a run that a reader asked for, or what that run does not have
     ├── WriteError          the database refused what it should take
     ├── PublishError        a file could not be stored or verified
     │   └── FileLost        one of an earlier run is gone from the bucket, or damaged there
@@ -126,6 +127,10 @@ class PreflightError(TerminalError):
 
 class ReadError(TerminalError):
     """A read that could not be verified as complete."""
+
+
+class NotThere(ReadError):
+    """A run that a reader asked for, or a report, table or column of it, that is not there; others may be."""
 
 
 class WriteError(TerminalError):

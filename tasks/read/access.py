@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from tasks.errors import ConfigurationError, ReadError
+from tasks.errors import ConfigurationError, NotThere, ReadError
 from tasks.files.layout import LATEST
 from tasks.files.manifest import Manifest
 from tasks.platform.identity import claims_of, etl_role_of, expiry_of
@@ -79,7 +79,7 @@ def why_hidden(settings: Settings, access_token: str | None) -> ReadError | None
     )
 
 
-def nothing_there(settings: Settings, access_token: str | None, newest: Manifest | None = None) -> ReadError:
+def nothing_there(settings: Settings, access_token: str | None, newest: Manifest | None = None) -> NotThere:
     """The error for a bucket without a pointer, to a reader who may see it: a server hides files from a false token.
 
     newest: the run to read where there are runs all the same.
@@ -88,11 +88,11 @@ def nothing_there(settings: Settings, access_token: str | None, newest: Manifest
     if newest:
         return _not_pointed_to(where, newest)
     if access_token:
-        return ReadError(
+        return NotThere(
             f"{where}: either no run was committed yet, or the access token is not one of this project.",
             remedy=f"{_SIGN_IN} list_runs() with the service's key shows what there is.",
         )
-    return ReadError(
+    return NotThere(
         f"{where}: no run was committed yet.", remedy="Start a run: `make run`, or the deployment `nightly`."
     )
 
@@ -100,14 +100,14 @@ def nothing_there(settings: Settings, access_token: str | None, newest: Manifest
 _SIGN_IN = "Sign in again, and give the new session's access_token."
 
 
-def _not_pointed_to(where: str, newest: Manifest) -> ReadError:
+def _not_pointed_to(where: str, newest: Manifest) -> NotThere:
     if newest.historical:
-        return ReadError(
+        return NotThere(
             f"{where}: there are runs for past instants alone, and no other was committed yet.",
             remedy="Start a run: `make run`, or the deployment `nightly`. Until then read one of those, as "
             f"run={newest.run_id!r}; list_runs() shows them.",
         )
-    return ReadError(
+    return NotThere(
         f"{where}, which a run writes once it is committed. The newest run whose files are there is {newest.run_id}.",
         remedy="Try again in a minute; if it stays so, the next start of a run writes it. Until then "
         f"run={newest.run_id!r} reads that run; list_runs() shows what there is.",

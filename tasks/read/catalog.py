@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 
-from tasks.errors import AccessError, ConfigurationError, FileLost, ReadError, RequestRefused
+from tasks.errors import AccessError, ConfigurationError, FileLost, NotThere, ReadError, RequestRefused
 from tasks.files.layout import (
     LATEST,
     MANIFEST,
@@ -95,7 +95,7 @@ class Catalog(Runs):
         for path in chain(paths[:1], self._published(paths[1:])):
             if manifest := self.manifest(self.bucket, path):
                 return manifest
-        raise why_hidden(self.settings, self.access_token) or ReadError(
+        raise why_hidden(self.settings, self.access_token) or NotThere(
             f"There is no run {run!r} any more, or there never was.", remedy=_LIST
         )
 
@@ -124,21 +124,22 @@ class Catalog(Runs):
     def _of_instant(self, as_of: AsOf) -> Manifest:
         moment = parse_as_of(as_of)
         day = day_of(moment) if isinstance(moment, datetime) else moment.isoformat()
-        (runs,) = self.ranked([day, f"date={day}"]).values()
+        of_day = self.runs([day, f"date={day}"])
+        (runs,) = self.in_order(of_day).values()
         found = self._first(of for of in runs if not isinstance(moment, datetime) or of.as_of == moment)
         if found is None:
-            raise why_hidden(self.settings, self.access_token) or self._no_such_run(as_of, day)
+            raise why_hidden(self.settings, self.access_token) or self._no_such_run(as_of, day, of_day[day])
         return found
 
-    def _no_such_run(self, as_of: AsOf, day: str) -> ReadError:
-        (runs,) = self.ranked([day, f"date={day}"]).values()
-        if instants := {of.as_of for of in runs}:
+    def _no_such_run(self, as_of: AsOf, day: str, runs: Sequence[str]) -> NotThere:
+        """runs: those of the day, by their paths."""
+        if instants := {of.as_of for of in self.facts(runs)}:
             return _no_such_instant(as_of, day, instants)
         days = sorted(self.days())
         days_before, days_after = [d for d in days if d < day], [d for d in days if d > day]
         near = [*days_before[-1:], *days_after[:1]]
         said = f"The nearest {'days' if near[1:] else 'day'} with a run: {' and '.join(near)}. " if near else ""
-        return ReadError(
+        return NotThere(
             f"No run is as of {as_of}: a day names the run whose reports end with it. {said}".rstrip(),
             remedy=f"{_LIST} {_how_to_make(date.fromisoformat(day))}".rstrip(),
         )
@@ -168,11 +169,11 @@ class Catalog(Runs):
         return dict(found for found in self.each(one, files) if found)
 
 
-def _no_such_instant(as_of: AsOf, day: str, found: Iterable[datetime]) -> ReadError:
+def _no_such_instant(as_of: AsOf, day: str, found: Iterable[datetime]) -> NotThere:
     instants = sorted(found, reverse=True)
     named = ", ".join(instant.isoformat() for instant in instants[:_INSTANTS])
     more = f" and {len(instants) - _INSTANTS} more" if len(instants) > _INSTANTS else ""
-    return ReadError(
+    return NotThere(
         f"No run is as of {as_of}. The runs of {day} are as of {named}{more}.",
         remedy=f"Give one of these instants, or the day {day} for its last run. {_LIST}",
     )

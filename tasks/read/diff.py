@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks.contracts import Report
-from tasks.errors import ConfigurationError, ReadError
+from tasks.errors import ConfigurationError, NotThere
 from tasks.files.manifest import Manifest
 from tasks.files.parquet import report_schema
 from tasks.read.difference import Difference, compare
@@ -139,10 +139,10 @@ def _keys(report: Report) -> tuple[str, ...]:
 
 
 def _rows_of(run: OpenRun, report: Report) -> pa.Table:
-    """A run's report; ReadError for one of a time when its rows had other keys."""
+    """A run's report; NotThere for one of a time when its rows had other keys."""
     table = run.report(report.name, engine="arrow")
     if missing := [key for key in _keys(report) if key not in table.column_names]:
-        raise ReadError(
+        raise NotThere(
             f"{report.name} of run {run.run_id} has no column {', '.join(map(repr, missing))}, by which its rows are "
             "compared now: the contract got it later.",
             remedy="Compare runs that have it; `read_report` reads each of them as it was published.",

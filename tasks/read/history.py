@@ -11,9 +11,10 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks.contracts import Report
-from tasks.errors import ReadError
+from tasks.errors import NotThere
 from tasks.files.manifest import FileEntry, Manifest
 from tasks.files.parquet import report_schema
+from tasks.read.access import why_hidden
 from tasks.read.cache import Cache
 from tasks.read.catalog import Catalog, open_catalog
 from tasks.read.frames import load_stamped, to_engine
@@ -68,7 +69,7 @@ def read_history(report: str, *, days: int = DAYS, engine: Engine = "pandas", **
         local = catalog.fetch_what_is_there(runs, Cache.of(catalog.settings))
     found = [run for run, entry in runs if _is_there(run, entry, local)]
     if not found:
-        raise ReadError(
+        raise why_hidden(catalog.settings, catalog.access_token) or NotThere(
             f"No run of the last {days} days with runs has the report {report}.",
             remedy="Raise days=; list_runs() shows the runs there are.",
         )

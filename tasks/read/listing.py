@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
+from itertools import islice
 
 import pandas as pd
 
-from tasks.errors import ReadError
+from tasks.errors import NotThere
 from tasks.files.layout import day_of_folder, parse_run_path
 from tasks.files.manifest import Manifest
 from tasks.read.access import nothing_there
@@ -42,25 +43,31 @@ def list_runs(
     with open_catalog(settings, access_token) as catalog:
         pointer = catalog.pointer()
         latest = pointer.run if pointer else None
-        runs = _newest(catalog, days, limit)
-        rows = [_row(facts, latest) for facts in catalog.facts_now(runs[:limit])]
+        paths = _newest(catalog, days)
+        rows = [_row(facts, latest) for facts in _whole(catalog, paths, limit)]
         if not rows and access_token:
             warnings.warn(nothing_there(catalog.settings, access_token).message, stacklevel=2)
-    if limit == LIMIT < len(runs):
+        are_more = limit == LIMIT and next(paths, None) is not None
+    if are_more:
         text = f"These are the newest {limit} runs of the last {days} days with runs; limit=None lists all of them."
         warnings.warn(text, stacklevel=2)
     return _frame(rows)
 
 
-def _newest(catalog: Catalog, days: int, limit: int | None) -> list[str]:
-    """The paths of the newest runs; more than `limit` where there are more."""
-    folders, runs = catalog.folders_of(catalog.days()[:days]), list[str]()
+def _newest(catalog: Catalog, days: int) -> Iterator[str]:
+    """The paths of the newest runs; also of those that are being published, or were left half published."""
+    folders = catalog.folders_of(catalog.days()[:days])
     for some in (folders[:1], *_in_parts(folders[1:], _DAYS)):  # one busy day may be enough
         for of_day in catalog.runs(some).values():  # the latest day first
-            runs += sorted(of_day, key=lambda run: run.rpartition("/")[2].removeprefix("run="), reverse=True)
-        if limit is not None and len(runs) > limit:
-            break
-    return runs
+            yield from sorted(of_day, key=lambda run: run.rpartition("/")[2].removeprefix("run="), reverse=True)
+
+
+def _whole(catalog: Catalog, paths: Iterator[str], limit: int | None) -> list[RunFacts]:
+    """The facts of the first of these runs that can be read, at most `limit`: one without a manifest takes no place."""
+    found: list[RunFacts] = []
+    while some := list(islice(paths, limit and limit - len(found))):
+        found += catalog.facts_now(some)
+    return found
 
 
 def _row(facts: RunFacts, latest: str | None) -> tuple[object, ...]:
@@ -92,7 +99,7 @@ def run_before(
         for facts in earlier(catalog, newer.manifest):
             if catalog.manifest(catalog.bucket, facts.run):  # another may be removed just now
                 return facts.run
-    raise ReadError(
+    raise NotThere(
         f"No run was published before {newer.run_id}.", remedy="Choose a base by its id; list_runs() shows them."
     )
 

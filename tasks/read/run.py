@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal, Unpack, overload
 
 import pandas as pd
 import pyarrow as pa
 
 from tasks.contracts import Report, Table
-from tasks.errors import ReadError, ServiceUnavailable
+from tasks.errors import NotThere, ServiceUnavailable
 from tasks.files.manifest import FileEntry, Manifest
 from tasks.files.parquet import file_schema, report_schema
 from tasks.read.cache import Cache
@@ -128,14 +129,21 @@ class OpenRun:
         filters: Filters | None,
         engine: Engine,
     ) -> Any:
+        try:
+            table = load(what, self._files(entries), columns, filters, declared=declared.names)
+        except FileNotFoundError:  # past its time meanwhile, and forgotten by another process that shares the cache
+            table = load(what, self._files(entries), columns, filters, declared=declared.names)
+        return to_engine(table, engine, self._source(entries))
+
+    def _files(self, entries: Sequence[FileEntry]) -> list[Path]:
+        """Copies of the files on this machine, in their order."""
         cache = Cache.of(self.settings)
         local = [cache.find(entry.sha256) for entry in entries]
         files = [file for file in local if file]
         if len(files) < len(entries):
             with open_catalog(self.settings, self.access_token) as catalog:
                 files = catalog.fetch([(self.manifest.run, entry) for entry in entries], cache)
-        table = load(what, files, columns, filters, declared=declared.names)
-        return to_engine(table, engine, self._source(entries))
+        return files
 
     def _source(self, entries: Sequence[FileEntry]) -> dict[str, Any]:
         """What a frame says about the run it is of."""
@@ -144,7 +152,7 @@ class OpenRun:
     def _entries_of_table(self, name: str, months: list[str] | None) -> list[FileEntry]:
         """The parts of a table, or of some months of it, in the order of their paths; none of a table without rows."""
         if self.manifest.historical:
-            raise ReadError(
+            raise NotThere(
                 f"The run as of {self.as_of.isoformat()} is historical, computed from later rows: it has reports, no "
                 "cleaned tables.",
                 remedy="Leave out as_of and run for the latest cleaned tables.",
@@ -161,17 +169,17 @@ class OpenRun:
         return counts is not None and counts.kept == 0 and not has_file and self.manifest.removed is None
 
     def _entries(self, what: str, prefix: str) -> list[FileEntry]:
-        """The run's files under a prefix; ReadError when retention removed them, or there never were any."""
+        """The run's files under a prefix; NotThere when retention removed them, or there never were any."""
         entries = [entry for entry in self.manifest.files if entry.path.startswith(prefix)]
         removed = self.manifest.removed
         if removed and any(path.startswith(prefix) for path in removed.files):
-            raise ReadError(
+            raise NotThere(
                 f"The run as of {self.as_of.isoformat()} has {what} no more: it was removed by retention on "
                 f"{removed.at.date()}, since files that name user ids are kept for a time only.",
                 remedy="The run's other reports are there; list_runs() shows newer runs.",
             )
         if not entries:
-            raise ReadError(
+            raise NotThere(
                 f"The run as of {self.as_of.isoformat()} does not have {what}.", remedy=f"It has {_has(self.manifest)}."
             )
         return entries

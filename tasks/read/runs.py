@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -57,7 +57,10 @@ class Runs:
 
     def ranked(self, folders: Sequence[str]) -> dict[str, Iterator[RunFacts]]:
         """The runs of each day of these folders, the one to read first. Most are read only when they are asked for."""
-        runs = self.runs(folders)
+        return self.in_order(self.runs(folders))
+
+    def in_order(self, runs: Mapping[str, Sequence[str]]) -> dict[str, Iterator[RunFacts]]:
+        """The same of runs whose paths are known, by day."""
         self.facts([run for day, of_day in runs.items() for run in of_day if _may_be_as_of_the_end(run, day)])
         return {day: self._ranked(day, of_day) for day, of_day in runs.items()}
 

@@ -117,8 +117,11 @@ def test_a_day_without_its_night_is_read_once(busy: Bucketful, asked: list[str])
         assert read_of(asked) == manifests_read
     with open_run(as_of=DAY + timedelta(microseconds=1), settings=busy.settings) as run:
         assert run.as_of == DAY + timedelta(microseconds=1)
+    asked.clear()
     with pytest.raises(ReadError, match=r"The runs of 2026-01-31 are as of 2026-01-31T16:30:00.000001.* and 7 more"):
         open_run(as_of=DAY + timedelta(microseconds=2), settings=busy.settings).__enter__()
+    listings = sum("/object/list/" in request for request in asked)
+    assert listings == 3, "both folders of the day once, to the empty page"
 
 
 def test_a_list_reads_what_it_shows_and_each_once(
@@ -161,6 +164,9 @@ def test_what_retention_did_since_is_seen(busy: Bucketful, asked: list[str]) -> 
 
 def test_the_default_says_when_it_leaves_some_out(busy: Bucketful, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.read.listing.LIMIT", 3)
+    with Bucket(busy.settings) as bucket:  # of a run that is being published; its manifest comes last
+        bucket.store(f"runs/2026-02-01/{AS_OF:%Y%m%dT%H%M%SZ}-unfinished/reports/data_quality.parquet", b"PAR1")
+    assert list_runs(limit=1, days=2, settings=busy.settings)["run_id"].tolist() == ["later"]
     with pytest.warns(UserWarning, match="the newest 3 runs of the last 60 days with runs; limit=None lists all"):
         assert len(list_runs(limit=3, settings=busy.settings)) == 3
     assert len(list_runs(limit=4, settings=busy.settings)) == 4

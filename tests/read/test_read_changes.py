@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 
+from flows.compare import compare_runs
+from flows.forms import CompareForm
 from tasks.errors import ReadError
-from tasks.files.manifest import Manifest
+from tasks.files.manifest import FileEntry, Manifest
 from tasks.files.run_files import write_files
 from tasks.platform.bucket import Bucket
 from tasks.publish.pointer import repair_pointer
 from tasks.publish.upload import publish
-from tasks.read import list_runs, read_report, read_table
+from tasks.read import list_runs, open_run, read_report, read_table
+from tasks.read.cache import Cache
 from tasks.reports.figures import RunCounts
 from tests.publish.builders import AS_OF, SNAPSHOT_AT, make_workspace
 from tests.publish.format_1 import move_to_format_1
@@ -54,6 +60,36 @@ def test_a_file_that_was_changed_in_the_bucket_is_refused(changeable: Bucketful)
         bucket.store(path, b"PAR1 something else")
     with pytest.raises(ReadError, match="not what its manifest says"):
         read_report("signup_cohorts", settings=changeable.settings)
+    with pytest.raises(ReadError, match="not what its manifest says") as caught:
+        compare_runs.fn(changeable.settings, CompareForm(report="signup_cohorts"))
+    assert "ask the operator" in caught.value.remedy  # no other run was asked for
+
+
+def test_a_file_that_another_process_forgets_meanwhile_is_downloaded_again(
+    published: Bucketful, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of another project that shares the folder and keeps its files for a shorter time."""
+    settings = published.settings
+    first, *others = [entry for entry in _files_of(published) if entry.path.startswith("clean/posts/")]
+    read_table("posts", months=[first.path.split("=")[1][:7]], settings=settings)
+    two_days_ago = time.time() - 2 * 86_400
+    os.utime(settings.cache_dir / f"{first.sha256}.parquet", (two_days_ago, two_days_ago))
+    send, sent = httpx.HTTPTransport.handle_request, list[str]()
+
+    def handle(self: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        sent.append(request.url.path)
+        if request.url.path.endswith(others[0].path):
+            Cache.of(settings.model_copy(update={"keep_days": 1}))
+        return send(self, request)
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
+    assert len(read_table("posts", settings=settings)) == 400
+    assert sum(path.endswith(first.path) for path in sent) == 1
+
+
+def _files_of(published: Bucketful) -> tuple[FileEntry, ...]:
+    with open_run(settings=published.settings) as run:
+        return run.manifest.files
 
 
 def test_what_retention_took_is_reported(changeable: Bucketful) -> None:

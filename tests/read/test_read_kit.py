@@ -18,7 +18,7 @@ import pytest
 from tasks.contracts import DAILY_ACTIVITY, REPORTS, TABLES, Column
 from tasks.errors import ConfigurationError, ReadError
 from tasks.files.parquet import file_schema, report_schema
-from tasks.read import list_runs, read_report, read_table
+from tasks.read import list_runs, read_history, read_report, read_table
 from tasks.settings import Settings
 from tests.read.conftest import EARLIER, Bucketful, SignIn
 
@@ -158,6 +158,8 @@ def test_a_customer_and_a_visitor_read_nothing(public: Settings, sign_in: SignIn
         assert token not in str(caught.value)
         with pytest.raises(ReadError, match=says):
             list_runs(access_token=access_token, settings=public)
+        with pytest.raises(ReadError, match=says):
+            read_history("daily_activity", access_token=access_token, settings=public)
 
 
 @pytest.mark.parametrize(
