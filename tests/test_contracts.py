@@ -95,7 +95,9 @@ def test_a_column_that_cannot_be_is_named_where_it_is_declared(column: dict[str,
         )
 
 
-@pytest.mark.parametrize("of", [{"nullable": True}, {"optional": True}, {"derived": True}, {"kind": "text"}], ids=str)
+@pytest.mark.parametrize(
+    "of", [{"nullable": True}, {"optional": True}, {"derived": True}, {"kind": "text"}, {"kind": "int"}], ids=str
+)
 def test_a_key_that_may_lack_a_value_or_has_no_ranges_is_named(of: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"users\.id is the key"):
         replace(USERS, columns=(replace(USERS.key, **of), *USERS.columns[1:]))
@@ -211,6 +213,11 @@ def test_a_table_without_what_its_rules_need_is_named() -> None:
     fewer = replace(USERS, columns=tuple(c for c in USERS.columns if c.name != "created_at"))
     with pytest.raises(ConfigurationError, match="contract of users lacks created_at"):
         check_table(fewer)
+    dated = replace(POSTS["updated_at"], kind="date")
+    with pytest.raises(
+        ConfigurationError, match="updated_at of comments is of the kind date, and rules need an instant"
+    ):
+        check_table(replace(POSTS, name="comments", columns=(POSTS["id"], dated, POSTS["row_hash"]), by_month=None))
     columns = (POSTS["id"], POSTS["user_id"], POSTS["row_hash"])
     comments = replace(POSTS, name="comments", columns=columns)
     with pytest.raises(ValueError, match="no rule of this table fills it"):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tasks.contracts.model import Column
 
 LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer names off
-KEY_KINDS = ("uuid", "bigint", "int")  # rows are read, sorted and compared by ranges of these
+KEY_KINDS = ("uuid", "bigint")  # rows are read, sorted and compared by ranges of these
 KEY_BY_A_VIEW = (
     "Name as the source a view that shows another key as one of them, as md5(id)::uuid does, there and where other "
     "tables refer to it."

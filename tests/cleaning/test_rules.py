@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tasks.cleaning.passes import REJECT_SCHEMA, clean_users, to_micros
 from tasks.cleaning.rules import RULES, Facts, Reject, Rule
 from tasks.cleaning.rules.base import run_rule
 from tasks.cleaning.rules.common import GRACE
+from tasks.cleaning.rules.further import rules_of_columns
 from tasks.cleaning.rules.posts import with_author
 from tasks.cleaning.user_index import UserIndex, index_schema
 from tasks.contracts import DATA_QUALITY, POSTS, TABLES, USERS, Table
@@ -163,6 +165,18 @@ def test_a_null_that_no_rule_filled_is_named_where_the_contract_allows_none() ->
     with pytest.raises(ConfigurationError, match="Column tier is null in 1 cleaned rows"):
         as_schema(frame, schema)
     assert as_schema(frame.slice(1), schema).to_pylist() == [{"id": 8, "tier": "a"}]
+
+
+def test_a_row_of_a_further_table_without_created_at_keeps_its_updated_at() -> None:
+    columns = (POSTS["id"], replace(POSTS["created_at"], nullable=True), POSTS["updated_at"], POSTS["row_hash"])
+    table = replace(POSTS, name="comments", columns=columns)
+    instants = [(None, AS_OF), (None, None), (AS_OF, None), (AS_OF, SNAPSHOT_AT - timedelta(days=999))]
+    rows = [{"id": uid(n), "created_at": made, "updated_at": last} for n, (made, last) in enumerate(instants)]
+    frame = pa.RecordBatch.from_pylist(rows, schema=table.raw_schema)
+    (rule,) = (rule for rule in rules_of_columns(table) if rule.name == "updated_before_created")
+    step = run_rule(rule, frame, facts(table))
+    assert step.after["updated_at"].to_pylist() == [AS_OF, None, AS_OF, AS_OF]
+    assert step.affected.tolist() == [False, False, True, True]
 
 
 def test_the_same_email_in_five_spellings_is_one(tmp_path: Path) -> None:

@@ -27,7 +27,19 @@ def check_table(table: Table) -> None:
             f"The contract of {table.name} lacks {', '.join(missing)}, which the pipeline goes by.",
             remedy=f"Declare it in tasks/contracts/{table.name}.py; `source` names it where the source's name differs.",
         )
+    _check_instants(table)
     _check_month(table)
+
+
+def _check_instants(table: Table) -> None:
+    """What is called so is taken for an instant, by the rules and by incremental nights."""
+    for column in table.source_columns:
+        if column.name in ("created_at", "updated_at") and column.kind != "timestamptz":
+            raise ConfigurationError(
+                f"The column {column.name} of {table.name} is of the kind {column.kind}, and rules need an instant.",
+                remedy=f"In tasks/contracts/{table.name}.py give it the kind timestamptz, which takes a date as its "
+                f"midnight in UTC, or another name with source='{column.source_name}'.",
+            )
 
 
 def _check_month(table: Table) -> None:

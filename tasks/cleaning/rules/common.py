@@ -78,14 +78,14 @@ def created_in_future(frame: Frame, facts: Facts) -> pa.Array:
 
 
 def fill_updated_at(frame: Frame, facts: Facts) -> Frame:
-    """`updated_at` where it is not null and not before `created_at`, else `created_at`."""
+    """`updated_at` where it is not null and not before `created_at`, else `created_at`, which may be null too."""
     if "updated_at" not in facts.table:
         return frame
     created, updated = frame["created_at"], frame["updated_at"]
-    right = pc.fill_null(pc.greater_equal(updated, created), False)
-    if right.true_count == frame.num_rows:
+    wrong = pc.or_(updated.is_null(), pc.fill_null(pc.less(updated, created), False))
+    if not wrong.true_count:
         return frame
-    return with_column(frame, "updated_at", pc.if_else(right, updated, created))
+    return with_column(frame, "updated_at", pc.if_else(wrong, created, updated))
 
 
 def describe_column(name: str, expected: str) -> Describe:
