@@ -20,6 +20,7 @@ from deploy.migrations.files import ROOT, Migration, migrations
 from deploy.migrations.functions import make_dropped_functions, make_dropped_trigger
 from deploy.migrations.registry import forget_dropped_tables
 from deploy.migrations.rights import give_back_rights
+from deploy.migrations.role import make_missing_role
 from deploy.migrations.verify import verify
 
 _REPAIR = "  supabase migration repair --status reverted {}"
@@ -28,8 +29,8 @@ _REPAIR = "  supabase migration repair --status reverted {}"
 def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[str]:
     """Apply every file that is not applied, each in one transaction, and verify the result; returns their names.
 
-    Dropped functions, the trigger and the bucket are made again, and rights of the runs are given back where somebody
-    took them.
+    Dropped functions, the trigger, the bucket and the role are made again, and rights of the runs are given back where
+    somebody took them.
 
     say: called for each file as soon as it is applied. Raises WriteError with the file's name, the server's message and
     its SQLSTATE when the database refuses one: that file then left nothing behind. Raises ServiceUnavailable when the
@@ -43,6 +44,8 @@ def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[st
         open_books(run, files)
         forget_dropped_tables(run, say=say)
         known = applied(run)
+        if known:
+            make_missing_role(run, files, say=say)
         for migration in (m for m in files if m.version not in known):
             with_lock_retries(partial(_apply, migration, run), say=say)
             say(f"applied {migration.path.stem}")
@@ -54,7 +57,7 @@ def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[st
         if names:
             # A file that an earlier release wrote leaves both out.
             with_lock_retries(partial(run, "select public.etl_make_indexes()", "Making missing indexes"), say=say)
-            run("select public.etl_open_to_readers()", "the readers' rights")
+            with_lock_retries(partial(run, "select public.etl_open_to_readers()", "Giving readers rights"), say=say)
             run("notify pgrst, 'reload schema'")
         give_back_rights(run, files, say=say)
         make_deleted_bucket(run, say=say)

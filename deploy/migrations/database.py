@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from adbc_driver_postgresql import dbapi
@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from tasks.errors import ConfigurationError, PipelineError, RequestRefused, ServiceUnavailable, WriteError
 from tasks.platform.libpq import address
-from tasks.platform.postgres import require_sessions
+from tasks.platform.postgres import release, require_sessions
 from tasks.platform.quoting import literal
 from tasks.platform.refusals import primary_message, refusals, sqlstate_of
 from tasks.retry import masked
@@ -65,7 +65,7 @@ def connected(db_url: str) -> Iterator[Run]:
         run(_SESSION, "Setting the session up")
         yield run
     finally:
-        connection.close()
+        release(connection)
 
 
 class _Run:
@@ -83,7 +83,10 @@ class _Run:
                 cursor.execute(sql)
                 return list(cursor.fetchall())
             except dbapi.Error as error:
-                raise _refused(error, what) from None
+                refused = _refused(error, what)
+        with suppress(dbapi.Error), self._connection.cursor() as cursor:
+            cursor.executescript("rollback")  # of a script that began a transaction; a further try begins its own
+        raise refused
 
 
 def require_release(run: Run) -> None:

@@ -15,6 +15,7 @@ from deploy.migrations.statements import (
     drop_column,
     drop_table,
     drop_table_of_another_key,
+    forget_rejects,
     grant_source,
     make_indexes,
     make_required,
@@ -38,6 +39,8 @@ def statements(before: Shape, after: Shape) -> list[str]:
     if _registered(before) != _registered(after):
         changes.append(registry(after))
     changes += [drop_table(table) for table in gone]  # after the registry, which names them no more
+    names = {table.name for table in after.values() if table.kind == "clean"}
+    changes += [forget_rejects(table) for table in gone if table.name not in names]
     # Last: the registry names the tables then, and those that go hold none of the indexes' names.
     return [*changes, make_indexes(), open_to_readers()] if changes else []
 

@@ -51,9 +51,26 @@ def drop_table(table: TableShape) -> str:
     return f"drop table if exists {full_name(table)};"
 
 
+def forget_rejects(table: TableShape) -> str:
+    """The rejects of a table that no contract names any more: no run would bring them up to date."""
+    return f'delete from public.etl_reject_rows where "table" = {literal(table.name)};'
+
+
 def drop_table_of_another_key(table: TableShape) -> str:
-    """What is derived from a key of another type is another table; the next run fills it."""
-    return _where_type_differs(table, table.key[0], [f"drop table {full_name(table)};"])
+    """What is derived from another key, or from one of another type, is another table; the next run fills it."""
+    full, (name,) = full_name(table), table.key
+    return f"""\
+do $$
+begin
+  if to_regclass({literal(full)}) is not null and not exists (
+    select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+    where i.indrelid = to_regclass({literal(full)}) and i.indisprimary
+      and a.attname = {literal(name)} and a.atttypid = {literal(table.columns[name].type)}::regtype
+  ) then
+    drop table {full};
+  end if;
+end
+$$;"""
 
 
 def _where_type_differs(table: TableShape, name: str, changes: list[str]) -> str:
@@ -113,7 +130,7 @@ do $$
 begin
   alter table {full_name(table)} alter column {identifier(name)} set not null;
 exception when not_null_violation then
-  raise notice 'rows from before hold nulls in {table.relation}.{name.replace("'", "''")}';
+  raise notice 'rows from before hold nulls in %', {literal(f"{table.relation}.{name}")};
 end
 $$;"""
 

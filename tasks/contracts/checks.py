@@ -16,7 +16,7 @@ KEY_BY_A_VIEW = (
     "tables refer to it."
 )
 _OF_POSTGRES = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
-_OF_OURS = frozenset({"_fingerprint", "_invalid"})  # they come with each row that is read
+_OF_OURS = frozenset({"_fingerprint", "_invalid", "_n"})  # they come with each row that is read or loaded
 
 
 def check_column(column: Column, kinds: Collection[str]) -> None:
@@ -28,6 +28,8 @@ def check_column(column: Column, kinds: Collection[str]) -> None:
             raise ValueError(f"column {name!r}: a name has 1 to {LONGEST_NAME} bytes in PostgreSQL")
     if column.name in _OF_POSTGRES | _OF_OURS:
         raise ValueError(f"column {column.name}: the name is taken; give it another one, and this one as its source")
+    if "%" in column.name:  # functions of ours write statements by `format`
+        raise ValueError(f"column {column.name}: no name of ours has a %; give it another one, and this as its source")
     if column.cleaning and column.kind != "text":
         raise ValueError(f"column {column.name} is no text: it has no cleaning")
     if column.personal and column.in_file == "value":

@@ -146,8 +146,11 @@ def _column(
 
 
 def _in_the_way(kind: str, column: Mapping[str, Any]) -> bool:
-    """Whether a column that is not declared would stop a load. An aggregate keeps the columns of its history."""
-    return kind == "clean" or (kind == "aggregate" and column["required"] and not column["has_default"])
+    """Whether a column that is not declared would stop a load. An aggregate keeps the columns of its history.
+
+    What is written names every column, so a default does not fill it; a generated one, which has one, refuses that.
+    """
+    return kind == "clean" or (kind == "aggregate" and (column["required"] or column["has_default"]))
 
 
 def _full(relation: str) -> str:

@@ -104,6 +104,25 @@ def test_a_key_of_another_type_makes_another_table_once_with_all_of_its_indexes(
     assert "clean_users: autovacuum_vacuum_scale_factor=0.1" in query(filled, INDEXES).splitlines()
 
 
+@pytest.mark.parametrize("name", ["uid", "duplicate_of"])
+def test_another_column_as_the_key_makes_another_table_once(filled: str, name: str) -> None:
+    """One that takes the place of the key, or one that was there."""
+    users = WANTED["clean_users"]
+    others = {c: of for c, of in users.columns.items() if c not in ("id", name)}
+    columns = {name: users.columns["id"], **({} if name == "uid" else {"id": users.columns[name]}), **others}
+    after = {**WANTED, "clean_users": replace(users, key=(name,), columns=columns)}
+    apply(filled, after)
+    assert query(filled, "select count(*) from public.clean_users") == "0"
+    assert query(filled, PRIMARY_KEY) == f"PRIMARY KEY ({name})"
+    query(filled, ROWS.partition(";")[0].replace("(id", f"({name}"))
+    apply(filled, after)
+    assert query(filled, "select count(*) from public.clean_users") == "1"
+
+
+PRIMARY_KEY = """
+select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'public.clean_users'::regclass and contype = 'p'"""
+
+
 def test_migrate_makes_the_indexes_that_a_file_of_an_earlier_release_leaves_out(folder: Path, filled: str) -> None:
     fresh = query(filled, INDEXES)
     earlier = "drop index etl_clean_posts_user_id; alter table clean_posts reset (autovacuum_vacuum_scale_factor);"
@@ -135,8 +154,14 @@ def test_a_table_comes_and_goes_with_its_rights(filled: str) -> None:
         query(filled, f"{OPERATORS} and relname = 'clean_letters' and attname in ('id', 'row_hash')")
         == "clean_letters.id"
     )
+    rejects = "insert into public.etl_reject_rows values ('{}', '1', '1', 'invalid_value', null, null, null, 'run')"
+    query(filled, f"{rejects.format('letters')}; {rejects.format('users')}")
+    for statement in statements(more, {**WANTED, "letters": replace(letters, relation="letters_of_today")}):
+        query(filled, statement)
+    assert query(filled, "select count(*) from public.etl_rejects where \"table\" = 'letters'") == "1"
     for statement in statements(more, WANTED):
         query(filled, statement)
+    assert query(filled, 'select "table" from public.etl_rejects') == "users"
     assert query(filled, registered) == "0"
     assert query(filled, "select to_regclass('public.clean_letters') is null") == "t"
 

@@ -31,21 +31,35 @@ auth_type = scram-sha-256
 auth_file = {folder}/users.txt
 logfile = {folder}/log
 server_round_robin = {round_robin}
+server_reset_query = {reset}
 """
 
 
 @contextmanager
 def pgbouncer(
-    stack: Stack, mode: Literal["session", "transaction"], *, round_robin: bool = False, port: int | None = None
+    stack: Stack,
+    mode: Literal["session", "transaction"],
+    *,
+    round_robin: bool = False,
+    resets: bool = True,
+    port: int | None = None,
 ) -> Iterator[str]:
-    """The database's URL by way of a pooler; skips the test where pgbouncer is not installed."""
+    """The database's URL by way of a pooler; skips the test where pgbouncer is not installed.
+
+    resets: whether it resets what a client of a session gives back.
+    """
     if PGBOUNCER is None:
         pytest.skip("no pgbouncer here: apt-get install pgbouncer")
     url, port = urlsplit(stack.db_url), port or free_port()
     with tempfile.TemporaryDirectory() as name:
         folder, files = Path(name), {"users.txt": f'"{url.username}" "{url.password}"\n'}
         files["pgbouncer.ini"] = CONFIGURATION.format(
-            database=url.port, port=port, folder=folder, mode=mode, round_robin=int(round_robin)
+            database=url.port,
+            port=port,
+            folder=folder,
+            mode=mode,
+            round_robin=int(round_robin),
+            reset="discard all" if resets else "",
         )
         for file, text in files.items():
             (folder / file).touch(mode=0o600)

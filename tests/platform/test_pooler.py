@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from adbc_driver_postgresql import dbapi
 
+from deploy.migrations import migrate
 from local_stack import Stack
 from tasks.errors import ConfigurationError
 from tasks.platform import postgres
@@ -20,6 +21,7 @@ from tests.source.kit import posts_at, read, settings_for, source_table
 SETTINGS = (
     "role",
     "statement_timeout",
+    "lock_timeout",
     "timezone",
     "idle_in_transaction_session_timeout",
     "default_transaction_isolation",
@@ -27,6 +29,9 @@ SETTINGS = (
     "jit",
 )
 _CLIENTS = 6
+_LOCKS = """
+select count(*) from pg_locks l join pg_database d on d.oid = l.database
+where l.locktype = 'advisory' and d.datname = current_database()"""
 
 
 def sessions(url: str) -> set[tuple[str, ...]]:
@@ -65,11 +70,15 @@ def test_the_port_of_the_transaction_pooler_is_refused_before_anything_connects(
 
 
 def test_a_session_pooler_serves_and_is_left_as_it_was(stack: Stack, tmp_path: Path) -> None:
-    with source_table(stack, rows=9_000) as name, pgbouncer(stack, "session") as url:
+    """Also one that resets nothing: two migrators that take turns would wait for the lock of the first for good."""
+    with source_table(stack, rows=9_000) as name, pgbouncer(stack, "session", resets=False) as url:
         before = sessions(url)
         rows, _ = read(settings_for(stack, "postgres", tmp_path, supabase_db_url=url), posts_at(name), tmp_path)
         assert rows.num_rows == 9_000
         assert sessions(url) == before
+        assert migrate(url) == []
+        assert sessions(url) == before
+        assert stack.query(_LOCKS) == "0"
 
 
 def test_types_are_asked_for_once_and_one_that_is_made_later_is_read(

@@ -1,0 +1,105 @@
+"""What somebody dropped or took, or a restored dump does not hold: `make migrate` makes it again."""
+
+from __future__ import annotations
+
+import pytest
+
+from deploy.migrations import migrate
+from local_stack.postgres import query
+from tasks.contracts import TABLES
+from tasks.errors import ConfigurationError
+from tasks.platform.quoting import identifier
+
+RIGHTS = """
+select r.rolname, p.proname, has_function_privilege(r.oid, p.oid, 'execute')
+from pg_proc p, pg_roles r where r.rolname in ('etl', 'service_role') and p.proname ~ '^etl_' union all
+select r.rolname, c.relname || o, has_table_privilege(r.oid, c.oid, o)
+from pg_class c, pg_roles r, unnest(array['select', 'insert', 'update', 'delete']) o
+where r.rolname in ('etl', 'service_role') and c.relkind in ('r', 'v') and c.relname ~ '^(etl|clean|user_|daily)_?'
+order by 1, 2"""
+
+
+FUNCTIONS = """
+select p.proname, pg_get_functiondef(p.oid), (select string_agg(distinct a.grantee::regrole::text, ', ')
+  from aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a)
+from pg_proc p where p.pronamespace = 'public'::regnamespace and p.proname ~ '^(etl|nightly)_' order by 1"""
+TRIGGERS = "select tgname, tgenabled, tgrelid::regclass from pg_trigger where not tgisinternal and tgname ~ '^etl_'"
+DROP_FUNCTIONS = """
+do $$ declare f regprocedure; begin
+  for f in select oid from pg_proc where pronamespace = 'public'::regnamespace and proname ~ '^(etl|nightly)_'
+  loop execute format('drop function %s cascade', f); end loop;
+end $$"""
+
+
+def test_rights_that_somebody_took_are_given_back(project: str) -> None:
+    """What a run says of a right that it lacks is: run `make migrate`."""
+    migrate(project)
+    before = query(project, RIGHTS)
+    for kind in ("functions", "tables"):
+        query(project, f"revoke all on all {kind} in schema public from etl, service_role")
+    # The sources are not ours: they are named.
+    sources = ", ".join(identifier(table.source_schema, table.source) for table in TABLES)
+    query(project, f"grant select on {sources} to etl")
+    said: list[str] = []
+    assert migrate(project, say=said.append) == []
+    assert [text.partition(" ")[0] for text in said] == ["gave"]
+    assert query(project, RIGHTS) == before
+    assert migrate(project, say=said.append) == []
+    assert len(said) == 1
+
+
+def test_the_role_that_a_restored_dump_does_not_hold_is_made_again(project: str) -> None:
+    """On another server: rights and policies of the role could not be restored there."""
+    migrate(project)
+    before = query(project, RIGHTS)
+    query(project, "alter role etl rename to etl_elsewhere; drop owned by etl_elsewhere")
+    said: list[str] = []
+    try:
+        with pytest.raises(ConfigurationError, match=r"the role etl may not read public\.users") as caught:
+            migrate(project, say=said.append)
+        assert said[0] == "made the role etl again, which no dump of the database holds"
+        for line in str(caught.value).splitlines()[1:]:  # the sources are not ours: they are named
+            query(project, line.partition(": ")[2].partition(" as a role")[0])
+        assert migrate(project, say=said.append) == []
+        assert query(project, RIGHTS) == before
+        assert query(project, ROLE) == "t|t|f|f|t"
+    finally:
+        made = "do $$ begin if to_regrole('etl') is not null then drop owned by etl; drop role etl; end if; end $$"
+        query(project, f"{made}; alter role etl_elsewhere rename to etl")
+
+
+ROLE = """
+select pg_has_role('postgres', oid, 'member'), pg_has_role('authenticator', oid, 'member'), rolbypassrls, rolcanlogin,
+  has_database_privilege(oid, current_database(), 'temporary') from pg_roles where rolname = 'etl'"""
+
+
+def test_functions_that_somebody_dropped_are_made_again_as_they_were(project: str) -> None:
+    """What a run says of a function that the database lacks is: run `make migrate`."""
+    migrate(project)
+    before = query(project, FUNCTIONS)
+    said: list[str] = []
+    query(project, "drop function public.etl_beat")
+    assert migrate(project, say=said.append) == []
+    assert said[0] == "made again what somebody had dropped: etl_beat"
+    assert query(project, FUNCTIONS) == before
+    query(project, DROP_FUNCTIONS)
+    migrate(project)
+    assert query(project, FUNCTIONS) == before
+    assert query(project, TRIGGERS) == "etl_move_base|A|etl_runs"
+
+
+@pytest.mark.parametrize(
+    "how", ["drop function public.etl_move_base() cascade", "alter table public.etl_runs disable trigger etl_move_base"]
+)
+def test_the_trigger_that_moves_the_base_is_made_again_and_the_base_mistrusted(project: str, how: str) -> None:
+    """Runs may have committed while it was gone: a night that starts from that base would be wrong without a word."""
+    migrate(project)
+    query(project, f"insert into public.etl_base (run_id, dirty) values (null, false); {how}")
+    said: list[str] = []
+    migrate(project, say=said.append)
+    assert any("made the trigger etl_move_base again" in line for line in said)
+    assert query(project, TRIGGERS) == "etl_move_base|A|etl_runs"
+    assert query(project, "select dirty from public.etl_base") == "t"
+    said.clear()
+    migrate(project, say=said.append)
+    assert not said
