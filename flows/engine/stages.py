@@ -274,8 +274,7 @@ class Pointer:
 def point_to_it(run: Run, progress: Meter, published: Published, loaded: Mapping[str, LoadCounts]) -> Pointer:
     """`latest.json` names the run. The run is committed: a failure here is noted, and the next start does it."""
     if run.lease.historical:
-        seen = run.ledger.current()
-        return Pointer(current=False, run_id=seen.run_id if seen else "")
+        return Pointer(current=False, run_id=_seen_instead(run))
     try:
         named = point_to_current(run.settings, run.ledger)
     except PipelineError as error:
@@ -284,6 +283,16 @@ def point_to_it(run: Run, progress: Meter, published: Published, loaded: Mapping
         return Pointer(current=False, notes=(note,))
     run.record(path=named)
     return Pointer(current=named == published.manifest.path, run_id=PurePosixPath(named or "").parent.name)
+
+
+def _seen_instead(run: Run) -> str:
+    """The run that readers go on seeing; empty where the ledger does not say."""
+    try:
+        seen = run.ledger.current()
+    except PipelineError as error:
+        logger.warning("Which run readers see is not known: %s", error.message)
+        return ""
+    return seen.run_id if seen else ""
 
 
 def by_table(counts: Mapping[str, TablePlan | LoadCounts]) -> dict[str, int]:

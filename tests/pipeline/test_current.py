@@ -19,7 +19,7 @@ from tasks.ledger.as_of import AsOf
 from tasks.platform.bucket import Bucket
 from tasks.platform.functions import RestDatabase
 from tests.pipeline.conftest import Runner
-from tests.pipeline.kit import Project
+from tests.pipeline.kit import AS_OF, Project
 
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 
@@ -125,15 +125,13 @@ def test_a_failure_after_the_commit_is_noted_and_no_failure(
     assert run().current, "the next run repairs the pointer and moves it"
 
 
-@pytest.mark.soak
-def test_a_database_away_right_after_the_commit_keeps_the_pointer_back_no_longer_than_it_is_away(
-    project: Project, demo: DemoCounts, run: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The first question after the commit is asked in vain, all its tries long, and the next one is answered."""
+@contextmanager
+def away_after_the_commit(monkeypatch: pytest.MonkeyPatch, questions: int) -> Iterator[None]:
+    """The first so many questions after a commit are asked in vain, all their tries long; the next one is answered."""
     call, asked = RestDatabase.call, list[str]()
 
-    def away_once(database: RestDatabase, function: str, /, **arguments: Any) -> Any:
-        if function == "etl_history" and asked == ["etl_commit"]:
+    def away(database: RestDatabase, function: str, /, **arguments: Any) -> Any:
+        if asked and len(asked) <= questions:
             asked.append(function)
             raise ServiceUnavailable("The database is away.")
         answer = call(database, function, **arguments)
@@ -141,13 +139,38 @@ def test_a_database_away_right_after_the_commit_keeps_the_pointer_back_no_longer
             asked.append(function)
         return answer
 
-    monkeypatch.setattr(RestDatabase, "call", away_once)
-    outcome = run("rest")
+    with monkeypatch.context() as patch:
+        patch.setattr(RestDatabase, "call", away)
+        yield
+
+
+@pytest.mark.soak
+def test_a_database_away_right_after_the_commit_keeps_the_pointer_back_no_longer_than_it_is_away(
+    project: Project, demo: DemoCounts, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with away_after_the_commit(monkeypatch, 1):
+        outcome = run("rest")
     assert outcome.current
     latest = project.latest()
     assert latest is not None
     assert latest["run"] == outcome.run_path
     assert project.stack.query("select status from etl_runs") == "committed"
+
+
+@pytest.mark.slow
+def test_a_database_that_stays_away_after_the_commit_makes_no_second_run(
+    project: Project, demo: DemoCounts, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The night, or a run for a past instant, was run once more, or failed, though it was committed."""
+    for as_of in (AS_OF, "2026-01-20"):
+        with away_after_the_commit(monkeypatch, 99):
+            outcome = run("rest", as_of=as_of)
+        assert outcome.status == "committed"
+        assert not outcome.current
+        assert outcome.notes
+    assert project.stack.query("select status, historical, count(*) from etl_runs group by 1, 2 order by 2") == (
+        "committed|f|1\ncommitted|t|1"
+    )
 
 
 def test_an_accepted_metric_passes_as_it_was_seen_and_not_further(
