@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 from prefect.runtime import flow_run
 
 from flows.engine.outcome import RunRequest
+from flows.engine.written import written_before
 from tasks.errors import PipelineError, RunHeld
 from tasks.incremental.base import Base
 from tasks.incremental.mode import Mode
@@ -29,7 +30,6 @@ from tasks.platform.project import require_project
 from tasks.platform.traffic import TRAFFIC
 from tasks.platform.workers import Workers
 from tasks.publish.pointer import point_to_current
-from tasks.publish.upload import FILES_LEFT
 from tasks.reports.figures import PastRun
 from tasks.settings import Settings
 from tasks.source import Preflight, Source, open_source
@@ -37,6 +37,7 @@ from tasks.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 _HISTORY_RUNS = 60
+_WITH_RESUME = "; with `--as-of resume` it has the same as_of."
 
 
 class Run:
@@ -66,6 +67,7 @@ class Run:
         self.drifted: int | None = None
         self.comparable: Base | None = None  # a base that a full night is compared with
         self.committed = False
+        self.is_over = False  # another run has begun with what this one read: what ends that one is not about this one
         self._past: list[PastRun] | None = None
 
     @property
@@ -189,6 +191,7 @@ def open_run(settings: Settings, request: RunRequest, start: Start) -> Iterator[
 def open_next(before: Run, request: RunRequest, start: Start) -> Iterator[Run]:
     """Another run on the rows that `before`, which is committed, has read and cleaned: with a lease of its own."""
     before.heartbeat.stop()
+    before.is_over = True
     with before.ledger.given_back_when_interrupted(start.ticket) as ledger:
         run = Run(before.settings, request, before.database, ledger, ledger.start(start))
         with _end_recorded(run), ledger.holding(run.lease) as run.heartbeat:
@@ -203,6 +206,8 @@ def _end_recorded(run: Run) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        if run.is_over:
+            raise
         # What is no Exception is a signal: ours, or Prefect's of a flow run that was cancelled.
         ended = error if isinstance(error, Exception) else _stopped(run)
         if isinstance(error, PipelineError):
@@ -215,18 +220,18 @@ def _end_recorded(run: Run) -> Iterator[None]:
 
 def _stopped(run: Run) -> PipelineError:
     """What a person or the system ended, for the ledger and as the KeyboardInterrupt's only argument."""
-    stopped = PipelineError("Stopped.", remedy="Start it again; with `--as-of resume` it has the same as_of.")
+    past = run.lease.historical
+    stopped = PipelineError("Stopped.", remedy=f"Start it again{'.' if past else _WITH_RESUME}")
     if run.committed:
-        stopped = PipelineError("Stopped after the commit.", remedy="The next start moves `latest.json`.")
+        remedy = "" if past else "The next start moves `latest.json`."
+        stopped = PipelineError("Stopped after the commit.", remedy=remedy)
     _describe(stopped, run)
     return stopped
 
 
 def _describe(error: PipelineError, run: Run) -> None:
-    if error.run_id:
-        return  # it ended a later run of the same series
     error.run_id, error.stage = run.lease.run_id, run.stage
-    error.written = error.written or written_before("Move pointer" if run.committed else run.stage, run.lease.transport)
+    error.written = error.written or written_before("Move pointer" if run.committed else run.stage, run.lease)
     error.facts = {
         "committed": run.committed,
         "as_of": run.lease.as_of.isoformat() if run.lease.as_of else None,
@@ -235,19 +240,6 @@ def _describe(error: PipelineError, run: Run) -> None:
         "page": flow_run.ui_url or "",
         **run.mode.facts(run.not_read, run.drifted),
     }
-
-
-def written_before(stage: str, transport: str) -> str:
-    """What a run that ends in this stage has written, in words: no reader of `latest.json` sees any of it."""
-    if stage == "Publish":
-        return FILES_LEFT
-    if stage == "Load and commit" and transport == "rest":
-        return "All files and some of the changed rows; the next run writes the others. `latest.json` did not move."
-    if stage == "Load and commit":
-        return "All files, which nothing points to. No row changed: the transaction was rolled back."
-    if stage == "Move pointer":
-        return "Everything, and it is committed; only `latest.json` did not move. The next start moves it."
-    return "Nothing: no file and no row."
 
 
 def _record(run: Run, error: BaseException) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+import signal
+import time
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +20,8 @@ from deploy.automations import OPTIONS_AGAIN
 from deploy.prefect_services import api, request
 from flows.engine.artifacts import EARLIER
 from flows.engine.declare import explain
-from flows.forms import MAX_RESTARTS
+from flows.engine.form_command import run_form
+from flows.forms import MAX_RESTARTS, BackfillForm
 from tests.flows.conftest import Deployed
 from tests.flows.test_every_form import FORMS
 
@@ -209,3 +213,47 @@ def test_a_held_run_has_a_state_of_its_own(deployed: Deployed) -> None:
     assert said(deployed, run).startswith("# Held")
     page = said(deployed, deployed.run("nightly", {"accept": ["posts_dorp"]}))
     assert "The last run was held for posts_drop" in page
+
+
+# Somebody's run waits for the lease from the commit of the first day on, and goes first.
+WAITS = """
+create function public.somebody_waits() returns trigger language plpgsql as $$
+begin
+  if new.status = 'committed' then
+    insert into public.etl_waiting values ('somebody', now() + interval '1 hour');
+  end if;
+  return null;
+end $$;
+create trigger somebody_waits after update on public.etl_runs for each row execute function public.somebody_waits();
+"""
+WAITS_NO_MORE = "drop function if exists public.somebody_waits() cascade; delete from public.etl_waiting;"
+
+
+@pytest.mark.parametrize("ends", ["at the lease", "by hand"])
+def test_a_backfill_that_ends_between_two_days_says_what_of_it_is_published(
+    deployed: Deployed, ends: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It said of the day that was published: all but `latest.json` is written, and the next start moves that."""
+
+    def stop(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+    days = {"at the lease": ("2026-01-12", "2026-01-13"), "by hand": ("2026-01-14", "2026-01-15")}[ends]
+    monkeypatch.setenv("ETL_WAIT_FOR_LEASE", "0")
+    if ends == "by hand":
+        monkeypatch.setattr("flows.engine.stages.reduce_the_posts", stop)
+    else:
+        deployed.stack.query(WAITS)
+    try:
+        arguments = ["--first-day", days[0], "--last-day", days[1], "--no-dry-run"]
+        code = run_form(deployed.flow("backfill"), BackfillForm, "backfill", arguments)
+    finally:
+        deployed.stack.query(WAITS_NO_MORE)
+    printed = capsys.readouterr()
+    assert code == (130 if ends == "by hand" else 1)
+    assert "1 of 2 days published" in printed.out
+    rest = "Nothing: no file and no row." if ends == "by hand" else "Nothing."
+    assert f"Written: 1 of 2 days are published, whole. Of the next one: {rest}" in printed.err
+    assert ("✗ Stopped by hand.\n" if ends == "by hand" else "somebody waits for the lease") in printed.err
+    assert "latest.json" not in printed.err
