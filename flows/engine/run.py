@@ -20,7 +20,7 @@ from tasks.incremental.mode import Mode
 from tasks.incremental.night import IncrementalNight
 from tasks.ledger.dry import DryLedger
 from tasks.ledger.lease import Heartbeat, Lease, NoHeartbeat
-from tasks.ledger.ledger import Ledger, Start
+from tasks.ledger.ledger import Ledger, Start, unrecorded_end_logged
 from tasks.ledger.resume import can_be_resumed, contract_fingerprint, kept_snapshot_at, open_workspace
 from tasks.ledger.row import LedgerRow
 from tasks.platform.dask import open_workers
@@ -243,13 +243,11 @@ def _describe(error: PipelineError, run: Run) -> None:
 
 
 def _record(run: Run, error: BaseException) -> None:
-    try:
+    with unrecorded_end_logged():
         if isinstance(error, RunHeld):
             run.ledger.hold(run.lease, error, counts={"held": error.values}, **run.totals())
         else:
             run.ledger.fail(run.lease, error, **run.totals())
-    except PipelineError as second:
-        logger.warning("The ledger could not record how the run ended: %s", second.message)
 
 
 @contextmanager

@@ -230,6 +230,15 @@ class Ledger:
         return row.counts if row else None
 
 
+@contextmanager
+def unrecorded_end_logged() -> Iterator[None]:
+    """The block records how a run ended. Where the ledger does not answer, that is logged: the run's error counts."""
+    try:
+        yield
+    except PipelineError as second:
+        logger.warning("The ledger could not record how the run ended: %s", second.message)
+
+
 def require_past(lease: Lease, snapshot_at: datetime) -> None:
     """ConfigurationError when the lease's as_of is later than `snapshot_at`, the database's clock."""
     if lease.as_of is not None and lease.as_of > snapshot_at:

@@ -20,7 +20,7 @@ from tasks.files.manifest import Manifest, ManifestRef
 from tasks.files.published import NotAsPublished, read_manifest, read_verified
 from tasks.files.stored import verify_content, verify_stored
 from tasks.ledger.as_of import AsOf
-from tasks.ledger.ledger import Ledger, Start
+from tasks.ledger.ledger import Ledger, Start, unrecorded_end_logged
 from tasks.platform.bucket import Bucket
 from tasks.platform.functions import Json, open_database
 from tasks.publish.pointer import current_pointer, repair_pointer
@@ -101,7 +101,8 @@ def _restore(ledger: Ledger, settings: Settings, target: _EarlierRun, aggregates
             with ledger.holding(run), _says(_AT_ONCE):
                 ledger.restore(run, target.run_id, aggregates)
         except Exception as error:
-            ledger.fail(run, error)
+            with unrecorded_end_logged():
+                ledger.fail(run, error)
             raise
 
 
