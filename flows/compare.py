@@ -118,8 +118,21 @@ def _changed(found: Diff[pa.Table], rows: int) -> str:
 
 def _lines(shown: pa.Table, keys: Sequence[str], columns: Sequence[str]) -> Iterator[list[object]]:
     for row in shown.to_pylist():  # at most 200 rows
-        cells = [(number(row[f"{name}{OLD}"]), number(row[f"{name}{NEW}"])) for name in columns]
-        yield [*(row[key] for key in keys), *("" if old == new else f"{old} → {new}" for old, new in cells)]
+        cells = [_change(row[f"{name}{OLD}"], row[f"{name}{NEW}"]) for name in columns]
+        yield [*(row[key] for key in keys), *cells]
+
+
+def _change(old: object, new: object) -> str:
+    """`old → new`, with as many digits as show that they differ; empty where they do not."""
+    for text in (number, _four_digits, str):
+        if (before := text(old)) != (after := text(new)):
+            return f"{before} → {after}"
+    return ""
+
+
+def _four_digits(value: object) -> str:
+    """For shares, which differ by less than `number` shows."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

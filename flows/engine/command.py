@@ -153,10 +153,10 @@ def show_failure(error: PipelineError) -> None:
 
 
 def _show(outcome: RunOutcome) -> None:
-    from flows.terminal.summary import project_name, show
+    from flows.terminal.summary import show
 
     with last_output():
-        show(outcome, project_name(load_settings().supabase_url))
+        show(outcome)
 
 
 def _parse(given: list[str], prog: str, as_of: str) -> Options:
@@ -183,6 +183,7 @@ def parser(prog: str, as_of: str) -> argparse.ArgumentParser:
         description="Run the whole pipeline once: read, clean, report, publish, write back, commit.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # `--js` would be taken for --json by some and not by others
     )
     parser.add_argument("--as-of", default=as_of, metavar="WHEN", help=f"{AS_OF_HELP} (default: {as_of})")
     parser.add_argument("--transport", default="auto", choices=get_args(TransportChoice), help=TRANSPORT_HELP)

@@ -43,6 +43,7 @@ class RunRequest:
 class RunOutcome:
     """A run that ended well.
 
+    project: the address of the project that it was for, bucket: where its files are.
     tables: name to counts (read, kept, rejected, inserted, updated, unchanged, deleted, refused).
     stages: title to seconds, seconds of CPU, rows, bytes sent and received. quality: the rows of data_quality.
     identity: sentences on who acted, and what it may do beyond what is needed.
@@ -64,6 +65,8 @@ class RunOutcome:
     tables: Mapping[str, Mapping[str, int]]
     quality: Sequence[Mapping[str, Any]]
     stages: Mapping[str, Mapping[str, float]]
+    project: str
+    bucket: str
     samples: Mapping[str, Mapping[str, Sequence[Mapping[str, str]]]] = field(default_factory=dict)
     run_path: str | None = None
     files: Sequence[FileEntry] = field(default_factory=tuple)

@@ -203,9 +203,6 @@ def _outcome(
     pointer: stages.Pointer | None = None,
 ) -> RunOutcome:
     counts = run_counts(run.workspace)
-    notes = [HISTORICAL_NOTE] if run.lease.historical else []
-    if run.drifted:
-        notes.append(f"{run.drifted:,} rows, counts or files had drifted: see docs/incremental.md.")
     return RunOutcome(
         status="committed" if published else "dry_run",
         run_id=run.lease.run_id,
@@ -216,11 +213,13 @@ def _outcome(
         tables={name: {**of.model_dump(), **_written(written, name)} for name, of in counts.tables.items()},
         quality=read_report_spool(run.workspace, DATA_QUALITY).to_pylist(),
         stages=run.stages,
+        project=run.settings.supabase_url,
+        bucket=run.settings.bucket,
         samples=load_samples(run.workspace),
         run_path=published.manifest.run_path if published else None,
         files=published.files if published else (),
         last=run.lease.last,
-        notes=[*notes, *(pointer.notes if pointer else ())],
+        notes=[*_notes(run), *(pointer.notes if pointer else ())],
         current=bool(pointer and pointer.current),
         identity=run.identity,
         mode=run.mode.name,
@@ -232,6 +231,12 @@ def _outcome(
         history=run.history(),
         readers_see=pointer.run_id if pointer else "",
     )
+
+
+def _notes(run: Run) -> list[str]:
+    historical = [HISTORICAL_NOTE] if run.lease.historical else []
+    drifted = [f"{run.drifted:,} rows, counts or files had drifted: see docs/incremental.md."] if run.drifted else []
+    return historical + drifted
 
 
 def _written(written: Mapping[str, TablePlan] | Mapping[str, LoadCounts], name: str) -> dict[str, int]:

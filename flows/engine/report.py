@@ -18,7 +18,6 @@ from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, load_settings
 
 logger = logging.getLogger(__name__)
-_DAY = 86_400
 LATEST = "latest-report"  # the key whose page in Prefect always shows the newest run that readers see
 
 
@@ -92,7 +91,7 @@ def _files(settings: Settings, outcome: RunOutcome, links: Mapping[str, str]) ->
         {"path": entry.path, "rows": entry.rows, "bytes": entry.bytes, "link": links.get(entry.path)}
         for entry in outcome.files
     ]
-    page = run_page.files_page(entries, path=str(outcome.run_path), days=settings.signed_link_seconds / _DAY)
+    page = run_page.files_page(entries, path=str(outcome.run_path), seconds=settings.signed_link_seconds)
     return Page("files", "markdown", "Signed links to each file.", page)
 
 

@@ -192,8 +192,11 @@ def _points(share: float | None, before: float | None) -> str:
     return f"{(share - before) * 100:+.2f}"
 
 
-def files_page(files: Sequence[Mapping[str, Any]], *, path: str, days: float) -> str:
-    """Markdown: a signed link for each file. files: path, rows, bytes, link (None when there is none)."""
+def files_page(files: Sequence[Mapping[str, Any]], *, path: str, seconds: int) -> str:
+    """Markdown: a signed link for each file. files: path, rows, bytes, link (None when there is none).
+
+    seconds: how long the links work.
+    """
     rows = [
         (f"[{f['path']}]({f['link']})" if f.get("link") else f["path"], f.get("rows"), size(int(f["bytes"])))
         for f in files
@@ -201,11 +204,16 @@ def files_page(files: Sequence[Mapping[str, Any]], *, path: str, days: float) ->
     return "\n\n".join(
         [
             "# Files of this run",
-            f"In the bucket under `{path}`. Each link works for {days:g} days, for whoever has it.",
+            f"In the bucket under `{path}`. Each link works for {_time(seconds)}, for whoever has it.",
             table("lrr", ["file", "rows", "size"], rows),
             "`pd.read_parquet(link)` reads one; `tasks.read.read_report(name)` reads the latest without a link.",
         ]
     )
+
+
+def _time(seconds: int) -> str:
+    """`7 days`, `1 hour`."""
+    return humanize.precisedelta(seconds, minimum_unit="seconds", format="%d")
 
 
 def traffic_rows(stages: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:

@@ -45,11 +45,11 @@ LATEST_PAGE = "artifacts/key/latest-report"
 _PIPE_COLUMNS = 120
 
 
-def show(outcome: RunOutcome, project: str, console: Console | None = None) -> None:
-    """Print it. project: what the project is called."""
+def show(outcome: RunOutcome, console: Console | None = None) -> None:
+    """Print it."""
     console = console or terminal()
     title = status_sentence(outcome).replace("`", "")
-    parts = [part for section in _sections(outcome, project) for part in (Text(), section)]
+    parts = [part for section in _sections(outcome) for part in (Text(), section)]
     if console.is_terminal:
         style = "green" if outcome.current else "yellow"
         body = Group(*parts[1:])
@@ -64,19 +64,19 @@ def terminal() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=_PIPE_COLUMNS)
 
 
-def project_name(url: str) -> str:
+def _project_name(url: str) -> str:
     """How a person calls the project at this address."""
     host = urlsplit(url).hostname or url
     return "the local stack" if host in ("127.0.0.1", "localhost", "::1") else host
 
 
-def _sections(outcome: RunOutcome, project: str) -> Iterable[RenderableType]:
+def _sections(outcome: RunOutcome) -> Iterable[RenderableType]:
     yield Text(_plain(f"{day_sentence(outcome)} {mode_sentence(outcome)}"))
     if outcome.notes:
         yield Group(*(Text(f"! {note}", style="yellow") for note in outcome.notes))
     yield _rows(outcome)
     yield _figures(outcome)
-    yield Text(_cost(outcome, project), style="dim")
+    yield Text(_cost(outcome), style="dim")
     yield Text(_where(outcome))
 
 
@@ -116,9 +116,9 @@ def _table(first: str) -> Table:
     return table
 
 
-def _cost(outcome: RunOutcome, project: str) -> str:
+def _cost(outcome: RunOutcome) -> str:
     received, sent = (int(sum(s.get(way, 0) for s in outcome.stages.values())) for way in ("received", "sent"))
-    how = f"{project} over {transport_name(outcome)}"
+    how = f"{_project_name(outcome.project)} over {transport_name(outcome)}"
     took = f"{seconds_text(outcome.seconds)} in all, {size(received)} received, {size(sent)} sent"
     committed = "" if outcome.status == "dry_run" else ", committed"
     return f"Run {outcome.run_id}{committed}, on {how}: {took}."
@@ -129,7 +129,7 @@ def _where(outcome: RunOutcome) -> str:
         return "Nothing was written. Without --dry-run these figures would be published." + _pages(outcome)
     run = "" if outcome.current else f', run="{outcome.run_id}"'
     return (
-        f"Reports: bucket `reports`, {outcome.run_path}/reports/\n\n"
+        f"Reports: bucket `{outcome.bucket}`, {outcome.run_path}/reports/\n\n"
         "  from tasks.read import read_report\n"
         f'  read_report("daily_activity"{run}).tail()'
     ) + _pages(outcome)

@@ -56,6 +56,16 @@ def test_the_page_lists_counts_and_the_first_changed_rows() -> None:
     assert verdict(_diff("daily_activity", base, base, ("date",))) == "no difference"
 
 
+def test_a_small_change_shows_in_its_cell() -> None:
+    """Shares move by less than two decimals show: their cells were empty."""
+    base = pa.table({"rule": ["a", "b", "c"], "share": [0.00012, 0.3331, 1 / 3], "old": [None, float("nan"), 1.0]})
+    run = pa.table({"rule": ["a", "b", "c"], "share": [0.00034, 0.3334, 1 / 3 + 1e-9], "old": [0.5, None, 1.0]})
+    text = page(_diff("data_quality", base, run, ("rule",)), 20)
+    assert "| a | 0.00012 → 0.00034 | – → 0.5 |" in text
+    assert "| b | 0.3331 → 0.3334 | nan → None |" in text
+    assert "| c | 0.3333333333333333 → 0.33333333433333334 |  |" in text
+
+
 def test_user_ids_are_never_listed() -> None:
     ids = ["0198f3a0-0000-7000-8000-000000000001"]
     found = _diff(

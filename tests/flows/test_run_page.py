@@ -111,3 +111,8 @@ def test_the_words_of_a_foreign_error_are_not_repeated() -> None:
 def test_bytes_are_summed_over_the_stages() -> None:
     rows = run_page.traffic_rows({"read": {"seconds": 1, "received": 2048}, "publish": {"seconds": 2, "sent": 10}})
     assert rows[-1] == {"stage": "all", "seconds": 3.0, "rows": None, "sent": "10 B", "received": "2.0 KiB"}
+
+
+@pytest.mark.parametrize(("seconds", "time"), [(604_800, "7 days"), (3_600, "1 hour"), (90, "1 minute and 30 seconds")])
+def test_how_long_links_work_is_said_in_units_of_its_size(seconds: int, time: str) -> None:
+    assert f"Each link works for {time}, for whoever" in run_page.files_page([], path="runs/r", seconds=seconds)

@@ -88,6 +88,7 @@ def test_a_dry_run_writes_nothing_and_is_sound(project: Project, demo: DemoCount
         (("--as-of", "2199-01-01"), "the reports cover whole days up to and including 31 December"),
         (("--transport", "carrier-pigeon"), "carrier-pigeon"),
         (("--acept", "posts_drop"), "acept"),
+        (("--js",), "js"),  # it was taken, and a summary printed
         (("--accept", "posts_dorp"), "posts_drop"),
     ],
 )

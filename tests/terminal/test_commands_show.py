@@ -142,7 +142,7 @@ def test_a_failure_is_reported_once_and_marks_its_stage(project: Project, demo: 
 def test_the_addresses_of_pages_are_whole_where_a_server_stays(columns: int) -> None:
     run = "http://127.0.0.1:4200/runs/flow-run/0692f0f8-7c1c-7d35-8000-3f9d5b9a0c11"
     console = Console(width=columns, force_terminal=True, color_system=None, file=io.StringIO())
-    show(replace(OUTCOME, page=run, history=()), "the local stack", console)
+    show(replace(OUTCOME, page=run, history=()), console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert f"  {run} " in shown
     assert "  http://127.0.0.1:4200/artifacts/key/latest-report " in shown

@@ -43,6 +43,21 @@ def test_a_committed_run_ends_with_0_whoever_reads(
     assert re.search(f"^! The result could not be written to stdout .{why}", capsys.readouterr().err, re.MULTILINE)
 
 
+def test_a_summary_needs_no_settings_once_the_run_has_ended(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody edits `.env` while the night runs."""
+
+    def run(options: command.Options) -> Any:
+        monkeypatch.setenv("ETL_KEEP_DAYS", "a mon")
+        return OUTCOME
+
+    assert command.main([], prog="nightly", run=run) == 0
+    said = capsys.readouterr().out
+    assert "on the local stack over Postgres" in said
+    assert "Reports: bucket `figures`, runs/2026-01-30/r1/reports/" in said
+
+
 def test_without_stdout_the_run_ends_as_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", None)
