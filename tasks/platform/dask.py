@@ -17,6 +17,7 @@ from itertools import chain
 from typing import Any
 
 from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable
+from tasks.platform.code import CODE
 from tasks.platform.dask_worker import TOKEN, Done, Expected, run_units, versions
 from tasks.platform.shared_folder import SharedFolder
 from tasks.platform.traffic import TRAFFIC
@@ -157,7 +158,7 @@ def _expected(settings: Settings, workspace: Workspace) -> Expected:
     (workspace.root / TOKEN).write_text(token)
     folder = workspace.root.resolve()
     url = f"{settings.shared_dir.rstrip('/')}/{workspace.run_id}" if settings.shared_dir else ""
-    return Expected(folder, url, token, settings.project, settings.resolved_transport, versions())
+    return Expected(folder, url, token, settings.project, settings.resolved_transport, versions(), CODE)
 
 
 class DaskWorkers:

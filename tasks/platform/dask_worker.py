@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.errors import ConfigurationError
+from tasks.platform.code import CODE, LIBRARIES
 from tasks.platform.shared_folder import SharedFolder, relocate
 from tasks.platform.traffic import TRAFFIC
 from tasks.platform.workers import Tick
@@ -24,15 +25,13 @@ from tasks.settings import load_settings
 
 LOOKED_UP = "partials"  # the folder of what every unit looks up: a worker keeps it from unit to unit
 TOKEN = "workers.token"  # noqa: S105 - the name of a file
-# What shapes the bytes of a file: workers with other versions would write other files.
-_LIBRARIES = ("pyarrow", "duckdb", "numpy", "pandas")
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a worker must find: the run's folder with its token, the project, and the versions of the coordinator.
+    """What a worker must find: the run's folder with its token, the project, and the coordinator's versions and code.
 
-    url: where the run's files are exchanged; empty where the folder itself is shared.
+    url: where the run's files are exchanged; empty where the folder itself is shared. code: its `CODE`.
     """
 
     folder: Path
@@ -41,6 +40,7 @@ class Expected:
     project: str
     transport: str
     libraries: tuple[str, ...]
+    code: str
 
 
 def dask_setup(worker: Any) -> None:
@@ -49,7 +49,7 @@ def dask_setup(worker: Any) -> None:
 
 
 def versions() -> tuple[str, ...]:
-    return tuple(f"{name} {version(name)}" for name in _LIBRARIES)
+    return tuple(f"{name} {version(name)}" for name in LIBRARIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,12 @@ def _ready(expected: Expected) -> None:
         raise ConfigurationError(
             f"{where} has {', '.join(set(here) - set(expected.libraries))}; this run has other versions.",
             remedy="Install the same requirements.txt on all workers: versions shape the bytes of the files.",
+        )
+    if expected.code != CODE:
+        raise ConfigurationError(
+            f"{where} runs another version of this repository, and would clean by other rules.",
+            remedy="Bring its folder to the version of the run, and start the workers again: each keeps the code that "
+            "it has loaded.",
         )
     try:
         settings = load_settings(transport=expected.transport)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
@@ -15,6 +19,7 @@ from hypothesis import strategies as st
 
 from tasks.cleaning.passes import clean_further, clean_posts, clean_users
 from tasks.contracts import FURTHER_TABLES, POSTS, USERS
+from tasks.errors import ConfigurationError
 from tasks.files.run_files import write_tables
 from tasks.platform.dask import _expected
 from tasks.platform.dask_worker import Expected, run_units
@@ -23,6 +28,7 @@ from tasks.settings import Settings, load_settings
 from tasks.workspace import Workspace
 from tests.cleaning.spools import AS_OF, SNAPSHOT_AT, fill_raw, post, small_pieces, user
 
+ROOT = Path(__file__).parents[2]
 DAY = timedelta(days=1)
 USERS_ROWS = [user(n, email=f"user{n % 20}@example.com", created_at=AS_OF - DAY * (400 - n)) for n in range(40)]
 POSTS_ROWS = [post(n, n % 43, created_at=datetime(2025, 1, 1, tzinfo=UTC) + DAY * n) for n in range(300)]
@@ -97,6 +103,26 @@ def test_a_task_that_was_cut_off_and_runs_again_writes_the_same(tmp_path: Path, 
     assert workers.most == 8, "tasks had several units"
     assert len(alone[1]) > 60
     assert not list((workspace.root / "months").rglob("*.*")), "what was split by month is gone"
+
+
+def test_a_worker_that_was_not_started_again_after_an_update_does_nothing(tmp_path: Path, settings: Settings) -> None:
+    expected = _expected(settings, Workspace.create(tmp_path, "run"))
+    done = list[int]()
+    with pytest.raises(ConfigurationError, match="runs another version of this repository"):
+        run_units(lambda unit, tick: done.append(unit), [1], replace(expected, code="of a later version"))
+    assert not done
+
+
+def test_a_process_goes_by_the_code_that_it_has_loaded_whatever_is_on_the_disk_by_now(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "tasks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
+    rules = tmp_path / "tasks" / "cleaning" / "rules" / "users.py"
+    load = "from tasks.incremental.output import output_fingerprint; from tasks.settings import Settings; "
+    say = "print(output_fingerprint(Settings(_env_file=None)))"
+    before, running, after = (
+        subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+        for script in (load + say, f"{load} open({str(rules)!r}, 'a').write('# changed'); {say}", load + say)
+    )
+    assert running == before != after
 
 
 def test_a_task_ends_with_the_unit_that_failed(tmp_path: Path, settings: Settings) -> None:
