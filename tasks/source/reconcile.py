@@ -20,6 +20,7 @@ from tasks.workspace import Workspace
 
 Ask = Callable[[Table, pa.Array], pa.Table]
 _ROUNDS = 5  # only posts that changed hands while they were asked for need another
+_AT_ONCE = 20_000  # posts that are asked for, which come with their texts: of most of them nothing is kept
 _ANTI_JOIN = "select p.id, p.user_id from posts p anti join users u on p.user_id = u.id where p.user_id is not null"
 
 
@@ -35,9 +36,8 @@ def reconcile(workspace: Workspace, ask: Ask, bounds: Bounds) -> Reconciled:
             break
         added = pa.concat_tables([added, ask(USERS, _without(pc.unique(orphans["user_id"]), added["id"]))])
         orphans = _rows_without(orphans, "user_id", added["id"])
-        now = ask(POSTS, orphans["id"].combine_chunks())
-        gone = pa.concat_arrays([gone, _without(orphans["id"].combine_chunks(), now["id"])])
-        changed = _changed(now, orphans)
+        left, changed = _asked_again(ask, orphans)
+        gone = pa.concat_arrays([gone, left])
         moved = pa.concat_tables([_rows_without(moved, "id", changed["id"]), changed])
         known = [*users.batches(), *added.to_batches()] if changed.num_rows else []
         orphans = _orphans(changed.to_batches(), known)
@@ -45,6 +45,18 @@ def reconcile(workspace: Workspace, ask: Ask, bounds: Bounds) -> Reconciled:
     patch_rows(posts, "id", moved, gone, bounds)
     patch_rows(users, "id", added, added["id"].combine_chunks().slice(0, 0), bounds)
     return Reconciled(asked, len(gone), moved.num_rows, added.num_rows)
+
+
+def _asked_again(ask: Ask, orphans: pa.Table) -> tuple[pa.Array, pa.Table]:
+    """Of posts without an author, the keys of those that are gone by now, and those that changed hands."""
+    gone, changed = [orphans["id"].combine_chunks().slice(0, 0)], [POSTS.raw_schema.empty_table()]
+    for start in range(0, orphans.num_rows, _AT_ONCE):
+        before = orphans.slice(start, _AT_ONCE)
+        keys = before["id"].combine_chunks()
+        now = ask(POSTS, keys)
+        gone.append(_without(keys, now["id"]))
+        changed.append(_changed(now, before))
+    return pa.concat_arrays(gone), pa.concat_tables(changed)
 
 
 def _orphans(posts: Iterable[pa.RecordBatch], users: Iterable[pa.RecordBatch]) -> pa.Table:

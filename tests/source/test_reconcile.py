@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from local_stack import Stack
 from tasks.contracts import POSTS, USERS, Table
 from tasks.source import Reconciled, open_source
+from tasks.source import reconcile as reconcile_module
 from tasks.source.patch import Bounds, patch_rows
-from tasks.source.reconcile import reconcile
+from tasks.source.reconcile import Ask, reconcile
 from tasks.workspace import Spool, Workspace
 from tests.source.kit import settings_for
 
@@ -51,7 +52,7 @@ class Database:
 
 
 def reconciled(
-    folder: Path, read: tuple[pa.Table, pa.Table], database: Database
+    folder: Path, read: tuple[pa.Table, pa.Table], database: Ask
 ) -> tuple[Reconciled, list[tuple[str, str | None]], list[str]]:
     workspace = Workspace(folder)
     for table, read_rows in zip((POSTS, USERS), read, strict=True):
@@ -67,7 +68,7 @@ def test_without_orphans_nobody_is_asked(tmp_path: Path) -> None:
         raise AssertionError
 
     read = (posts((1, 1), (2, None)), users(1))
-    done, left, _ = reconciled(tmp_path, read, refuse)  # type: ignore[arg-type]
+    done, left, _ = reconciled(tmp_path, read, refuse)
     assert done == Reconciled()
     assert left == [(key(1), key(1)), (key(2), None)]
 
@@ -110,6 +111,23 @@ def test_a_post_that_changed_hands_and_then_went_is_dropped(tmp_path: Path) -> N
     done, left, _ = reconciled(tmp_path, read, Database(moved, moved, gone))
     assert (done.posts_gone, done.posts_changed) == (1, 0)
     assert left == [(key(2), key(1))]
+
+
+def test_many_are_asked_for_a_part_at_a_time_so_that_no_more_of_their_texts_is_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile_module, "_AT_ONCE", 2)
+    now = Database((posts((1, 9), (3, 1), (4, 9), (5, 1)), users(1)))
+    asked = list[int]()
+
+    def ask(table: Table, keys: pa.Array) -> pa.Table:
+        asked.append(len(keys) if table is POSTS else 0)
+        return now(table, keys)
+
+    done, left, _ = reconciled(tmp_path, (posts(*((n, 9) for n in range(1, 6))), users(1)), ask)
+    assert done == Reconciled(asked=5, posts_gone=1, posts_changed=2)
+    assert left == [(key(n), key(user)) for n, user in ((1, 9), (3, 1), (4, 9), (5, 1))]
+    assert asked == [0, 2, 2, 1]
 
 
 def test_a_true_orphan_stays(tmp_path: Path) -> None:
