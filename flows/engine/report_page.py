@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from flows.engine.outcome import RunOutcome
+from flows.engine.outcome import COMPARED_DAYS, RunOutcome
 from flows.engine.run_page import COUNTS, HEADLINE, LABELS, change, number, size, table
 from tasks.contracts import REPORTS
 
@@ -78,7 +78,7 @@ def next_step(outcome: RunOutcome) -> str:
 
 
 def _figures(outcome: RunOutcome) -> str:
-    yesterday, week = (earlier_figures(outcome, days=days) for days in (1, 7))
+    yesterday, week = (earlier_figures(outcome, days=days) for days in COMPARED_DAYS)
     rows = [
         (
             f"**{LABELS[name]}**",

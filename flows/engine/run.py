@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from prefect.runtime import flow_run
 
-from flows.engine.outcome import RunRequest
+from flows.engine.outcome import COMPARED_DAYS, RunRequest
 from flows.engine.written import written_before
 from tasks.errors import PipelineError, RunHeld
 from tasks.incremental.base import Base
@@ -137,11 +137,24 @@ class Run:
         )
 
     def history(self) -> list[PastRun]:
-        """Earlier runs that were committed or held, newest first; asked for once, as 60 of them are 250 kB."""
+        """Earlier runs that were committed or held, newest first; asked for once, as 60 of them are 250 kB.
+
+        Behind the 60 also the nights with which the figures are compared: a watch commits hundreds a day.
+        """
         if self._past is None:
             runs = self.ledger.runs(_HISTORY_RUNS, kind="run", historical=False)
+            if nights := _beyond(runs, self.as_of):
+                runs += self.ledger.runs(_HISTORY_RUNS, kind="run", historical=False, as_of=nights)
             self._past = [_past(run, run.as_of) for run in runs if run.as_of and run.status in ("committed", "held")]
         return self._past
+
+
+def _beyond(runs: Sequence[LedgerRow], as_of: datetime) -> list[str]:
+    """The midnights that are compared with, as ISO, and that all of these runs are later than."""
+    known = min((run.as_of for run in runs if run.as_of), default=as_of)
+    near = [as_of - timedelta(days=days) + timedelta(hours=12) for days in COMPARED_DAYS]
+    midnights = [at.replace(hour=0, minute=0, second=0, microsecond=0) for at in near]
+    return [at.isoformat() for at in midnights if len(runs) == _HISTORY_RUNS and at < known]
 
 
 def _past(run: LedgerRow, as_of: datetime) -> PastRun:

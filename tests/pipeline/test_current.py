@@ -14,6 +14,7 @@ import pytest
 from data.demo import DemoCounts
 from flows.engine.outcome import RunRequest
 from flows.engine.pipeline import run_pipeline
+from flows.engine.report_page import earlier_figures
 from tasks.errors import ConfigurationError, PipelineError, RunHeld, ServiceUnavailable, TerminalError
 from tasks.ledger.as_of import AsOf
 from tasks.platform.bucket import Bucket
@@ -102,6 +103,14 @@ def test_what_earlier_runs_were_is_asked_for_once(
     outcome = run("rest")
     assert [limit for limit in asked if limit > 1] == [60]
     assert outcome.history[0].run_id == first.run_id
+    columns = "run_id, token, status, transport, as_of, as_of_mode, lease_seconds, started_at"
+    row = f"'watched-' || i, gen_random_uuid(), 'committed', 'rest', '{AS_OF}'::timestamptz + i * interval '5 minutes'"
+    project.stack.query(
+        f"insert into etl_runs ({columns}) select {row}, 'now', 120, now() from generate_series(292, 351) i"
+    )
+    today = datetime.fromisoformat(AS_OF) + timedelta(days=1, hours=8)
+    dry = run("rest", as_of=today.isoformat(), dry_run=True)
+    assert earlier_figures(dry, days=1) == outcome.headline, "of the night before, behind a watch's runs"
 
 
 def test_a_failure_after_the_commit_is_noted_and_no_failure(
