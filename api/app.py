@@ -47,8 +47,19 @@ IMPATIENT = {"retries": 1, "retry_seconds": 5.0, "read_timeout": 30.0, "connect_
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application for the project of the settings. ConfigurationError when they lack an address or a key."""
-    settings = without_master_key(settings or reader_settings())
+    """The application for the project of the settings; for uvicorn, which gives none, for that of the environment.
+
+    ConfigurationError when it cannot be made of them. To uvicorn that is a sentence, and the end of the process.
+    """
+    try:
+        return _made(without_master_key(settings or reader_settings()))
+    except ConfigurationError as error:
+        if settings:
+            raise
+        raise SystemExit(f"error: {error}") from None
+
+
+def _made(settings: Settings) -> FastAPI:
     app = Documented(
         title="supabase-nightly",
         description=DESCRIPTION,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
@@ -19,6 +20,7 @@ from api.upstream import Upstream
 from tasks.errors import ReadError
 from tasks.reports.figures import RunCounts
 
+RUN_ID = re.compile(r"[0-9A-Za-z-]{4,64}")
 OVER = ("committed", "held", "failed")
 VIEW = "/rest/v1/nightly_runs"
 ORDER = "started_at.desc,run_id.desc"
@@ -85,13 +87,15 @@ class Ledger:
 
     def find(self, caller: Caller, run_id: str) -> LedgerRun:
         """A run by its own id or its flow run's. ReadError when neither ledger nor Prefect knows it."""
+        if not RUN_ID.fullmatch(run_id):
+            raise _no_run(run_id)
         for column in ("run_id", "flow_run_id") if _is_uuid(run_id) else ("run_id",):
             query = {"select": "*", column: f"eq.{run_id}", "order": ORDER, "limit": "1"}
             if rows := self._rows(caller, query):
                 return rows[0]
         flow_run = self._prefect.run(run_id) if _is_uuid(run_id) else None
         if flow_run is None:
-            raise ReadError(f"There is no run {run_id!r}.", remedy="GET /runs lists what there is.")
+            raise _no_run(run_id)
         return _of_prefect(flow_run)
 
     def _rows(self, caller: Caller, query: Mapping[str, str]) -> list[LedgerRun]:
@@ -100,6 +104,10 @@ class Ledger:
         if commits:
             self._last_commit.note(max(commits))
         return rows
+
+
+def _no_run(run_id: str) -> ReadError:
+    return ReadError(f"There is no run {run_id[:60]!r}.", remedy="GET /runs lists what there is.")
 
 
 def is_over(run: LedgerRun) -> bool:

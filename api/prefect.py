@@ -17,6 +17,7 @@ from tasks.settings.environment import without_user
 
 TIMEOUT = 10.0
 _SOON = 2.0  # seconds that a page of ours waits to learn which links to Prefect's pages lead somewhere
+_AT_ONCE = 200  # runs; the server refuses to list more
 _LOOKED_AT = 50  # completed runs, for the last that committed
 # Prefect's server answers so while its database is locked, and its own clients try again: nothing was done.
 _BUSY = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
@@ -72,18 +73,16 @@ class Prefect:
         ids = [one for one in flow_run_ids if one]
         if not (ids and self.is_set):
             return {}
-        body = {"flow_runs": {"id": {"any_": ids}}, "limit": len(ids)}
+        parts = [ids[at : at + _AT_ONCE] for at in range(0, len(ids), _AT_ONCE)]
+        return {one: self.page(one) for part in parts for one in self._known(part)}
+
+    def _known(self, flow_run_ids: list[str]) -> list[str]:
+        body = {"flow_runs": {"id": {"any_": flow_run_ids}}, "limit": len(flow_run_ids)}
         try:
             answer = self._http.post(f"{self._url}/flow_runs/filter", json=body, timeout=_SOON)
-            ids = [str(run["id"]) for run in answer.raise_for_status().json()]
+            return [str(run["id"]) for run in answer.raise_for_status().json()]
         except (httpx.HTTPError, ValueError):
-            pass
-        return {one: self.page(one) for one in ids}
-
-    def health(self) -> None:
-        """Raises httpx.HTTPError when the server does not answer."""
-        if self.is_set:
-            self._http.get(f"{self._url}/health").raise_for_status()
+            return flow_run_ids
 
     def start(self, deployment: str, options: dict[str, Any], key: str | None) -> FlowRun:
         """Start a deployment of this project. The same key gives the same run again; without one it is a new run."""

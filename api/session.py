@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 
@@ -19,7 +18,7 @@ from api.memo import Memo
 from api.problems import NO_ROLE, Problem, unauthorised
 from api.tokens import Caller, Verifier
 from api.upstream import Upstream
-from tasks.errors import RequestRefused
+from tasks.errors import AccessError, RequestRefused, TransientError
 
 ACCESS, REFRESH = "etl_access", "etl_refresh"
 PART = 3_800  # bytes of a cookie's value that every browser takes
@@ -63,7 +62,10 @@ class Sessions:
             raise unauthorised("The session has ended.") from None
 
     def _ask(self, grant: str, body: dict[str, str]) -> Session:
-        answer = self._upstream.post("/auth/v1/token", None, body, {"grant_type": grant})
+        try:
+            answer = self._upstream.post("/auth/v1/token", None, body, {"grant_type": grant})
+        except AccessError as error:
+            raise _wrong_key() if error.status == 401 else error from None  # of a person Auth says 400
         session = Session(answer["access_token"], answer["refresh_token"], int(answer.get("expires_in", 3_600)))
         self._verifier.require_in_time(session.access_token)
         return session
@@ -77,30 +79,28 @@ class Sessions:
 
     def caller(self, request: Request) -> Caller | None:
         """Who asks: by bearer token, else by cookie, which is renewed when it must be. None: nobody is signed in."""
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        if kind:
-            if kind.lower() != "bearer" or not token:
-                raise unauthorised("Authorization takes `Bearer` and a token.")
-            return self._verifier.caller(token.strip())
+        kind, _, bearer = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            return self._verifier.caller(bearer.strip())
         token, refresh_token = read_cookie(request, ACCESS), read_cookie(request, REFRESH)
         if not token and not refresh_token:
+            if kind:  # with cookies it is a password that a proxy before this site asks for
+                raise unauthorised("Authorization takes `Bearer` and a token.")
             return None
         if request.method not in SAFE:
             require_same_origin(request)
         return self._of_cookies(request, token, refresh_token)
 
     def _of_cookies(self, request: Request, token: str, refresh_token: str) -> Caller | None:
-        try:
-            caller = self._verifier.caller(token, by_cookie=True)
-            if not refresh_token or caller.expires_at - time.time() > EARLY_SECONDS:
-                return caller
-        except Problem as problem:
-            if problem.status != 401:
-                raise  # another token would not help
-            if not refresh_token:
-                return None
+        caller = self._of_token(token)
+        if not refresh_token or (caller and caller.expires_at - time.time() > EARLY_SECONDS):
+            return caller
         try:
             session = self.refresh(refresh_token)
+        except TransientError:
+            if caller is None:
+                raise
+            return caller  # Auth may be back before it expires
         except Problem as problem:
             if problem.status != 401:
                 raise
@@ -109,14 +109,34 @@ class Sessions:
         set_cookies(request, session)
         return self._verifier.caller(session.access_token, by_cookie=True)
 
+    def _of_token(self, token: str) -> Caller | None:
+        """None where another token helps: this one has expired, or is none of the project's."""
+        try:
+            return self._verifier.caller(token, by_cookie=True)
+        except Problem as problem:
+            if problem.status != 401:
+                raise
+            return None
+
+
+def _wrong_key() -> Problem:
+    text = "The project does not take this site's SUPABASE_KEY: nobody can be signed in."
+    return Problem(503, text, remedy="The operator sets the project's current publishable key.")
+
 
 def require_same_origin(request: Request) -> None:
     """Refuse what another site's page makes a browser send. SameSite alone lets a sister subdomain through."""
     origin = request.headers.get("origin", "")
     site = request.headers.get("sec-fetch-site", "")
-    if site in ("same-origin", "none") or (not site and urlsplit(origin).netloc == request.headers.get("host")):
+    host = request.headers.get("host", "")
+    if site in ("same-origin", "none") or (not site and host and origin.partition("://")[2] == host):
         return
     raise Problem(403, "This request came from another site's page.", remedy="Use this site's own pages, or a token.")
+
+
+def has_cookies(request: Request) -> bool:
+    """Whether a browser sent a session's cookies."""
+    return bool(read_cookie(request, ACCESS) or read_cookie(request, REFRESH))
 
 
 def read_cookie(request: Request, name: str) -> str:
@@ -140,7 +160,8 @@ def set_cookies(request: Request, session: Session) -> None:
 
 
 def clear_cookies(request: Request) -> None:
-    """Have the answer to this request take the session's cookies away."""
+    """Have the answer to this request take the session's cookies away, those that it has just renewed, too."""
+    request.scope["state"].pop("cookies", None)
     for name in (ACCESS, REFRESH):
         _clear_from(request, name, 0)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
+
+from api.site.context import STATIC, static
 
 FOREVER = "public, max-age=31536000, immutable"
 # What a module imports has no hash in its address: it is asked about each time, which costs a 304.
@@ -17,5 +20,8 @@ class Static(StaticFiles):
 
     def file_response(self, full_path: Any, stat_result: Any, scope: Any, status_code: int = 200) -> Response:
         response = super().file_response(full_path, stat_result, scope, status_code)
-        response.headers["cache-control"] = FOREVER if b"v=" in scope["query_string"] else ASK
+        path = Path(full_path).relative_to(STATIC.resolve()).as_posix()
+        # A page of another release asks for another content, which may come back with that release.
+        is_this_content = static(path).endswith(f"?{scope['query_string'].decode('latin-1')}")
+        response.headers["cache-control"] = FOREVER if is_this_content else ASK
         return response

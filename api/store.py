@@ -23,7 +23,7 @@ from tasks.files.manifest import FileEntry, Manifest
 from tasks.platform.stored import is_missing
 from tasks.platform.whole_file import whole_file
 from tasks.read import Diff, OpenRun, diff, read_history
-from tasks.read.cache import forget
+from tasks.read.cache import forget, made
 from tasks.read.catalog import open_catalog
 from tasks.read.options import is_as_of
 from tasks.settings import Settings
@@ -39,8 +39,7 @@ class Store:
 
     def __init__(self, settings: Settings, upstream: Upstream) -> None:
         self.settings, self._upstream = settings, upstream
-        self.folder = settings.cache_dir.expanduser() / "api"
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.folder = made(made(settings.cache_dir) / "api")
         self._manifests: Memo[Manifest] = Memo(seconds=settings.api_remember_seconds, size=2_000)
         self._days: Memo[list[str]] = Memo(seconds=settings.api_remember_seconds, size=500)
         self._histories: Memo[pd.DataFrame] = Memo(seconds=HISTORY_SECONDS, size=100)

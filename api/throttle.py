@@ -7,10 +7,13 @@ import math
 import time
 
 from limits import RateLimitItem, parse
-from limits.storage import storage_from_string
+from limits.errors import ConfigurationError as NoStore
+from limits.errors import StorageError
+from limits.storage import Storage, storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 
 from api.problems import Problem
+from tasks.errors import ConfigurationError
 from tasks.settings import Settings
 
 PER_ADDRESS = 5  # people behind one address share it
@@ -20,16 +23,20 @@ class Throttle:
     """Counts tries in `ETL_API_LIMITS_STORE`; keys are hashed, as they name people."""
 
     def __init__(self, settings: Settings) -> None:
-        self._limiter = MovingWindowRateLimiter(storage_from_string(settings.api_limits_store))
-        self._account = parse(settings.api_sign_in_rate)
+        self._limiter = MovingWindowRateLimiter(_store(settings.api_limits_store))
+        self._account = _rate(settings.api_sign_in_rate)
         self._address = type(self._account)(self._account.amount * PER_ADDRESS, self._account.multiples)
 
     def sign_in(self, email: str, address: str) -> None:
-        """Count a try. Problem 429 says when the next one may come."""
+        """Count a try. Problem 429 says when the next one may come; 503 that tries cannot be counted."""
         account = hashlib.sha256(email.strip().lower().encode()).hexdigest()
-        for limit, key in ((self._address, address), (self._account, account)):
-            if not self._limiter.hit(limit, "sign-in", key):
-                raise self._too_many(limit, key)
+        try:
+            for limit, key in ((self._address, address), (self._account, account)):
+                if not self._limiter.hit(limit, "sign-in", key):
+                    raise self._too_many(limit, key)
+        except StorageError:
+            text = "Nobody can sign in: the store in which tries are counted does not answer."
+            raise Problem(503, text, remedy="The operator looks at ETL_API_LIMITS_STORE.") from None
 
     def _too_many(self, limit: RateLimitItem, key: str) -> Problem:
         reset = self._limiter.get_window_stats(limit, "sign-in", key).reset_time
@@ -40,3 +47,20 @@ class Throttle:
             remedy=f"Wait {seconds} seconds.",
             headers={"Retry-After": str(seconds)},
         )
+
+
+def _store(address: str) -> Storage:
+    try:
+        return storage_from_string(address, wrap_exceptions=True)  # type: ignore[return-value]
+    except (NoStore, ValueError):
+        raise ConfigurationError(
+            "ETL_API_LIMITS_STORE names no store of tries to sign in.",
+            remedy="It is memory://, or for several workers like redis://127.0.0.1:6379.",
+        ) from None
+
+
+def _rate(text: str) -> RateLimitItem:
+    try:
+        return parse(text)
+    except ValueError:
+        raise ConfigurationError("ETL_API_SIGN_IN_RATE is no rate.", remedy="It looks like 10/minute.") from None

@@ -116,11 +116,11 @@ class _Keys:
 
     def __init__(self, upstream: Upstream) -> None:
         self._upstream, self._lock = upstream, threading.Lock()
-        self._known: dict[str, Any] = {}
+        self._known: dict[str, jwt.PyJWK] = {}
         self._asked_at = float("-inf")
         self._away = False
 
-    def of(self, kid: str) -> Any:
+    def of(self, kid: str) -> jwt.PyJWK:
         with self._lock:
             age = time.monotonic() - self._asked_at
             if age > KEYS_SECONDS or (kid not in self._known and age > KEYS_AGAIN_SECONDS):
@@ -138,4 +138,4 @@ class _Keys:
             return  # what was known serves on; of another key nothing can be said for a while
         self._away = False
         keys = [key for key in answer.get("keys", []) if key.get("kty") in ("EC", "RSA")]
-        self._known = {str(key.get("kid") or ""): jwt.PyJWK(key).key for key in keys}
+        self._known = {str(key.get("kid") or ""): jwt.PyJWK(key) for key in keys}  # each verifies by its own algorithm

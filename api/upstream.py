@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -55,12 +54,12 @@ class Upstream:
 
     def get(self, path: str, token: str | None, params: Mapping[str, Any] | None = None) -> Any:
         """The JSON that a GET answers."""
-        return _json(self.send("GET", self.url(path), token, params=params))
+        return json_of(self.send("GET", self.url(path), token, params=params))
 
     def post(self, path: str, token: str | None, body: Any, params: Mapping[str, Any] | None = None) -> Any:
         """The JSON that a POST answers; None for an empty answer."""
         answer = self.send("POST", self.url(path), token, params=params, json=body)
-        return _json(answer) if answer.content else None
+        return json_of(answer) if answer.content else None
 
     def call(self, function: str, token: str, query: Mapping[str, Any]) -> Any:
         """What one of our SQL functions answers, under the caller's row-level security."""
@@ -76,8 +75,9 @@ def network_errors() -> Iterator[None]:
         raise network_error(error) from None
 
 
-def _json(answer: httpx.Response) -> Any:
+def json_of(answer: httpx.Response) -> Any:
+    """The JSON of an answer; the error of ours for one that holds none, or text of another encoding."""
     try:
         return answer.json()
-    except json.JSONDecodeError:
+    except ValueError:
         raise not_json(answer) from None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, Field, ValidationError
 
@@ -16,11 +16,13 @@ from api.session import (
     SignedIn,
     anyone,
     clear_cookies,
+    has_cookies,
     read_cookie,
     require_same_origin,
     set_cookies,
 )
-from api.tokens import Caller, Role
+from api.tokens import Role
+from tasks.errors import TransientError
 
 router = APIRouter(prefix="/auth", tags=["auth"])
 M = TypeVar("M", bound=BaseModel)
@@ -88,7 +90,7 @@ async def sign_in(request: Request) -> Response:
     given = _parsed(dict(await request.form()) if is_form else await _json(request), Credentials)
     request.state.tried = safe_path(given.next), given.email  # the form, when it is shown again, keeps them
     address = request.client.host if request.client else ""
-    request.app.state.throttle.sign_in(given.email, address)
+    await run_sync(request.app.state.throttle.sign_in, given.email, address)  # its store may be another machine's
     session = await run_sync(request.app.state.sessions.sign_in, given.email, given.password)
     if not is_form:
         return JSONResponse(Tokens.of(session).model_dump())
@@ -105,7 +107,7 @@ def safe_path(path: str) -> str:
 async def _json(request: Request) -> Any:
     try:
         return await request.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Problem(422, "The body is no JSON.") from None
 
 
@@ -136,14 +138,26 @@ async def refresh(request: Request) -> Response:
     return Response(status_code=204)
 
 
-@router.post("/sign-out", status_code=204, responses={**_SENT_ON, **documented(401, 403)})
-def sign_out(request: Request, caller: Annotated[Caller | None, Depends(anyone)]) -> Response:
-    """End the session. A browser's cookies go, and it is sent to the sign-in page."""
-    if caller is not None:
-        request.app.state.sessions.sign_out(caller)
-    clear_cookies(request)
+@router.post("/sign-out", status_code=204, responses={**_SENT_ON, **documented(401, 403, 503)})
+def sign_out(request: Request) -> Response:
+    """End the session. A browser's cookies go, whatever Auth answers, and it is sent to the sign-in page."""
+    is_browser = has_cookies(request)
+    if is_browser:
+        require_same_origin(request)
+    try:
+        if caller := anyone(request):
+            request.app.state.sessions.sign_out(caller)
+    except TransientError as error:
+        raise _still_open() if is_browser else error from None
+    finally:
+        clear_cookies(request)
     is_page = "text/html" in request.headers.get("accept", "")
     return RedirectResponse("/sign-in", 303) if is_page else Response(status_code=204)
+
+
+def _still_open() -> Problem:
+    text = "This browser is signed out, but the project did not answer: it still holds the session."
+    return Problem(503, text, remedy="Only this browser had its token. If somebody may have it, change the password.")
 
 
 @router.get("/me", responses=documented(401))

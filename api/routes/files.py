@@ -16,7 +16,7 @@ from api.cursors import Cursor, Limit, Page, page_of
 from api.parameters import known_once
 from api.problems import Problem, documented
 from api.session import Operator, Reader
-from api.upstream import Upstream
+from api.upstream import Upstream, json_of
 from tasks.errors import RequestRefused
 
 router = APIRouter(prefix="/files", tags=["files"], dependencies=[Depends(known_once)])
@@ -101,7 +101,7 @@ def link_file(request: Request, caller: Reader, path: str) -> Link:
         answer = upstream.send("POST", address, caller.token, json={"expiresIn": seconds})
     except RequestRefused:
         raise _no_file(path) from None
-    url = upstream.url(f"/storage/v1{answer.json()['signedURL']}")
+    url = upstream.url(f"/storage/v1{json_of(answer)['signedURL']}")
     return Link(url=url, expires_at=datetime.now(UTC) + timedelta(seconds=seconds))
 
 
@@ -113,7 +113,7 @@ def delete_file(request: Request, caller: Operator, path: str) -> Response:
     upstream: Upstream = request.app.state.upstream
     address = upstream.url(f"/storage/v1/object/{quote(upstream.bucket)}")
     answer = upstream.send("DELETE", address, caller.token, json={"prefixes": [path]})
-    if not answer.json():
+    if not json_of(answer):
         raise _no_file(path)
     return Response(status_code=204)
 

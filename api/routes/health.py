@@ -11,6 +11,8 @@ import httpx
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from api.prefect import Prefect
+from api.problems import Problem
 from tasks.errors import AccessError, PipelineError
 
 router = APIRouter(prefix="/health", tags=["health"])
@@ -40,8 +42,8 @@ class Ready(BaseModel):
 
 
 @router.get("/live")
-def live() -> Live:
-    """Answers as long as the process does."""
+async def live() -> Live:
+    """Answers as long as the process does, also while all threads wait for the project."""
     return Live()
 
 
@@ -60,14 +62,12 @@ def _look(state: Any) -> Ready:
         "database": lambda: upstream.get("/rest/v1/user_statistics", None, {"select": "as_of", "limit": "1"}),
         "storage": lambda: upstream.get("/storage/v1/bucket", None),
         "auth": lambda: upstream.get("/auth/v1/health", None),
-        "prefect": prefect.health,
     }
-    with ThreadPoolExecutor(len(checks)) as pool:
+    with ThreadPoolExecutor(len(checks) + 1) as pool:
+        asked = pool.submit(_last_commit, prefect)
         words = dict(zip(checks, pool.map(_word, checks.values()), strict=True))
-    if not prefect.is_set:
-        words["prefect"] = "not set"
-    known = (_last_commit(prefect) if words["prefect"] == "ok" else None, state.last_commit.at)
-    committed_at = max((at for at in known if at), default=None)
+        words["prefect"], known = asked.result()
+    committed_at = max((at for at in (known, state.last_commit.at) if at), default=None)
     age = (datetime.now(UTC) - committed_at).total_seconds() if committed_at else None
     status = "fails" if "fails" in words.values() else "ok"
     return Ready(status=status, **words, last_commit_at=committed_at, last_commit_age_seconds=age)
@@ -83,8 +83,11 @@ def _word(check: Callable[[], object]) -> Word:
     return "ok"
 
 
-def _last_commit(prefect: Any) -> datetime | None:
+def _last_commit(prefect: Prefect) -> tuple[Word, datetime | None]:
+    """How Prefect's server is, and the last commit that it knows of. Its own /health asks for no password."""
+    if not prefect.is_set:
+        return "not set", None
     try:
-        return prefect.last_commit()  # type: ignore[no-any-return]
-    except (PipelineError, httpx.HTTPError):
-        return None
+        return "ok", prefect.last_commit()
+    except (Problem, ValueError):
+        return "fails", None

@@ -125,7 +125,7 @@ def read_report(
     file = store.file(caller, manifest, entry)
     etag = selection.etag(entry.sha256)
     headers = headers_of(selection, manifest, etag)
-    if etag in _etags(request):
+    if etag in etags_of(request):
         return Response(status_code=304, headers=headers)
     media = MEDIA_TYPES[format]
     if selection.is_whole_file:
@@ -193,7 +193,8 @@ def headers_of(selection: Selection, manifest: Manifest, etag: str) -> dict[str,
     }
 
 
-def _etags(request: Request) -> set[str]:
+def etags_of(request: Request) -> set[str]:
+    """The ETags that the caller has; a proxy that packs answers makes them weak."""
     given = request.headers.get("if-none-match", "")
     return {part.strip().removeprefix("W/") for part in given.split(",")}
 

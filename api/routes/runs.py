@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.cursors import Cursor, Limit, Page
-from api.ledger import Ledger, LedgerRun
+from api.ledger import RUN_ID, Ledger, LedgerRun
 from api.parameters import known_once
 from api.problems import Problem, documented
 from api.run_events import events_of
@@ -26,7 +26,7 @@ Status = Literal["running", "loading", "committed", "held", "failed"]
 RunId = Annotated[
     str,
     Path(
-        pattern=r"^[0-9A-Za-z-]{4,64}$",
+        pattern=f"^{RUN_ID.pattern}$",
         description="A run's id, or the id that POST /runs answered with.",
         examples=["20260201T030000Z-3f1c9a"],
     ),

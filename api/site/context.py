@@ -8,13 +8,14 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from api.problems import Problem, body_of
+from api.session import clear_cookies
 from api.site.formats import ago, day_words, instant, title, whole
 from api.tokens import Caller
 from tasks.contracts import REPORTS, Report
@@ -82,12 +83,18 @@ class Travel:
     kind: str
     sentence: str
     note: str
-    query: str = ""
-    kept: tuple[tuple[str, str], ...] = ()
+    chosen: tuple[tuple[str, str], ...]
 
 
-def travel_of(manifest: Manifest, days: list[str], committed_at: datetime | None, *, latest: bool) -> Travel:
-    """days: those that have runs, latest first."""
+def travel_of(
+    manifest: Manifest,
+    days: list[str],
+    committed_at: datetime | None,
+    *,
+    latest: bool,
+    chosen: tuple[tuple[str, str], ...],
+) -> Travel:
+    """days: those that have runs, latest first. chosen: how the run was asked for; empty for the latest."""
     day, now = day_of(manifest.as_of), datetime.now(UTC)
     late = latest and committed_at is not None and now - committed_at > LATE
     return Travel(
@@ -100,6 +107,7 @@ def travel_of(manifest: Manifest, days: list[str], committed_at: datetime | None
         kind="past" if not latest else "late" if late else "fresh",
         sentence=_freshness(manifest, committed_at, now),
         note=(manifest.note or "") if manifest.historical else "",
+        chosen=chosen,
     )
 
 
@@ -118,8 +126,8 @@ def _freshness(manifest: Manifest, committed_at: datetime | None, now: datetime)
 
 
 def past_query(travel: Travel | None) -> str:
-    """What links carry along so that one stays on the day that was picked."""
-    return f"?as_of={travel.day}" if travel and travel.is_past else ""
+    """What links carry along so that one stays on the run that was picked: a day may have others."""
+    return f"?{urlencode(travel.chosen)}" if travel and travel.is_past else ""
 
 
 def page(request: Request, template: str, caller: Caller, here: str, **facts: Any) -> Response:
@@ -154,6 +162,7 @@ def problem_page(request: Request, problem: Problem) -> Response:
         path, email = getattr(request.state, "tried", ("/", ""))
         return sign_in_page(request, next_path=path, email=email, problem=problem)
     if problem.status == 401 and request.method == "GET":
+        clear_cookies(request)  # of a session that the project has refused: the form would send back here
         there = f"{path}?{request.url.query}" if request.url.query else path
         return Response(status_code=303, headers={"Location": f"/sign-in?next={quote(there, safe='')}"})
     context = {

@@ -13,7 +13,7 @@ from fastapi.responses import RedirectResponse, Response
 from api.ledger import is_over
 from api.problems import Problem, of_error
 from api.routes.auth import safe_path
-from api.routes.reports import BY_NAME, path_of, report_of
+from api.routes.reports import BY_NAME, etags_of, path_of, report_of
 from api.session import Reader, anyone
 from api.site import quality as quality_page
 from api.site.charts import CHARTS, DRAWING, OVERVIEW, QUALITY, ChartDef, spec_of
@@ -21,7 +21,7 @@ from api.site.comparing import comparison, headline
 from api.site.context import LINKS, Travel, link_of, page, parsed_day, sign_in_page, travel_of
 from api.site.figures import tiles
 from api.site.formats import whole
-from api.site.runs import choices, run_views
+from api.site.runs import choices, run_before, run_views
 from api.site.tables import Query as TableQuery
 from api.site.tables import view
 from api.tokens import Caller
@@ -38,9 +38,13 @@ Text = Annotated[str | None, Query(max_length=200)]
 def sign_in(request: Request, next: Annotated[str, Query(max_length=2_000)] = "/") -> Response:  # noqa: A002
     """The form; who is signed in already goes on."""
     path = safe_path(next)
-    if anyone(request):
-        return RedirectResponse(path, 303)
-    return sign_in_page(request, next_path=path)
+    try:
+        is_signed_in = anyone(request) is not None
+    except Problem as problem:
+        if problem.status != 401:
+            raise
+        is_signed_in = False  # by a password of a proxy's, or a token that is none: answered by the form all the same
+    return RedirectResponse(path, 303) if is_signed_in else sign_in_page(request, next_path=path)
 
 
 @router.get("/")
@@ -94,10 +98,8 @@ def explore(
         table = request.app.state.store.table(caller, manifest, name)
     except PipelineError as error:
         return page(request, "report.html", caller, name, report=link_of(report), problem=_problem_of(error))
-    keep = (("as_of", travel.day),) if as_of else (("run", run),) if run else ()
-    query = TableQuery(
-        f"/explore/{name}", manifest.run_id, q.strip(), parsed_day(first), parsed_day(last), sort, number, keep
-    )
+    days = parsed_day(first), parsed_day(last)
+    query = TableQuery(f"/explore/{name}", manifest.run_id, q.strip(), *days, sort, number, travel.chosen)
     figures = [_figure(name, chart, manifest) for chart in CHARTS.get(name, ())]
     rows = view(table, report, query)
     return page(
@@ -126,7 +128,7 @@ def chart_spec(request: Request, caller: Reader, name: str, chart: str, run: Tex
 
 def _spec(request: Request, etag: str, make: Any) -> Response:
     headers = {"ETag": etag, "Cache-Control": "private, no-cache", "Vary": "Cookie, Authorization"}
-    if request.headers.get("if-none-match") == etag:
+    if etag in etags_of(request):
         return Response(status_code=304, headers=headers)
     bodies = request.app.state.bodies
     body = bodies.get(etag)
@@ -145,7 +147,7 @@ def compare(request: Request, caller: Reader, report: Text = None, base: Text = 
     if len(runs) < 2:
         return page(request, "compare.html", caller, "compare", **facts)
     facts["run"] = run = run or runs[0]["id"]
-    facts["base"] = base = base or next((one["id"] for one in runs if one["id"] != run), run)
+    facts["base"] = base = base or run_before([one["id"] for one in runs], run)
     labels = {one["id"]: one["short"] for one in runs}
     facts.update(base_label=labels.get(base, base), run_label=labels.get(run, run))
     try:
@@ -220,6 +222,7 @@ def _open(request: Request, caller: Caller, as_of: str | None, run: str | None) 
         store.days(caller),
         _committed_at(request, caller, manifest),
         latest=latest is not None and latest.run_id == manifest.run_id,
+        chosen=(("as_of", as_of),) if as_of else (("run", run),) if run else (),
     )
 
 

@@ -59,6 +59,12 @@ def choices(request: Request, caller: Caller) -> list[dict[str, str]]:
     ]
 
 
+def run_before(runs: Sequence[str], run: str) -> str:
+    """What a run is compared with unless somebody says: the one before it, of the oldest the one after."""
+    at = runs.index(run) + 1 if run in runs else 0
+    return runs[at] if at < len(runs) else runs[-2]
+
+
 def _choice(row: LedgerRun, as_of: datetime, started: datetime) -> dict[str, str]:
     as_of, started = _utc(as_of), _utc(started)
     through = day(datetime.fromisoformat(day_of(as_of)).date())

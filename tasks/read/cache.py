@@ -30,9 +30,8 @@ class Cache:
     @classmethod
     def of(cls, settings: Settings) -> Cache:
         """The cache of these settings, without what is older than `keep_days` days."""
-        folder = _at_home(settings.cache_dir)
+        folder = made(settings.cache_dir)
         with _named(folder, "made or written"):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             forget(folder, days=settings.keep_days)
         return cls(folder, f"{settings.supabase_url}/{settings.bucket}")
 
@@ -77,6 +76,14 @@ class Cache:
         """Under its name only when complete: others may read the same cache at the same time."""
         with _named(self.folder, "written"), whole_file(path, private=True) as part:
             part.write_bytes(body)
+
+
+def made(folder: Path) -> Path:
+    """The folder in which files are kept, for this user alone. ConfigurationError where it cannot be made."""
+    folder = _at_home(folder)
+    with _named(folder, "made or written"):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
 
 
 def forget(folder: Path, *, days: float, files: str = "*") -> None:

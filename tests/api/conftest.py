@@ -165,6 +165,26 @@ def settings_for(stack: Stack, folder: Path, **more: Any) -> Settings:
     )
 
 
+FORM = {"accept": "text/html"}
+
+
+def origin(site: Site) -> dict[str, str]:
+    """The headers of a form of the site's own."""
+    return {"origin": str(site.http.base_url).rstrip("/"), **FORM}
+
+
+def sign_in_by_form(site: Site, client: httpx.Client, person: Person, **more: str) -> httpx.Response:
+    body = {"email": person.email, "password": person.password, **more}
+    return client.post("/auth/sign-in", data=body, headers=origin(site))
+
+
+@pytest.fixture
+def browser(site: Site) -> Iterator[httpx.Client]:
+    """A client with a cookie jar, as a browser has one."""
+    with httpx.Client(base_url=site.http.base_url, timeout=30) as client:
+        yield client
+
+
 @pytest.fixture(scope="module")
 def chromium(site: Site) -> Iterator[Browser]:
     vendor.install(print)

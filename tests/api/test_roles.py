@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -65,6 +69,52 @@ def test_the_last_commit_is_known_where_prefect_knows_of_none(site: Site) -> Non
     assert ready["last_commit_age_seconds"] > 0
     with serving(site.settings) as http:  # another process, or the same one started again: nobody has asked it yet
         assert http.get("/health/ready").json()["last_commit_at"] == ready["last_commit_at"]
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    """Prefect's server to who has not its password, which its /health does not ask for."""
+
+    def do_GET(self) -> None:
+        self._answer(200 if self.path == "/api/health" else 401)
+
+    def do_POST(self) -> None:
+        self._answer(401)
+
+    def _answer(self, status: int) -> None:
+        self.send_response(status)
+        self.send_header("content-length", "4")
+        self.end_headers()
+        self.wfile.write(b"true")
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_a_prefect_server_that_refuses_is_the_part_that_fails(site: Site) -> None:
+    refusing = HTTPServer(("127.0.0.1", 0), _Refusing)
+    threading.Thread(target=refusing.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{refusing.server_port}/api"
+    try:
+        with serving(site.settings.model_copy(update={"prefect_api_url": url})) as http:
+            answer = http.get("/health/ready")
+    finally:
+        refusing.shutdown()
+        refusing.server_close()
+    words = {name: answer.json()[name] for name in ("status", "database", "storage", "auth", "prefect")}
+    ok = dict.fromkeys(("database", "storage", "auth"), "ok")
+    assert (answer.status_code, words) == (503, {"status": "fails", **ok, "prefect": "fails"})
+
+
+def test_it_is_alive_while_every_thread_waits_for_the_project(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.app.THREADS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with serving(site.settings.model_copy(update={"supabase_url": url})) as http, ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(http.get, "/health/ready")
+            question, _ = silent.accept()
+            assert http.get("/health/live", timeout=5).json() == {"status": "ok"}
+            silent.close()
+            question.close()
+            assert asked.result().status_code == 503
 
 
 WRITES = {

@@ -8,7 +8,7 @@ import time
 import httpx
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from api.problems import Problem
 from api.tokens import Verifier
@@ -18,6 +18,8 @@ from tests.api.conftest import Site
 
 pytestmark = pytest.mark.xdist_group("api")
 SIGNING_KEYS = {kid: ec.generate_private_key(ec.SECP256R1()) for kid in ("known", "unknown")}
+
+RSA_KEY = rsa.generate_private_key(65_537, 2_048)
 
 
 def signed(kid: str, by: str) -> str:
@@ -47,7 +49,8 @@ def test_tokens_are_verified_by_the_projects_public_keys(site: Site) -> None:
     verifier, asked = verifier_of(site)
     assert [verifier.caller(signed("known", "known")).user_id for _ in range(3)] == ["u"] * 3
     assert asked == ["/auth/v1/.well-known/jwks.json"]
-    for token in (signed("known", "unknown"), signed("unknown", "unknown")):
+    of_another_kind = jwt.encode({"sub": "u"}, RSA_KEY, "RS256", headers={"kid": "known"})
+    for token in (signed("known", "unknown"), signed("unknown", "unknown"), of_another_kind):
         with pytest.raises(Problem, match="not one of this project's"):
             verifier.caller(token)
     public = SIGNING_KEYS["known"].public_key()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import nullcontext
+from pathlib import Path
 
 import httpx
 import pytest
 
 import scripts.api
 from api import prefect
+from api.app import create_app
 from api.prefect import Prefect
 from api.problems import Problem
 from tasks.settings import Settings
@@ -81,6 +83,39 @@ def test_a_run_that_the_servers_database_lacks_has_no_link(status: int, known: l
     answer = httpx.Response(status, json=[{"id": one} for one in known])
     asked = Prefect(SETTINGS, transport=httpx.MockTransport(lambda _: answer))
     assert asked.pages(["a", None, "b"]) == {one: asked.page(one) for one in linked}
+
+
+def test_of_more_runs_than_the_server_lists_at_once_the_known_ones_have_links() -> None:
+    """It refuses to list more than 200, and /runs has pages of 500: all of them had a link."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        known = [{"id": one} for one in body["flow_runs"]["id"]["any_"] if one != "lost"]
+        return httpx.Response(200, json=known) if body["limit"] <= 200 else httpx.Response(422)
+
+    asked = Prefect(SETTINGS, transport=httpx.MockTransport(answer))
+    runs = [f"run {number}" for number in range(450)]
+    assert asked.pages(["lost", *runs]) == {one: asked.page(one) for one in runs}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("SUPABASE_KEY", "", "SUPABASE_URL and SUPABASE_KEY"),
+        ("ETL_API_SIGN_IN_RATE", "often", "ETL_API_SIGN_IN_RATE is no rate"),
+        ("ETL_API_LIMITS_STORE", "redis", "ETL_API_LIMITS_STORE names no store"),
+        ("ETL_CACHE_DIR", "/dev/null/cache", "ETL_CACHE_DIR, /dev/null/cache, cannot be made"),
+    ],
+)
+def test_a_setting_that_the_site_cannot_use_is_a_sentence(
+    name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """uvicorn makes the application so, and printed a traceback."""
+    usable = {"SUPABASE_URL": "https://project.supabase.co", "SUPABASE_KEY": "sb_x", "ETL_CACHE_DIR": str(tmp_path)}
+    for one, given in {**usable, name: value}.items():
+        monkeypatch.setenv(one, given)
+    with pytest.raises(SystemExit, match=f"^error: .*{says}"):
+        create_app()
 
 
 def test_what_the_server_refuses_is_not_asked_again() -> None:

@@ -27,6 +27,10 @@ def half_a_list(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, content=b'[{"run_id": "20')
 
 
+def a_page_in_latin_1(request: httpx.Request) -> httpx.Response:
+    return httpx.Response(200, content="Accès refusé".encode("latin-1"))
+
+
 def a_sign_in_page(request: httpx.Request) -> httpx.Response:
     return httpx.Response(200, html="<h1>Sign in</h1>")
 
@@ -36,6 +40,7 @@ def a_sign_in_page(request: httpx.Request) -> httpx.Response:
     [
         (no_route, r"The connection to abcdefghijklmnopqrst\.supabase\.co failed \(ConnectError\)"),
         (cut_short, r"failed \(ReadError\)"),
+        (a_page_in_latin_1, "cut short or is not JSON"),
         (half_a_list, "cut short or is not JSON"),
         (a_sign_in_page, "an HTML page instead of data"),
     ],

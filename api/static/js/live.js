@@ -22,7 +22,7 @@ export function watchCommits(bringToLife) {
     if (!run || run === shown) return;
     const page = await fetch(location.href, { headers: { accept: 'text/html' } });
     const fresh = new DOMParser().parseFromString(await page.text(), 'text/html').querySelector('main');
-    if (!page.ok || !fresh) return;
+    if (!page.ok || page.redirected || !fresh) return;
     main.replaceChildren(...fresh.childNodes);
     shown = main.dataset.run = fresh.dataset.run;
     bringToLife(main);

@@ -1,10 +1,14 @@
 // Sorting, filtering and paging without a new page: the server sends the same page, its table is taken out of it.
+let latest; // what was asked for last: an answer to an earlier click that comes after it is none any more
+
 async function replace(section, url) {
+  latest = url;
   section.setAttribute('aria-busy', 'true');
   try {
     const answer = await fetch(url, { headers: { accept: 'text/html' } });
     if (!answer.ok || answer.redirected) throw new Error(answer.statusText);
     const page = new DOMParser().parseFromString(await answer.text(), 'text/html');
+    if (url !== latest) return;
     const fresh = page.getElementById(section.id);
     if (!fresh) throw new Error('no table');
     const focused = document.activeElement?.dataset?.keep;
@@ -13,6 +17,7 @@ async function replace(section, url) {
     history.replaceState(null, '', url);
     if (focused) fresh.querySelector(`[data-keep="${CSS.escape(focused)}"]`)?.focus();
   } catch {
+    if (url !== latest) return;
     location.assign(url); // the plain way, which also shows what is wrong
   }
 }

@@ -1,0 +1,33 @@
+"""What pages say and link to, without a browser."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from api.site.runs import run_before
+from tests.api.conftest import Site
+
+pytestmark = pytest.mark.xdist_group("api")
+
+
+def test_what_a_page_links_to_is_of_the_run_that_was_asked_for(site: Site) -> None:
+    """A day may have many runs: links, the table's pages and its filter led to the last of that day."""
+    run = site.runs[0]
+    assert f'<th scope="row"><a href="/explore/daily_activity?run={run}">' in site.get(f"/?run={run}").text
+    as_of = site.get(f"/reports?run={run}").json()["items"][0]["as_of"]
+    table = site.get("/explore/daily_activity", params={"as_of": as_of}).text
+    assert f'name="as_of" value="{as_of}"' in table
+    assert f'href="/explore/daily_activity?{urlencode({"as_of": as_of})}&amp;sort=' in table
+    compared = site.get("/compare", params={"base": as_of, "run": run}).text
+    assert f'&amp;base={run}&amp;run={quote(as_of)}">Swap</a>' in compared
+    assert [run_before(["c", "b", "a"], one) for one in "cba"] == ["b", "a", "b"]
+
+
+def test_only_this_content_of_a_file_is_kept_for_good(site: Site) -> None:
+    """Under the address of another release it would still be shown after going back to that one."""
+    (address,) = set(re.findall(r"/static/site\.css\?v=\w+", site.http.get("/sign-in").text))
+    said = [site.http.get(path).headers["cache-control"] for path in (address, f"{address}0", "/static/site.css")]
+    assert said == ["public, max-age=31536000, immutable", "public, no-cache", "public, no-cache"]
