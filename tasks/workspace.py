@@ -45,7 +45,7 @@ _IPC = pa.ipc.IpcWriteOptions(compression="lz4")
 
 @dataclass(frozen=True, slots=True)
 class Spool:
-    """A folder of Arrow files of one schema, `NNNNN.arrow`; in the order of their names the rows are in key order.
+    """A folder of Arrow files of one schema, `NNNNN.arrow`; in the order of their numbers the rows are in key order.
 
     A file appears under its name only when it is complete, so whatever is listed is whole. An empty table has a folder
     without files; a folder that is missing is not an empty table, and reading it is an error.
@@ -79,7 +79,7 @@ class Spool:
                 f"The rows of {name} are missing in the run's folder: it was removed, or never written.",
                 remedy="Start the run again, and see what else removes files below ETL_DATA_DIR.",
             )
-        return sorted(self.folder.glob("*.arrow"))
+        return sorted(self.folder.glob("*.arrow"), key=lambda path: int(path.stem))
 
     def batches(self, columns: Sequence[str] = ()) -> Iterator[pa.RecordBatch]:
         """All rows in key order, a batch at a time; or these columns of them, in the order of the schema."""

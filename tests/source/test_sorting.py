@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tasks.errors import ReadError
 from tasks.source.runs import Budget
 from tasks.source.sorting import Sorter
+from tasks.workspace import Spool
 
 SCHEMA = pa.schema([("id", pa.uuid()), ("content", pa.string())])
 # Keys that share their first eight bytes, and bytes of zero at the end, are what a shortcut would get wrong.
@@ -95,6 +96,13 @@ def test_a_file_that_was_cut_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ReadError, match="shorter than it was written"):
         in_order(sorter)
+
+
+def test_a_table_of_more_than_a_hundred_thousand_buckets_is_read_in_their_order(tmp_path: Path) -> None:
+    spool, keys = Spool(tmp_path, SCHEMA), [UUID(int=n) for n in range(4)]
+    for index, key in zip((9_999, 10_000, 99_999, 100_000), keys, strict=True):
+        spool.write(index, batches_of([key], 1))
+    assert spool.table()["id"].to_pylist() == keys
 
 
 def test_whole_numbers_are_sorted_by_value(tmp_path: Path) -> None:
