@@ -51,11 +51,13 @@ class Book:
     def _credit(self, counts: Counts) -> None:
         """A committed run, whoever started it, has what was there by `read_at`: what the last poll before that counted.
 
-        So a night as of midnight takes back what a run of later had published, and that is pending again.
+        So a night as of midnight takes back what a run of later had published, and that is pending again. What kept
+        ours back, as a metric that a person has accepted since, is over: nothing waits for that any more.
         """
         if counts.read_at is None or counts.started_at == self._credited:
             return
         self._credited = counts.started_at
+        self.failures, self.not_before = 0, 0.0
         seen = [poll for poll in self._polls if poll.clock <= counts.read_at]
         if seen:
             self.base = seen[-1]

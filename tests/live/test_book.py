@@ -127,6 +127,22 @@ def test_a_run_that_failed_beside_one_that_has_read_its_changes_leaves_nothing_p
     assert (beaten.pending, beaten.due_at()) == (0, None)
 
 
+def test_after_a_held_run_whose_metric_somebody_has_accepted_changes_do_not_wait_for_the_hour() -> None:
+    held = book()
+    held.observe(counts(50, 10), 10)
+    held.start(counts(50, 10), 10)
+    held.fail(20, least=3_600)
+    assert held.due_at() == 3_620
+    held.observe(counts(50, 330, **read_at(300)), 330)
+    assert (held.pending, held.failures) == (0, 0), "accepted, and read"
+    held.observe(counts(70, 400, **read_at(300)), 400)
+    assert held.due_at() == 400
+    held.start(counts(70, 400), 400)
+    held.fail(410)
+    held.observe(counts(70, 420, **read_at(300)), 420)
+    assert (held.failures, held.due_at()) == (1, 530), "that commit was before"
+
+
 def test_a_change_after_the_last_poll_before_a_reading_stays_pending() -> None:
     other = book()
     other.observe(counts(5, 21), 21)
