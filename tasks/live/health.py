@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -110,9 +111,12 @@ def verdict(settings: Settings, now: datetime | None = None) -> tuple[bool, str]
 
 
 def notify_systemd(state: str) -> None:
-    """`READY=1`, `WATCHDOG=1`, `STOPPING=1` to systemd, where it started us (sd_notify(3)); elsewhere nothing."""
+    """`READY=1`, `WATCHDOG=1`, `STOPPING=1` to systemd, where it started us (sd_notify(3)); elsewhere nothing.
+
+    A variable that came from somebody else's service names a socket that is gone or not ours: then nobody waits for it.
+    """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel, suppress(OSError):
         channel.sendto(state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)

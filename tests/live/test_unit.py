@@ -86,5 +86,6 @@ def test_systemd_hears_that_the_watch_is_alive(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         notify_systemd("READY=1\nWATCHDOG=1")
         assert channel.recv(100) == b"READY=1\nWATCHDOG=1"
+    notify_systemd("WATCHDOG=1")  # nobody has that socket any more: no reason for the watch to end
     monkeypatch.delenv("NOTIFY_SOCKET")
     notify_systemd("STOPPING=1")
