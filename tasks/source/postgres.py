@@ -67,7 +67,7 @@ class PostgresSource:
         self._snapshot: Snapshot | None = None
         self._snapshot_at: datetime | None = None
         self._infos: dict[str, TableInfo] = {}
-        self._instants: set[str] = set()
+        self._instants: set[Snapshot] = set()  # not their names, which a server that restarted gives again
         self._bounds = Bounds(settings.batch_rows, max(2**16, settings.batch_bytes // (2 * settings.ranges)))
 
     def __enter__(self) -> PostgresSource:
@@ -144,7 +144,7 @@ class PostgresSource:
         yield self._snapshot
         if not self._snapshot.alive():
             raise SnapshotLost
-        self._instants.add(self._snapshot.name)
+        self._instants.add(self._snapshot)
 
     def _info(self, table: Table) -> TableInfo:
         if table.name not in self._infos:
