@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tasks.charts.marks import Labels, bars, heat_map, name_columns, name_rows
-from tasks.charts.style import BLUE, QUIET, card, ink_on, nothing, percent, top_of
+from tasks.charts.style import BLUE, QUIET, card, ink_on, nothing, percent, plural, top_of
 
 COHORTS = 24  # a longer history than this is read in the report itself
+_NAMED, _WRITTEN = 14, 30  # columns that have room for their names, and for a share in each cell
 _CONTRAST = 0.5  # of the colours: the difference between 1 % and 4 % must show beside a first month of 40 %
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
@@ -83,10 +84,10 @@ def _draw_shares(axes: Axes, bar: Axes, shares: pd.DataFrame) -> None:
     norm = PowerNorm(_CONTRAST, 0, max(float(np.nanmax(values)), 0.01))
     mesh = heat_map(axes, values, norm=norm)
     columns = values.shape[1]
-    named = range(0, columns, 1 if columns <= 14 else 2)
+    named = range(0, columns, -(-columns // _NAMED))
     name_columns(axes, {column: str(column) for column in named}, unit="months since sign-up")
     tints = np.asarray(norm(values))
-    shown = np.argwhere(~np.isnan(values))
+    shown = np.argwhere(~np.isnan(values)) if columns <= _WRITTEN else ()
     cells = [(x, y, _cell(values[y, x]), ink_on(tints[y, x])) for y, x in shown]
     Labels(axes, cells, size=9 if columns <= 16 else 7.5)
     _bar(axes, bar, mesh, FuncFormatter(lambda share, _: percent(share)))
@@ -108,7 +109,7 @@ def posting_hours(hours: pd.DataFrame) -> Figure:
     span = " to ".join(dict.fromkeys((f"{hours.month.min():%B %Y}", f"{hours.month.max():%B %Y}")))
     figure = card(
         f"Most posts come on {WEEKDAYS[int(day)]}s between {hour}:00 and {hour + 1}:00",
-        f"Share of the week's posts in each hour, in % (UTC) · {grid.sum():,} posts, {span}",
+        f"Share of the week's posts in each hour, in % (UTC) · {plural(grid.sum(), 'post')}, {span}",
         height=4.9,
     )
     cells = figure.add_gridspec(

@@ -202,6 +202,14 @@ def test_retention_shows_the_last_two_years() -> None:
     assert "Jan 2024" not in text
 
 
+def test_a_few_cohorts_of_ten_years_leave_room_for_the_names_of_their_months() -> None:
+    """Where few sign up, the last 24 cohorts go far back: their shares and months were written over each other."""
+    rows = [(date(2016, 2, 1), month, 5, 1) for month in range(121)] + [(JANUARY, 0, 3, 3)]
+    text = _drawn(retention(_cohorts(*rows), as_of=AS_OF)).splitlines()
+    months = [line for line in text if line.isdecimal()]
+    assert months == [str(month) for month in range(0, 121, 9)]
+
+
 def test_posting_hours_name_the_fullest_hour() -> None:
     hours = _frame(POST_STATISTICS)
     crowded = hours.assign(posts=np.where((hours.weekday == 7) & (hours.hour == 23), 23_456, hours.posts))
@@ -212,6 +220,7 @@ def test_posting_hours_name_the_fullest_hour() -> None:
     assert "Share of the week's posts in each hour, in % (UTC)" in text
     assert "hour of the day (UTC)" in text
     assert "No post yet." in _drawn(posting_hours(hours.iloc[:0]))
+    assert "· 1 post, " in _drawn(posting_hours(hours.head(1).assign(posts=1)))
 
 
 def test_quality_shows_the_last_runs_in_their_order() -> None:
