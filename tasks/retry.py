@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 TRANSIENT_STATUS = frozenset({408, 429, 502, 503, 504, *range(520, 531), 540, 544})
 _SERVER_ERROR = 500  # without a SQLSTATE it is not the database's; every call of ours may be sent twice
 _FROM_DATABASE = re.compile(r"[0-9A-Z]{5}|PGRST\w+|SUP")
-TRANSIENT_CODES = re.compile(r"40001|40P01|57P0\d|57014|53\w{3}|08\w{3}|PGRST00[0-3]")
+TRANSIENT_CODES = re.compile(r"40001|40P01|55P03|57P0\d|57014|53\w{3}|08\w{3}|PGRST00[0-3]")
 STATEMENT_TIMEOUT = "57014"
 ACCESS_CODES = re.compile(r"42501|28\w{3}|PGRST30\d")
 # Which SQLSTATEs have messages that name objects only. Others may quote a value of the row.

@@ -42,7 +42,7 @@ def failing(*errors: Exception) -> tuple[list[int], object]:
     [(429, None), (502, None), (503, "PGRST000"), (504, None), (520, None), (522, None), (525, None),
      (530, None), (540, None), (544, "DatabaseTimeout"), (500, None),
      (500, "internal_error"), (500, "57014"), (500, "40001"),
-     (500, "40P01"), (503, "57P01"), (503, "53300"), (503, "08006"), (0, "08006"), (504, "PGRST003")],
+     (500, "40P01"), (500, "55P03"), (503, "57P01"), (503, "53300"), (503, "08006"), (0, "08006"), (504, "PGRST003")],
 )  # fmt: skip
 def test_what_passes_is_transient(status: int, code: str | None) -> None:
     error = classify(status, code, "busy")

@@ -47,7 +47,7 @@ def make_dropped_trigger(run: Run, files: Sequence[Migration], *, say: Callable[
     if run("select (public.etl_own_tables() ->> 'base_moves')::boolean")[0][0]:
         return
     made = "\n".join(statement[0] for migration in files for statement in _TRIGGER.finditer(migration.sql))
-    sql = f"begin;\n{made}\nupdate public.etl_base set dirty = true;\ncommit;"
+    sql = f"begin;\n{made}\nupdate public.etl_base set dirty = true where true;\ncommit;"
     with_lock_retries(partial(run, sql, "Making the trigger etl_move_base again"), say=say)
     say("made the trigger etl_move_base again, which somebody had dropped or disabled: the next run reads everything")
 

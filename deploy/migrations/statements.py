@@ -153,13 +153,13 @@ begin
   alter table {full} add column row_hash text not null default '{_NO_HASH}';
   alter table {full} alter column row_hash drop default;
 exception when dependent_objects_still_exist then
-  update {full} set row_hash = '{_NO_HASH}';
+  update {full} set row_hash = '{_NO_HASH}' where true;
 end
 $$;
 do $$
 begin
   if to_regclass('public.etl_base') is not null then
-    update public.etl_base set dirty = true;  -- the next night reads everything
+    update public.etl_base set dirty = true where true;  -- the next night reads everything
   end if;
 end
 $$;

@@ -180,6 +180,7 @@ def _session(settings: Settings, more: Mapping[str, str]) -> str:
         "client_encoding": "UTF8",
         "standard_conforming_strings": "on",
         "row_security": "on",  # off is an error where a policy lets etl read all
+        "lock_timeout": "0",  # a run says for what it waits
         "client_min_messages": "warning",
         "statement_timeout": f"{settings.statement_timeout}s",
         "idle_in_transaction_session_timeout": f"{settings.lease_seconds}s",

@@ -44,6 +44,8 @@ _BY_CODE = (
                         "a cleaned table calls one that is gone."),
     (r"PGRST205|42P01", "Name the source of the table in tasks/contracts/; for tables of ours run `make migrate`. Or a "
                         "trigger of your own on a cleaned table uses one that is gone."),
+    (r"55P03", "Another session holds a lock, longer than the lock_timeout of the role that connects (over REST "
+               "authenticator): wait until it ends its transaction, or end it (pg_locks, pg_stat_activity)."),
     (r"55000", "Where it is about a replica identity: a publication covers the pipeline's tables, and somebody took "
                "theirs away. `alter table … replica identity default` gives it back."),
     (r"42703|PGRST204", "Compare the columns in tasks/contracts/ with the table; for tables of ours `make migrate`."),

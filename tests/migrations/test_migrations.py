@@ -77,6 +77,14 @@ def test_a_run_looks_for_each_function_that_it_may_call() -> None:
     assert looked_for == sorted(name for name in made if name.startswith("etl_") and name not in owners)
 
 
+def test_no_statement_of_a_function_lacks_its_where() -> None:
+    """The API of a Supabase project loads pg-safeupdate, which refuses it inside functions, too."""
+    changes = re.compile(r"(?<!do )(?<!for )\b(?:delete\s+from|update)\s(?:'(?:[^']|'')*'|[^;'])*")
+    for name, sql in functions(migrations()).items():
+        found = changes.findall(re.sub(r"--.*", "", sql))
+        assert [statement for statement in found if not re.search(r"\bwhere\b", statement)] == [], name
+
+
 def test_again_applies_nothing_and_by_force_changes_nothing(project: str) -> None:
     assert migrate(project) == [m.path.stem for m in migrations()]
     before = query(project, OBJECTS)

@@ -29,6 +29,7 @@ CODES = {
     "53300": (503, "ETL_RANGES"), "08006": (503, "status.supabase.com"), "25006": (500, "disk"),
     "XX000": (500, "make doctor"), "42703": (400, "tasks/contracts/"), "PGRST106": (406, "exposed schemas"),
     "42P01": (404, "trigger of your own"), "42883": (404, "trigger of your own"), "55000": (500, "replica identity"),
+    "55P03": (500, "lock_timeout"),
 }  # fmt: skip
 NAMES = {401: "SUPABASE_SERVICE_KEY", 402: "Billing", 404: "SUPABASE_URL", 413: "ETL_WRITE_BYTES", 429: "ETL_RANGES",
          507: "no room", 540: "Restore the project"}  # fmt: skip

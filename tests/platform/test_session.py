@@ -27,6 +27,7 @@ from tests.source.kit import settings_for
         ("client_encoding", "latin1", "UTF8"),
         ("standard_conforming_strings", "off", "on"),
         ("row_security", "off", "on"),
+        ("lock_timeout", "'1s'", "0"),  # its error was final, whoever held the lock
     ],
 )
 def test_what_a_login_has_set_is_not_ours(stack: Stack, tmp_path: Path, name: str, value: str, ours: str) -> None:
