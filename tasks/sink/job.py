@@ -69,7 +69,10 @@ class Written:
 
 @dataclass
 class LoadJob:
-    """A run's load. plans: by table, as `plan` left them; empty for a historical run, which only commits."""
+    """A run's load. plans: by table, as `plan` left them; empty for a historical run, which only commits.
+
+    commit_is_sent: whether the database was asked to commit, and did not say so far that it has not.
+    """
 
     settings: Settings
     workspace: Workspace
@@ -79,6 +82,7 @@ class LoadJob:
     counts: RunCounts
     progress: Progress
     done: int = 0
+    commit_is_sent: bool = False
 
     @property
     def tables(self) -> list[Table]:

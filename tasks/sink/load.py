@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
-from tasks.errors import WriteError
+from tasks.errors import LeaseLost, TransientError, WriteError
 from tasks.files.manifest import ManifestRef
 from tasks.ledger.lease import Lease
 from tasks.platform.progress import Progress, no_progress
@@ -13,8 +14,15 @@ from tasks.settings import Settings
 from tasks.sink.chosen import sink_of
 from tasks.sink.job import LoadJob
 from tasks.sink.model import LoadCounts, TablePlan, deletes
-from tasks.sink.sink import Verify
+from tasks.sink.sink import Sink, Verify
 from tasks.workspace import Workspace
+
+_NOT_KNOWN = (
+    "All files, and perhaps all rows and the commit: the database was asked for it, and did not answer. The next start "
+    "moves `latest.json` to this run where it is committed, and else writes what is missing."
+)
+# What the database itself says of a commit that it did not carry out; not that a connection broke.
+_NOT_CARRIED_OUT = re.compile(r"(?!08|57P0)[0-9A-Z]{5}")
 
 
 def load(
@@ -41,15 +49,26 @@ def load(
     job = LoadJob(settings, workspace, run, {} if run.historical else plans, manifest, counts, progress)
     _require_whole_spools(job)
     sink = sink_of(settings)
+    try:
+        return sink.retried(lambda: _load_once(sink, job, verify))
+    except TransientError as error:
+        if job.commit_is_sent and not _NOT_CARRIED_OUT.fullmatch(getattr(error, "code", None) or ""):
+            error.written = _NOT_KNOWN
+        raise
 
-    def load_once() -> dict[str, LoadCounts]:
-        if (counts := sink.committed(job)) is not None:
-            return counts
-        job.done = 0
+
+def _load_once(sink: Sink, job: LoadJob, verify: Verify | None) -> dict[str, LoadCounts]:
+    """One try, unless an earlier one has committed. What that one sent may be carried out while this one begins."""
+    if (counts := sink.committed(job)) is not None:
+        return counts
+    job.done, job.commit_is_sent = 0, False
+    try:
         with sink.open(job) as loading:
             return loading.commit(loading.write(), verify)
-
-    return sink.retried(load_once)
+    except LeaseLost:
+        if (counts := sink.committed(job)) is not None:
+            return counts
+        raise
 
 
 def _require_whole_spools(job: LoadJob) -> None:

@@ -6,7 +6,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
@@ -14,11 +14,15 @@ _COMMIT, _RUN = b"COMMIT", b"etl_commit"
 
 
 class CommitProxy:
-    """Listens on a port of its own. lost: how many answers to a commit were dropped; away: seconds that follow each."""
+    """Listens on a port of its own. lost: how many answers to a commit were dropped; away: seconds that follow each.
 
-    def __init__(self, url: str, *, away: float, times: int = 1) -> None:
+    slow: makes the database slow to commit, so that nobody waits for its answer.
+    """
+
+    def __init__(self, url: str, *, away: float, times: int = 1, slow: Callable[[], None] | None = None) -> None:
         parts = urlsplit(url)
         self._target, self._away, self._times = (parts.hostname or "127.0.0.1", parts.port or 5432), away, times
+        self._slow = slow
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = url.replace(f":{parts.port}/", f":{self._listener.getsockname()[1]}/")
         self.lost = 0
@@ -42,14 +46,18 @@ class CommitProxy:
                     data = source.recv(2**16)
                     if not data:
                         return
-                    (server if source is client else client).sendall(data)
                     seen = seen or (source is client and _RUN in data)
                     if source is client and seen and _COMMIT in data and self.lost < self._times:
-                        self._lose(server)
+                        self._lose(server, data)
                         return
+                    (server if source is client else client).sendall(data)
 
-    def _lose(self, server: socket.socket) -> None:
-        server.recv(2**16)  # the database has committed; nobody hears of it
+    def _lose(self, server: socket.socket, data: bytes) -> None:
+        if self._slow:
+            self._slow()
+        server.sendall(data)
+        if not self._slow:
+            server.recv(2**16)  # the database has committed; nobody hears of it
         self.lost += 1
         self._back_at = time.monotonic() + self._away
 
@@ -58,8 +66,8 @@ class CommitProxy:
 
 
 @contextmanager
-def losing_the_commit(url: str, *, away: float) -> Iterator[CommitProxy]:
-    proxy = CommitProxy(url, away=away)
+def losing_the_commit(url: str, *, away: float, slow: Callable[[], None] | None = None) -> Iterator[CommitProxy]:
+    proxy = CommitProxy(url, away=away, slow=slow)
     threading.Thread(target=proxy.serve, daemon=True).start()
     try:
         yield proxy

@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable, Iterator
+
 import pytest
 
 from data.demo import DemoCounts
+from flows.engine import command
 from flows.engine.outcome import RunRequest
 from flows.engine.pipeline import run_pipeline
+from local_stack.home import Home
+from local_stack.postgres import ADMIN, query
+from local_stack.state import load
 from tasks.ledger.as_of import AsOf
 from tests.pipeline.commit_proxy import losing_the_commit
 from tests.pipeline.kit import AS_OF, CLOCK, Project
+
+
+@pytest.fixture
+def slow(project: Project) -> Iterator[Callable[[], None]]:
+    """Makes the database wait for a standby at each commit, for two seconds."""
+
+    state = load(Home.at(project.stack.home))
+    assert state
+    superuser = state.url(ADMIN, state.admin_password)
+
+    def standby(name: str) -> None:
+        query(superuser, f"alter system set synchronous_standby_names = '{name}'")
+        query(superuser, "select pg_reload_conf()")
+
+    timers = [threading.Timer(2, standby, [""])]
+
+    def wait() -> None:
+        standby("nobody")
+        time.sleep(0.2)
+        timers[0].start()
+
+    yield wait
+    timers[0].cancel()
+    standby("")
 
 
 @pytest.mark.parametrize("away", [1, 35])
@@ -28,3 +60,33 @@ def test_a_commit_that_nobody_heard_of(
         assert outcome.tables["users"]["inserted"] == demo.users.kept
         assert project.stack.query("select status from etl_runs") == "committed"
     project.assert_whole()
+
+
+@pytest.mark.slow
+def test_a_commit_that_is_carried_out_while_the_next_try_begins(
+    project: Project, demo: DemoCounts, slow: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That try ended as if another run had taken over, and `latest.json` stayed."""
+    with losing_the_commit(project.stack.db_url, away=0, slow=slow) as proxy:
+        for name, value in {**project.default_env("postgres"), "SUPABASE_DB_URL": proxy.url}.items():
+            monkeypatch.setenv(name, value)
+        outcome = run_pipeline(RunRequest(AsOf.parse(AS_OF)))
+        assert proxy.lost == 1
+    assert outcome.current
+    assert outcome.tables["users"]["inserted"] == demo.users.kept
+    project.assert_whole()
+
+
+@pytest.mark.slow
+def test_a_commit_that_nobody_hears_of_before_the_run_ends_is_not_said_to_be_rolled_back(
+    project: Project, demo: DemoCounts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with losing_the_commit(project.stack.db_url, away=600) as proxy:
+        env = {**project.default_env("postgres"), "SUPABASE_DB_URL": proxy.url, "ETL_RUN_RETRIES": "0"}
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        run = lambda options: run_pipeline(options.request)  # noqa: E731
+        assert command.main(["--as-of", AS_OF], prog="nightly", run=run) == command.EXIT["failed"]
+    assert project.stack.query("select status from etl_runs") == "committed"
+    said = capsys.readouterr().err
+    assert "Written: All files, and perhaps all rows and the commit: the database was asked for it" in said
