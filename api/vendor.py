@@ -7,6 +7,8 @@ Node.js has installed in api/node_modules: the image is built so (Dockerfile).
 from __future__ import annotations
 
 import argparse
+import hashlib
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -21,28 +23,46 @@ FILES = {
     "vega-lite.js": "vega-lite/build/vega-lite.min.js",
     "vega-interpreter.js": "vega-interpreter/build/vega-interpreter.js",
 }
+NOTE = ".laid-out"
 LICENSES = ("vega", "vega-lite", "vega-interpreter")
 
 
 def install(say: Callable[[str], None]) -> None:
-    """Install what the lock names and copy what the browser gets; nothing when that is done already."""
+    """Install what the lock names and copy what the browser gets; nothing when that is done already.
+
+    What it is of is noted once all of it is there: a copy that was broken off is made again.
+    """
     from local_stack import npm  # an image has no local stack
 
-    changed = npm.install(HERE, "the site's JavaScript", say, dev=True)
-    if changed or not all((VENDOR / name).exists() for name in FILES):
+    npm.install(HERE, "the site's JavaScript", say, dev=True)
+    wanted, noted = _version(), VENDOR / NOTE
+    if not noted.exists() or noted.read_text() != wanted:
         lay_out()
+        noted.write_text(wanted)
+
+
+def _version() -> str:
+    """Of what is laid out: the lock that names it, and how it is done."""
+    return hashlib.sha256((HERE / "package-lock.json").read_bytes() + Path(__file__).read_bytes()).hexdigest()
 
 
 def lay_out() -> None:
     """Copy what the browser gets from api/node_modules to api/static/vendor, with the licenses."""
     VENDOR.mkdir(parents=True, exist_ok=True)
     for name, packed in FILES.items():
-        text = (_PACKAGES / packed).read_text()
+        text = (_PACKAGES / packed).read_text(encoding="utf-8")
         # A browser knows no package names, and an import map would be an inline script; the window's vega has these.
         text = re.sub(r"import (\{[^}]*\}) from 'vega-util';", r"const \1 = globalThis.vega;", text)
-        (VENDOR / name).write_text(_without_map(text))
+        _write(VENDOR / name, _without_map(text))
     for package in LICENSES:
-        (VENDOR / f"{package}.LICENSE").write_text((_PACKAGES / package / "LICENSE").read_text())
+        _write(VENDOR / f"{package}.LICENSE", (_PACKAGES / package / "LICENSE").read_text(encoding="utf-8"))
+
+
+def _write(path: Path, text: str) -> None:
+    """Under its name only when it is whole: a site may be serving it."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
 
 
 def _without_map(text: str) -> str:

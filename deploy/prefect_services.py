@@ -24,6 +24,7 @@ import httpx
 import psutil
 
 from local_stack.state import free_port, taken
+from tasks.platform.whole_file import whole_file
 from tasks.settings.environment import EVERYWHERE
 
 ROOT = Path(__file__).parents[1]
@@ -86,13 +87,17 @@ def ours(folder: Path) -> Iterator[None]:
 
 
 def auth_string(home: Path) -> str:
-    """`admin:<password>` of the server of this folder, made once and readable by its owner only."""
+    """`admin:<password>` of the server of this folder, made once and readable by its owner only.
+
+    Never an empty one, which a disk that was full may have left: with that, the server asks for no password.
+    """
     path = home / "auth"
     with suppress(FileNotFoundError):
-        return path.read_text().strip()
+        if kept := path.read_text().strip():
+            return kept
     text = f"admin:{secrets.token_urlsafe(12)}"
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
+    with whole_file(path, private=True) as part:
+        part.write_text(text)
     return text
 
 

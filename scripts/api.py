@@ -19,12 +19,13 @@ import uvicorn
 from api import vendor
 from deploy import project
 from deploy.prefect_services import auth_string
-from local_stack import Stack, StackError, find
+from local_stack import Stack, find
 from local_stack.arguments import port, positive
 from local_stack.state import free_port, taken
 from scripts.ui import HOME as PREFECT_HOME
 from scripts.ui import local_project, running
 from tasks.errors import PipelineError
+from tasks.platform.whole_file import whole_file
 from tasks.settings.environment import prefect_api_url
 
 PORT = 8_300
@@ -40,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         with local_project():
             vendor.install(project.log_step)
             _serve(options)
-    except (PipelineError, StackError) as error:
+    except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -92,7 +93,7 @@ def _introduce(stack: Stack | None) -> None:
 
 def demo_analyst(stack: Stack, kept: Path) -> tuple[str, str]:
     """E-mail and password of the local stack's analyst, made where it is missing; the password is kept in a file."""
-    password = str(json.loads(kept.read_text())["password"]) if kept.exists() else secrets.token_urlsafe(9)
+    password = _kept(kept) or secrets.token_urlsafe(9)
     body, headers = {"email": EMAIL, "password": password}, {"apikey": stack.key}
     token = f"{stack.url}/auth/v1/token"
     if httpx.post(token, params={"grant_type": "password"}, headers=headers, json=body).is_error:
@@ -103,9 +104,17 @@ def demo_analyst(stack: Stack, kept: Path) -> tuple[str, str]:
         "where email = :'email'",
         {"email": EMAIL},
     )
-    with open(kept, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-        json.dump(body, file)
+    with whole_file(kept, private=True) as part:
+        part.write_text(json.dumps(body))
     return EMAIL, password
+
+
+def _kept(file: Path) -> str:
+    """The password that was kept; empty where there is none, or an earlier release was killed while it wrote it."""
+    try:
+        return str(json.loads(file.read_text())["password"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _parser() -> argparse.ArgumentParser:

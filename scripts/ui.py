@@ -20,8 +20,9 @@ from rich.console import Console
 
 from deploy import project
 from deploy.prefect_services import ROOT, Prefect, ServiceError, answers, server, worker
-from local_stack import StackError, down, status
+from local_stack import down, status
 from local_stack.arguments import folder, port
+from tasks.errors import PipelineError
 
 HOME = Path("data/local/prefect")
 POOL = "nightly-pool"
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(WELCOME.format(url=prefect.url, password=prefect.password, file=prefect.home / "auth"), flush=True)
             crew.wait()
             raise ServiceError(f"The worker ended by itself; {prefect.home / 'worker.log'} says why.")
-    except (StackError, ServiceError) as error:
+    except (PipelineError, ServiceError) as error:
         console.print(f"error: {error}", markup=False)
         return 1
     except KeyboardInterrupt:

@@ -11,8 +11,8 @@ from deploy import project
 from deploy.prefect_services import auth_string
 from flows.engine.probe import main as probe
 from flows.engine.probe import parser
-from local_stack import StackError
 from scripts.ui import running
+from tasks.errors import PipelineError
 from tasks.settings.environment import prefect_api_url
 
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.update(PREFECT_API_URL=f"{url}/api", PREFECT_API_AUTH_STRING=auth_string(home))
     try:
         name = project.use(start=watches)
-    except StackError as error:
+    except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if not watches:

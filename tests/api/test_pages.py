@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import pytest
 
+from api import vendor
 from api.site.runs import run_before
+from scripts.api import demo_analyst
 from tests.api.conftest import Site
 
 pytestmark = pytest.mark.xdist_group("api")
@@ -31,3 +34,26 @@ def test_only_this_content_of_a_file_is_kept_for_good(site: Site) -> None:
     (address,) = set(re.findall(r"/static/site\.css\?v=\w+", site.http.get("/sign-in").text))
     said = [site.http.get(path).headers["cache-control"] for path in (address, f"{address}0", "/static/site.css")]
     assert said == ["public, max-age=31536000, immutable", "public, no-cache", "public, no-cache"]
+
+
+@pytest.mark.usefixtures("site")
+def test_the_javascript_is_laid_out_again_where_that_was_broken_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after an upgrade had installed the packages, the site went on with the files of before for good."""
+    monkeypatch.setattr(vendor, "VENDOR", tmp_path)
+    vendor.install(print)
+    whole = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    (tmp_path / ".laid-out").write_text("an earlier lock")
+    (tmp_path / "vega.js").write_text("half of")
+    vendor.install(print)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == whole
+
+
+@pytest.mark.parametrize("kept", ["", "[]", '{"password": "of another stack"}'])
+def test_the_demo_analyst_can_sign_in_whatever_was_kept(site: Site, tmp_path: Path, kept: str) -> None:
+    file = tmp_path / "demo-analyst.json"
+    file.write_text(kept)
+    for email, password in (demo_analyst(site.stack, file), demo_analyst(site.stack, file)):
+        answer = site.http.post("/auth/sign-in", json={"email": email, "password": password})
+        assert answer.status_code == 200

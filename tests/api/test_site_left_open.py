@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,22 @@ def test_a_run_is_followed_again_after_the_site_was_away(chromium: Browser, site
             expect(page.locator("[data-follow]")).to_have_text("running: publish")
     finally:
         site.stack.query("delete from public.etl_runs where run_id = '20200101T000000Z-00000000'")
+
+
+def test_of_two_clicks_the_last_one_counts_whenever_their_answers_come(tab: Watched) -> None:
+    """The first answer came late: the address, and so the next reload, named another order than the table."""
+    held: list[Route] = []
+    page = tab.open("/explore/daily_activity")
+    page.route(re.compile("sort=-posts"), lambda route: held.append(route))
+    with page.expect_request(re.compile("sort=-posts")):
+        page.get_by_role("link", name="Posts", exact=True).click()
+    page.get_by_role("link", name="New users", exact=True).click()
+    expect(page.locator("th", has_text="New users")).to_have_attribute("aria-sort", "descending")
+    with page.expect_response(re.compile("sort=-posts")):
+        held[0].continue_()
+    page.wait_for_load_state("networkidle")
+    assert page.url.endswith("sort=-new_users")
+    expect(page.locator("th", has_text="New users")).to_have_attribute("aria-sort", "descending")
 
 
 def test_a_start_that_is_sent_again_keeps_its_key_and_another_takes_a_new_one(chromium: Browser, site: Site) -> None:

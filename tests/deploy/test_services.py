@@ -94,6 +94,15 @@ def test_the_server_asks_for_its_password(tmp_path: Path) -> None:
     assert Prefect.at(tmp_path).password == prefect.password, "it is kept"
 
 
+def test_an_empty_password_is_none(tmp_path: Path) -> None:
+    """A disk that was full left it, and the next server asked for no password."""
+    (tmp_path / "auth").write_text("")
+    password = Prefect.at(tmp_path).password
+    assert len(password.removeprefix("admin:")) > 12
+    assert (tmp_path / "auth").read_text() == Prefect.at(tmp_path).password == password
+    assert (tmp_path / "auth").stat().st_mode & 0o077 == 0
+
+
 def test_its_pages_are_its_own_whatever_the_environment_says_of_another_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

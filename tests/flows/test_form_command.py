@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import runpy
 import sys
@@ -22,10 +23,28 @@ from flows.nightly import main as nightly_command
 from flows.watch import main as watch_command
 from scripts.watch import main as watch_script
 from tasks.contracts import REPORTS
-from tasks.errors import PublishError, SettingsError
+from tasks.errors import ConfigurationError, PublishError, SettingsError
 
 PROJECT = {"SUPABASE_URL": "http://127.0.0.1:9", "SUPABASE_SERVICE_KEY": "sb_secret_hush"}
 FLOWS = ["backfill", "compare", "doctor", "export", "restore", "retention"]
+
+
+@pytest.mark.parametrize("name", ["scripts.api", "scripts.ui", "scripts.watch"])
+def test_a_local_stack_that_cannot_be_made_ready_is_a_sentence(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a contract was changed: two of them ended in a traceback."""
+
+    def up(*_: object, **__: object) -> None:
+        raise ConfigurationError("The contracts ask for what no migration makes.", remedy="Run `make migration`.")
+
+    monkeypatch.setattr("local_stack.up", up)
+    monkeypatch.setattr("scripts.ui._end_on_signals", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    monkeypatch.setattr("deploy.project.PREFECT", {"PREFECT_HOME": str(tmp_path)})
+    assert importlib.import_module(name).main([]) == 1
+    assert "error: The contracts ask for what no migration makes. Run `make migration`." in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore:A flow named")  # the module is loaded once more, as the program
