@@ -13,7 +13,7 @@ from flows.engine.artifacts import show_report
 from flows.engine.declare import etl_flow, etl_task
 from flows.engine.form_command import run_form
 from flows.engine.run_page import number, table
-from flows.forms import PREVIOUS, CompareForm, report_named
+from flows.forms import LATEST, PREVIOUS, CompareForm, report_named
 from tasks.errors import ChoiceError, NotThere, PipelineError
 from tasks.files.manifest import Manifest
 from tasks.read import Diff, OpenRun, diff, list_runs, run_before
@@ -44,12 +44,16 @@ def compare_runs(settings: Settings, options: CompareForm) -> Diff[pa.Table]:
     """The difference, read with the service's key. ChoiceError for a run that is not there."""
     access = Access(settings=settings)
 
-    def find(run: str | None) -> OpenRun:  # not what this machine read last: the page says what readers get
-        return find_run(choice_of(run, access), may_be_offline=False)
+    def find(run: str, newer: OpenRun | None = None) -> OpenRun:
+        """newer: before which `previous` is; None the latest."""
+        if run == PREVIOUS:
+            run = run_before(newer or find(LATEST), settings=settings)
+        choice = choice_of(None if run == LATEST else run, access)
+        return find_run(choice, may_be_offline=False)  # not what this machine read last: the page says what readers get
 
     try:
-        run = find(None if options.run == "latest" else options.run)
-        base = find(run_before(run, settings=settings) if options.base == PREVIOUS else options.base)
+        run = find(options.run)
+        base = find(options.base, run)
         return diff(options.report, base, run, engine="arrow", settings=settings)
     except NotThere as error:  # what is damaged or refused, no choice of another run changes
         raise ChoiceError(error.message, remedy=_choice(settings) or error.remedy) from None

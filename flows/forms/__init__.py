@@ -2,7 +2,7 @@
 
 from flows.forms.backfill import MAX_BACKFILL_DAYS, BackfillForm
 from flows.forms.base import Form
-from flows.forms.compare import CompareForm
+from flows.forms.compare import LATEST, CompareForm
 from flows.forms.doctor import DoctorForm
 from flows.forms.export import ExportForm, report_named
 from flows.forms.nightly import MAX_RESTARTS, NightlyForm
@@ -11,6 +11,7 @@ from flows.forms.retention import RetentionForm
 from flows.forms.watch import WatchForm
 
 __all__ = [
+    "LATEST",
     "MAX_BACKFILL_DAYS",
     "MAX_RESTARTS",
     "PREVIOUS",

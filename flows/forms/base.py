@@ -49,8 +49,8 @@ def names(pattern: str) -> str:
 
 
 def one_each(entries: list[str]) -> list[str]:
-    """The names of such a list, each as an entry of its own."""
-    return [name.strip() for entry in entries for name in entry.split(",")]
+    """The names of such a list, each as an entry of its own; a comma too many is none."""
+    return [name.strip() for entry in entries for name in entry.split(",") if name.strip()]
 
 
 def field(position: int, title: str, description: str, **schema: Any) -> dict[str, Any]:

@@ -184,6 +184,7 @@ def test_an_export_names_columns_and_dates_of_its_report() -> None:
     assert "no column of days" in refused(ExportForm, report="data_quality", date_from=date(2026, 1, 1))
     assert "comes after" in refused(ExportForm, date_from=date(2026, 2, 1), date_to=date(2026, 1, 1))
     assert ExportForm(columns=["posts", "date", "posts"]).columns == ["posts", "date"]
+    assert ExportForm(columns=["date,", "posts"]).columns == ["date", "posts"]  # a trailing comma, as on a command line
     assert "less than or equal to 7" in refused(ExportForm, link_days=8)
 
 

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
+from flows.compare import compare_runs
+from flows.forms import CompareForm
 from tasks.contracts import REPORTS, Column, Report
 from tasks.errors import ConfigurationError, ReadError
 from tasks.files.run_files import write_files
@@ -151,6 +153,17 @@ def test_two_runs_in_the_bucket(published: Bucketful) -> None:
         assert other.changed.equals(found.changed)
     assert diff("author_activity", "earlier", settings=settings, engine="arrow").added.num_rows == 40
     assert isinstance(diff("author_activity", "earlier", settings=settings, engine="polars").removed, pl.DataFrame)
+
+
+@pytest.mark.parametrize(
+    ("base", "run", "found"), [("latest", "previous", ("later", "earlier")), ("later", "latest", ("later", "later"))]
+)
+def test_the_words_of_the_form_mean_the_same_in_both_fields(
+    published: Bucketful, base: str, run: str, found: tuple[str, str]
+) -> None:
+    """The form takes them in both; in the other one a word was a run that there is not."""
+    difference = compare_runs.fn(published.settings, CompareForm(base=base, run=run))
+    assert (difference.base.run_id, difference.run.run_id) == found
 
 
 def test_the_report_of_one_row_a_run_is_compared_by_that_row(published: Bucketful) -> None:
