@@ -161,15 +161,27 @@ def _expected(settings: Settings, workspace: Workspace) -> Expected:
     return Expected(folder, url, token, settings.project, settings.resolved_transport, versions(), CODE)
 
 
+def _exchange(expected: Expected) -> SharedFolder:
+    """The folder at the URL, with the run's token in it."""
+    shared = SharedFolder(expected.url, expected.folder)
+    try:
+        shared.push([expected.folder / TOKEN])
+    except Exception as error:  # noqa: BLE001 - each driver of fsspec has errors of its own
+        raise ConfigurationError(
+            f"Nothing can be written at ETL_SHARED_DIR ({type(error).__name__}). Nothing was read.",
+            remedy="Install the driver of such a URL, for S3 s3fs, and give this account the right to write there: "
+            "see docs/scaling.md.",
+        ) from None
+    return shared
+
+
 class DaskWorkers:
     """Runs units on the workers of a Dask client."""
 
     def __init__(self, client: Any, settings: Settings, expected: Expected) -> None:
         self._client, self._expected = client, expected
         self._where = settings.dask_address or "this machine"
-        self._shared = SharedFolder(expected.url, expected.folder) if expected.url else None
-        if self._shared:
-            self._shared.push([expected.folder / TOKEN])
+        self._shared = _exchange(expected) if expected.url else None
         self.count = settings.workers or max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
 
     def map(

@@ -166,7 +166,7 @@ def _require_folder(expected: Expected, where: str) -> None:
         if expected.url:
             _own_folder(expected).push([probe])
         probe.unlink()
-    except (OSError, ImportError, ValueError) as error:  # fsspec: no driver for the URL
+    except Exception as error:  # noqa: BLE001 - each driver of fsspec has errors of its own
         raise ConfigurationError(
             f"{where} cannot use the run's folder {expected.url or expected.folder} ({type(error).__name__}).",
             remedy=_SHARED,

@@ -79,9 +79,18 @@ def _scheduler(value: str) -> str:
     return value
 
 
+def _exchange(value: str) -> str:
+    if re.search(r"//[^/\s]*:[^/\s]*@", value):
+        raise ValueError(
+            "must not hold a password, which messages and logs of workers would show: fsspec has a file for it"
+        )
+    return value
+
+
 Key = Annotated[SecretStr, AfterValidator(_key)]  # an API key or a token, or empty
 Database = Annotated[SecretStr, AfterValidator(_database)]  # a connection URI of PostgreSQL's, or empty
 Address = Annotated[str, AfterValidator(_address)]  # of a server, or empty
 Project = Annotated[Address, AfterValidator(_without_password)]  # of a Supabase project, or empty
 Scheduler = Annotated[str, AfterValidator(_scheduler)]  # of Dask, or empty
+Exchange = Annotated[str, AfterValidator(_exchange)]  # a URL of fsspec, or empty
 Email = Annotated[str, Field(pattern=r"^([^@\s]+@[^@\s]+)?$")]

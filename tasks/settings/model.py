@@ -17,6 +17,7 @@ from tasks.settings.environment import ENCODING, FILE
 from tasks.settings.fields import (
     Database,
     Email,
+    Exchange,
     Key,
     Project,
     Scheduler,
@@ -80,7 +81,7 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
 
     # Where the work is done
     workers: int = Field(default=0, ge=0, le=256, description="Local worker processes; 0 uses this process alone.")
-    shared_dir: str = Field(
+    shared_dir: Exchange = Field(
         default="", description="A URL of fsspec that all workers reach; empty: they share data_dir."
     )
     dask_address: Scheduler = Field(default="", description="A Dask scheduler, like tcp://10.0.0.5:8786.")

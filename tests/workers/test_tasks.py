@@ -21,7 +21,7 @@ from tasks.cleaning.passes import clean_further, clean_posts, clean_users
 from tasks.contracts import FURTHER_TABLES, POSTS, USERS
 from tasks.errors import ConfigurationError
 from tasks.files.run_files import write_tables
-from tasks.platform.dask import _expected
+from tasks.platform.dask import DaskWorkers, _expected
 from tasks.platform.dask_worker import Expected, run_units
 from tasks.platform.workers import HERE, Result, Tick, Unit, Workers, no_tick, runs_of
 from tasks.settings import Settings, load_settings
@@ -103,6 +103,15 @@ def test_a_task_that_was_cut_off_and_runs_again_writes_the_same(tmp_path: Path, 
     assert workers.most == 8, "tasks had several units"
     assert len(alone[1]) > 60
     assert not list((workspace.root / "months").rglob("*.*")), "what was split by month is gone"
+
+
+@pytest.mark.parametrize("url", ["nothing://bucket/prefix", "file:///proc/version/prefix"])
+def test_a_url_at_which_nothing_can_be_written_is_named(url: str, tmp_path: Path, settings: Settings) -> None:
+    apart = settings.model_copy(update={"workers": 1, "shared_dir": url})
+    expected = _expected(apart, Workspace.create(tmp_path, "run"))
+    with pytest.raises(ConfigurationError, match="Nothing can be written at ETL_SHARED_DIR") as raised:
+        DaskWorkers(None, apart, expected)
+    assert "s3fs" in raised.value.remedy
 
 
 def test_a_worker_that_was_not_started_again_after_an_update_does_nothing(tmp_path: Path, settings: Settings) -> None:
