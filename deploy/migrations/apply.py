@@ -19,7 +19,7 @@ from deploy.migrations.database import Run, connected, require_release, say_noth
 from deploy.migrations.files import ROOT, Migration, migrations
 from deploy.migrations.functions import make_dropped_functions, make_dropped_trigger
 from deploy.migrations.registry import forget_dropped_tables
-from deploy.migrations.rights import give_back_rights
+from deploy.migrations.rights import give_back_rights, take_back_rights
 from deploy.migrations.role import make_missing_role
 from deploy.migrations.verify import verify
 
@@ -30,7 +30,7 @@ def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[st
     """Apply every file that is not applied, each in one transaction, and verify the result; returns their names.
 
     Dropped functions, the trigger, the bucket and the role are made again, and rights of the runs are given back where
-    somebody took them.
+    somebody took them; what somebody opened to everybody is closed.
 
     say: called for each file as soon as it is applied. Raises WriteError with the file's name, the server's message and
     its SQLSTATE when the database refuses one: that file then left nothing behind. Raises ServiceUnavailable when the
@@ -59,6 +59,7 @@ def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[st
             with_lock_retries(partial(run, "select public.etl_make_indexes()", "Making missing indexes"), say=say)
             with_lock_retries(partial(run, "select public.etl_open_to_readers()", "Giving readers rights"), say=say)
             run("notify pgrst, 'reload schema'")
+        take_back_rights(run, files, say=say)
         give_back_rights(run, files, say=say)
         make_deleted_bucket(run, say=say)
         give_back_storage(run, say=say)

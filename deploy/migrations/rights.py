@@ -1,4 +1,4 @@
-"""Rights that the files gave and somebody took away since: a hardening script, a dump restored without rights."""
+"""Rights that the files gave and somebody took away since, or the other way round: a script, a dump without rights."""
 
 # ruff: noqa: S608 - names come from our own files, quoted
 
@@ -15,6 +15,20 @@ _OWNERS_ONLY = "'etl_access_token', 'etl_make_indexes', 'etl_open_to_readers'"
 _TABLES = "'etl_base', 'etl_batches', 'etl_reject_rows', 'etl_runs', 'etl_waiting'"
 
 
+def take_back_rights(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:
+    """Close to everybody what a `grant all` or a restored dump has opened, and row-level security that is off.
+
+    Of cleaned tables and reports what signed-in people were given stays, whose rows the policies decide; and reports
+    may be open to all. Where nothing is open, nothing is locked.
+    """
+    opened = [str(statement) for (statement,) in run(_opened(files))]
+    if opened:
+        opened_again = "select public.etl_open_to_readers()"  # rights on columns went with those on their table
+        script = ";\n".join(["begin", *opened, opened_again, "commit"])
+        with_lock_retries(partial(run, script, "Taking rights back"), say=say)
+        say(f"took back {len(opened)} rights that somebody had given to everybody, or enabled row-level security again")
+
+
 def give_back_rights(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:
     """Grant etl and service_role what they lack of our functions and tables, and etl its policy on each table.
 
@@ -23,6 +37,31 @@ def give_back_rights(run: Run, files: Sequence[Migration], *, say: Callable[[str
     if lacking := [str(statement) for (statement,) in run(_lacking(files))]:
         with_lock_retries(partial(run, ";\n".join(lacking), "Giving rights back"), say=say)
         say(f"gave back {len(lacking)} rights that etl or service_role had lost")
+
+
+def _opened(files: Sequence[Migration]) -> str:
+    return f"""\
+select x.statement from (
+with ours as (
+  select c.oid, c.relkind, c.relowner, c.relacl, c.relrowsecurity, coalesce(t.kind, 'book') as kind
+  from pg_class c left join public.etl_tables() t on t.relation = c.oid
+  where t.relation is not null
+    or c.relnamespace = 'public'::regnamespace and c.relname in ({_TABLES}, 'etl_seed', 'etl_migrations', 'etl_rejects')
+)
+select format('alter table %s enable row level security', o.oid::regclass) from ours o
+where o.relkind = 'r' and not o.relrowsecurity
+union
+select format('revoke all on %s from %s', o.oid::regclass, coalesce(quote_ident(r.rolname), 'public'))
+from ours o cross join aclexplode(o.relacl) a left join pg_roles r on r.oid = a.grantee
+where a.grantor = o.relowner and o.kind <> 'aggregate'
+  and (a.grantee = 0 or r.rolname = 'anon' or r.rolname = 'authenticated' and o.kind = 'book')
+union
+select format('revoke all on function %s from %s', p.oid::regprocedure, coalesce(quote_ident(r.rolname), 'public'))
+from pg_proc p cross join aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+left join pg_roles r on r.oid = a.grantee
+where p.pronamespace = 'public'::regnamespace and p.proname in ({made_functions(files)}) and a.grantor = p.proowner
+  and (a.grantee = 0 or r.rolname = 'anon' or r.rolname = 'authenticated' and starts_with(p.proname, 'etl_'))
+) x (statement)"""
 
 
 def _lacking(files: Sequence[Migration]) -> str:

@@ -48,6 +48,39 @@ def test_rights_that_somebody_took_are_given_back(project: str) -> None:
     assert len(said) == 1
 
 
+def test_what_somebody_opened_to_everybody_is_closed(project: str) -> None:
+    """As `grant all on all …` does, or a dump that is restored without rights where new tables are open to all."""
+    migrate(project)
+    before = query(project, OPEN)
+    books = "public.etl_runs, public.etl_seed, public.etl_rejects"
+    opened = f"grant all on {books}, public.clean_users to public, anon; grant all on {books} to authenticated"
+    query(project, f"{opened}; grant all on all functions in schema public to public, anon, authenticated")
+    query(project, "alter table public.clean_posts disable row level security; grant select on daily_activity to anon")
+    assert query(project, OPEN) != before
+    said: list[str] = []
+    assert migrate(project, say=said.append) == []
+    assert [line.partition(" ")[0] for line in said] == ["took"]
+    assert query(project, OPEN) == before
+    assert query(project, "select has_table_privilege('anon', 'public.daily_activity', 'select')") == "t"
+    assert migrate(project, say=said.append) == []
+    assert len(said) == 1
+
+
+OPEN = """
+select r.rolname, c.relname, a.attname, o from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0
+cross join pg_roles r cross join unnest(array['select', 'update']) o
+where r.rolname in ('anon', 'authenticated') and c.relname ~ '^(etl|clean)_' and c.relkind in ('r', 'v')
+  and c.relnamespace = 'public'::regnamespace and has_column_privilege(r.oid, c.oid, a.attnum, o)
+union all
+select r.rolname, p.oid::regprocedure::text, null, null from pg_proc p cross join pg_roles r
+where r.rolname in ('anon', 'authenticated') and p.pronamespace = 'public'::regnamespace
+  and has_function_privilege(r.oid, p.oid, 'execute')
+union all
+select null, c.relname, null, null from pg_class c
+where c.relname ~ '^(etl|clean)_' and c.relkind = 'r' and not c.relrowsecurity
+order by 1, 2, 3, 4"""
+
+
 def test_the_role_that_a_restored_dump_does_not_hold_is_made_again(project: str) -> None:
     """On another server: rights and policies of the role could not be restored there."""
     migrate(project)
