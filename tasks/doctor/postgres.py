@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,7 +21,7 @@ def address_is_right(settings: Settings) -> Iterator[Finding]:
         yield ok("postgres", "SUPABASE_DB_URL is not set: tables are read and written over REST.")
         return
     url = urlsplit(settings.supabase_db_url.get_secret_value())
-    mode = parse_qs(url.query).get("sslmode", ["prefer"])[0]
+    mode = parse_qs(url.query).get("sslmode", [os.environ.get("PGSSLMODE", "prefer")])[0]
     if url.hostname not in LOCAL_HOSTS and mode not in ("require", "verify-ca", "verify-full"):
         remedy = (
             "Add ?sslmode=verify-full and the project's CA certificate (sslrootcert=…), or at least sslmode=require."
