@@ -18,7 +18,7 @@ from typing import Any
 
 from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable
 from tasks.platform.code import CODE
-from tasks.platform.dask_worker import TOKEN, Done, Expected, run_units, versions
+from tasks.platform.dask_worker import TOKEN, Done, Expected, run_units, to_be_alike, versions
 from tasks.platform.shared_folder import SharedFolder
 from tasks.platform.traffic import TRAFFIC
 from tasks.platform.workers import HERE, NeedsFiles, Result, Tick, Unit, Workers, no_tick, runs_of
@@ -158,7 +158,7 @@ def _expected(settings: Settings, workspace: Workspace) -> Expected:
     (workspace.root / TOKEN).write_text(token)
     folder = workspace.root.resolve()
     url = f"{settings.shared_dir.rstrip('/')}/{workspace.run_id}" if settings.shared_dir else ""
-    return Expected(folder, url, token, settings.project, settings.resolved_transport, versions(), CODE)
+    return Expected(folder, url, token, to_be_alike(settings), settings.resolved_transport, versions(), CODE)
 
 
 def _exchange(expected: Expected) -> SharedFolder:

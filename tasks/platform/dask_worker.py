@@ -18,10 +18,11 @@ import pyarrow as pa
 
 from tasks.errors import ConfigurationError
 from tasks.platform.code import CODE, LIBRARIES
+from tasks.platform.identity import identity_of
 from tasks.platform.shared_folder import SharedFolder, relocate
 from tasks.platform.traffic import TRAFFIC
 from tasks.platform.workers import Tick
-from tasks.settings import load_settings
+from tasks.settings import Settings, load_settings
 
 LOOKED_UP = "partials"  # the folder of what every unit looks up: a worker keeps it from unit to unit
 TOKEN = "workers.token"  # noqa: S105 - the name of a file
@@ -29,15 +30,16 @@ TOKEN = "workers.token"  # noqa: S105 - the name of a file
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a worker must find: the run's folder with its token, the project, and the coordinator's versions and code.
+    """What a worker must find: the run's folder with its token, and the coordinator's settings, versions and code.
 
-    url: where the run's files are exchanged; empty where the folder itself is shared. code: its `CODE`.
+    url: where the run's files are exchanged; empty where the folder itself is shared. alike: see `to_be_alike`. code:
+    its `CODE`.
     """
 
     folder: Path
     url: str
     token: str
-    project: str
+    alike: tuple[tuple[str, str], ...]
     transport: str
     libraries: tuple[str, ...]
     code: str
@@ -46,6 +48,16 @@ class Expected:
 def dask_setup(worker: Any) -> None:
     """Dask calls this in a worker that was started here: a heartbeat that its end cuts off would log a traceback."""
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
+
+
+def to_be_alike(settings: Settings) -> tuple[tuple[str, str], ...]:
+    """What decides which rows are seen and where files go, in words: the coordinator has verified both for itself."""
+    return (
+        ("SUPABASE_URL", settings.project),
+        ("kind of key", identity_of(settings).kind),
+        ("ETL_DB_ROLE", settings.db_role),
+        ("ETL_BUCKET", settings.bucket),
+    )
 
 
 def versions() -> tuple[str, ...]:
@@ -142,14 +154,20 @@ def _ready(expected: Expected) -> None:
             remedy="Bring its folder to the version of the run, and start the workers again: each keeps the code that "
             "it has loaded.",
         )
+    _require_settings(expected, where)
+
+
+def _require_settings(expected: Expected, where: str) -> None:
     try:
         settings = load_settings(transport=expected.transport)
     except ConfigurationError as error:
         raise ConfigurationError(f"{where} lacks settings. {error.message}", remedy=_OWN_ENVIRONMENT) from None
-    if settings.project != expected.project:
-        raise ConfigurationError(
-            f"{where} is set up for {settings.project}, this run for {expected.project}.", remedy=_OWN_ENVIRONMENT
-        )
+    for (name, mine), (_, wanted) in zip(to_be_alike(settings), expected.alike, strict=True):
+        if mine != wanted:
+            raise ConfigurationError(
+                f"{where} has another {name} than this run: {mine or 'none'}, and not {wanted or 'none'}.",
+                remedy=_OWN_ENVIRONMENT,
+            )
 
 
 _OWN_ENVIRONMENT = "Give each worker the SUPABASE_* and ETL_* settings in its own environment; none are sent to it."

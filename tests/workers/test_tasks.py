@@ -122,6 +122,24 @@ def test_a_worker_that_was_not_started_again_after_an_update_does_nothing(tmp_pa
     assert not done
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ETL_BUCKET", "analytics", "has another ETL_BUCKET than this run: analytics, and not reports"),
+        ("ETL_DB_ROLE", "", "has another ETL_DB_ROLE than this run: none, and not etl"),
+        ("ETL_ACCESS_TOKEN", "a.b.c", "has another kind of key than this run: access token, and not service key"),
+    ],
+)
+def test_a_worker_that_would_see_other_rows_or_store_elsewhere_does_nothing(
+    name: str, value: str, said: str, tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = _expected(settings, Workspace.create(tmp_path, "run"))
+    monkeypatch.setenv("SUPABASE_KEY", "publishable")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=said):
+        run_units(lambda unit, tick: pytest.fail("it worked"), [1], expected)
+
+
 def test_a_process_goes_by_the_code_that_it_has_loaded_whatever_is_on_the_disk_by_now(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "tasks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
     rules = tmp_path / "tasks" / "cleaning" / "rules" / "users.py"
