@@ -22,7 +22,7 @@ _FOLDER = "base"
 class BaseFiles:
     """Files by the checksum of their content: a month that stays the same from night to night is kept once.
 
-    run_path: where the base's files are in the bucket. scratch: for files that are not to stay on this disk.
+    run_path: where the base's files are in the bucket. scratch: the run's own folder for them, which goes with the run.
     """
 
     settings: Settings
@@ -39,15 +39,23 @@ class BaseFiles:
         missing = {e.sha256: e for e in wanted if not self._is_here(e)}
         for _ in each(self.settings, self._download, list(missing.values())):
             pass
-        return [self._place(e) for e in wanted]
-
-    def _place(self, entry: FileEntry) -> Path:
-        kept = cache_folder(self.settings) / entry.sha256
-        return kept if kept.exists() else self.scratch / entry.sha256
+        return [self.scratch / e.sha256 for e in wanted]
 
     def _is_here(self, entry: FileEntry) -> bool:
-        place = self._place(entry)
-        return place.exists() and hashlib.sha256(place.read_bytes()).hexdigest() == entry.sha256
+        own = self.scratch / entry.sha256
+        if not own.exists():
+            self._take(cache_folder(self.settings) / entry.sha256, own)
+        return own.exists() and hashlib.sha256(own.read_bytes()).hexdigest() == entry.sha256
+
+    def _take(self, kept: Path, own: Path) -> None:
+        """A name of the run's own for a kept file: a run that commits beside a dry one keeps none but its own files."""
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(kept, own)
+        except (FileNotFoundError, FileExistsError):
+            return
+        except OSError:  # a disk without links
+            shutil.copyfile(kept, own)
 
     def _download(self, bucket: Bucket, entry: FileEntry) -> None:
         path = f"{self.run_path}/{entry.path}"

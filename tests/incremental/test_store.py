@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import stat
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tasks.files.manifest import FileEntry
-from tasks.incremental.store import cache_folder, keep_files
+from tasks.incremental.store import BaseFiles, cache_folder, keep_files
 from tasks.settings import Settings
 
 
@@ -36,3 +41,26 @@ def test_only_the_files_of_the_next_base_stay(tmp_path: Path) -> None:
     assert not folder.exists()
     keep_files(settings, entries, made, loaded)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_run_that_commits_takes_no_file_from_a_dry_one_beside_it(
+    tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `make watch` does every few minutes: the dry run ended as a defect."""
+
+    def link(*_: Any) -> None:
+        raise PermissionError("Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", link)
+    settings = Settings(_env_file=None, data_dir=tmp_path / "data", supabase_url="http://127.0.0.1:9")
+    month = entry("clean/posts/part-000.parquet", "clean", "d").model_copy(
+        update={"sha256": hashlib.sha256(b"rows").hexdigest()}
+    )
+    (cache_folder(settings)).mkdir(parents=True)
+    (cache_folder(settings) / month.sha256).write_bytes(b"rows")
+    found = BaseFiles(settings, "runs/2026-01-30/before", tmp_path / "dry" / "base").path(month)
+    keep_files(settings, [], tmp_path / "made")
+    assert not list(cache_folder(settings).iterdir())
+    assert found.read_bytes() == b"rows"
