@@ -160,6 +160,23 @@ def test_a_full_night_finds_what_somebody_changed_by_hand_in_a_further_table(
     assert (audited["drifted"], audited["tables"]["comments"]["updated"]) == (1, 1)
 
 
+def test_a_night_where_the_database_has_a_datestyle_of_its_own_is_full_and_no_failure(
+    copy: Path, env: dict[str, str], first_night: Callable[[str], dict[str, Any]]
+) -> None:
+    """It was called a defect, in the audit, each night again."""
+    first_night("postgres")
+    url, badges = env["SUPABASE_DB_URL"], '"Further tables"."Badge %s"'
+    query(url, f'insert into {badges} ("badgeId", weight, "givenAt") values (gen_random_uuid(), 1, now())')
+    assert night(copy, env, "postgres")["tables"]["badges"]["inserted"] == 1
+    query(url, f"update {badges} set weight = 2; alter database postgres set datestyle = 'German'")
+    try:
+        changed = night(copy, env, "postgres")
+    finally:
+        query(url, "alter database postgres reset datestyle")
+    assert changed["full_because"] == "the database writes given_at of badges in a DateStyle other than ISO"
+    assert changed["tables"]["badges"]["updated"] == 1
+
+
 @pytest.mark.timeout(600)
 def test_nights_with_further_tables_cost_what_changed_and_leave_what_full_ones_do(copy: Path) -> None:
     """A random history of all four tables, on a stack of the copy's own; its soak plays more."""

@@ -25,7 +25,8 @@ from tasks.files.manifest import FileEntry
 from tasks.files.state import month_of_path
 from tasks.incremental.base import Base
 from tasks.incremental.known import known_parts, month_names, months
-from tasks.incremental.look_up import LookUp, LookUpTooSlow, look_up_keys
+from tasks.incremental.look_up import LookUp, look_up_keys
+from tasks.incremental.mode import GoFull
 from tasks.platform.functions import Database
 from tasks.retry import is_statement_timeout
 from tasks.sink.model import TablePlan, deletes, rows_to_write, suspects
@@ -79,20 +80,20 @@ class Audit:
     def drifted(self, entries: Sequence[FileEntry]) -> int:
         """Rows, rule counts and files that are not what was carried. entries: the files of this night.
 
-        What takes the database too long is not audited.
+        What takes the database too long, or is written as nobody else reads it, is not audited.
         """
         changed = self._changed_users()
-        users = self._in_time("rows of users", lambda: self._users(changed))
+        users = self._if_possible("rows of users", lambda: self._users(changed))
         # Rows of further tables depend on themselves alone.
         further: int = sum(self._suspects(table).num_rows for table in FURTHER_TABLES)
         return self._posts(changed) + users + further + self._rules() + self._files(entries)
 
     @staticmethod
-    def _in_time(what: str, count: Callable[[], int]) -> int:
+    def _if_possible(what: str, count: Callable[[], int]) -> int:
         try:
             return count()
-        except LookUpTooSlow:
-            logger.warning("The %s are not audited: the database takes too long.", what)
+        except GoFull as reason:
+            logger.warning("The %s are not audited: %s.", what, reason)
             return 0
 
     def _posts(self, changed: set[str]) -> int:
@@ -144,7 +145,7 @@ class Audit:
         drifted = 0
         for table in TABLES:
             if table.by_month is not None:
-                drifted += self._in_time(f"files of {table.name}", partial(self._months, table, entries))
+                drifted += self._if_possible(f"files of {table.name}", partial(self._months, table, entries))
         return drifted
 
     def _months(self, table: Table, entries: Sequence[FileEntry]) -> int:

@@ -18,14 +18,11 @@ class LookUp(Protocol):
     def __call__(self, function: str, *, give_up: GiveUp | None = None, **arguments: Any) -> Any: ...
 
 
-class LookUpTooSlow(GoFull):
-    """A single key takes longer than the statement timeout: the audit goes without, an incremental night is full."""
-
-
 def look_up_keys(
     look_up: LookUp, function: str, table: str, keys: Sequence[str], *, name: str = "p_keys", **arguments: Any
 ) -> Iterator[list[Any]]:
-    """What `function` answers about these keys, a list for each call. LookUpTooSlow when a single one takes too long.
+    """What `function` answers about these keys, a list for each call. GoFull when a single one takes longer than the
+    statement timeout: the audit goes without it.
 
     name: of the argument that takes the keys. arguments: the others, besides the table.
     """
@@ -39,4 +36,4 @@ def look_up_keys(
         except ServiceUnavailable as error:
             if not is_statement_timeout(error):
                 raise
-            raise LookUpTooSlow(f"looking up one key of {table} takes longer than the statement timeout") from None
+            raise GoFull(f"looking up one key of {table} takes longer than the statement timeout") from None

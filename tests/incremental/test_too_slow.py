@@ -15,6 +15,7 @@ from tests.pipeline.kit import Project
 
 pytestmark = pytest.mark.slow
 
+SLOW = "looking up one key of {} takes longer than the statement timeout"
 LOOK_UPS = ("etl_known", "etl_dependents", "etl_orphans_of", "etl_months_of", "etl_values")
 WRITES = ("etl_delete", "etl_delete_rejects", "etl_write_rejects", "etl_write")
 # Each function behind one of its name that ends, as a statement timeout does, what has more keys or rows than `most`.
@@ -118,9 +119,9 @@ def test_one_key_that_takes_too_long(
     assert (late.mode, dict(late.not_read)) == ("full", {})
     with slow_past(0, project, *LOOK_UPS):
         night = run("rest", ETL_RETRIES=0)
-    assert night.full_because == "looking up one key of users takes longer than the statement timeout"
+    assert night.full_because == SLOW.format("users")
     assert night.drifted == 0
-    assert "The files of posts are not audited: the database takes too long." in caplog.messages
+    assert f"The files of posts are not audited: {SLOW.format('posts')}." in caplog.messages
     project.stack.query("delete from posts where id in (select id from clean_posts order by id limit 3)")
     with slow_past(0, project, "etl_delete"), pytest.raises(ServiceUnavailable) as caught:
         run("rest", ETL_RETRIES=0, ETL_RUN_RETRIES=0)
