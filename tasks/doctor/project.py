@@ -222,15 +222,18 @@ def _rows_given(settings: Settings, page: str) -> int:
 
 
 def last_run_is_fresh(settings: Settings) -> Iterator[Finding]:
-    """How the last runs ended, by the ledger."""
-    path = "/rest/v1/etl_runs?select=status,as_of,snapshot_at:began&order=began.desc.nullslast&limit=20"
-    runs = ask(settings, "GET", path, what="Reading the ledger").json()
-    committed = next((run for run in runs if run["status"] == "committed" and run["snapshot_at"]), None)
-    if committed is None:
+    """When the last run was committed, and how the last one ended, by the ledger. Those for past instants do not count:
+    a backfill stands for no night."""
+    path = "/rest/v1/etl_runs?select=status,snapshot_at:began&kind=eq.run&historical=is.false"
+    runs, committed = (
+        ask(settings, "GET", f"{path}{more}&limit=1", what="Reading the ledger").json()
+        for more in ("&order=started_at.desc", "&status=eq.committed&began=not.is.null&order=began.desc")
+    )
+    if not committed:
         yield ok("last run", "No run has committed yet: `make run`, or start `nightly` in the UI.")
         return
     now = datetime.fromisoformat(_doctor(settings)["clock"])  # it dates the ledger: this machine's may be wrong
-    age = now - datetime.fromisoformat(committed["snapshot_at"])
+    age = now - datetime.fromisoformat(committed[0]["snapshot_at"])
     text = f"The last committed run started to read {age.total_seconds() / 3600:.1f} h ago."
     remedy = "See the runs page of `nightly` in Prefect, and whether a worker runs."
     yield warn("last run", text, remedy) if age.total_seconds() > 26 * 3600 else ok("last run", text)

@@ -60,6 +60,24 @@ def test_the_age_of_the_last_run_is_by_the_clock_that_dates_it(monkeypatch: pyte
     assert (found.level, found.what) == ("warn", "The last committed run started to read 30.0 h ago.")
 
 
+def test_the_last_run_is_the_one_that_readers_see_behind_failures_and_beside_backfills(healthy: Stack) -> None:
+    """Twenty failures, a day of a watch's tries, hid it, and a backfill passed for a night."""
+    columns = "run_id, token, transport, as_of_mode, lease_seconds, status, historical, began, started_at"
+    row = "gen_random_uuid(), 'rest', 'now', 1"
+    three_days_ago = "now() - interval '72 hours'"
+    healthy.query(
+        f"insert into public.etl_runs ({columns}) values ('doc-0', {row}, 'committed', false, {three_days_ago}, now())"
+        f", ('doc-1', {row}, 'committed', true, now(), now());"
+        f"insert into public.etl_runs ({columns})"
+        f" select 'doc-2-' || i, {row}, 'failed', false, now(), now() + interval '1 day' from generate_series(1, 20) i"
+    )
+    try:
+        said = [finding.what for finding in project.last_run_is_fresh(load_settings())]
+    finally:
+        healthy.query("delete from public.etl_runs where run_id like 'doc-%'")
+    assert said == ["The last committed run started to read 72.0 h ago.", "The last run failed."]
+
+
 def test_a_source_and_a_key_of_any_name_are_asked_for(healthy: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[httpx.URL] = []
 
