@@ -7,6 +7,7 @@ there is.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -80,6 +81,12 @@ def table(align: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -
 def cell(value: object) -> str:
     """Text that cannot break out of its cell."""
     return " ".join(number(value).replace("|", "\\|").split())
+
+
+def code(text: str) -> str:
+    """Text of a row as code, whatever is in it; nothing of none."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}" if "`" in text else f"`{text}`" if text else ""
 
 
 def summary_page(
@@ -168,7 +175,7 @@ def cleaning_rows(
 def samples_page(samples: Mapping[str, Mapping[str, Sequence[Mapping[str, str]]]]) -> str:
     """Markdown: what each rule did to a few rows, masked. samples: table to rule to column, before and after."""
     rows = [
-        (table_name, rule, sample["column"], f"`{sample['before']}`", f"`{sample['after']}`")
+        (table_name, rule, sample["column"], code(sample["before"]), code(sample["after"]))
         for table_name, rules in samples.items()
         for rule, found in rules.items()
         for sample in found

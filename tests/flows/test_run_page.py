@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from flows.engine import run_page
 from tasks.errors import (
@@ -21,6 +22,7 @@ from tasks.errors import (
     SettingsError,
 )
 
+MARKDOWN = MarkdownIt().enable("table")
 figures = st.none() | st.integers(-(10**12), 10**12) | st.floats()
 
 
@@ -116,3 +118,15 @@ def test_bytes_are_summed_over_the_stages() -> None:
 @pytest.mark.parametrize(("seconds", "time"), [(604_800, "7 days"), (3_600, "1 hour"), (90, "1 minute and 30 seconds")])
 def test_how_long_links_work_is_said_in_units_of_its_size(seconds: int, time: str) -> None:
     assert f"Each link works for {time}, for whoever" in run_page.files_page([], path="runs/r", seconds=seconds)
+
+
+@given(st.text(st.sampled_from("`|\\[]()<>*_ a"), min_size=1, max_size=12))
+def test_no_text_of_a_sample_is_more_than_code(text: str) -> None:
+    """A status that users may choose made links of its own on the run's page, by a backtick in it."""
+    samples = {"users": {"known_status": [{"column": "status", "before": text, "after": ""}]}}
+    inline = [
+        token.children or [] for token in MARKDOWN.parse(run_page.samples_page(samples)) if token.type == "inline"
+    ]
+    (of_text,) = [cell for cell in inline[-2:] if cell]
+    assert [part.type for part in of_text] == ["code_inline"]
+    assert of_text[0].content.split() == text.split()
