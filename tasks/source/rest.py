@@ -102,7 +102,7 @@ class RestSource:
         progress(tally.rows, info.rows)
         outcomes = self._read_ranges(info, todo, spool, tally, progress)
         how = _in_words(len(plan.ranges), self._settings.ranges, len(kept), Counter(outcomes))
-        rows, nbytes, filled = 0, 0, Counter[str]()
+        rows, nbytes, filled = 0, 0, Counter({column.name: 0 for column in info.columns})
         for batch in spool.batches():
             rows, nbytes = rows + batch.num_rows, nbytes + batch.nbytes
             filled.update(filled_of(batch, info))

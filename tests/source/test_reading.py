@@ -70,6 +70,7 @@ def test_an_empty_table_gives_no_rows_and_the_right_columns(stack: Stack, transp
     with source_table(stack) as name:
         rows, done = read(settings_for(stack, transport, tmp_path), posts_at(name), tmp_path)
     assert (rows.num_rows, done.rows, rows.schema) == (0, 0, POSTS.raw_schema)
+    assert done.shares == {column.name: 0.0 for column in POSTS.source_columns}, "it has them, which the guard looks at"
 
 
 @TRANSPORTS
