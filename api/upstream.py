@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import httpx
 
-from tasks.platform.http import make_http, not_json
+from tasks.platform.http import PROFILE, make_http, not_json
 from tasks.retry import network_error
 from tasks.settings import Settings
 
@@ -34,7 +34,7 @@ class Upstream:
 
     def headers(self, token: str | None) -> dict[str, str]:
         """As whom to ask. Without a token nobody is signed in."""
-        return {"apikey": self._key, **({"Authorization": f"Bearer {token}"} if token else {})}
+        return {"apikey": self._key, **PROFILE, **({"Authorization": f"Bearer {token}"} if token else {})}
 
     def url(self, path: str) -> str:
         """The address of a path of the project's."""

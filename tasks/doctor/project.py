@@ -15,7 +15,7 @@ from tasks.contracts import TABLES, USERS
 from tasks.doctor.findings import ONCE, Finding, advice, fail, ok, warn
 from tasks.errors import ConfigurationError, PipelineError, RequestRefused
 from tasks.platform.functions import open_database
-from tasks.platform.http import make_http, not_json
+from tasks.platform.http import PROFILE, make_http, not_json
 from tasks.platform.identity import claims_of, expiry_of, identity_of
 from tasks.platform.quoting import url_column
 from tasks.platform.rights import api_rights
@@ -34,7 +34,7 @@ def ask(settings: Settings, method: str, path: str, *, what: str, key: str = "",
     """One request, tried once, as the holder of `key`, or else as the runs do. Raises the errors of ours."""
     identity = None if key else identity_of(settings)
     key = key or identity_of(settings).apikey
-    headers = {"apikey": key, **options.pop("headers", {})}
+    headers = {"apikey": key, **PROFILE, **options.pop("headers", {})}
     if key.count(".") == 2:  # only a JWT is a bearer token; the newer keys are not
         headers["Authorization"] = f"Bearer {key}"
     with make_http(settings, identity=identity) as http:

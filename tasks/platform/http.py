@@ -26,6 +26,10 @@ for _name in ("httpx", "httpcore", "hpack", "urllib3"):  # their INFO lines hold
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
+# Where our tables and functions are: without it PostgREST takes the first of the schemas that a project exposes.
+PROFILE = {"Accept-Profile": "public", "Content-Profile": "public"}
+
+
 def make_http(
     settings: Settings, *, transport: httpx.BaseTransport | None = None, identity: Identity | None = None
 ) -> httpx.Client:

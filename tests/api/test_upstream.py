@@ -53,3 +53,13 @@ def test_a_failing_project_is_an_error_of_ours(
     with pytest.raises(ServiceUnavailable, match=says) as caught:
         upstream.get("/rest/v1/nightly_runs", "token") if ask == "get" else upstream.call("etl_stats", "token", {})
     assert of_error(caught.value).status == 503
+
+
+def test_our_tables_are_asked_for_where_the_project_exposes_another_schema_first() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        profile = request.headers.get("accept-profile" if request.method == "GET" else "content-profile", "api")
+        return httpx.Response(200, json=[1]) if profile == "public" else httpx.Response(404, json={"code": "PGRST205"})
+
+    upstream = Upstream(SETTINGS, transport=httpx.MockTransport(answer))
+    assert upstream.get("/rest/v1/nightly_runs", "token") == [1]
+    assert upstream.call("nightly_users", "token", {}) == [1]

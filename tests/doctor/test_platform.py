@@ -17,12 +17,15 @@ class Answers(BaseHTTPRequestHandler):
     """Answers every request with the status and type of the server."""
 
     status, kind, body = 200, "text/html", PAGE
+    schemas: set[str | None]  # that REST was asked about
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("content-length") or 0))
         self.do_GET()
 
     def do_GET(self) -> None:
+        if self.path.startswith("/rest/"):
+            self.schemas.add(self.headers.get("content-profile" if self.command == "POST" else "accept-profile"))
         self.send_response(self.status)
         self.send_header("content-type", self.kind)
         self.send_header("content-length", str(len(self.body)))
@@ -36,7 +39,7 @@ class Answers(BaseHTTPRequestHandler):
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> Iterator[type[Answers]]:
     """A server in the project's place; what it answers is set on the class that this gives."""
-    handler = type("Handler", (Answers,), {})
+    handler = type("Handler", (Answers,), {"schemas": set()})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("SUPABASE_URL", f"http://127.0.0.1:{server.server_port}")
@@ -68,3 +71,4 @@ def test_a_state_of_the_platform_has_a_remedy_of_its_own(
     assert remedy in said.replace("\n", " ")
     assert "defect" not in said
     assert "make migrate" not in said
+    assert answers.schemas == {"public"}, "whichever the project exposes first"
