@@ -52,7 +52,8 @@ def run_series(request: RunRequest, instants: Sequence[datetime], commit: Commit
                 raise
             logger.warning("%s Started again in %g s.", error, settings.run_retry_seconds)
             time.sleep(settings.run_retry_seconds)
-        left, earlier = left[attempt.committed :], (*earlier, *attempt.tickets)
+        # The last of the earlier tries is resumed, with its as_of: never for another instant than it was of.
+        left, earlier = left[attempt.committed :], (*earlier, *attempt.tickets) if attempt.tickets else ()
 
 
 class _Attempt:

@@ -13,6 +13,7 @@ from data.demo import DemoCounts
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.pipeline import run_pipeline
 from flows.engine.series import run_series
+from tasks.errors import ServiceUnavailable
 from tasks.ledger.as_of import AsOf
 from tasks.ledger.ledger import Ledger
 from tasks.settings import Transport
@@ -131,6 +132,23 @@ def test_days_that_another_backfill_commits_meanwhile_are_left_out(
     assert len(second) == 2
     runs = "select status, count(*) from etl_runs where run_id not like 'watched-%' group by 1"
     assert project.stack.query(runs) == "committed|3"
+
+
+@pytest.mark.slow
+def test_the_day_after_one_that_another_run_has_made_since_it_failed_is_as_of_itself(
+    project: Project, demo: DemoCounts, committed: Callable[[Transport], None]
+) -> None:
+    """It was as of the one before, whose run it took for its own earlier try, and said to be published."""
+    committed("postgres")
+    columns = "run_id, token, status, transport, as_of, as_of_mode, historical, lease_seconds, finished_at"
+    row = f"'another', gen_random_uuid(), 'committed', 'rest', '{DAYS[0]}', 'at', true, 120, now()"
+
+    def between(day: datetime) -> None:
+        if day == DAYS[0]:
+            project.stack.query(f"insert into etl_runs ({columns}) values ({row})")
+            raise ServiceUnavailable("The database is away.")
+
+    assert [outcome.as_of for outcome in backfill(DAYS, between)] == DAYS[1:]
 
 
 def _until(happened: Callable[[], bool]) -> None:
