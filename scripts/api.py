@@ -23,7 +23,7 @@ from local_stack import Stack, find
 from local_stack.arguments import port, positive
 from local_stack.state import free_port, taken
 from scripts.ui import HOME as PREFECT_HOME
-from scripts.ui import local_project, running
+from scripts.ui import end_on_signals, local_project, running
 from tasks.errors import PipelineError
 from tasks.platform.whole_file import whole_file
 from tasks.settings.environment import prefect_api_url
@@ -37,6 +37,7 @@ MASTER = ("SUPABASE_SERVICE_KEY", "SUPABASE_DB_URL", "ETL_ACCESS_TOKEN", "ETL_EM
 def main(arguments: list[str] | None = None) -> int:
     """Start it and wait for Ctrl-C; returns the exit code."""
     options = _parser().parse_args(arguments)
+    end_on_signals()
     try:
         with local_project():
             vendor.install(project.log_step)
@@ -57,6 +58,7 @@ def _serve(options: argparse.Namespace) -> None:
     _find_prefect()
     for name in MASTER:
         os.environ.pop(name, None)  # this process asks as its callers, and as nobody else
+    end_on_signals()  # the database driver has put a handler of its own in place meanwhile
     uvicorn.run(
         "api.app:create_app",
         factory=True,

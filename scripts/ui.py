@@ -40,10 +40,10 @@ def main(arguments: list[str] | None = None) -> int:
     if already := running(options.home):
         print(f"It runs already: {already} (password: {options.home / 'auth'})")
         return 0
-    _end_on_signals()
+    end_on_signals()
     try:
         with local_project(), _services(options, console) as (prefect, crew):
-            _end_on_signals()  # the database driver has put a handler of its own in place meanwhile
+            end_on_signals()  # the database driver has put a handler of its own in place meanwhile
             print(WELCOME.format(url=prefect.url, password=prefect.password, file=prefect.home / "auth"), flush=True)
             crew.wait()
             raise ServiceError(f"The worker ended by itself; {prefect.home / 'worker.log'} says why.")
@@ -55,10 +55,15 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
 
 
-def _end_on_signals() -> None:
-    """Ctrl-C and SIGTERM raise KeyboardInterrupt, also in a shell's background job, which begins with it ignored."""
+def end_on_signals() -> None:
+    """Ctrl-C and SIGTERM raise KeyboardInterrupt, also in a shell's background job, which begins with it ignored.
+
+    So does a terminal that is closed, unless `nohup` has it ignored.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
 @contextmanager

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,8 +20,10 @@ from api import prefect
 from api.app import create_app
 from api.prefect import Prefect
 from api.problems import Problem
+from local_stack.state import free_port
 from tasks.settings import Settings
 
+ROOT = Path(__file__).parents[2]
 SETTINGS = Settings(_env_file=None, prefect_api_url="http://127.0.0.1:4200/api")
 
 
@@ -125,10 +132,38 @@ def test_what_the_server_refuses_is_not_asked_again() -> None:
     assert len(sent) == 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGHUP])
+def test_it_ends_in_order_also_when_its_terminal_is_closed(ended_by: signal.Signals, tmp_path: Path) -> None:
+    """Otherwise the local stack that it had started went on."""
+    port = free_port()
+    project = {"SUPABASE_URL": "http://127.0.0.1:9", "SUPABASE_KEY": "sb_x", "SUPABASE_JWT_SECRET": "s" * 40}
+    environment = {**os.environ, **project, "ETL_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "scripts.api", "--port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
+        try:
+            while status_on(port) != httpx.codes.OK:
+                assert process.poll() is None
+            process.send_signal(ended_by)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+
+
+def status_on(port: int) -> int:
+    """What the site on that port answers; 0 before it does."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health/live").status_code
+    except httpx.TransportError:
+        time.sleep(0.2)
+        return 0
+
+
 def test_a_site_without_a_prefect_server_says_so_when_it_starts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Started before `make ui`, it never learns of that server."""
+    monkeypatch.setattr(scripts.api, "end_on_signals", lambda: None)
     monkeypatch.setattr(scripts.api, "local_project", nullcontext)
     monkeypatch.setattr("api.vendor.install", lambda say: None)
     monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)

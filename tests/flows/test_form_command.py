@@ -39,7 +39,7 @@ def test_a_local_stack_that_cannot_be_made_ready_is_a_sentence(
         raise ConfigurationError("The contracts ask for what no migration makes.", remedy="Run `make migration`.")
 
     monkeypatch.setattr("local_stack.up", up)
-    monkeypatch.setattr("scripts.ui._end_on_signals", lambda: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     monkeypatch.setattr("deploy.project.PREFECT", {"PREFECT_HOME": str(tmp_path)})
