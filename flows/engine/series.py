@@ -52,8 +52,9 @@ def run_series(request: RunRequest, instants: Sequence[datetime], commit: Commit
                 raise
             logger.warning("%s Started again in %g s.", error, settings.run_retry_seconds)
             time.sleep(settings.run_retry_seconds)
-        # The last of the earlier tries is resumed, with its as_of: never for another instant than it was of.
-        left, earlier = left[attempt.committed :], (*earlier, *attempt.tickets) if attempt.tickets else ()
+        left = left[attempt.committed :]
+        # The last of the earlier tries is resumed, with its as_of: those of another instant must not be among them.
+        earlier = (*(() if attempt.committed else earlier), *attempt.tickets[attempt.committed :])
 
 
 class _Attempt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -36,8 +36,8 @@ class Start:
 
     historical: whatever its as_of, the run changes nothing but its own reports. wait: seconds to wait for another run.
     yields: give way to runs that wait. earlier: the caller's own attempts before this one, which are replaced at once,
-    and whose last is resumed. resume_run: the run to resume, by its id or by what started it. started_by: what starts
-    this one, as it calls itself. needed: asked before each try to take the lease.
+    and whose last is resumed. resume_run: else the run to resume, by its id or by what started it. started_by: what
+    starts this one, as it calls itself. needed: asked before each try to take the lease.
     """
 
     as_of: AsOf
@@ -119,7 +119,6 @@ class Ledger:
                 time.sleep(min(_POLL_SECONDS, left))
 
     def _facts(self, start: Start) -> dict[str, Any]:
-        resume_run = start.resume_run or (start.earlier[-1].run_id if start.earlier else None)
         return {
             "transport": start.transport,
             "as_of": start.as_of.at.isoformat() if start.as_of.at else None,
@@ -131,9 +130,14 @@ class Ledger:
             "kind": start.kind,
             "yields": start.yields,
             "earlier": [ticket.token for ticket in start.earlier],
-            "resume_run": resume_run,
+            "resume_run": self._own_run(start.earlier) or start.resume_run or None,
             "started_by": start.started_by or None,
         }
+
+    def _own_run(self, earlier: Sequence[Ticket]) -> str | None:
+        """The run of the last of these attempts that got as far as the ledger. One that never did has no as_of to keep,
+        and must not stand before what was to be resumed."""
+        return next((ticket.run_id for ticket in reversed(earlier) if self.run(ticket.run_id)), None)
 
     def wait_until_past(self, lease: Lease) -> None:
         """A night of 00:00 is as of its own start, which a database whose clock is seconds behind has yet to reach."""

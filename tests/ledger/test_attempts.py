@@ -76,6 +76,21 @@ def test_a_now_that_died_before_it_read_is_now_again(stack: Stack, settings: Set
 
 
 @both
+def test_an_attempt_that_never_reached_the_ledger_is_not_resumed(stack: Stack, settings: Settings) -> None:
+    """A `resume` whose first request for the lease met an outage was as of midnight; a `now`, of another now."""
+    lost = start(settings).ticket
+    with ledger_of(settings) as ledger:
+        first = start(settings, AsOf("now"))
+        dead = ledger.begin(ledger.start(first), days_before(4))
+        ledger.fail(dead, WriteError("no luck"))
+        again = ledger.start(start(settings, AsOf("now"), earlier=(first.ticket, lost)))
+        assert (again.as_of, again.resumed_from) == (days_before(4), dead.run_id)
+        ledger.fail(again, WriteError("no luck"))
+        resumed = ledger.start(start(settings, AsOf("resume", AS_OF), earlier=(lost,)))
+    assert (resumed.as_of, resumed.resumed_from) == (days_before(4), again.run_id)
+
+
+@both
 def test_a_resume_names_its_run(stack: Stack, settings: Settings) -> None:
     with ledger_of(settings) as ledger:
         for days, who in ((5, "the night"), (3, "somebody")):

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from flows.engine.series import run_series
 from tasks.errors import ServiceUnavailable
 from tasks.ledger.as_of import AsOf
 from tasks.ledger.ledger import Ledger
+from tasks.platform.functions import PostgresDatabase
 from tasks.settings import Transport
 from tests.pipeline.conftest import Runner
 from tests.pipeline.killed import child
@@ -136,9 +138,10 @@ def test_days_that_another_backfill_commits_meanwhile_are_left_out(
 
 @pytest.mark.slow
 def test_the_day_after_one_that_another_run_has_made_since_it_failed_is_as_of_itself(
-    project: Project, demo: DemoCounts, committed: Callable[[Transport], None]
+    project: Project, demo: DemoCounts, committed: Callable[[Transport], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was as of the one before, whose run it took for its own earlier try, and said to be published."""
+    """It was as of the one before, whose run it took for its own earlier try, and said to be published. The last day's
+    first request for the lease is lost: it is as of itself, too."""
     committed("postgres")
     columns = "run_id, token, status, transport, as_of, as_of_mode, historical, lease_seconds, finished_at"
     row = f"'another', gen_random_uuid(), 'committed', 'rest', '{DAYS[0]}', 'at', true, 120, now()"
@@ -148,6 +151,14 @@ def test_the_day_after_one_that_another_run_has_made_since_it_failed_is_as_of_it
             project.stack.query(f"insert into etl_runs ({columns}) values ({row})")
             raise ServiceUnavailable("The database is away.")
 
+    def lost(database: PostgresDatabase, function: str, /, **arguments: Any) -> Any:
+        starts.append(function)
+        if function == "etl_start" and starts.count("etl_start") == 3:
+            raise ServiceUnavailable("The database is away.")
+        return call(database, function, **arguments)
+
+    call, starts = PostgresDatabase.call, list[str]()
+    monkeypatch.setattr(PostgresDatabase, "call", lost)
     assert [outcome.as_of for outcome in backfill(DAYS, between)] == DAYS[1:]
 
 
