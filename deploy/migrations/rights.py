@@ -30,13 +30,13 @@ def take_back_rights(run: Run, files: Sequence[Migration], *, say: Callable[[str
 
 
 def give_back_rights(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:
-    """Grant etl and service_role what they lack of our functions and tables, and etl its policy on each table.
+    """Grant etl and service_role what they lack of our functions and tables, and Auth its hook; and etl its policies.
 
     Where nothing is lacking, nothing is locked.
     """
     if lacking := [str(statement) for (statement,) in run(_lacking(files))]:
         with_lock_retries(partial(run, ";\n".join(lacking), "Giving rights back"), say=say)
-        say(f"gave back {len(lacking)} rights that etl or service_role had lost")
+        say(f"gave back {len(lacking)} rights that etl, service_role or Auth had lost")
 
 
 def _opened(files: Sequence[Migration]) -> str:
@@ -70,6 +70,11 @@ select format('grant execute on function %s to %I', p.oid::regprocedure, r.rolna
 from pg_proc p cross join pg_roles r
 where r.rolname in ('etl', 'service_role') and p.pronamespace = 'public'::regnamespace
   and p.proname in ({made_functions(files)}) and starts_with(p.proname, 'etl_') and p.proname not in ({_OWNERS_ONLY})
+  and not has_function_privilege(r.oid, p.oid, 'execute')
+union all
+select format('grant execute on function %s to %I', p.oid::regprocedure, r.rolname)
+from pg_proc p cross join pg_roles r
+where r.rolname = 'supabase_auth_admin' and p.pronamespace = 'public'::regnamespace and p.proname = 'etl_access_token'
   and not has_function_privilege(r.oid, p.oid, 'execute')
 union all
 select format('grant %s on public.%I to %I', o.privilege, c.relname, r.rolname)

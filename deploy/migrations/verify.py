@@ -74,10 +74,10 @@ def _sources(run: Run) -> Iterator[tuple[str, str]]:
     """Sources that are there and that etl may not read: made after the migrations, or someone else's."""
     for table in TABLES:
         full = identifier(table.source_schema, table.source)
-        there, readable, filtered = run(_READABLE.format(literal(full)))[0]
+        there, readable, hidden = run(_READABLE.format(literal(full)))[0]
         if there and not readable:
             grant = f"grant usage on schema {identifier(table.source_schema)} to etl; grant select on {full} to etl;"
-            if filtered:
+            if hidden:
                 grant += f" create policy etl_reads on {full} for select to etl using (true);"
             yield f"the role etl may not read {table.source_schema}.{table.source}", f"{grant} {_OWNER}"
 
@@ -88,5 +88,6 @@ select relation is not null, coalesce(has_table_privilege('etl', relation, 'sele
        and (select not c.relrowsecurity or (select r.rolbypassrls from pg_roles r where r.rolname = 'etl')
               or exists (select from pg_policy p where p.polrelid = c.oid and p.polname = 'etl_reads')
             from pg_class c where c.oid = relation), false),
-       coalesce((select c.relrowsecurity from pg_class c where c.oid = relation), false)
+       exists (select from pg_class c where c.oid = relation and c.relrowsecurity)
+         and not exists (select from pg_policy p where p.polrelid = relation and p.polname = 'etl_reads')
 from (select to_regclass({}) as relation) x"""

@@ -49,7 +49,8 @@ _BY_CODE = (
     (r"55000", "Where it is about a replica identity: a publication covers the pipeline's tables, and somebody took "
                "theirs away. `alter table … replica identity default` gives it back."),
     (r"42703|PGRST204", "Compare the columns in tasks/contracts/ with the table; for tables of ours `make migrate`."),
-    (r"PGRST106", "Add the schema of the source to the exposed schemas: Project settings → Data API."),
+    (r"PGRST106", "Add public, where our functions are, and the schema of the source to the exposed schemas: "
+                  "Project settings → Data API."),
     (r"53\w{3}", "The database is out of connections, memory or disk: see Reports in the dashboard. Fewer connections "
                  "at once: ETL_RANGES, ETL_WRITERS."),
     (r"25006", "The database is read-only: its disk is full (see its usage in the dashboard), it is a replica, or "

@@ -6,9 +6,7 @@ import pytest
 
 from deploy.migrations import migrate
 from local_stack.postgres import query
-from tasks.contracts import TABLES
 from tasks.errors import ConfigurationError
-from tasks.platform.quoting import identifier
 
 RIGHTS = """
 select r.rolname, p.proname, has_function_privilege(r.oid, p.oid, 'execute')
@@ -36,16 +34,27 @@ def test_rights_that_somebody_took_are_given_back(project: str) -> None:
     migrate(project)
     before = query(project, RIGHTS)
     for kind in ("functions", "tables"):
-        query(project, f"revoke all on all {kind} in schema public from etl, service_role")
-    # The sources are not ours: they are named.
-    sources = ", ".join(identifier(table.source_schema, table.source) for table in TABLES)
-    query(project, f"grant select on {sources} to etl")
+        query(project, f"revoke all on all {kind} in schema public from etl, service_role, supabase_auth_admin")
     said: list[str] = []
-    assert migrate(project, say=said.append) == []
+    with pytest.raises(ConfigurationError, match=r"the role etl may not read public\.users") as caught:
+        migrate(project, say=said.append)
+    grant_sources(project, caught.value)
     assert [text.partition(" ")[0] for text in said] == ["gave"]
     assert query(project, RIGHTS) == before
+    assert (
+        query(
+            project, "select has_function_privilege('supabase_auth_admin', 'public.etl_access_token(jsonb)', 'execute')"
+        )
+        == "t"
+    )
     assert migrate(project, say=said.append) == []
     assert len(said) == 1
+
+
+def grant_sources(project: str, error: ConfigurationError) -> None:
+    """They are not ours: what they lack is named, and is run as it is said."""
+    for line in str(error).splitlines()[1:]:
+        query(project, line.partition(": ")[2].partition(" as a role")[0])
 
 
 def test_what_somebody_opened_to_everybody_is_closed(project: str) -> None:
@@ -91,8 +100,7 @@ def test_the_role_that_a_restored_dump_does_not_hold_is_made_again(project: str)
         with pytest.raises(ConfigurationError, match=r"the role etl may not read public\.users") as caught:
             migrate(project, say=said.append)
         assert said[0] == "made the role etl again, which no dump of the database holds"
-        for line in str(caught.value).splitlines()[1:]:  # the sources are not ours: they are named
-            query(project, line.partition(": ")[2].partition(" as a role")[0])
+        grant_sources(project, caught.value)
         assert migrate(project, say=said.append) == []
         assert query(project, RIGHTS) == before
         assert query(project, ROLE) == "t|t|f|f|t"
