@@ -15,7 +15,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import FrameType
 from typing import Literal
+
+from tasks.platform.interrupts import ENDING
 
 ROOT = Path(__file__).parents[2]
 PRELOADED = ["flows.engine.child", "flows.nightly", "tasks.source.postgres", "matplotlib.backends.backend_agg"]
@@ -41,6 +44,7 @@ class ChildRun:
     def __init__(self) -> None:
         context = warm()
         self._mine, theirs = context.Pipe(duplex=False)
+        self._asked = False  # to end
         self._started = time.monotonic()
         self._process: BaseProcess = context.Process(target=_main, args=(theirs, dict(os.environ), os.getcwd()))
         self._process.start()
@@ -60,8 +64,9 @@ class ChildRun:
         )
 
     def end(self) -> None:
-        """Ask it to end; what it has written is not visible, and its lease is given back."""
-        if self._process.is_alive():
+        """Ask it to end, once; what it has written is not visible, and its lease is given back."""
+        if not self._asked and self._process.is_alive():
+            self._asked = True
             self._process.terminate()
 
     def kill(self) -> None:
@@ -87,13 +92,29 @@ def warm() -> ForkServerContext:
 
 
 def _main(channel: Connection, env: dict[str, str], folder: str) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _end_at_the_first_signal()
     os.environ.clear()
     os.environ.update(env)
     os.chdir(folder)
     channel.send(_outcome(_nightly))
     channel.close()
     sys.stdout.flush()
+
+
+def _end_at_the_first_signal() -> None:
+    """What follows it does not break off the end of the run, which gives the lease back and removes rows from the disk.
+
+    Ctrl-C and a terminal that is closed reach this process, too, and the watch, which asks it to end then.
+    """
+    wanted = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for each in wanted:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in wanted:
+        signal.signal(number, end)
 
 
 def _outcome(run: Callable[[], ChildOutcome]) -> ChildOutcome:

@@ -22,7 +22,7 @@ from adbc_driver_manager import dbapi
 _ALMOST_OVER = (
     0.05  # seconds: a statement that ends by itself by then is not cancelled, nor the one that cleans up after it
 )
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Statement:
@@ -50,7 +50,7 @@ def interruptible() -> Iterator[list[int]]:
 
     before = {}
     if threading.current_thread() is threading.main_thread():
-        wanted = [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+        wanted = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
         before = {number: signal.signal(number, end) for number in wanted}
     try:
         with signals_end_statements():
@@ -122,6 +122,6 @@ def _cancel_at_signals(reading: int) -> None:
     while arrived := os.read(reading, 64):
         running = _RUNNING.cancel
         time.sleep(_ALMOST_OVER)
-        if running and running is _RUNNING.cancel and not _RUNNING.held and set(arrived) & set(_ENDING):
+        if running and running is _RUNNING.cancel and not _RUNNING.held and set(arrived) & set(ENDING):
             with suppress(Exception):  # it has just ended
                 running()

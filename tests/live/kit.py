@@ -140,7 +140,7 @@ def watching(stack: Stack, folder: Path, *, kind: str = "service key", url: str 
     }
     with open(folder / "watch.log", "wb") as log:
         command = [sys.executable, "-m", "flows.watch"]
-        process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True)
     try:
         with psycopg.connect(stack.db_url, autocommit=True) as session:
             watched = Watched(stack, folder, session, lambda: process.poll() is None)

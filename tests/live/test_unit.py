@@ -6,9 +6,11 @@ import asyncio
 import importlib.util
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -20,7 +22,8 @@ from tasks.platform.functions import RestDatabase
 from tasks.platform.identity import identity_of
 from tasks.settings import Settings
 
-UNIT = Path(__file__).parents[2] / "deploy" / "supabase-nightly-watch.service"
+ROOT = Path(__file__).parents[2]
+UNIT = ROOT / "deploy" / "supabase-nightly-watch.service"
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
@@ -89,3 +92,41 @@ def test_systemd_hears_that_the_watch_is_alive(tmp_path: Path, monkeypatch: pyte
     notify_systemd("WATCHDOG=1")  # nobody has that socket any more: no reason for the watch to end
     monkeypatch.delenv("NOTIFY_SOCKET")
     notify_systemd("STOPPING=1")
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
+def test_what_follows_the_first_signal_does_not_break_off_the_end_of_a_run(
+    first: signal.Signals, tmp_path: Path
+) -> None:
+    """Ctrl-C, and a terminal that is closed, reach the run as well as the watch, which asks it to end then."""
+    run = [sys.executable, "-c", ENDING, str(tmp_path / "given back")]
+    with subprocess.Popen(run, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        assert running.stdout.readline() == "started\n"
+        for number in (first, signal.SIGTERM, signal.SIGTERM):
+            running.send_signal(number)
+            time.sleep(0.1)
+        assert running.stdout.read() == "ended\n"
+    assert (tmp_path / "given back").exists()
+
+
+ENDING = """
+import os, sys, time
+from pathlib import Path
+from flows.engine import child
+
+def night():
+    try:
+        print("started", flush=True)
+        time.sleep(60)
+    finally:
+        time.sleep(0.8)  # as long as a slow network takes to hear of it
+        Path(sys.argv[1]).touch()
+
+class Channel:
+    def send(self, outcome): print(outcome.status, flush=True)
+    def close(self): pass
+
+child._nightly = night
+child._main(Channel(), dict(os.environ), os.getcwd())
+"""

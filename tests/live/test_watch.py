@@ -93,11 +93,18 @@ def test_a_night_as_of_midnight_is_followed_by_a_run_with_what_changed_since(fil
     assert filled.query(f"select ({newest}) > now() - interval '10 minutes'") == "t", "as of now"
 
 
-def test_a_watch_that_ends_in_the_middle_of_a_run_gives_the_lease_back(filled: Stack, tmp_path: Path) -> None:
+@pytest.mark.parametrize("of_terminal", [None, signal.SIGINT, signal.SIGHUP], ids=["stopped", "Ctrl-C", "closed"])
+def test_a_watch_that_ends_in_the_middle_of_a_run_gives_the_lease_back(
+    filled: Stack, tmp_path: Path, of_terminal: signal.Signals | None
+) -> None:
+    """of_terminal: what all that a command has started gets at once."""
     with watching(filled, tmp_path, ETL_LEASE_SECONDS="600") as watched:
         watched.wait(lambda: watched.health["state"] == "running", "no run")
         watched.wait(lambda: filled.query("select count(*) from public.etl_runs") == "1", "no lease")
         family = psutil.Process(watched.process.pid).children(recursive=True)
+        if of_terminal:
+            os.killpg(watched.process.pid, of_terminal)
+            assert watched.process.wait(60) == 0
     assert filled.query("select status from public.etl_runs") in ("failed", "committed")
     psutil.wait_procs(family, timeout=20)
     assert not [process for process in family if process.is_running()], "nothing of it is left"
