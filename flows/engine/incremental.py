@@ -76,6 +76,7 @@ def _try(run: Run, work: Any) -> None:
 def go_full_without(run: Run, lost: FileLost) -> None:
     """The night reads everything: a file of the last run is not there. Nothing but files that were taken back is
     written until these are verified, and what the night made of them is made again."""
+    run.has_stored = bool(lost.written)  # where they could not be taken back
     _go_full(run, without_file(lost.problem))
 
 
@@ -158,6 +159,7 @@ def stored_ahead(run: Run) -> Iterator[None]:
     path = run_path(run.lease.run_id, run.as_of)
     with storing(run.settings, run.workspace, path, night.entries, night.sources()):
         yield
+    run.has_stored = True
 
 
 def changed_by_hand(run: Run) -> bool:

@@ -66,6 +66,7 @@ class Run:
         self.not_read: dict[str, int] = {}
         self.drifted: int | None = None
         self.comparable: Base | None = None  # a base that a full night is compared with
+        self.has_stored = False  # files, before the stage that publishes
         self.committed = False
         self.is_over = False  # another run has begun with what this one read: what ends that one is not about this one
         self._past: list[PastRun] | None = None
@@ -244,7 +245,8 @@ def _stopped(run: Run) -> PipelineError:
 
 def _describe(error: PipelineError, run: Run) -> None:
     error.run_id, error.stage = run.lease.run_id, run.stage
-    error.written = error.written or written_before("Move pointer" if run.committed else run.stage, run.lease)
+    stage = "Move pointer" if run.committed else run.stage
+    error.written = error.written or written_before(stage, run.lease, has_stored=run.has_stored)
     error.facts = {
         "committed": run.committed,
         "as_of": run.lease.as_of.isoformat() if run.lease.as_of else None,

@@ -17,9 +17,10 @@ from flows.engine.command import json_of_error
 from flows.engine.outcome import RunOutcome
 from tasks.arrow.ahead import beside
 from tasks.contracts import POSTS, USERS
-from tasks.errors import PipelineError, RunHeld
+from tasks.errors import LeaseLost, PipelineError, RunHeld
 from tasks.platform.quoting import literal
 from tasks.platform.traffic import TRAFFIC
+from tasks.publish.upload import FILES_LEFT
 from tasks.settings import Transport
 from tasks.source.fingerprint import source_request
 from tests.cleaning.spools import small_pieces
@@ -160,6 +161,35 @@ def test_a_load_that_breaks_off_loses_no_change(
         assert_same_as_full(project, night, lambda: run(transport, full_refresh=True))
     else:
         assert night.full_because == "an earlier run broke off while it wrote rows"
+
+
+TAKEN_OVER = """
+create function public.taken_over() returns trigger language plpgsql as $$
+begin
+  if new.stage = 'publish' then
+    raise exception 'another run holds the lease' using errcode = 'ET002';
+  end if;
+  return new;
+end $$;
+create trigger taken_over before update on public.etl_runs for each row execute function public.taken_over();
+"""
+
+
+@pytest.mark.slow
+def test_a_run_that_ends_before_it_publishes_says_that_files_are_stored(
+    project: Project, demo: DemoCounts, run: Runner
+) -> None:
+    """It said that there was no file; the cleaned tables are stored while the reports are built."""
+    run()
+    project.stack.query(CHANGES + TAKEN_OVER)
+    try:
+        with pytest.raises(LeaseLost) as lost:
+            run()
+    finally:
+        project.stack.query("drop function public.taken_over() cascade")
+    stored_files = f"select count(*) > 0 from storage.objects where name like '%/{lost.value.run_id}/%'"
+    assert project.stack.query(stored_files) == "t"
+    assert lost.value.written == FILES_LEFT
 
 
 def lock_posts_while_a_run_loads(project: Project, seconds: float) -> None:
