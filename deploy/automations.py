@@ -9,9 +9,10 @@ from typing import Any, cast
 from uuid import UUID
 
 from prefect.automations import Automation
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, ChangeFlowRunState, DoNothing, RunDeployment, SendNotification
+from prefect.events.schemas.automations import Automation as Saved
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
 from flows.engine.outcome import COMMITTED_EVENT, DRIFTED_EVENT
@@ -183,16 +184,23 @@ def save(automation: Automation) -> bool:
     """
     with get_client(sync_client=True) as client:
         wanted = AutomationCore(**automation.model_dump(exclude={"id", "owner_resource"}))
-        found = client.read_automations_by_name(automation.name)
-        if not found:
+        if not client.read_automations_by_name(automation.name):
             client.create_automation(wanted)
+            _only(client, automation.name)  # somebody else may set this server up at the same moment
             return True
-        for extra in found[1:]:
-            client.delete_automation(extra.id)
-        if _shape(found[0]) == _shape(wanted):
-            return len(found) > 1
-        client.update_automation(found[0].id, wanted)
+        found, had_more = _only(client, automation.name)
+        if _shape(found) == _shape(wanted):
+            return had_more
+        client.update_automation(found.id, wanted)
         return True
+
+
+def _only(client: SyncPrefectClient, name: str) -> tuple[Saved, bool]:
+    """The automation of that name, the same one to everybody, and whether there were others, which are deleted."""
+    first, *extras = sorted(client.read_automations_by_name(name), key=lambda found: str(found.id))
+    for extra in extras:
+        client.delete_automation(extra.id)
+    return first, bool(extras)
 
 
 def _shape(automation: AutomationCore) -> dict[str, Any]:

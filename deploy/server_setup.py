@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -15,7 +16,7 @@ from prefect.client.schemas.actions import DeploymentUpdate, WorkPoolCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowFilter, FlowFilterName
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
 from prefect.variables import Variable
 
 from deploy import alerts
@@ -112,9 +113,9 @@ def ensure_pool() -> None:
         try:
             client.read_work_pool(POOL)
         except ObjectNotFound:
-            client.create_work_pool(
-                WorkPoolCreate(name=POOL, type="process", description="Runs the flows as processes of the worker.")
-            )
+            made = WorkPoolCreate(name=POOL, type="process", description="Runs the flows as processes of the worker.")
+            with suppress(ObjectAlreadyExists):  # somebody else sets this server up at the same moment
+                client.create_work_pool(made)
 
 
 def deploy(settings: Settings) -> dict[str, DeploymentResponse]:

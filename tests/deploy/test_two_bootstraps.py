@@ -1,0 +1,73 @@
+"""Two bootstraps of one new server at the same moment, as two containers start them: what the other one made counts."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from deploy.automations import Targets, planned, save
+from deploy.server_setup import ensure_pool
+
+
+class _Prefect(BaseHTTPRequestHandler):
+    """Answers as Prefect's server does to who was second: nothing was there, and then the other's is."""
+
+    looks: Iterator[list[dict[str, Any]]]
+    deleted: list[str]
+
+    def do_GET(self) -> None:
+        self._answer(404, {"detail": "not found"})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        if self.path.startswith("/api/work_pools"):
+            self._answer(409, {"detail": "it exists"})
+        elif self.path.endswith("/filter"):
+            self._answer(200, next(self.looks))
+        else:
+            self._answer(201, {"id": str(uuid.uuid4())})
+
+    def do_DELETE(self) -> None:
+        self.deleted.append(self.path.rpartition("/")[2])
+        self._answer(204, None)
+
+    def _answer(self, status: int, body: object) -> None:
+        text = b"" if body is None else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def second() -> Iterator[type[_Prefect]]:
+    server = HTTPServer(("127.0.0.1", 0), _Prefect)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{server.server_port}/api"}):
+        yield _Prefect
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.usefixtures("second")
+def test_a_pool_that_was_made_meanwhile_is_the_pool() -> None:
+    ensure_pool()
+
+
+def test_of_two_automations_of_one_name_both_keep_the_same(second: type[_Prefect]) -> None:
+    automation = next(iter(planned(Targets({"nightly": uuid.uuid4()}))))
+    ids = sorted(str(uuid.uuid4()) for _ in range(2))
+    there = [{**automation.model_dump(mode="json"), "id": one} for one in ids]
+    for both in (there, there[::-1]):
+        second.looks, second.deleted = iter([[], both]), []
+        assert save(automation) is True
+        assert second.deleted == [ids[1]]
