@@ -26,6 +26,7 @@ def create_table(table: TableShape) -> str:
     key = f"  primary key ({', '.join(identifier(name) for name in table.key)})"
     inside = ",\n".join([*columns, key])
     parts = [
+        _require_ours(table),
         f"create table if not exists {full} (\n{inside}\n);",
         table_comment(table),
         *(set_comment(table, name) for name in table.columns),
@@ -36,6 +37,25 @@ def create_table(table: TableShape) -> str:
         f"create policy etl_all on {full} to etl using (true) with check (true);",
     ]
     return "\n".join([*parts, *([_analysts(full)] if table.kind == "aggregate" else []), ""])
+
+
+def _require_ours(table: TableShape) -> str:
+    """Refuses the name of something that the product has: it would be altered, closed to its readers and written to."""
+    full = literal(full_name(table))
+    said = (
+        f"there is already public.{table.relation}, which is not the pipeline's: rename it, or give the pipeline's own "
+        "table another name in tasks/contracts/ and write the file again"
+    )
+    return f"""\
+do $$
+begin
+  if to_regclass({full}) is not null
+    and not exists (select from pg_policy p where p.polrelid = to_regclass({full}) and p.polname = 'etl_all')
+  then
+    raise exception '%', {literal(said)};
+  end if;
+end
+$$;"""
 
 
 def _analysts(full: str) -> str:

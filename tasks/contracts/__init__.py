@@ -8,6 +8,7 @@ ours.
 
 from __future__ import annotations
 
+from tasks.contracts.checks import check_tables
 from tasks.contracts.keys import POSTS_KEY, USERS_KEY
 from tasks.contracts.model import (
     ARROW_TYPES,
@@ -38,6 +39,7 @@ from tasks.contracts.users import USERS
 
 # The first two carry the reports. A further table needs no more than its declaration and its place here.
 TABLES: tuple[Table, ...] = (USERS, POSTS)
+check_tables(TABLES, REPORTS)
 FURTHER_TABLES: tuple[Table, ...] = tuple(table for table in TABLES if table not in (USERS, POSTS))
 
 __all__ = [

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tasks.contracts.model import Column
+    from tasks.contracts.model import Column, Report, Table
 
 LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer names off
 KEY_KINDS = ("uuid", "bigint")  # rows are read, sorted and compared by ranges of these
@@ -54,3 +54,17 @@ def check_keys(report: str, keys: Iterable[str], names: Collection[str]) -> None
     """Raise ValueError for a key of a report that is none of its columns."""
     if missing := [key for key in keys if key not in names]:
         raise ValueError(f"the report {report} has no column {', '.join(missing)}, which its keys name")
+
+
+def check_tables(tables: Iterable[Table], reports: Iterable[Report]) -> None:
+    """Raise ValueError for tables that share a name, and for one of ours that is also read."""
+    tables = tuple(tables)
+    ours = [*(table.clean for table in tables), *(report.name for report in reports if report.in_postgres)]
+    for names, what in (([table.name for table in tables], "called"), (ours, "written to")):
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ValueError(f"two tables are {what} {', '.join(twice)}")
+    read = {table.source for table in tables if table.source_schema == "public"}
+    if both := sorted(read & set(ours)):
+        raise ValueError(
+            f"public.{', '.join(both)} is a source, which is never written: name the cleaned table otherwise"
+        )

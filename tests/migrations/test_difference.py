@@ -11,6 +11,7 @@ import pytest
 from deploy.migrations import files, migrate
 from deploy.migrations.difference import statements
 from deploy.migrations.shape import ColumnShape, Shape, record, recorded, wanted_shape
+from local_stack.errors import StackError
 from local_stack.postgres import query
 
 WANTED = wanted_shape()
@@ -164,6 +165,22 @@ def test_a_table_comes_and_goes_with_its_rights(filled: str) -> None:
     assert query(filled, 'select "table" from public.etl_rejects') == "users"
     assert query(filled, registered) == "0"
     assert query(filled, "select to_regclass('public.clean_letters') is null") == "t"
+
+
+def test_a_table_of_the_products_with_the_name_of_a_new_one_stays_as_it_is(filled: str) -> None:
+    """It was altered, closed to its readers, and the next run would have deleted its rows."""
+    product = "create table public.clean_letters (id uuid primary key, body text); grant select on {0} to authenticated"
+    query(filled, product.format("public.clean_letters"))
+    described = "select relacl, relrowsecurity from pg_class where oid = 'public.clean_letters'::regclass"
+    before = query(filled, described)
+    letters = replace(WANTED["clean_users"], relation="clean_letters", name="letters", source=None)
+    more: Shape = {**WANTED, "clean_letters": letters}
+    with pytest.raises(StackError, match=r"already public\.clean_letters, which is not the pipeline's: rename it"):
+        query(filled, "\n".join(["begin;", *statements(WANTED, more), "commit;"]))
+    assert query(filled, described) == before
+    query(filled, "alter table public.clean_letters rename to letters_of_the_product")
+    apply(filled, more)
+    assert query(filled, "select count(row_hash) from public.clean_letters") == "0"
 
 
 # Columns of ours that an operator of the reports site reads.
