@@ -43,6 +43,13 @@ def pause(seconds: float) -> None:
         raise Unwanted
 
 
+def require_wanted() -> None:
+    """Unwanted where nobody waits for the work of this context any more: before another piece of it starts."""
+    unwanted = UNWANTED.get()
+    if unwanted is not None and unwanted.is_set():
+        raise Unwanted
+
+
 @contextmanager
 def beside(job: Callable[[], T], unwanted: Event | None = None) -> Iterator[Future[T]]:
     """Run a job on a thread while the block runs, which asks for its result; the block's end waits for it.

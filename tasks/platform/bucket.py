@@ -21,6 +21,7 @@ from typing import Any, Self, TypeVar
 import httpx
 from storage3.types import CreateSignedUploadUrlOptions
 
+from tasks.arrow.ahead import require_wanted
 from tasks.errors import AccessError, FileLost, PublishError, RequestRefused
 from tasks.platform.http import make_client
 from tasks.platform.remedies import no_bucket
@@ -272,7 +273,7 @@ def each(
 ) -> Iterator[R]:
     """Results of `work` on each item, as they come, with up to `settings.writers` clients at once.
 
-    The first error ends it: what has not started does not start.
+    The first error ends it, and so does a signal where `beside` runs it: what has not started does not start.
     """
     clients = min(settings.writers, len(items))
     if not clients:
@@ -283,6 +284,7 @@ def each(
             free.put(stack.enter_context(Bucket(settings, key=key, access_token=access_token)))
 
         def run(item: T) -> R:
+            require_wanted()
             bucket = free.get()
             try:
                 return work(bucket, item)

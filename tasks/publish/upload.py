@@ -92,7 +92,7 @@ def storing(
     `publish` raises of a file, and PublishError when the bucket is public: then nothing is stored.
     """
     units, stop = _units(workspace, run_path, files, copied), Event()
-    with beside(partial(_store_all, settings, run_path, units, stop), stop) as done:
+    with beside(partial(_store_all, settings, run_path, units), stop) as done:
         try:
             yield
             done.result()
@@ -104,12 +104,11 @@ def storing(
             raise
 
 
-def _store_all(settings: Settings, run_path: str, units: Sequence[UploadUnit], stop: Event) -> None:
+def _store_all(settings: Settings, run_path: str, units: Sequence[UploadUnit]) -> None:
     with Bucket(settings) as bucket:
         bucket.require_private()
     for _ in each(settings, _store, units):
-        if stop.is_set():
-            return
+        pass
     _verify_copies(settings, run_path, units)
 
 

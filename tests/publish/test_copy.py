@@ -176,6 +176,33 @@ def test_nobody_waits_for_storage_where_an_error_or_a_signal_ends_the_work_besid
     assert time.monotonic() - start < 10
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
+@pytest.mark.parametrize("ahead", [True, False])
+def test_no_file_is_stored_any_more_once_a_signal_has_ended_the_work(
+    ahead: bool, settings: Settings, workspace: Workspace, files: list[FileEntry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that were left were stored first: minutes, where there are many or Storage is slow."""
+    send, main, uploads = httpx.HTTPTransport.handle_request, get_ident(), list[str]()
+
+    def stopped(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        if request.method == "POST" and "/object/" in request.url.path:
+            uploads.append(request.url.path)
+            if len(uploads) == 1:
+                signal.pthread_kill(main, signal.SIGINT)
+            time.sleep(0.2)
+        return send(transport, request)
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", stopped)
+    one = settings.model_copy(update={"writers": 1})
+    if ahead:
+        with pytest.raises(KeyboardInterrupt), storing(one, workspace, "runs/x", files, {}):
+            time.sleep(10)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            publish(one, workspace, FakeRun(), files, RunCounts())
+    assert len(uploads) == 1
+
+
 def test_an_error_learns_of_files_that_cannot_be_taken_back(
     settings: Settings, workspace: Workspace, files: list[FileEntry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
