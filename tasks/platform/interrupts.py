@@ -23,6 +23,23 @@ _ALMOST_OVER = (
     0.05  # seconds: a statement that ends by itself by then is not cancelled, nor the one that cleans up after it
 )
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# In so many seconds another signal says the same and does not break off what the first one ends: a terminal that is
+# closed sends SIGHUP twice, as its shell does. Later somebody insists.
+_THE_SAME = 2.0
+
+
+class _Wish:
+    """Whether a signal asks for something that those before it did not ask for."""
+
+    def __init__(self) -> None:
+        self._heard = float("-inf")
+
+    def is_new(self) -> bool:
+        """Asked when one has arrived."""
+        before, now = self._heard, time.monotonic()
+        if is_new := now - before >= _THE_SAME:
+            self._heard = now
+        return is_new
 
 
 class _Statement:
@@ -41,11 +58,11 @@ def interruptible() -> Iterator[list[int]]:
 
     A signal that was ignored before (a shell's background job, nohup) stays ignored. Does nothing on another thread.
     """
-    arrived: list[int] = []
+    arrived, wish = list[int](), _Wish()
 
     def end(number: int, frame: FrameType | None) -> None:
         arrived.append(number)
-        if not _RUNNING.held:
+        if not _RUNNING.held and wish.is_new():
             raise KeyboardInterrupt
 
     before = {}
@@ -119,9 +136,11 @@ def _woken() -> Iterator[None]:
 
 
 def _cancel_at_signals(reading: int) -> None:
+    wish = _Wish()
     while arrived := os.read(reading, 64):
         running = _RUNNING.cancel
+        ends = bool(set(arrived) & set(ENDING)) and wish.is_new()
         time.sleep(_ALMOST_OVER)
-        if running and running is _RUNNING.cancel and not _RUNNING.held and set(arrived) & set(ENDING):
+        if running and running is _RUNNING.cancel and not _RUNNING.held and ends:
             with suppress(Exception):  # it has just ended
                 running()

@@ -38,8 +38,10 @@ run_pipeline(RunRequest())
 """
 
 
-def stopped_at_a_lock(project: Project, number: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The process gets a signal while it waits for somebody's lock, which is held until it has ended."""
+def stopped_at_a_lock(
+    project: Project, number: int | tuple[int, ...], *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """The process gets a signal, or some, while it waits for somebody's lock, which is held until it has ended."""
     env = {"PATH": os.environ["PATH"], **project.default_env("postgres")}
     line = [sys.executable, *arguments]
     with (
@@ -51,17 +53,26 @@ def stopped_at_a_lock(project: Project, number: int, *arguments: str) -> subproc
         while not eye.execute(WAITS).fetchall():
             assert run.poll() is None
             time.sleep(0.05)
-        run.send_signal(number)
+        for each in number if isinstance(number, tuple) else (number,):
+            run.send_signal(each)
+            time.sleep(0.07)  # the first has ended the statement, and not yet the run
         out, err = run.communicate(timeout=60)
     return subprocess.CompletedProcess(line, run.returncode, out, err)
 
 
-@pytest.mark.parametrize(("number", "by"), [(signal.SIGINT, "by hand"), (signal.SIGTERM, "by SIGTERM")])
+@pytest.mark.parametrize(
+    ("number", "more", "by"),
+    [
+        (signal.SIGINT, (), "by hand"),
+        (signal.SIGTERM, (), "by SIGTERM"),
+        (signal.SIGHUP, (signal.SIGHUP,), "by SIGHUP"),  # of a terminal that is closed: its shell's, too
+    ],
+)
 def test_a_signal_ends_a_run_that_waits_for_the_database(
-    number: signal.Signals, by: str, project: Project, demo: DemoCounts
+    number: signal.Signals, more: tuple[signal.Signals, ...], by: str, project: Project, demo: DemoCounts
 ) -> None:
-    done = stopped_at_a_lock(project, number, *COMMAND)
-    assert done.returncode == 128 + number, done.stderr
+    done = stopped_at_a_lock(project, (number, *more), *COMMAND)
+    assert done.returncode in (128 + number, *(-each for each in more)), done.stderr
     assert f"✗ Stopped {by}.\n  Written: Nothing: no file and no row." in done.stderr
     assert "Traceback" not in done.stderr
     said = json.loads(done.stdout)
