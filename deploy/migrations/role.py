@@ -9,7 +9,7 @@ from deploy.migrations.database import Run
 from deploy.migrations.files import Migration
 
 _STATEMENT = re.compile(r"^do \$\$.*?^\$\$;|^grant usage on schema public to etl;", re.MULTILINE | re.DOTALL)
-_OF_THE_ROLE = re.compile(r"\b(?:create|alter) role etl\b|\bgrant (?:etl|temporary|usage on schema public)\b")
+_OF_THE_ROLE = re.compile(r"\b(?:create|alter) role etl\b|\bgrant (?:etl to|temporary|usage on schema public)\b")
 
 
 def make_missing_role(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:
