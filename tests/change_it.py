@@ -71,7 +71,7 @@ BADGES = Table(
     by_month="given_at",
     description="Badges, one row each, after cleaning.",
     columns=(
-        Column("id", "uuid", "The badge's key.", nullable=False, source="badgeId"),
+        Column("badge_id", "uuid", "The badge's key.", nullable=False, source="badgeId"),
         Column("weight", "float", "What it weighs.", unit="grams"),
         Column("gold", "bool", "Whether it is of gold.", source="is gold?"),
         Column("day", "date", "The day on which it ends.", unit="day"),

@@ -215,6 +215,9 @@ def test_a_table_without_what_its_rules_need_is_named() -> None:
     fewer = replace(USERS, columns=tuple(c for c in USERS.columns if c.name != "created_at"))
     with pytest.raises(ConfigurationError, match="contract of users lacks created_at"):
         check_table(fewer)
+    renamed = replace(USERS, columns=(replace(USERS.key, name="user_id", source="id"), *USERS.columns[1:]))
+    with pytest.raises(ConfigurationError, match="contract of users lacks id"):
+        check_table(renamed)
     dated = replace(POSTS["updated_at"], kind="date")
     with pytest.raises(
         ConfigurationError, match="updated_at of comments is of the kind date, and rules need an instant"

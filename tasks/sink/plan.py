@@ -92,10 +92,11 @@ def _plan_rejects(target: TargetReader, workspace: Workspace, table: Table) -> N
 def _with_whole_rows(ours: Spool, theirs: Iterator[pa.RecordBatch]) -> Iterator[Difference]:
     """The differences, found by keys and hashes alone; a batch is read whole only when some of its rows are to go."""
     read: list[BatchRef] = []
+    names = [ours.schema.names[0], *STAMPED[1:]]  # the key, whatever the contract calls it
 
     def keys_and_hashes() -> Iterator[pa.RecordBatch]:
         for ref in ours.batch_refs():
-            batch = ref.read(STAMPED)
+            batch = ref.read(names).rename_columns(list(STAMPED))
             read[:] = [ref]  # of the batch that is compared next
             yield batch
 

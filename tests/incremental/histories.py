@@ -10,6 +10,7 @@ from collections.abc import Callable
 import psycopg
 
 from tasks.contracts import FURTHER_TABLES, TABLES
+from tasks.platform.quoting import literal
 from tests.cleaning.twins import twin_of
 from tests.incremental.further_steps import OF_FURTHER_ROWS, change_further_rows, empty_further_tables
 from tests.incremental.schema_steps import (
@@ -162,12 +163,13 @@ def switch_the_triggers(w: World) -> None:
     else:
         w.sql(
             "create or replace function poison() returns trigger language plpgsql as $$ begin "
-            "if right(new.id::text, 1) = '3' then raise exception 'no' using errcode = '23514'; end if; "
-            "return case when right(new.id::text, 1) <> '7' then new end; end $$; "
+            "if to_jsonb(new) ->> tg_argv[0] like '%3' then raise exception 'no' using errcode = '23514'; end if; "
+            "return case when to_jsonb(new) ->> tg_argv[0] not like '%7' then new end; end $$; "
         )
         for table in TABLES:
             w.sql(
-                f"create trigger poison before insert or update on {table.clean} for each row execute function poison()"
+                f"create trigger poison before insert or update on {table.clean} for each row "
+                f"execute function poison({literal(table.key.name)})"
             )
     w.triggered = not w.triggered
 

@@ -114,7 +114,7 @@ class Project:
         """Which transaction wrote each row of the cleaned tables last: unchanged when nothing was written."""
         return {
             table.clean: self.stack.query(
-                f"select md5(string_agg(xmin::text, ',' order by id)) from public.{table.clean}"
+                f"select md5(string_agg(xmin::text, ',' order by {table.key.name})) from public.{table.clean}"
             )
             for table in TABLES
         }

@@ -12,10 +12,10 @@ from tasks.cleaning.rules.users import USERS_RULES
 from tasks.contracts import FURTHER_TABLES, POSTS, TABLES, USERS, Table
 from tasks.errors import ConfigurationError
 
-# What the rules and the reports go by, beside the key: a contract may call its source columns as it likes.
+# What the rules and the reports go by: a contract may call its source columns as it likes. A further table's key, too.
 _NEEDED = {
-    USERS.name: ("created_at", "duplicate_of", "row_hash"),
-    POSTS.name: ("user_id", "content", "word_count", "char_count", "is_before_signup", "created_at", "row_hash"),
+    USERS.name: ("id", "created_at", "duplicate_of", "row_hash"),
+    POSTS.name: ("id", "user_id", "content", "word_count", "char_count", "is_before_signup", "created_at", "row_hash"),
 }
 
 
