@@ -97,10 +97,10 @@ class Store:
     def diff(self, caller: Caller, name: str, base: str, run: str | None) -> Diff[pa.Table]:
         """How a report of one run differs from that of another: tasks.read.diff, under the caller's token."""
         path = f"reports/{name}.parquet"
-        opened = [self.open(caller, self._chosen(caller, one), path) for one in (base, run)]
+        opened = [self.open(caller, self.chosen(caller, one), path) for one in (base, run)]
         return diff(name, *opened, engine="arrow")
 
-    def _chosen(self, caller: Caller, run: str | None) -> Manifest:
+    def chosen(self, caller: Caller, run: str | None) -> Manifest:
         """A run by its id, path, day or instant; None is the current one."""
         if run is not None and is_as_of(run):
             return self.manifest(caller, as_of=run)

@@ -153,7 +153,7 @@ def compare(request: Request, caller: Reader, report: Text = None, base: Text = 
     try:
         store = request.app.state.store
         facts["diff"] = comparison(store.diff(caller, declared.name, base, run), declared)
-        frames = [store.frame(caller, store.manifest(caller, run=one), "user_statistics") for one in (base, run)]
+        frames = [store.frame(caller, store.chosen(caller, one), "user_statistics") for one in (base, run)]
         facts["headline"] = headline(*frames)
     except PipelineError as error:
         facts["problem"] = _problem_of(error)

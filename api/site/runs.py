@@ -33,7 +33,7 @@ def _run_view(row: LedgerRun, current: LedgerRun | None) -> dict[str, Any]:
         "kind": row.kind,
         "historical": bool(row.historical),
         "is_current": current is not None and current.run_id == row.run_id,
-        "is_readable": row.status == "committed",
+        "is_readable": row.status == "committed" and row.kind == "run",  # a restore has no files of its own
         "started": instant(started) if started else row.name or row.run_id,
         "ago": ago(started) if started else "not started yet",
         "as_of": instant(as_of) if as_of else NONE,
@@ -49,14 +49,21 @@ def _run_view(row: LedgerRun, current: LedgerRun | None) -> dict[str, Any]:
 
 
 def choices(request: Request, caller: Caller) -> list[dict[str, str]]:
-    """Committed runs whose files are still there, newest first, for a list to choose from."""
+    """The newest committed runs whose files are still there, and days of older ones, newest first, to choose from."""
     rows, _ = request.app.state.ledger.page(caller, status="committed", limit=CHOICES)
-    days = set(request.app.state.store.days(caller))
-    return [
-        _choice(row, row.as_of, row.started_at)
+    days = request.app.state.store.days(caller)
+    runs = {
+        row.run_id: (day_of(row.as_of), _choice(row, row.as_of, row.started_at))
         for row in rows
         if row.as_of and row.started_at and day_of(row.as_of) in days and row.kind == "run"
-    ]
+    }
+    shown = {of for of, _ in runs.values()}
+    return [*(choice for _, choice in runs.values()), *(_choice_of_day(one) for one in days if one not in shown)]
+
+
+def _choice_of_day(text: str) -> dict[str, str]:
+    short = day(datetime.fromisoformat(text).date())
+    return {"id": text, "short": short, "label": f"{short}, the last run of that day"}
 
 
 def run_before(runs: Sequence[str], run: str) -> str:

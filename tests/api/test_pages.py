@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -27,6 +28,31 @@ def test_what_a_page_links_to_is_of_the_run_that_was_asked_for(site: Site) -> No
     compared = site.get("/compare", params={"base": as_of, "run": run}).text
     assert f'&amp;base={run}&amp;run={quote(as_of)}">Swap</a>' in compared
     assert [run_before(["c", "b", "a"], one) for one in "cba"] == ["b", "a", "b"]
+
+
+def test_runs_of_other_days_can_be_compared_however_many_there_are_of_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watch makes a hundred runs in eight hours: the lists had none of the day before."""
+    day = site.get(f"/reports?run={site.runs[0]}").json()["items"][0]["as_of"]
+    day = f"{datetime.fromisoformat(day) - timedelta(days=1):%Y-%m-%d}"
+    monkeypatch.setattr("api.site.runs.CHOICES", 1)
+    page = site.get("/compare").text
+    assert f'<option value="{day}" selected>' in page
+    assert page == site.get(f"/compare?base={day}&run={site.runs[1]}").text
+    assert "Headline figures, side by side" in page
+
+
+def test_a_restore_has_no_figures_to_show(site: Site) -> None:
+    """Its page led to *There is no run*."""
+    columns = "run_id, token, kind, as_of_mode, status, stage, transport, lease_seconds, finished_at"
+    row = "'20200102T000000Z-00000000', gen_random_uuid(), 'restore', 'now', 'committed', 'restored', 'rest', 9, now()"
+    site.stack.query(f"insert into public.etl_runs ({columns}) values ({row})")
+    try:
+        pages = [site.get(f"/history/{run}").text for run in ("20200102T000000Z-00000000", site.runs[0])]
+    finally:
+        site.stack.query("delete from public.etl_runs where run_id = '20200102T000000Z-00000000'")
+    assert ["Its figures" in page for page in pages] == [False, True]
 
 
 def test_only_this_content_of_a_file_is_kept_for_good(site: Site) -> None:
