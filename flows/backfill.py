@@ -15,7 +15,7 @@ from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.run_page import table
 from flows.engine.series import run_series
 from flows.forms import BackfillForm
-from tasks.errors import PipelineError
+from tasks.errors import PipelineError, report_of
 from tasks.files.layout import as_of_day
 from tasks.files.manifest import HISTORICAL_NOTE
 from tasks.ledger.ledger import Ledger
@@ -64,19 +64,18 @@ def run_days(options: BackfillForm, days: list[date], *, skipped: Iterable[date]
         run_series(request, [as_of_day(day) for day in days], commit)
         state = {day: "done before" if word == "not started" else word for day, word in state.items()}
     except (PipelineError, KeyboardInterrupt) as error:
-        say_published(error, len(paths), of=len(days))
+        say_published(report_of(error), len(paths), of=len(days))
         raise
     finally:
         show(options, state)
     return paths
 
 
-def say_published(error: BaseException, published: int, *, of: int) -> None:
-    """Add to what an error says of its run how many days were published before. A signal has that error in its args."""
-    described = next((one for one in (error, *error.args) if isinstance(one, PipelineError)), None)
-    if described and published:
-        rest = described.written or "Nothing."
-        described.written = f"{published:,} of {of:,} days are published, whole. Of the next one: {rest}"
+def say_published(report: PipelineError, published: int, *, of: int) -> None:
+    """Add to what is said of the run that ended how many days were published before."""
+    if published:
+        rest = report.written or "Nothing."
+        report.written = f"{published:,} of {of:,} days are published, whole. Of the next one: {rest}"
 
 
 @etl_task("day")

@@ -12,7 +12,7 @@ from flows.engine.declare import etl_flow, etl_task
 from flows.engine.form_command import run_form
 from flows.engine.run_page import table
 from flows.forms import PREVIOUS, RestoreForm
-from tasks.errors import ChoiceError, PipelineError
+from tasks.errors import ChoiceError, PipelineError, report_of
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.row import LedgerRow
 from tasks.platform.functions import open_database
@@ -34,8 +34,9 @@ def restore(options: RestoreForm = RestoreForm()) -> str:  # noqa: B008 - the fo
     try:
         run_id = previous(settings) if options.run == PREVIOUS else options.run
         restored = move_back(settings, run_id, dry_run=options.dry_run)
-    except PipelineError as error:
-        error.written = error.written or "Nothing was moved."
+    except (PipelineError, KeyboardInterrupt) as error:
+        report = report_of(error)
+        report.written = report.written or "Nothing was moved."
         raise
     get_run_logger().info("restore run=%s as_of=%s dry_run=%s", run_id, restored.as_of.isoformat(), options.dry_run)
     runs = committed_runs(settings) if options.dry_run else []

@@ -74,6 +74,17 @@ def _rebuild(kind: type[PipelineError], message: str, remedy: str) -> PipelineEr
     return kind(message, remedy=remedy)
 
 
+def report_of(error: BaseException) -> PipelineError:
+    """What says how far it got: the error, or of a signal the one in its args, which is made where there is none."""
+    if isinstance(error, PipelineError):
+        return error
+    found = next((of for of in error.args if isinstance(of, PipelineError)), None)
+    if found is None:
+        found = PipelineError("Stopped.", remedy="Start it again.")
+        error.args = (*error.args, found)
+    return found
+
+
 class TransientError(PipelineError):
     """A retry or a new start can fix it."""
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.contracts import REPORTS, Report
-from tasks.errors import ChoiceError, PipelineError, PublishError
+from tasks.errors import ChoiceError, PipelineError, PublishError, report_of
 from tasks.files.manifest import Manifest, ManifestRef
 from tasks.files.published import NotAsPublished, read_manifest, read_verified
 from tasks.files.stored import verify_content, verify_stored
@@ -70,11 +70,12 @@ def restore(settings: Settings, run_id: str, *, dry_run: bool = False) -> Restor
 
 @contextmanager
 def _says(written: str) -> Iterator[None]:
-    """An error of the block that does not know what was written says this."""
+    """An error or a signal that ends the block, and does not know what was written, says this."""
     try:
         yield
-    except PipelineError as error:
-        error.written = error.written or written
+    except (PipelineError, KeyboardInterrupt) as error:
+        report = report_of(error)
+        report.written = report.written or written
         raise
 
 

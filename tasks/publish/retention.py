@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from tasks.contracts import REPORTS
-from tasks.errors import PipelineError, PublishError
+from tasks.errors import PipelineError, PublishError, report_of
 from tasks.files.layout import EXPORTS, RUNS, day_of, day_of_folder, instant, is_day, manifest_path, run_id_of_folder
 from tasks.files.manifest import Manifest
 from tasks.files.published import NotAsPublished, find_manifest, read_pointer
@@ -93,9 +93,9 @@ def _all_carried_out(
         for action in actions:
             outcome = _carried_out(bucket, action, manifests.get(action.path), now=now)
             done.append(outcome)
-    except PipelineError as error:
+    except (PipelineError, KeyboardInterrupt) as error:
         removed, due = (sum(of.verb != "keep" for of in some) for some in (done, actions))
-        error.written = (
+        report_of(error).written = (
             f"Removed: {removed:,} of {due:,} runs and folders of exports that are past their time; of "
             f"{actions[len(done)].path} perhaps some files."
         )

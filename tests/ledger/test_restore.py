@@ -12,7 +12,7 @@ import pytest
 
 from local_stack import Stack
 from tasks.contracts import REPORTS
-from tasks.errors import ConfigurationError, PipelineError, PublishError, ServiceUnavailable
+from tasks.errors import ConfigurationError, PipelineError, PublishError
 from tasks.files.layout import day_of
 from tasks.files.manifest import FileEntry, ManifestRef, entry_of
 from tasks.files.published import find_manifest
@@ -248,28 +248,6 @@ def test_a_run_that_a_retention_takes_meanwhile_is_not_said_to_be_restored(
         restore(settings, first.run_id)
     assert f"are those of {first.run_id}" in refused.value.written
     assert second.run_id in pointer(settings)
-
-
-def test_a_restore_that_breaks_off_says_what_was_moved(
-    clean_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = settings_for(clean_stack, "rest", tmp_path)
-    first, _ = nights(settings)
-
-    def away(*_: Any) -> None:
-        raise ServiceUnavailable("Storage does not answer.")
-
-    for place, says in (
-        ("tasks.publish.restore.repair_pointer", f"Postgres are those of {first.run_id}; `latest.json` may not be"),
-        ("tasks.ledger.ledger.Ledger.restore", "together or not at all"),
-        ("tasks.ledger.ledger.Ledger.start", ""),  # where the flow says that nothing was
-    ):
-        with monkeypatch.context() as broken:
-            broken.setattr(place, away)
-            broken.setattr("tasks.ledger.ledger.Ledger.fail", away)  # nor can the ledger say how it ended
-            with pytest.raises(ServiceUnavailable) as caught:
-                restore(settings, first.run_id)
-        assert says in caught.value.written if says else not caught.value.written
 
 
 def test_a_run_of_the_first_layout_can_be_restored(clean_stack: Stack, tmp_path: Path) -> None:

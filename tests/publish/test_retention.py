@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
 
+from flows.engine.command import stopped
 from flows.forms import RetentionForm
 from flows.retention import clean_up, outcome, page
 from local_stack import Stack
@@ -157,6 +160,21 @@ def test_a_retention_that_fails_says_what_is_gone(filled: Settings, clean_stack:
         "Removed: 1 of 4 runs and folders of exports that are past their time; of runs/2026-01-31/b perhaps some files."
     )
     assert not any("/a/" in path for path in _paths(filled))
+
+
+def test_a_retention_that_is_stopped_says_so_too(filled: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def remove_or_stop(bucket: Bucket, paths: Sequence[str]) -> None:
+        if any("/b/" in path for path in paths):
+            raise KeyboardInterrupt
+        remove(bucket, paths)
+
+    remove = Bucket.remove
+    monkeypatch.setattr(Bucket, "remove", remove_or_stop)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        retain(filled, {}, now=NOW)
+    said, code = stopped(stop.value, [signal.SIGINT])
+    assert (said.message, code) == ("Stopped by hand.", 130)
+    assert said.written.startswith("Removed: 1 of 4 runs and folders of exports")
 
 
 def test_a_run_that_is_restored_meanwhile_stays_whole(filled: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
