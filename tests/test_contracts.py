@@ -81,6 +81,8 @@ def test_files_hold_no_personal_column(table: Table) -> None:
         ({"source": "p" * 64}, "1 to 63 bytes"),
         ({"name": "xmin"}, "the name is taken"),
         ({"name": "_invalid"}, "the name is taken"),
+        ({"name": "_row"}, "the name is taken"),
+        ({"name": "fingerprint"}, "column fingerprint of users: the name is taken"),
         ({"name": "_n"}, "the name is taken"),
         ({"name": "discount_%"}, "column discount_%: no name of ours has a %"),
         ({"kind": "int", "cleaning": "line"}, "phone is no text"),

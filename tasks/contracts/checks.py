@@ -16,7 +16,10 @@ KEY_BY_A_VIEW = (
     "tables refer to it."
 )
 _OF_POSTGRES = frozenset({"cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"})
-_OF_OURS = frozenset({"_fingerprint", "_invalid", "_n"})  # they come with each row that is read or loaded
+# Of each row while it is read, cleaned or loaded; and of each cleaned row.
+_OF_OURS = frozenset({"_author", "_fingerprint", "_invalid", "_mask", "_n", "_row"})
+_STAMPS = frozenset({"fingerprint", "row_hash", "rule_mask"})
+_TAKEN = "the name is taken; give it another one, and this one as its source"
 
 
 def check_column(column: Column, kinds: Collection[str]) -> None:
@@ -27,7 +30,7 @@ def check_column(column: Column, kinds: Collection[str]) -> None:
         if not 1 <= len(name.encode()) <= LONGEST_NAME or "\0" in name:
             raise ValueError(f"column {name!r}: a name has 1 to {LONGEST_NAME} bytes in PostgreSQL")
     if column.name in _OF_POSTGRES | _OF_OURS:
-        raise ValueError(f"column {column.name}: the name is taken; give it another one, and this one as its source")
+        raise ValueError(f"column {column.name}: {_TAKEN}")
     if "%" in column.name:  # functions of ours write statements by `format`
         raise ValueError(f"column {column.name}: no name of ours has a %; give it another one, and this as its source")
     if column.cleaning and column.kind != "text":
@@ -42,6 +45,13 @@ def check_key(table: str, key: Column) -> None:
         raise ValueError(f"{table}.{key.name} is the key: it is nullable=False, and neither optional nor derived")
     if key.kind not in KEY_KINDS:
         raise ValueError(f"{table}.{key.name} is the key: its kind is uuid or bigint, not {key.kind}. {KEY_BY_A_VIEW}")
+
+
+def check_stamps(table: str, columns: Iterable[Column]) -> None:
+    """Raise ValueError for a column of the source that is called as one is that each cleaned table gets."""
+    for column in columns:
+        if column.name in _STAMPS and not column.derived:
+            raise ValueError(f"column {column.name} of {table}: {_TAKEN}")
 
 
 def check_names(of: str, names: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from tasks.contracts.checks import check_column, check_key, check_keys, check_names
+from tasks.contracts.checks import check_column, check_key, check_keys, check_names, check_stamps
 
 Kind = Literal["uuid", "bigint", "text", "timestamptz", "date", "int", "float", "bool"]
 Cleaning = Literal["line", "block"]
@@ -121,6 +121,7 @@ class Table:
             object.__setattr__(self, "columns", (*self.columns, *stamps))
         check_names(f"the table {self.name}", (column.name for column in self.columns))
         check_names(f"the file of the table {self.name}", (column.name for column in self.file_columns))
+        check_stamps(self.name, self.columns)
         check_key(self.name, self.key)
 
     @property
