@@ -51,6 +51,7 @@ do $$
 begin
   if to_regclass({full}) is not null
     and not exists (select from pg_policy p where p.polrelid = to_regclass({full}) and p.polname = 'etl_all')
+    and obj_description(to_regclass({full}), 'pg_class') is distinct from {literal(table.comment)}  -- as a dump has it
   then
     raise exception '%', {literal(said)};
   end if;

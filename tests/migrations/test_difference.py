@@ -180,6 +180,8 @@ def test_a_table_of_the_products_with_the_name_of_a_new_one_stays_as_it_is(fille
     assert query(filled, described) == before
     query(filled, "alter table public.clean_letters rename to letters_of_the_product")
     apply(filled, more)
+    query(filled, "drop policy etl_all on public.clean_letters")  # a dump is restored where the role is not yet
+    apply(filled, more)
     assert query(filled, "select count(row_hash) from public.clean_letters") == "0"
 
 
