@@ -54,9 +54,9 @@ def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[st
             _offer_repair(run, files, say)
         make_dropped_functions(run, files, say=say)
         make_dropped_trigger(run, files, say=say)
+        # A file that an earlier release wrote leaves these two out. Where no index is missing, nothing is locked.
+        with_lock_retries(partial(run, "select public.etl_make_indexes()", "Making missing indexes"), say=say)
         if names:
-            # A file that an earlier release wrote leaves both out.
-            with_lock_retries(partial(run, "select public.etl_make_indexes()", "Making missing indexes"), say=say)
             with_lock_retries(partial(run, "select public.etl_open_to_readers()", "Giving readers rights"), say=say)
             run("notify pgrst, 'reload schema'")
         take_back_rights(run, files, say=say)
