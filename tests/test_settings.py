@@ -150,8 +150,8 @@ TOO_LARGE = [
 ]
 
 
-# There is no such hour, and no such day: a watch met that at the first change.
-NEVER = [("ETL_CRON", "0 24 * * *"), ("ETL_CRON", "0 3 30 2 *")]
+# There is no such hour, and no such day, which a watch met at the first change; and no such account.
+NEVER = [("ETL_CRON", "0 24 * * *"), ("ETL_CRON", "0 3 30 2 *"), ("ETL_DATA_DIR", "~nobody-of-that-name/data")]
 
 
 @pytest.mark.parametrize(("name", "value"), [*WRONG.items(), *TOO_LARGE, *NEVER])
@@ -184,7 +184,8 @@ def test_ends_of_a_value_that_docker_passes_on_are_left_out(monkeypatch: pytest.
         "ETL_RANGES": "3\r",
         "ETL_WAIT_FOR_LEASE": " ",
         "ETL_PASSWORD": " of two words \r",
-        "ETL_DATA_DIR": "data\r",
+        "HOME": "/home/ana",
+        "ETL_DATA_DIR": "~/data\r",  # no shell reads a line of `.env`: rows went to a folder named ~ beside the code
         "ETL_WATCH_HEALTH": "health.json\r",
     }
     for name, value in given.items():
@@ -194,7 +195,7 @@ def test_ends_of_a_value_that_docker_passes_on_are_left_out(monkeypatch: pytest.
     assert settings.supabase_service_key.get_secret_value() == "sb_secret_hush"
     assert settings.supabase_db_url.get_secret_value() == "postgresql://postgres:hush@127.0.0.1/postgres"
     assert settings.password.get_secret_value() == " of two words "
-    assert (str(settings.data_dir), str(settings.watch_health)) == ("data", "health.json")
+    assert (str(settings.data_dir), str(settings.watch_health)) == ("/home/ana/data", "health.json")
     assert settings.wait_for_lease is None
 
 

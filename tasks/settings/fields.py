@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -87,10 +88,18 @@ def _exchange(value: str) -> str:
     return value
 
 
+def _at_home(value: Path) -> Path:
+    try:
+        return value.expanduser()
+    except RuntimeError:
+        raise ValueError("is in a home, and this system knows none of that account") from None
+
+
 Key = Annotated[SecretStr, AfterValidator(_key)]  # an API key or a token, or empty
 Database = Annotated[SecretStr, AfterValidator(_database)]  # a connection URI of PostgreSQL's, or empty
 Address = Annotated[str, AfterValidator(_address)]  # of a server, or empty
 Project = Annotated[Address, AfterValidator(_without_password)]  # of a Supabase project, or empty
 Scheduler = Annotated[str, AfterValidator(_scheduler)]  # of Dask, or empty
 Exchange = Annotated[str, AfterValidator(_exchange)]  # a URL of fsspec, or empty
+Place = Annotated[Path, AfterValidator(_at_home)]  # on this machine; nothing else reads the ~ of a line in `.env`
 Email = Annotated[str, Field(pattern=r"^([^@\s]+@[^@\s]+)?$")]

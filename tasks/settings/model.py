@@ -19,6 +19,7 @@ from tasks.settings.fields import (
     Email,
     Exchange,
     Key,
+    Place,
     Project,
     Scheduler,
     Transport,
@@ -66,7 +67,7 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
         pattern=r"^[^\x00]{0,63}$",
         description="Role taken after connecting; empty keeps the login role.",
     )
-    data_dir: Path = Path("data/local")
+    data_dir: Place = Path("data/local")
     bucket: str = Field(default="reports", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
     schema_name: Literal["public"] = "public"
 

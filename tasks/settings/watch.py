@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
+
+from tasks.settings.fields import Place
 
 YEAR = 366 * 1_440  # in minutes
 
@@ -25,4 +26,4 @@ class WatchSettings(BaseSettings):
     watch_silence_minutes: float = Field(
         default=15, gt=0, le=YEAR, description="Subscribe again after so long without a word."
     )
-    watch_health: Path | None = Field(default=None, description="Health file; watch.json in data_dir when not set.")
+    watch_health: Place | None = Field(default=None, description="Health file; watch.json in data_dir when not set.")
