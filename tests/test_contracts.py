@@ -87,7 +87,7 @@ def test_files_hold_no_personal_column(table: Table) -> None:
         ({"name": "discount_%"}, "column discount_%: no name of ours has a %"),
         ({"kind": "int", "cleaning": "line"}, "phone is no text"),
         ({"name": "email"}, "the table users has two columns called email"),
-        ({"name": "row_hash"}, "the table users has two columns called row_hash"),
+        ({"name": "row_hash"}, "column row_hash of users: the name is taken"),
         ({"name": "has_name", "kind": "bool"}, "the file of the table users has two columns called has_name"),
     ],
 )

@@ -119,9 +119,9 @@ class Table:
         if "row_hash" in self:
             stamps = tuple(column for column in (FINGERPRINT, RULE_MASK) if column.name not in self)
             object.__setattr__(self, "columns", (*self.columns, *stamps))
+        check_stamps(self.name, self.columns)
         check_names(f"the table {self.name}", (column.name for column in self.columns))
         check_names(f"the file of the table {self.name}", (column.name for column in self.file_columns))
-        check_stamps(self.name, self.columns)
         check_key(self.name, self.key)
 
     @property
