@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from tasks.settings.environment import prefect_api_url, without_user
 POOL = "nightly-pool"
 PROJECT = "supabase_nightly_project"
 ROOT = Path(__file__).parents[1]
+DEPLOY_SECONDS = 300.0
 # Prefect's command line. It ends soon: to look for garbage while all flows load would take a fifth of its time.
 _PREFECT = "import gc, runpy; gc.disable(); runpy.run_module('prefect', run_name='__main__', alter_sys=True)"
 Say = Callable[[str], None]
@@ -128,8 +129,7 @@ def deploy(settings: Settings) -> dict[str, DeploymentResponse]:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
         file.write(as_on_server(ROOT / "prefect.yaml", known, named))
         file.flush()
-        command = [sys.executable, "-c", _PREFECT, "--no-prompt", "deploy", "--all", "--prefect-file", file.name]
-        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
+        done = _run(env, "--no-prompt", "deploy", "--all", "--prefect-file", file.name)
     made = _deployments()
     missing = sorted(set(DEPLOYMENTS) - set(made), key=DEPLOYMENTS.index)
     if done.returncode or missing:
@@ -137,6 +137,17 @@ def deploy(settings: Settings) -> dict[str, DeploymentResponse]:
         raise SetupError(f"`prefect deploy --all` did not deploy {', '.join(missing) or 'everything'}:\n{said}")
     _refuse_unknown_parameters(made.values())
     return {name: made[name] for name in DEPLOYMENTS}
+
+
+def _run(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", _PREFECT, *arguments]
+    try:
+        return subprocess.run(
+            command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=DEPLOY_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        said = f"`prefect deploy --all` did not end in {DEPLOY_SECONDS:.0f} s: this machine or the server is too busy."
+        raise SetupError(f"{said} What was set up until then stays; start again.") from None
 
 
 def _refuse_unknown_parameters(made: Iterable[DeploymentResponse]) -> None:

@@ -32,6 +32,11 @@ def install(folder: Path, what: str, say: Callable[[str], None], *, dev: bool = 
     wanted = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
     if _installed(stamp) == wanted:
         return False
+    if not os.access(folder, os.W_OK):
+        raise StackError(
+            f"{what} is not installed yet, and this user may not write {folder}.",
+            remedy="Let whose clone this is start the same command once, or use a clone of your own.",
+        )
     with lock_file(folder / ".install.lock", f"Another command is installing {what}", say):
         if _installed(stamp) == wanted:
             return False

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from local_stack import StackError, npm
 from local_stack.__main__ import main
 
 
@@ -24,3 +26,13 @@ def test_a_home_that_is_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFi
     assert said.out == ""
     assert "cannot be made or written" in said.err
     assert "Traceback" not in said.err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_packages_that_are_missing_in_somebody_elses_clone_are_named_with_the_way_out(tmp_path: Path) -> None:
+    """It advised --home, which does not move them, and which `make api` does not have."""
+    (tmp_path / "package-lock.json").write_text("{}")
+    tmp_path.chmod(0o555)
+    with pytest.raises(StackError, match="is not installed yet, and this user may not write") as refused:
+        npm.install(tmp_path, "@supabase/lite", lambda _: None)
+    assert "--home" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""Two bootstraps of one new server at the same moment, as two containers start them: what the other one made counts."""
+"""Two bootstraps of one new server at the same moment, as two containers start them, and one on a busy machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deploy.automations import Targets, planned, save
-from deploy.server_setup import ensure_pool
+from deploy.server_setup import SetupError, deploy, ensure_pool
+from tasks.settings import Settings
 
 
 class _Prefect(BaseHTTPRequestHandler):
@@ -61,6 +62,15 @@ def second() -> Iterator[type[_Prefect]]:
 @pytest.mark.usefixtures("second")
 def test_a_pool_that_was_made_meanwhile_is_the_pool() -> None:
     ensure_pool()
+
+
+def test_a_machine_that_is_too_busy_to_deploy_is_a_sentence(
+    second: type[_Prefect], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second.looks = iter([[]])
+    monkeypatch.setattr("deploy.server_setup.DEPLOY_SECONDS", 0.1)
+    with pytest.raises(SetupError, match="did not end in 0 s: this machine or the server is too busy"):
+        deploy(Settings(_env_file=None))
 
 
 def test_of_two_automations_of_one_name_both_keep_the_same(second: type[_Prefect]) -> None:
