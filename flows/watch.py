@@ -26,6 +26,7 @@ from flows.engine.declare import etl_flow
 from flows.engine.prefect_api import prefect_answering
 from flows.engine.probe import health, parser
 from flows.engine.run_page import table
+from flows.engine.stage import unexpected
 from flows.engine.watching import Say, Watch
 from flows.forms import WatchForm
 from tasks.errors import PipelineError, SettingsError
@@ -106,6 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ended, code = stopped(stop, signals)
             show_failure(ended)
             return code
+        except Exception as error:  # noqa: BLE001 - a defect of ours: a sentence, and no value of a row
+            show_failure(unexpected("The watch", error, "watch"))
+            return EXIT["failed"]
 
 
 def _done(options: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from flows.engine.watching import Watch
+from flows.watch import main as watch_command
 from tasks.live.health import notify_systemd
 from tasks.platform.functions import RestDatabase
 from tasks.platform.identity import identity_of
@@ -92,6 +93,23 @@ def test_systemd_hears_that_the_watch_is_alive(tmp_path: Path, monkeypatch: pyte
     notify_systemd("WATCHDOG=1")  # nobody has that socket any more: no reason for the watch to end
     monkeypatch.delenv("NOTIFY_SOCKET")
     notify_systemd("STOPPING=1")
+
+
+def test_a_defect_ends_a_watch_in_a_sentence_without_a_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("ana@example.com")
+
+    monkeypatch.setattr("flows.watch.watch_changes", broken)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SUPABASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("SUPABASE_SERVICE_KEY", "sb_secret_hush")
+    assert watch_command([]) == 1
+    said = capsys.readouterr().err
+    assert "✗ The watch: unexpected KeyError at test_unit.py" in said
+    assert "ana@example.com" not in said
+    assert (tmp_path / "data/local/errors/watch.txt").exists()
 
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
