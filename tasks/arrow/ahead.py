@@ -1,4 +1,4 @@
-"""Work on threads beside other work, at most two pieces at once, so that no more than two are held in memory."""
+"""Work on threads beside other work: two pieces at once, so that no more are held in memory, or requests together."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from itertools import islice
 from threading import Event
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
+Submit = Callable[..., Future[Any]]
 # Set when nobody waits for the work of this context any more.
 UNWANTED: ContextVar[Event | None] = ContextVar("unwanted", default=None)
 AT_ONCE = 2  # what runs beside it, a database or Storage on the same machine, wants some of the processors too
@@ -64,6 +65,25 @@ def beside(job: Callable[[], T], unwanted: Event | None = None) -> Iterator[Futu
         except BaseException:
             unwanted.set()
             raise
+
+
+@contextmanager
+def together(threads: int, name: str) -> Iterator[Submit]:
+    """What gives a job to one of so many threads while the block runs; its end waits for those that have started.
+
+    An error that ends the block, a signal's too, starts no other one, and what they ask of the project is not tried
+    again. name: of the threads.
+    """
+    unwanted, context = Event(), copy_context()
+    context.run(UNWANTED.set, unwanted)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    try:
+        yield lambda job, *given: pool.submit(context.copy().run, job, *given)
+    except BaseException:
+        unwanted.set()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def at_once(jobs: Sequence[Callable[[], T]]) -> list[T]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
+from tasks.arrow.ahead import Submit, together
 from tasks.arrow.rebatch import slices
 from tasks.contracts import Table
 from tasks.platform.functions import Database, RestDatabase, open_database
@@ -70,7 +71,7 @@ class _RestLoading:
         """Several batches at once, each under its own name."""
         job = self._job
         written = {table.name: Written() for table in job.tables}
-        with _Writers(job.settings) as writers:
+        with _open_writers(job.settings) as writers:
             for table in reversed(job.tables):
                 calls = (_call(_delete, job, table, ids) for ids in _id_batches(job, table))
                 with explained(self._database, job, f"Deleting {job.plans[table.name].deletes:,} rows", table.clean):
@@ -145,28 +146,24 @@ def _name(what: str, table: Table, content: bytes) -> str:
     return f"{what}/{table.name}/{hashlib.sha256(content).hexdigest()[:32]}"
 
 
+@contextmanager
+def _open_writers(settings: Settings) -> Iterator[_Writers]:
+    with ExitStack() as clients, together(settings.writers, "writer") as submit:
+        yield _Writers(settings, submit, clients)
+
+
 class _Writers:
     """Threads that each have a client of their own; a bounded number of batches is held at any time."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._pool = ThreadPoolExecutor(settings.writers, thread_name_prefix="writer")
+    def __init__(self, settings: Settings, submit: Submit, clients: ExitStack) -> None:
+        self._settings, self._submit, self._clients = settings, submit, clients
         self._local = threading.local()
-        self._clients: list[RestDatabase] = []
-
-    def __enter__(self) -> _Writers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
-        for client in self._clients:
-            client.close()
 
     def run(self, calls: Iterator[Call]) -> Iterator[tuple[int, list[Answer]]]:
         """The answers, in the order in which they come. The first failure ends it, once what is in flight is done."""
         waiting: set[Future[tuple[int, list[Answer]]]] = set()
         for call in calls:
-            waiting.add(self._pool.submit(self._call, call))
+            waiting.add(self._submit(self._call, call))
             if len(waiting) >= 2 * self._settings.writers:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
@@ -175,6 +172,5 @@ class _Writers:
 
     def _call(self, call: Call) -> tuple[int, list[Answer]]:
         if not hasattr(self._local, "database"):
-            self._local.database = RestDatabase(self._settings)
-            self._clients.append(self._local.database)
+            self._local.database = self._clients.enter_context(closing(RestDatabase(self._settings)))
         return call(self._local.database)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
 
+from tasks.arrow.ahead import Submit, together
 from tasks.contracts import Table
 from tasks.errors import RequestRefused, ServiceUnavailable
 from tasks.platform.functions import RestDatabase
@@ -50,15 +51,12 @@ class RestChanges:
 
     def find(self, table: Table, most: int, rows: int) -> Changes:
         found, workers = Changes(table), min(CALLS_AT_ONCE, self._settings.ranges)
-        with ThreadPoolExecutor(workers, thread_name_prefix="changes") as pool:
-            waiting = {pool.submit(self._ask, table, within) for within in self._ranges(table, rows)}
-            try:
-                while waiting:
-                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        waiting |= self._take(found, future, most, pool, table)
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        with together(workers, "changes") as submit:
+            waiting = {submit(self._ask, table, within) for within in self._ranges(table, rows)}
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    waiting |= self._take(found, future, most, submit, table)
         return found
 
     def fetch(self, table: Table, keys: pa.Array) -> pa.Table:
@@ -72,9 +70,7 @@ class RestChanges:
     def end(self) -> None:
         """Nothing is held between two requests."""
 
-    def _take(
-        self, found: Changes, future: Future[Any], most: int, pool: ThreadPoolExecutor, table: Table
-    ) -> set[Future[Any]]:
+    def _take(self, found: Changes, future: Future[Any], most: int, submit: Submit, table: Table) -> set[Future[Any]]:
         """Add an answer; a range that gave none is asked for in halves."""
         within, answer = future.result()
         if answer is not None and not answer["more"]:
@@ -84,7 +80,7 @@ class RestChanges:
             found_so_far = len(found.fingerprints) + len(answer["changed"])
             if found_so_far > most:
                 found.add(answer, most)
-        return {pool.submit(self._ask, table, half) for half in halves(within, table)}
+        return {submit(self._ask, table, half) for half in halves(within, table)}
 
     def _ask(self, table: Table, within: KeyRange) -> tuple[KeyRange, dict[str, Any] | None]:
         """The answer for a range; None when it took too long."""

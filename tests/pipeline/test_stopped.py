@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 
@@ -87,6 +89,29 @@ def test_a_signal_reaches_a_handler_that_somebody_else_has_set(project: Project,
     assert "ended by its own handler" in done.stderr
     said = "failed|Stopped. Start it again; with `--as-of resume` it has the same as_of."
     assert project.stack.query("select status, error from etl_runs") == said
+
+
+@pytest.mark.parametrize("function", ["etl_find_changes", "etl_write"])
+def test_a_signal_does_not_wait_for_an_api_that_is_away(
+    function: str, project: Project, demo: DemoCounts, run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The requests that are under way on threads are not tried again."""
+
+    def away(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        if not request.url.path.endswith(f"/{function}"):
+            return send(transport, request)
+        if not asked:
+            signal.pthread_kill(main, signal.SIGINT)
+        asked.append(time.monotonic())
+        raise httpx.ConnectError("The API is away")
+
+    run("rest")
+    project.stack.query("update users set name = 'Another' where id in (select id from users order by id limit 3)")
+    send, main, asked = httpx.HTTPTransport.handle_request, threading.get_ident(), list[float]()
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", away)
+    with pytest.raises(KeyboardInterrupt):
+        run("rest", ETL_RETRY_BASE=30)
+    assert time.monotonic() - asked[0] < 10
 
 
 def test_a_run_that_is_stopped_after_its_commit_says_so(
