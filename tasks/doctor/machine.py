@@ -66,9 +66,9 @@ def _installed(name: str) -> str:
 def disk_has_room(settings: Settings) -> Iterator[Finding]:
     """Free space and rights of the folder where a run keeps its batches, which hold personal data."""
     folder = settings.data_dir
-    while not folder.exists():
+    while not os.path.exists(folder):  # Path.exists raises where this user may not look
         folder = folder.parent
-    if not os.access(folder, os.W_OK):
+    if not (os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)):
         yield fail("disk", f"{folder} cannot be written to.", "Point ETL_DATA_DIR to a folder of this user.")
     free = shutil.disk_usage(folder).free
     free_text = f"{free / 2**30:,.1f} GiB free for the runs' folders."

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import httpx
 import pytest
-from pydantic import SecretStr
 
 from deploy.migrations import migrate
 from flows.engine.outcome import RunRequest
@@ -15,11 +14,10 @@ from local_stack import Stack
 from scripts import doctor as command
 from tasks.contracts import USERS
 from tasks.doctor import Finding, examine, line, live, project, sound
-from tasks.doctor.postgres import address_is_right
 from tasks.errors import AccessError, ConfigurationError
 from tasks.ledger.as_of import AsOf
 from tasks.live import counts
-from tasks.settings import Settings, load_settings
+from tasks.settings import load_settings
 
 
 @pytest.fixture
@@ -143,19 +141,6 @@ def test_a_trouble_is_named_with_its_remedy(
     found = findings()
     assert found[check].level == "fail"
     assert says in found[check].remedy
-
-
-@pytest.mark.parametrize(("address", "mode"), [("", "require"), ("?sslmode=verify-full", ""), ("", "")])
-def test_a_connection_that_may_be_unencrypted_is_named(
-    address: str, mode: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By the variable, too, which counts as an address without the parameter goes."""
-    if mode:
-        monkeypatch.setenv("PGSSLMODE", mode)
-    url = SecretStr(f"postgresql://u:p@127.0.0.2:9/postgres{address}")
-    said = [finding.what for finding in address_is_right(Settings(supabase_db_url=url, retries=0))]
-    assert ("The connection may be unencrypted." in said) == (not address and not mode)
-    assert any("failed" in what for what in said)
 
 
 def test_a_wrong_password_is_distinguished_from_a_dead_host(healthy: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
