@@ -102,7 +102,7 @@ def bootstrap(prefect: Prefect) -> None:
 def _noted(prefect: Prefect) -> Iterator[None]:
     """While it runs, `ui.json` says where, for a second `make ui`."""
     note = prefect.home / "ui.json"
-    note.write_text(json.dumps({"url": prefect.url, "pid": os.getpid(), "started_at": _started_at(os.getpid())}))
+    note.write_text(json.dumps({"url": prefect.url, "pid": os.getpid()}))
     try:
         yield
     finally:
@@ -113,15 +113,15 @@ def running(home: Path) -> str | None:
     """The address of this folder's own server, if it answers; a note left by a killed one is ignored."""
     try:
         note = json.loads((home / "ui.json").read_text())
-        alive = _started_at(note["pid"]) == note["started_at"]
-        return str(note["url"]) if alive and answers(note["url"]) else None
+        return str(note["url"]) if _is_one(note["pid"]) and answers(note["url"]) else None
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None
 
 
-def _started_at(pid: int) -> float:
-    """When a process started: with its number, its identity."""
-    return psutil.Process(pid).create_time()
+def _is_one(pid: int) -> bool:
+    """Whether that process is this command, and no later one of the same number. When it started does not say so:
+    that moves with the system's clock."""
+    return any(argument.endswith(("scripts.ui", "scripts/ui.py")) for argument in psutil.Process(pid).cmdline())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from deploy import prefect_services
@@ -79,8 +80,21 @@ def test_a_server_that_answers_but_is_not_our_child_does_not_count(tmp_path: Pat
 
 def test_a_note_of_a_dead_process_names_no_server(tmp_path: Path) -> None:
     with other_server() as port:
-        note = {"url": f"http://127.0.0.1:{port}", "pid": os.getpid(), "started_at": 1.0}
+        note = {"url": f"http://127.0.0.1:{port}", "pid": os.getpid()}
         (tmp_path / "ui.json").write_text(json.dumps(note))
+        assert ui.running(tmp_path) is None
+
+
+def test_a_server_is_found_whatever_the_clock_does(tmp_path: Path) -> None:
+    """When its process started moves with the system's clock: once that was set there was no server."""
+    command = [sys.executable, "-c", "input()", "-m", "scripts.ui"]
+    with other_server() as port, subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        url = f"http://127.0.0.1:{port}"
+        note = {"url": url, "pid": process.pid, "started_at": psutil.Process(process.pid).create_time() + 1}
+        (tmp_path / "ui.json").write_text(json.dumps(note))
+        assert ui.running(tmp_path) == url
+        process.kill()
+        process.wait()
         assert ui.running(tmp_path) is None
 
 
