@@ -23,9 +23,11 @@ LOCK_TIMEOUT_SECONDS = 5
 LOCK_TRIES = 6
 OLDEST = 15  # the release of PostgreSQL that brought `security_invoker` views; hosted projects run 15 and 17
 _LOCK = 5_826_411_934  # any number; two migrators at once take turns
-# The files hold texts in UTF-8, with backslashes; what a database has set otherwise does not count.
+# The files hold texts in UTF-8, with backslashes, and make indexes of large tables, for minutes; what a login or
+# a database has set otherwise does not count.
 _SESSION = f"""\
-set lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'; set client_encoding = 'UTF8'; set standard_conforming_strings = on"""
+set lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'; set statement_timeout = 0; set client_encoding = 'UTF8';
+set standard_conforming_strings = on"""
 _LOCKED = frozenset({"55P03", "40P01"})
 _AGAIN = "start again; what is applied is passed over."
 # What to do about a refusal, by SQLSTATE; anything else lies in the file or in an object of that name.

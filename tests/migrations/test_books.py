@@ -137,7 +137,8 @@ def test_no_statement_of_a_migration_waits_for_a_lock_longer_than_seconds(projec
             if len(waits) == 2:
                 holder("commit")
 
-        with connected(project) as run:
+        with connected(f"{project}?options=-c%20statement_timeout%3D1s") as run:  # as a hosted login has two minutes
+            assert run("select current_setting('statement_timeout')") == [("0",)]
             run("set lock_timeout = '100ms'")
             add = "begin;\nalter table public.clean_users add column x int;\ncommit;"  # as the files are run
             with_lock_retries(lambda: run(add, "a file"), say=said.append, sleep=sleep)
