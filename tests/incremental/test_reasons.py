@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import httpx
 import pytest
 
 from data.demo import DemoCounts
@@ -217,13 +218,25 @@ def test_a_run_for_a_past_instant_reads_everything_and_is_no_base(
 @pytest.mark.slow
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_a_full_night_finds_a_row_that_somebody_changed_by_hand(
-    transport: Transport, project: Project, demo: DemoCounts, run: Runner
+    transport: Transport, project: Project, demo: DemoCounts, run: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where it does not hear so at once: over REST the answer that says so is lost."""
+    send, lost = httpx.HTTPTransport.handle_request, list[bytes]()
+
+    def losing(connection: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        answer = send(connection, request)
+        if request.url.path.endswith("/etl_mark_wrong") and answer.read() != b"0":
+            lost.append(answer.content)
+            raise httpx.ReadError("The connection broke", request=request)
+        return answer
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", losing)
     run(transport)
     project.stack.query("update clean_posts set title = 'by hand' where id in (select id from clean_posts limit 1)")
     assert run(transport).mode == "incremental", "whose fingerprint is the stored one: nothing to see"
     full = run(transport, full_refresh=True)
     assert full.drifted == 1
+    assert lost == ([b"1"] if transport == "rest" else [])
     assert "1 rows differ" in mode_sentence(full)
     assert any("drifted" in note for note in full.notes)
     assert project.stack.query("select count(*) from clean_posts where title = 'by hand'") == "0", "it is right again"
