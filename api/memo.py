@@ -38,6 +38,12 @@ class Memo(Generic[T]):
                 slot.made_at = time.monotonic()
             return slot.values[0]
 
+    def forget(self, is_meant: Callable[[T], bool]) -> None:
+        """Drop the answers that are meant: they count no longer."""
+        with self._lock:
+            for key in [key for key, slot in self._slots.items() if any(map(is_meant, slot.values))]:
+                del self._slots[key]
+
     def _slot(self, key: object) -> _Slot[T]:
         with self._lock:
             slot = self._slots.setdefault(key, _Slot())

@@ -71,7 +71,11 @@ class Sessions:
         return session
 
     def sign_out(self, caller: Caller) -> None:
-        """End the session at Auth; one that is over already is no error."""
+        """End the session at Auth; one that is over already is no error.
+
+        A page that another tab asked for with the token before the last one does not get it back.
+        """
+        self._renewed.forget(lambda session: session.access_token == caller.token)
         try:
             self._upstream.post("/auth/v1/logout", caller.token, {}, {"scope": "local"})
         except RequestRefused:

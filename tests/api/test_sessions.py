@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from api.session import ACCESS, REFRESH
 from local_stack import rekey, up
-from tests.api.conftest import FORM, Site, mint, origin, serving, sign_in_by_form
+from tests.api.conftest import FORM, Site, make_account, mint, origin, serving, sign_in_by_form
 
 pytestmark = pytest.mark.xdist_group("api")
 
@@ -27,6 +27,19 @@ def test_a_session_that_the_project_refuses_leads_to_the_form(site: Site, browse
     assert (page.status_code, page.url.path) == (200, "/sign-in")
     assert 'name="next" value="/history"' in page.text
     assert not browser.cookies
+
+
+def test_who_has_signed_out_is_not_signed_in_again_by_an_earlier_request_of_another_tab(
+    site: Site, browser: httpx.Client
+) -> None:
+    sign_in_by_form(site, browser, make_account(site.stack, "analyst"))
+    expired = mint(site.stack, etl_role="analyst", expires_in=-600).token
+    earlier = {ACCESS: expired, REFRESH: browser.cookies[REFRESH]}
+    browser.cookies.set(ACCESS, expired, domain=browser.base_url.host)
+    assert httpx.get(f"{site.http.base_url}/auth/me", cookies=earlier).status_code == 200
+    assert browser.post("/auth/sign-out", headers=origin(site)).status_code == 303
+    answer = httpx.get(f"{site.http.base_url}/auth/me", cookies=earlier)
+    assert (answer.status_code, dict(answer.cookies)) == (401, {})
 
 
 def test_a_password_that_a_proxy_asks_for_is_none_of_this_sites(site: Site, browser: httpx.Client) -> None:
