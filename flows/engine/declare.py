@@ -149,7 +149,7 @@ def _problem(found: re.Match[str]) -> str:
 
 
 def _page(title: str, happened: str, written: str, remedy: str) -> str:
-    parts = (f"# {title}", f"**What happened.** {happened}", f"**What was written.** {written}")
+    parts = (f"# {title}", f"**What happened.** {run_page.inert(happened)}", f"**What was written.** {written}")
     return "\n\n".join([*parts, f"**What to do next.** {remedy}"])
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from flows.engine.outcome import COMPARED_DAYS, RunOutcome
-from flows.engine.run_page import COUNTS, HEADLINE, LABELS, change, number, size, table
+from flows.engine.run_page import COUNTS, HEADLINE, LABELS, change, inert, number, size, table
 from tasks.contracts import REPORTS
 
 Figures = Mapping[str, int | float | None]
@@ -32,7 +32,7 @@ def report_page(outcome: RunOutcome, *, links: Mapping[str, str], csv_links: Map
         [
             f"# {status_sentence(outcome)}",
             day_sentence(outcome),
-            *(f"> {note}" for note in outcome.notes),
+            *(f"> {inert(note)}" for note in outcome.notes),
             _figures(outcome),
             *_charts(links),
             _files(outcome, links, csv_links),

@@ -39,6 +39,9 @@ HEADLINE = tuple(LABELS)
 COUNTS = ("read", "kept", "rejected", "inserted", "updated", "unchanged", "deleted", "refused")
 
 
+_CODE_OR_TAG = re.compile(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)|<", re.DOTALL)
+
+
 def number(value: object) -> str:
     """A figure for people: thousands separated, two decimals at most, a dash for none."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
@@ -80,7 +83,12 @@ def table(align: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -
 
 def cell(value: object) -> str:
     """Text that cannot break out of its cell."""
-    return " ".join(number(value).replace("|", "\\|").split())
+    return inert(" ".join(number(value).replace("|", "\\|").split()))
+
+
+def inert(text: str) -> str:
+    """Text in which nothing outside of code is a tag: of https://<ref>.supabase.co a page showed https://.supabase.co."""
+    return _CODE_OR_TAG.sub(lambda found: found[0] if found[1] else f"\\{found[0]}", text)
 
 
 def code(text: str) -> str:
@@ -117,7 +125,7 @@ def summary_page(
     return "\n\n".join(
         [
             f"# {status.capitalize()}: as of {as_of:%Y-%m-%d %H:%M} UTC",
-            *(f"> {note}" for note in notes),
+            *(f"> {inert(note)}" for note in notes),
             table("lrrl", ["figure", "now", "since the last run", "meaning"], figures),
             "## Rows",
             table("l" + "r" * len(used), ["table", *used], rows),
@@ -257,9 +265,9 @@ def failure_page(
     return "\n\n".join(
         [
             f"# {title} at: {stage}",
-            f"**What happened.** {message}",
-            f"**What was written.** {written}",
-            f"**What to do next.** {' '.join(part for part in (remedy, _advice(error, stage, flow)) if part)}",
+            f"**What happened.** {inert(message)}",
+            f"**What was written.** {inert(written)}",
+            f"**What to do next.** {' '.join(part for part in (inert(remedy), _advice(error, stage, flow)) if part)}",
             f"Run `{run_id}`." if run_id else "",
             "" if ours else "This is a fault of the pipeline: its log has the traceback, without rows or secrets.",
         ]

@@ -120,6 +120,19 @@ def test_how_long_links_work_is_said_in_units_of_its_size(seconds: int, time: st
     assert f"Each link works for {time}, for whoever" in run_page.files_page([], path="runs/r", seconds=seconds)
 
 
+def test_what_looks_like_a_tag_is_shown() -> None:
+    """Prefect's pages left it out, and said that an address looks like https://.supabase.co."""
+    said = "It looks like https://<ref>.supabase.co, or `postgres.<ref>`."
+    pages = [
+        run_page.failure_page(SettingsError("Wrong.", remedy=said), stage="x", written=""),
+        run_page.table("l", ["what to do"], [(said,)]),
+    ]
+    for page in pages:
+        shown = [part for token in MARKDOWN.parse(page) for part in token.children or []]
+        assert "html_inline" not in [part.type for part in shown]
+        assert said.replace("`", "") in "".join(part.content for part in shown)
+
+
 @given(st.text(st.sampled_from("`|\\[]()<>*_ a"), min_size=1, max_size=12))
 def test_no_text_of_a_sample_is_more_than_code(text: str) -> None:
     """A status that users may choose made links of its own on the run's page, by a backtick in it."""
