@@ -6,7 +6,7 @@ import json
 import random
 import secrets
 import socket
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from local_stack.errors import StackError
@@ -45,9 +45,10 @@ class State:
 
 
 def load(home: Home) -> State | None:
-    """The state of an existing stack, or None."""
+    """The state of an existing stack, or None. What a later release keeps there besides is left out."""
     try:
-        return State(**json.loads(home.state.read_text()))
+        kept = json.loads(home.state.read_text())
+        return State(**{known.name: kept[known.name] for known in fields(State) if known.name in kept})
     except FileNotFoundError:
         return None
     except PermissionError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local_stack import StackError, npm
+from local_stack import StackError, find, npm
 from local_stack.__main__ import main
 
 
@@ -26,6 +26,21 @@ def test_a_home_that_is_a_file_is_named(tmp_path: Path, capsys: pytest.CaptureFi
     assert said.out == ""
     assert "cannot be made or written" in said.err
     assert "Traceback" not in said.err
+
+
+def test_a_stack_of_a_later_release_is_found(tmp_path: Path) -> None:
+    """It was called damaged, with the advice to remove its data."""
+    (tmp_path / "stack.json").write_text('{"api_port": 20001, "db_port": 20002, "of_later": true}')
+    found = find(tmp_path)
+    assert found is not None
+    assert found.url == "http://127.0.0.1:20001"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "1", '{"api_port": 20001}'])
+def test_a_damaged_state_is_said_to_be_so(tmp_path: Path, text: str) -> None:
+    (tmp_path / "stack.json").write_text(text)
+    with pytest.raises(StackError, match=r"stack\.json is damaged"):
+        find(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
