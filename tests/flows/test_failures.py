@@ -229,7 +229,7 @@ create trigger somebody_waits after update on public.etl_runs for each row execu
 WAITS_NO_MORE = "drop function if exists public.somebody_waits() cascade; delete from public.etl_waiting;"
 
 
-@pytest.mark.parametrize("ends", ["at the lease", "by hand"])
+@pytest.mark.parametrize("ends", [pytest.param("at the lease", marks=pytest.mark.slow), "by hand"])
 def test_a_backfill_that_ends_between_two_days_says_what_of_it_is_published(
     deployed: Deployed, ends: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

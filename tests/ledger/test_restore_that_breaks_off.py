@@ -14,7 +14,7 @@ from tests.ledger.test_restore import nights
 from tests.sink.kit import settings_for
 
 
-@pytest.mark.parametrize("end", [ServiceUnavailable, KeyboardInterrupt])
+@pytest.mark.parametrize("end", [ServiceUnavailable, pytest.param(KeyboardInterrupt, marks=pytest.mark.slow)])
 def test_a_restore_that_breaks_off_says_what_was_moved(
     end: type[ServiceUnavailable | KeyboardInterrupt],
     clean_stack: Stack,
