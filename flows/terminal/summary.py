@@ -92,8 +92,8 @@ def _rows(outcome: RunOutcome) -> Table:
 
 def _figures(outcome: RunOutcome) -> Table:
     before = previous(outcome)
-    table = _table("figures")
-    table.add_column("now", justify="right")
+    table = _table("figures", no_wrap=False)  # in a narrow terminal words wrap, figures stay whole
+    table.add_column("now", justify="right", no_wrap=True)
     if before:
         table.add_column(f"since the run as of {before.as_of:%Y-%m-%d %H:%M}", justify="right")
     figures = before.headline if before else {}
@@ -110,9 +110,9 @@ def previous(outcome: RunOutcome) -> PastRun | None:
     return last if last and not outcome.historical and last.as_of <= outcome.as_of else None
 
 
-def _table(first: str) -> Table:
+def _table(first: str, *, no_wrap: bool = True) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first, no_wrap=True)
+    table.add_column(first, no_wrap=no_wrap)
     return table
 
 

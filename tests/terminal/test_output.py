@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -9,10 +10,12 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 import pytest
+from rich.console import Console
 
 from flows.engine import command
 from flows.engine.form_command import run_form
 from flows.forms import ExportForm
+from flows.terminal.summary import show
 from tests.flows.test_report_page import OUTCOME
 
 
@@ -64,3 +67,14 @@ def test_without_stdout_the_run_ends_as_it_does(monkeypatch: pytest.MonkeyPatch)
         assert command.main(["--json", "--as-of", "9999-12-31"], prog="nightly", run=lambda options: OUTCOME) == 2
         assert run_form(lambda options: {"rows": 3}, ExportForm, "export", []) == 0
         sys.stdout.close()
+
+
+@pytest.mark.parametrize("columns", [40, 60])
+def test_a_narrow_terminal_shows_whole_figures(columns: int) -> None:
+    console = Console(width=columns, force_terminal=True, color_system=None, file=io.StringIO())
+    show(OUTCOME, console)
+    shown = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    figures = next(number for number, line in enumerate(shown) if "figures" in line and "now" in line)
+    line = next(line for line in shown[figures:] if "  users  " in line)
+    assert "1,100" in line
+    assert "+100 (+10.0" in line
