@@ -8,12 +8,14 @@ from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
 
+import httpx
 from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ActionTypes, ChangeFlowRunState, DoNothing, RunDeployment, SendNotification
 from prefect.events.schemas.automations import Automation as Saved
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import PrefectHTTPStatusError
 
 from flows.engine.outcome import COMMITTED_EVENT, DRIFTED_EVENT
 
@@ -199,7 +201,11 @@ def _only(client: SyncPrefectClient, name: str) -> tuple[Saved, bool]:
     """The automation of that name, the same one to everybody, and whether there were others, which are deleted."""
     first, *extras = sorted(client.read_automations_by_name(name), key=lambda found: str(found.id))
     for extra in extras:
-        client.delete_automation(extra.id)
+        try:
+            client.delete_automation(extra.id)
+        except PrefectHTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_FOUND:
+                raise  # otherwise somebody else has deleted it by now
     return first, bool(extras)
 
 

@@ -73,7 +73,7 @@ def set_up(settings: Settings, *, replace: bool = False, say: Say = print) -> No
         say(f"Automations: {len(changed)}, {sum(changed)} of them new or changed")
         say(f"Alerts: {', '.join(sorted(blocks)) or 'nobody is notified yet: set ETL_ALERT_* (see .env.example)'}")
         if settings.project:
-            Variable.set(PROJECT, settings.project, overwrite=True)
+            note_project(settings.project)
     except PrefectHTTPStatusError as error:
         raise SetupError(_refused(error.response.status_code)) from None
     except (httpx.TransportError, RuntimeError) as error:
@@ -117,6 +117,12 @@ def ensure_pool() -> None:
             made = WorkPoolCreate(name=POOL, type="process", description="Runs the flows as processes of the worker.")
             with suppress(ObjectAlreadyExists):  # somebody else sets this server up at the same moment
                 client.create_work_pool(made)
+
+
+def note_project(project: str) -> None:
+    """Keep on the server which project it is set up for."""
+    with suppress(ObjectAlreadyExists):  # as above
+        Variable.set(PROJECT, project, overwrite=True)
 
 
 def deploy(settings: Settings) -> dict[str, DeploymentResponse]:

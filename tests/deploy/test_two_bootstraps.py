@@ -13,7 +13,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deploy.automations import Targets, planned, save
-from deploy.server_setup import SetupError, deploy, ensure_pool
+from deploy.server_setup import SetupError, deploy, ensure_pool, note_project
 from tasks.settings import Settings
 
 
@@ -22,13 +22,14 @@ class _Prefect(BaseHTTPRequestHandler):
 
     looks: Iterator[list[dict[str, Any]]]
     deleted: list[str]
+    says_of_deleted = 204
 
     def do_GET(self) -> None:
         self._answer(404, {"detail": "not found"})
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
-        if self.path.startswith("/api/work_pools"):
+        if self.path.startswith(("/api/work_pools", "/api/variables")):
             self._answer(409, {"detail": "it exists"})
         elif self.path.endswith("/filter"):
             self._answer(200, next(self.looks))
@@ -37,7 +38,7 @@ class _Prefect(BaseHTTPRequestHandler):
 
     def do_DELETE(self) -> None:
         self.deleted.append(self.path.rpartition("/")[2])
-        self._answer(204, None)
+        self._answer(self.says_of_deleted, None)
 
     def _answer(self, status: int, body: object) -> None:
         text = b"" if body is None else json.dumps(body).encode()
@@ -60,8 +61,9 @@ def second() -> Iterator[type[_Prefect]]:
 
 
 @pytest.mark.usefixtures("second")
-def test_a_pool_that_was_made_meanwhile_is_the_pool() -> None:
+def test_what_was_made_meanwhile_is_taken() -> None:
     ensure_pool()
+    note_project("abcdefghijklmnopqrst")
 
 
 def test_a_machine_that_is_too_busy_to_deploy_is_a_sentence(
@@ -73,7 +75,11 @@ def test_a_machine_that_is_too_busy_to_deploy_is_a_sentence(
         deploy(Settings(_env_file=None))
 
 
-def test_of_two_automations_of_one_name_both_keep_the_same(second: type[_Prefect]) -> None:
+@pytest.mark.parametrize("says", [204, 404], ids=["deleted", "the other one has deleted it"])
+def test_of_two_automations_of_one_name_both_keep_the_same(
+    second: type[_Prefect], monkeypatch: pytest.MonkeyPatch, says: int
+) -> None:
+    monkeypatch.setattr(second, "says_of_deleted", says)
     automation = next(iter(planned(Targets({"nightly": uuid.uuid4()}))))
     ids = sorted(str(uuid.uuid4()) for _ in range(2))
     there = [{**automation.model_dump(mode="json"), "id": one} for one in ids]
