@@ -223,7 +223,7 @@ def _end_recorded(run: Run) -> Iterator[None]:
         if run.is_over:
             raise
         # What is no Exception is a signal: ours, or Prefect's of a flow run that was cancelled.
-        ended = error if isinstance(error, Exception) else _stopped(run)
+        ended = error if isinstance(error, Exception) else _stopped(run, error)
         if isinstance(error, PipelineError):
             _describe(error, run)
         elif isinstance(error, KeyboardInterrupt):
@@ -232,13 +232,17 @@ def _end_recorded(run: Run) -> Iterator[None]:
         raise
 
 
-def _stopped(run: Run) -> PipelineError:
-    """What a person or the system ended, for the ledger and as the KeyboardInterrupt's only argument."""
+def _stopped(run: Run, signal: BaseException) -> PipelineError:
+    """What a person or the system ended, for the ledger and as the KeyboardInterrupt's only argument.
+
+    signal: what it broke off may have said in it what is written.
+    """
     past = run.lease.historical
     stopped = PipelineError("Stopped.", remedy=f"Start it again{'.' if past else _WITH_RESUME}")
     if run.committed:
         remedy = "" if past else "The next start moves `latest.json`."
         stopped = PipelineError("Stopped after the commit.", remedy=remedy)
+    stopped.written = next((of.written for of in signal.args if isinstance(of, PipelineError)), "")
     _describe(stopped, run)
     return stopped
 

@@ -17,7 +17,7 @@ from threading import Event
 from typing import Any
 
 from tasks.arrow.ahead import beside
-from tasks.errors import PipelineError, PublishError
+from tasks.errors import PipelineError, PublishError, report_of
 from tasks.files.layout import instant, run_path
 from tasks.files.manifest import FileEntry, ManifestRef, RunFacts, make_manifest, sha256_of
 from tasks.platform.bucket import Bucket, each
@@ -99,8 +99,9 @@ def storing(
         except BaseException as error:
             stop.set()
             wait([done])
-            if not _removed(settings, [unit.target for unit in units]) and isinstance(error, PipelineError):
-                error.written = FILES_LEFT
+            said = isinstance(error, PipelineError | KeyboardInterrupt)
+            if not _removed(settings, [unit.target for unit in units]) and said:
+                report_of(error).written = FILES_LEFT
             raise
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,6 +13,7 @@ import pyarrow as pa
 
 from tasks.arrow.rebatch import slices
 from tasks.contracts import REPORTS, TABLES, Report, Table
+from tasks.errors import PipelineError, TransientError
 from tasks.files.manifest import ManifestRef
 from tasks.ledger.lease import Lease
 from tasks.platform.functions import Database, Json, too_many_refused
@@ -26,6 +29,8 @@ from tasks.workspace import Spool, Workspace
 REJECTS_IN_ONE_CALL = 5_000
 # Refused rows are held in memory until the commit; this many are no accident whatever the share.
 MOST_REFUSED = 100_000
+# What the database itself says of a commit that it did not carry out; not that a connection broke.
+_NOT_CARRIED_OUT = re.compile(r"(?!08|57P0)[0-9A-Z]{5}")
 _BECAUSE = {
     "09000": "a row that no trigger of the table keeps out",
     "22": "a value that the column can hold",
@@ -71,7 +76,7 @@ class Written:
 class LoadJob:
     """A run's load. plans: by table, as `plan` left them; empty for a historical run, which only commits.
 
-    commit_is_sent: whether the database was asked to commit, and did not say so far that it has not.
+    may_be_committed: whether the database was asked to commit, in whatever try, and did not say that it has not.
     """
 
     settings: Settings
@@ -82,7 +87,18 @@ class LoadJob:
     counts: RunCounts
     progress: Progress
     done: int = 0
-    commit_is_sent: bool = False
+    may_be_committed: bool = False
+
+    @contextmanager
+    def committing(self) -> Iterator[None]:
+        """The block asks the database to commit."""
+        self.may_be_committed = True
+        try:
+            yield
+        except PipelineError as error:
+            code = getattr(error, "code", None) or ""
+            self.may_be_committed = isinstance(error, TransientError) and not _NOT_CARRIED_OUT.fullmatch(code)
+            raise
 
     @property
     def tables(self) -> list[Table]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-from tasks.errors import LeaseLost, TransientError, WriteError
+from tasks.errors import LeaseLost, PipelineError, WriteError, report_of
 from tasks.files.manifest import ManifestRef
 from tasks.ledger.lease import Lease
 from tasks.platform.progress import Progress, no_progress
@@ -21,8 +20,6 @@ _NOT_KNOWN = (
     "All files, and perhaps all rows and the commit: the database was asked for it, and did not answer. The next start "
     "moves `latest.json` to this run where it is committed, and else writes what is missing."
 )
-# What the database itself says of a commit that it did not carry out; not that a connection broke.
-_NOT_CARRIED_OUT = re.compile(r"(?!08|57P0)[0-9A-Z]{5}")
 
 
 def load(
@@ -51,9 +48,9 @@ def load(
     sink = sink_of(settings)
     try:
         return sink.retried(lambda: _load_once(sink, job, verify))
-    except TransientError as error:
-        if job.commit_is_sent and not _NOT_CARRIED_OUT.fullmatch(getattr(error, "code", None) or ""):
-            error.written = _NOT_KNOWN
+    except (PipelineError, KeyboardInterrupt) as error:  # of whatever was asked last: the ledger, or a connection
+        if job.may_be_committed:
+            report_of(error).written = _NOT_KNOWN
         raise
 
 
@@ -61,9 +58,10 @@ def _load_once(sink: Sink, job: LoadJob, verify: Verify | None) -> dict[str, Loa
     """One try, unless an earlier one has committed. What that one sent may be carried out while this one begins."""
     if (counts := sink.committed(job)) is not None:
         return counts
-    job.done, job.commit_is_sent = 0, False
+    job.done = 0
     try:
         with sink.open(job) as loading:
+            job.may_be_committed = False  # the lease is still ours, so what was sent before is not carried out any more
             return loading.commit(loading.write(), verify)
     except LeaseLost:
         if (counts := sink.committed(job)) is not None:

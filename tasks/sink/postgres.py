@@ -101,8 +101,8 @@ class _PostgresLoading:
         counts = commit(self._transaction, self._job, written)
         if verify:
             verify(self._transaction, refused_keys(written), in_transaction=True)
-        self._job.commit_is_sent = True
-        _commit(self._transaction.connection)
+        with self._job.committing():
+            _commit(self._transaction.connection)
         return counts
 
 

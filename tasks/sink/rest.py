@@ -90,8 +90,8 @@ class _RestLoading:
         """The commit alone, once `verify` has passed: what was written is there already."""
         if verify:
             verify(self._database, refused_keys(written), in_transaction=False)
-        self._job.commit_is_sent = True
-        return commit(self._database, self._job, written)
+        with self._job.committing():
+            return commit(self._database, self._job, written)
 
 
 def _collect(answers: Iterator[tuple[int, list[Answer]]], job: LoadJob, table: Table, written: Written) -> None:

@@ -11,18 +11,22 @@ from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 _COMMIT, _RUN = b"COMMIT", b"etl_commit"
+_ENCRYPTED = b"\x04\xd2"  # how the code of a request for encryption begins, which comes before the session's
 
 
 class CommitProxy:
     """Listens on a port of its own. lost: how many answers to a commit were dropped; away: seconds that follow each.
 
-    slow: makes the database slow to commit, so that nobody waits for its answer.
+    slow: makes the database slow to commit, so that nobody waits for its answer. words: what a pooler says while it is
+    away; else it closes the connection.
     """
 
-    def __init__(self, url: str, *, away: float, times: int = 1, slow: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, url: str, *, away: float, times: int = 1, slow: Callable[[], None] | None = None, words: str = ""
+    ) -> None:
         parts = urlsplit(url)
         self._target, self._away, self._times = (parts.hostname or "127.0.0.1", parts.port or 5432), away, times
-        self._slow = slow
+        self._slow, self._words = slow, words
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = url.replace(f":{parts.port}/", f":{self._listener.getsockname()[1]}/")
         self.lost = 0
@@ -34,9 +38,17 @@ class CommitProxy:
             while True:
                 client, _ = self._listener.accept()
                 if time.monotonic() < self._back_at:
-                    client.close()
+                    self._refuse(client)
                     continue
                 threading.Thread(target=self._pass_on, args=(client,), daemon=True).start()
+
+    def _refuse(self, client: socket.socket) -> None:
+        with suppress(OSError), client:
+            while self._words and client.recv(2**10)[4:6] == _ENCRYPTED:
+                client.sendall(b"N")
+            if self._words:
+                fields = b"SFATAL\0CXX000\0M" + self._words.encode() + b"\0\0"
+                client.sendall(b"E" + (4 + len(fields)).to_bytes(4) + fields)
 
     def _pass_on(self, client: socket.socket) -> None:
         seen = False
@@ -66,8 +78,10 @@ class CommitProxy:
 
 
 @contextmanager
-def losing_the_commit(url: str, *, away: float, slow: Callable[[], None] | None = None) -> Iterator[CommitProxy]:
-    proxy = CommitProxy(url, away=away, slow=slow)
+def losing_the_commit(
+    url: str, *, away: float, slow: Callable[[], None] | None = None, words: str = ""
+) -> Iterator[CommitProxy]:
+    proxy = CommitProxy(url, away=away, slow=slow, words=words)
     threading.Thread(target=proxy.serve, daemon=True).start()
     try:
         yield proxy

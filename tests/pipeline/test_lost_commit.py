@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +18,10 @@ from local_stack.home import Home
 from local_stack.postgres import ADMIN, query
 from local_stack.state import load
 from tasks.ledger.as_of import AsOf
-from tests.pipeline.commit_proxy import losing_the_commit
+from tests.pipeline.commit_proxy import CommitProxy, losing_the_commit
 from tests.pipeline.kit import AS_OF, CLOCK, Project
+
+NOT_KNOWN = "Written: All files, and perhaps all rows and the commit: the database was asked for it"
 
 
 @pytest.fixture
@@ -78,15 +82,31 @@ def test_a_commit_that_is_carried_out_while_the_next_try_begins(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("words", ["", "Tenant or user not found"])  # as a pooler says that starts again
 def test_a_commit_that_nobody_hears_of_before_the_run_ends_is_not_said_to_be_rolled_back(
+    words: str, project: Project, demo: DemoCounts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with losing_the_commit(project.stack.db_url, away=600, words=words) as proxy:
+        assert nightly(project, proxy, monkeypatch) == command.EXIT["failed"]
+    assert project.stack.query("select status from etl_runs") == "committed"
+    assert NOT_KNOWN in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("hears_ctrl_c")
+def test_a_commit_that_ctrl_c_meets_is_not_said_to_be_rolled_back(
     project: Project, demo: DemoCounts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with losing_the_commit(project.stack.db_url, away=600) as proxy:
-        env = {**project.default_env("postgres"), "SUPABASE_DB_URL": proxy.url, "ETL_RUN_RETRIES": "0"}
-        for name, value in env.items():
-            monkeypatch.setenv(name, value)
-        run = lambda options: run_pipeline(options.request)  # noqa: E731
-        assert command.main(["--as-of", AS_OF], prog="nightly", run=run) == command.EXIT["failed"]
-    assert project.stack.query("select status from etl_runs") == "committed"
-    said = capsys.readouterr().err
-    assert "Written: All files, and perhaps all rows and the commit: the database was asked for it" in said
+    stop = lambda: os.kill(os.getpid(), signal.SIGINT)  # noqa: E731
+    with losing_the_commit(project.stack.db_url, away=0, slow=stop) as proxy:
+        assert nightly(project, proxy, monkeypatch) == 130
+        assert proxy.lost == 1
+    assert NOT_KNOWN in capsys.readouterr().err
+
+
+def nightly(project: Project, proxy: CommitProxy, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The command, once. Its code."""
+    env = {**project.default_env("postgres"), "SUPABASE_DB_URL": proxy.url, "ETL_RUN_RETRIES": "0"}
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    return command.main(["--as-of", AS_OF], prog="nightly", run=lambda options: run_pipeline(options.request))

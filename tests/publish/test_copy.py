@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from local_stack import Stack
-from tasks.errors import PipelineError, PublishError
+from tasks.errors import PipelineError, PublishError, report_of
 from tasks.files.manifest import FileEntry
 from tasks.platform.bucket import Bucket
 from tasks.platform.stored import StoredInfo
@@ -167,8 +167,9 @@ def test_nobody_waits_for_storage_where_an_error_or_a_signal_ends_the_work_besid
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", away)
     patient = settings.model_copy(update={"retry_base": 30})
     if ahead:
-        with pytest.raises(KeyboardInterrupt), storing(patient, workspace, "runs/x", files, {}):
+        with pytest.raises(KeyboardInterrupt) as stopped, storing(patient, workspace, "runs/x", files, {}):
             stop()
+        assert report_of(stopped.value).written == FILES_LEFT, "they could not be taken back either"
     else:
         Thread(target=stop).start()
         with pytest.raises(KeyboardInterrupt):
