@@ -67,7 +67,8 @@ def of_error(error: PipelineError) -> Problem:
         text = "The project does not answer right now."
         return Problem(503, text, remedy="Try again in a moment.", headers={"Retry-After": RETRY_AFTER})
     if isinstance(error, RequestRefused) and error.status == 401:
-        return unauthorised("The project does not take this token any more.")
+        # PostgREST and Storage give a code; the gateway before them, which asks for the key alone, gives none.
+        return unauthorised("The project does not take this token any more.") if error.code else wrong_key()
     if isinstance(error, AccessError):
         return Problem(403, "The project refused this for your account.", remedy=NO_ROLE)
     remedy = error.remedy.replace("list_runs()", "GET /runs")  # as somebody here asks
@@ -90,6 +91,12 @@ def unauthorised(detail: str = "Sign in first.") -> Problem:
     """401, with what a client has to send."""
     remedy = "POST /auth/sign-in gives a token; send it as `Authorization: Bearer …`."
     return Problem(401, detail, remedy=remedy, headers={"WWW-Authenticate": "Bearer"})
+
+
+def wrong_key() -> Problem:
+    """503: whoever asks can do nothing about it, and another sign-in would not help."""
+    text = "The project does not take this site's SUPABASE_KEY: nobody can be signed in."
+    return Problem(503, text, remedy="The operator sets the project's current publishable key.")
 
 
 def install(app: FastAPI) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from api.memo import Memo
-from api.problems import NO_ROLE, Problem, unauthorised
+from api.problems import NO_ROLE, Problem, unauthorised, wrong_key
 from api.tokens import Caller, Verifier
 from api.upstream import Upstream
 from tasks.errors import AccessError, RequestRefused, TransientError
@@ -65,7 +65,7 @@ class Sessions:
         try:
             answer = self._upstream.post("/auth/v1/token", None, body, {"grant_type": grant})
         except AccessError as error:
-            raise _wrong_key() if error.status == 401 else error from None  # of a person Auth says 400
+            raise wrong_key() if error.status == 401 else error from None  # of a person Auth says 400
         session = Session(answer["access_token"], answer["refresh_token"], int(answer.get("expires_in", 3_600)))
         self._verifier.require_in_time(session.access_token)
         return session
@@ -121,11 +121,6 @@ class Sessions:
             if problem.status != 401:
                 raise
             return None
-
-
-def _wrong_key() -> Problem:
-    text = "The project does not take this site's SUPABASE_KEY: nobody can be signed in."
-    return Problem(503, text, remedy="The operator sets the project's current publishable key.")
 
 
 def require_same_origin(request: Request) -> None:

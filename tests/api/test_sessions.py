@@ -67,12 +67,18 @@ def test_while_auth_is_away_a_token_counts_to_its_end_and_one_can_sign_out(site:
     assert "This browser is signed out, but the project did not answer" in answer.text
 
 
-def test_a_key_that_the_project_refuses_is_no_wrong_password(site: Site) -> None:
+def test_a_key_that_the_project_refuses_is_no_wrong_password_and_ends_no_session(
+    site: Site, browser: httpx.Client
+) -> None:
     person = site.people["analyst"]
+    sign_in_by_form(site, browser, person)
     settings = site.settings.model_copy(update={"supabase_key": SecretStr("sb_publishable_of_last_year")})
     with serving(settings) as http:
         answer = http.post("/auth/sign-in", json={"email": person.email, "password": person.password})
+        page = httpx.get(f"{http.base_url}/history", headers=FORM, cookies=browser.cookies)
     assert (answer.status_code, answer.json()["detail"][:45]) == (503, "The project does not take this site's SUPABAS")
+    assert (page.status_code, page.headers.get_list("set-cookie")) == (503, [])
+    assert "The project does not take this site&#39;s SUPABASE_KEY" in page.text
 
 
 @pytest.mark.parametrize("content", [b"{", b"[" * 60_000, b"\xff"], ids=["open", "deep", "no text"])
