@@ -152,7 +152,7 @@ def _ready(expected: Expected) -> None:
         raise ConfigurationError(
             f"{where} runs another version of this repository, and would clean by other rules.",
             remedy="Bring its folder to the version of the run, and start the workers again: each keeps the code that "
-            "it has loaded.",
+            "it has loaded. Those of ETL_WORKERS are started by each run: there start the watch again, or the run.",
         )
     _require_settings(expected, where)
 

@@ -117,8 +117,9 @@ def test_a_url_at_which_nothing_can_be_written_is_named(url: str, tmp_path: Path
 def test_a_worker_that_was_not_started_again_after_an_update_does_nothing(tmp_path: Path, settings: Settings) -> None:
     expected = _expected(settings, Workspace.create(tmp_path, "run"))
     done = list[int]()
-    with pytest.raises(ConfigurationError, match="runs another version of this repository"):
+    with pytest.raises(ConfigurationError, match="runs another version of this repository") as raised:
         run_units(lambda unit, tick: done.append(unit), [1], replace(expected, code="of a later version"))
+    assert "start the watch again" in raised.value.remedy, "its own workers load the code of the disk"
     assert not done
 
 
