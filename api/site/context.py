@@ -47,9 +47,15 @@ def _in_page(remedy: str) -> str:
     return remedy.replace("GET /runs", "The page Runs")
 
 
-@cache
 def static(path: str) -> str:
     """The address of a file of ours, with its content's hash, so that a browser may keep it for good."""
+    file = (STATIC / path).stat()
+    return _address(path, file.st_mtime_ns, file.st_size)
+
+
+@cache
+def _address(path: str, _changed: int, _size: int) -> str:
+    """Made once for each content: an update may lay another one there while the site goes on."""
     return f"/static/{path}?v={hashlib.sha256((STATIC / path).read_bytes()).hexdigest()[:12]}"
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
+import httpx
 import pytest
 
 from api import vendor
+from api.site.context import static
 from api.site.runs import run_before
+from api.static_files import ASK, FOREVER, Static
 from scripts.api import demo_analyst
 from tests.api.conftest import Site
 
@@ -60,6 +64,28 @@ def test_only_this_content_of_a_file_is_kept_for_good(site: Site) -> None:
     (address,) = set(re.findall(r"/static/site\.css\?v=\w+", site.http.get("/sign-in").text))
     said = [site.http.get(path).headers["cache-control"] for path in (address, f"{address}0", "/static/site.css")]
     assert said == ["public, max-age=31536000, immutable", "public, no-cache", "public, no-cache"]
+
+
+def test_an_update_beneath_a_running_site_is_not_kept_under_the_address_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pages of that process went on naming it: taken back, the release before was shown with files of the next."""
+    for module in ("api.site.context", "api.static_files"):
+        monkeypatch.setattr(f"{module}.STATIC", tmp_path)
+    (tmp_path / "site.css").write_text("a {}")
+    address = static("site.css")
+    assert asyncio.run(said_of(address, tmp_path)) == FOREVER
+    (tmp_path / "site.css").write_text("a {} b {}")
+    assert asyncio.run(said_of(address, tmp_path)) == ASK
+    assert asyncio.run(said_of(static("site.css"), tmp_path)) == FOREVER
+
+
+async def said_of(address: str, folder: Path) -> str:
+    """How long a browser may keep a file that lies in this folder."""
+    transport = httpx.ASGITransport(Static(directory=folder))
+    async with httpx.AsyncClient(transport=transport, base_url="http://site") as http:
+        answer = await http.get(address.removeprefix("/static"))
+    return str(answer.headers["cache-control"])
 
 
 @pytest.mark.usefixtures("site")
