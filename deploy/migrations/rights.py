@@ -13,6 +13,7 @@ from deploy.migrations.taken import made_functions
 
 _OWNERS_ONLY = "'etl_access_token', 'etl_make_indexes', 'etl_open_to_readers'"
 _TABLES = "'etl_base', 'etl_batches', 'etl_reject_rows', 'etl_runs', 'etl_waiting'"
+_SAID = 8  # statements; a `grant all` makes hundreds
 
 
 def take_back_rights(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:
@@ -21,12 +22,13 @@ def take_back_rights(run: Run, files: Sequence[Migration], *, say: Callable[[str
     Of cleaned tables and reports what signed-in people were given stays, whose rows the policies decide; and reports
     may be open to all. Where nothing is open, nothing is locked.
     """
-    opened = [str(statement) for (statement,) in run(_opened(files))]
+    opened = sorted(str(statement) for (statement,) in run(_opened(files)))  # tables first, then functions
     if opened:
         opened_again = "select public.etl_open_to_readers()"  # rights on columns went with those on their table
         script = ";\n".join(["begin", *opened, opened_again, "commit"])
         with_lock_retries(partial(run, script, "Taking rights back"), say=say)
-        say(f"took back {len(opened)} rights that somebody had given to everybody, or enabled row-level security again")
+        more = f"; and {len(opened) - _SAID} more" if len(opened) > _SAID else ""
+        say(f"took back what somebody had opened to everybody: {'; '.join(opened[:_SAID])}{more}")
 
 
 def give_back_rights(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:
