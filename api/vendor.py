@@ -34,9 +34,11 @@ def install(say: Callable[[str], None]) -> None:
     """
     from local_stack import npm  # an image has no local stack
 
-    npm.install(HERE, "the site's JavaScript", say, dev=True)
+    what = "the site's JavaScript"
+    npm.install(HERE, what, say, dev=True)
     wanted, noted = _version(), VENDOR / NOTE
     if not noted.exists() or noted.read_text() != wanted:
+        npm.require_writable(VENDOR if VENDOR.exists() else VENDOR.parent, what)
         lay_out()
         noted.write_text(wanted)
 

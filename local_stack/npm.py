@@ -32,11 +32,7 @@ def install(folder: Path, what: str, say: Callable[[str], None], *, dev: bool = 
     wanted = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
     if _installed(stamp) == wanted:
         return False
-    if not os.access(folder, os.W_OK):
-        raise StackError(
-            f"{what} is not installed yet, and this user may not write {folder}.",
-            remedy="Let whose clone this is start the same command once, or use a clone of your own.",
-        )
+    require_writable(folder, what)
     with lock_file(folder / ".install.lock", f"Another command is installing {what}", say):
         if _installed(stamp) == wanted:
             return False
@@ -44,6 +40,15 @@ def install(folder: Path, what: str, say: Callable[[str], None], *, dev: bool = 
         _npm_ci(folder, what, dev=dev)
         stamp.write_text(wanted)
     return True
+
+
+def require_writable(folder: Path, what: str) -> None:
+    """StackError where this user may not write, as in somebody else's clone."""
+    if not os.access(folder, os.W_OK):
+        raise StackError(
+            f"{what} is not installed yet, and this user may not write {folder}.",
+            remedy="Let whose clone this is start the same command once, or use a clone of your own.",
+        )
 
 
 def environment() -> dict[str, str]:

@@ -16,10 +16,11 @@ import httpx
 import pytest
 
 import scripts.api
-from api import prefect
+from api import prefect, vendor
 from api.app import create_app
 from api.prefect import Prefect
 from api.problems import Problem
+from local_stack import StackError
 from local_stack.state import free_port
 from tasks.settings import Settings
 
@@ -123,6 +124,22 @@ def test_a_setting_that_the_site_cannot_use_is_a_sentence(
         monkeypatch.setenv(one, given)
     with pytest.raises(SystemExit, match=f"^error: .*{says}"):
         create_app()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.parametrize("is_there", [True, False], ids=["of the release before", "none"])
+def test_javascript_that_is_not_laid_out_in_somebody_elses_clone_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    """After an update that nobody has started there yet it was a traceback."""
+    (folder := tmp_path / "static").mkdir()
+    if is_there:
+        (folder / "vendor").mkdir(mode=0o555)
+    folder.chmod(0o555)
+    monkeypatch.setattr(vendor, "VENDOR", folder / "vendor")
+    monkeypatch.setattr("local_stack.npm.install", lambda *_, **__: False)
+    with pytest.raises(StackError, match="JavaScript is not installed yet, and this user may not write"):
+        vendor.install(print)
 
 
 def test_what_the_server_refuses_is_not_asked_again() -> None:
