@@ -22,6 +22,7 @@ from prefect.exceptions import ParameterTypeError
 
 from flows.engine import run_page
 from flows.engine.logs import configure_logging
+from flows.engine.markdown import inert
 from flows.engine.stage import unexpected
 from flows.forms import Form
 from tasks.errors import PipelineError, in_words
@@ -149,7 +150,7 @@ def _problem(found: re.Match[str]) -> str:
 
 
 def _page(title: str, happened: str, written: str, remedy: str) -> str:
-    parts = (f"# {title}", f"**What happened.** {run_page.inert(happened)}", f"**What was written.** {written}")
+    parts = (f"# {title}", f"**What happened.** {inert(happened)}", f"**What was written.** {written}")
     return "\n\n".join([*parts, f"**What to do next.** {remedy}"])
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from flows.engine.markdown import inert
 from flows.engine.outcome import COMPARED_DAYS, RunOutcome
-from flows.engine.run_page import COUNTS, HEADLINE, LABELS, change, inert, number, size, table
+from flows.engine.run_page import COUNTS, HEADLINE, LABELS, change, number, size, table
 from tasks.contracts import REPORTS
 
 Figures = Mapping[str, int | float | None]

@@ -7,13 +7,13 @@ there is.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import humanize
 
+from flows.engine.markdown import code, inert
 from tasks.contracts import USER_STATISTICS
 from tasks.errors import (
     AccessError,
@@ -37,9 +37,6 @@ LABELS = {
 }
 HEADLINE = tuple(LABELS)
 COUNTS = ("read", "kept", "rejected", "inserted", "updated", "unchanged", "deleted", "refused")
-
-
-_CODE_OR_TAG = re.compile(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)|<", re.DOTALL)
 
 
 def number(value: object) -> str:
@@ -84,17 +81,6 @@ def table(align: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -
 def cell(value: object) -> str:
     """Text that cannot break out of its cell."""
     return inert(" ".join(number(value).replace("|", "\\|").split()))
-
-
-def inert(text: str) -> str:
-    """Text in which nothing outside of code is a tag: of https://<ref>.supabase.co a page showed https://.supabase.co."""
-    return _CODE_OR_TAG.sub(lambda found: found[0] if found[1] else f"\\{found[0]}", text)
-
-
-def code(text: str) -> str:
-    """Text of a row as code, whatever is in it; nothing of none."""
-    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
-    return f"{fence} {text} {fence}" if "`" in text else f"`{text}`" if text else ""
 
 
 def summary_page(

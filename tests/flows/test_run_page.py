@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from flows.engine import run_page
+from flows.engine.markdown import inert
 from tasks.errors import (
     AccessError,
     ConfigurationError,
@@ -131,6 +132,13 @@ def test_what_looks_like_a_tag_is_shown() -> None:
         shown = [part for token in MARKDOWN.parse(page) for part in token.children or []]
         assert "html_inline" not in [part.type for part in shown]
         assert said.replace("`", "") in "".join(part.content for part in shown)
+
+
+@given(st.lists(st.sampled_from(["`", "``", "\\", "<b>", "<!--", "x", " ", "\n", "\n\n"]), max_size=12).map("".join))
+def test_no_text_on_a_page_is_a_tag(text: str) -> None:
+    tokens = MARKDOWN.parse(f"Said: {inert(text)}")
+    kinds = [of.type for token in tokens for of in (token, *(token.children or []))]
+    assert not {"html_inline", "html_block"} & set(kinds)
 
 
 @given(st.text(st.sampled_from("`|\\[]()<>*_ a"), min_size=1, max_size=12))
