@@ -135,7 +135,8 @@ def test_javascript_that_is_not_laid_out_in_somebody_elses_clone_is_named(
     (folder := tmp_path / "static").mkdir()
     if is_there:
         (folder / "vendor").mkdir(mode=0o555)
-    folder.chmod(0o555)
+    else:
+        folder.chmod(0o555)
     monkeypatch.setattr(vendor, "VENDOR", folder / "vendor")
     monkeypatch.setattr("local_stack.npm.install", lambda *_, **__: False)
     with pytest.raises(StackError, match="JavaScript is not installed yet, and this user may not write"):
