@@ -148,9 +148,9 @@ def _column(
 def _in_the_way(kind: str, column: Mapping[str, Any]) -> bool:
     """Whether a column that is not declared would stop a load. An aggregate keeps the columns of its history.
 
-    What is written names every column, so a default does not fill it; a generated one, which has one, refuses that.
+    What is written names every column, with null for those it does not know: no default fills them.
     """
-    return kind == "clean" or (kind == "aggregate" and (column["required"] or column["has_default"]))
+    return kind == "clean" or (kind == "aggregate" and bool(column["required"] or column.get("generated")))
 
 
 def _full(relation: str) -> str:

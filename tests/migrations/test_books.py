@@ -123,6 +123,12 @@ def test_a_table_that_was_changed_by_hand_is_named_with_the_fix(project: str, st
     assert migrate(project) == []
 
 
+def test_a_column_of_somebodys_own_that_takes_nulls_stays_on_a_table_of_reports(project: str) -> None:
+    migrate(project)
+    query(project, "alter table public.daily_activity add note text default 'none'")
+    assert migrate(project) == []
+
+
 def test_no_statement_of_a_migration_waits_for_a_lock_longer_than_seconds(project: str) -> None:
     """A product's session holds a table: the migration gives up, so that nobody queues behind it, and tries again."""
     migrate(project)
