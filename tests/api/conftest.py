@@ -128,7 +128,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     vendor.install(lambda text: None)  # as `make api` does
     with temporary_stack() as stack:
         runs = run_nightlies(stack, folder)
-        settings = settings_for(stack, folder)
+        # All tests of a process sign in from one address, some of them as one person.
+        settings = settings_for(stack, folder, api_sign_in_rate="100/minute")
         with serving(settings) as http:
             yield Site(http, stack, settings, people_of(stack), runs)
 
