@@ -74,11 +74,14 @@ def _rebuild(kind: type[PipelineError], message: str, remedy: str) -> PipelineEr
     return kind(message, remedy=remedy)
 
 
+def carried(signal: BaseException) -> PipelineError | None:
+    """The error in a signal's args, which says how far it got what the signal ended; None where nobody has said."""
+    return next((of for of in signal.args if isinstance(of, PipelineError)), None)
+
+
 def report_of(error: BaseException) -> PipelineError:
     """What says how far it got: the error, or of a signal the one in its args, which is made where there is none."""
-    if isinstance(error, PipelineError):
-        return error
-    found = next((of for of in error.args if isinstance(of, PipelineError)), None)
+    found = error if isinstance(error, PipelineError) else carried(error)
     if found is None:
         found = PipelineError("Stopped.", remedy="Start it again.")
         error.args = (*error.args, found)

@@ -87,7 +87,7 @@ class _Run:
             except dbapi.Error as error:
                 refused = _refused(error, what)
         with suppress(dbapi.Error), self._connection.cursor() as cursor:
-            cursor.executescript("rollback")  # of a script that began a transaction; a further try begins its own
+            cursor.executescript("rollback")  # of a script that started a transaction; a further try starts its own
         raise refused
 
 

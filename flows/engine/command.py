@@ -16,7 +16,7 @@ from flows.engine.outcome import RunOutcome, RunRequest
 from flows.forms import NightlyForm
 from flows.terminal.display import TERMINAL, show_error
 from flows.terminal.output import last_output
-from tasks.errors import ConfigurationError, LeaseHeld, PipelineError, RunHeld, SettingsError, said_of
+from tasks.errors import ConfigurationError, LeaseHeld, PipelineError, RunHeld, SettingsError, carried, said_of
 from tasks.files.layout import manifest_path
 from tasks.ledger.as_of import AsOf
 from tasks.ledger.guard import require_known
@@ -135,8 +135,7 @@ def stopped(stop: KeyboardInterrupt, signals: Sequence[int]) -> tuple[PipelineEr
     """
     number = [*signals, *(of for of in stop.args if isinstance(of, int)), signal.SIGINT][0]
     by = "by hand" if number == signal.SIGINT else f"by {signal.Signals(number).name}"
-    described = (of for of in stop.args if isinstance(of, PipelineError))
-    error = next(described, PipelineError("Stopped.", remedy="Readers never see a partial run."))
+    error = carried(stop) or PipelineError("Stopped.", remedy="Readers never see a partial run.")
     error.message = error.message.replace("Stopped", f"Stopped {by}", 1)
     return error, 128 + number
 

@@ -14,7 +14,7 @@ from prefect.runtime import flow_run
 
 from flows.engine.outcome import COMPARED_DAYS, RunRequest
 from flows.engine.written import written_before
-from tasks.errors import PipelineError, RunHeld
+from tasks.errors import PipelineError, RunHeld, carried
 from tasks.incremental.base import Base
 from tasks.incremental.mode import Mode
 from tasks.incremental.night import IncrementalNight
@@ -68,7 +68,7 @@ class Run:
         self.comparable: Base | None = None  # a base that a full night is compared with
         self.has_stored = False  # files, before the stage that publishes
         self.committed = False
-        self.is_over = False  # another run has begun with what this one read: what ends that one is not about this one
+        self.is_over = False  # another run uses what this one read: what ends that one is not about this one
         self._past: list[PastRun] | None = None
 
     @property
@@ -242,7 +242,8 @@ def _stopped(run: Run, signal: BaseException) -> PipelineError:
     if run.committed:
         remedy = "" if past else "The next start moves `latest.json`."
         stopped = PipelineError("Stopped after the commit.", remedy=remedy)
-    stopped.written = next((of.written for of in signal.args if isinstance(of, PipelineError)), "")
+    if said := carried(signal):
+        stopped.written = said.written
     _describe(stopped, run)
     return stopped
 

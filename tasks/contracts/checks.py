@@ -56,8 +56,12 @@ def check_stamps(table: str, columns: Iterable[Column]) -> None:
 
 def check_names(of: str, names: Iterable[str]) -> None:
     """Raise ValueError for a name that comes twice."""
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
+    if twice := _twice(names):
         raise ValueError(f"{of} has two columns called {', '.join(twice)}")
+
+
+def _twice(names: Iterable[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def check_keys(report: str, keys: Iterable[str], names: Collection[str]) -> None:
@@ -71,7 +75,7 @@ def check_tables(tables: Iterable[Table], reports: Iterable[Report]) -> None:
     tables = tuple(tables)
     ours = [*(table.clean for table in tables), *(report.name for report in reports if report.in_postgres)]
     for names, what in (([table.name for table in tables], "called"), (ours, "written to")):
-        if twice := [name for name, count in Counter(names).items() if count > 1]:
+        if twice := _twice(names):
             raise ValueError(f"two tables are {what} {', '.join(twice)}")
     read = {table.source for table in tables if table.source_schema == "public"}
     if both := sorted(read & set(ours)):

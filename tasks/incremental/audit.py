@@ -47,7 +47,8 @@ def mark_wrong(database: Database, lease: Mapping[str, Any], tables: Sequence[Ta
 
     def is_too_slow(error: Exception) -> bool:
         too_slow = is_statement_timeout(error)  # then nothing of it is done
-        unheard.extend([] if too_slow else [error])
+        if not too_slow:
+            unheard.append(error)
         return too_slow
 
     for table in tables:

@@ -113,7 +113,7 @@ def verdict(settings: Settings, now: datetime | None = None) -> tuple[bool, str]
 def notify_systemd(state: str) -> None:
     """`READY=1`, `WATCHDOG=1`, `STOPPING=1` to systemd, where it started us (sd_notify(3)); elsewhere nothing.
 
-    A variable that came from somebody else's service names a socket that is gone or not ours: then nobody waits for it.
+    A variable of somebody else's service names a socket that is gone or not ours: then nobody waits for it.
     """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):

@@ -15,7 +15,6 @@ from tasks.files.layout import (
     LATEST,
     MANIFEST,
     RUNS,
-    as_of_day,
     day_of,
     day_of_folder,
     manifest_path,
@@ -28,7 +27,7 @@ from tasks.read.access import checked_token, nothing_there, reader_key, refused,
 from tasks.read.cache import Cache
 from tasks.read.facts import RunFacts, asked_at
 from tasks.read.options import AsOf, parse_as_of, settings_of
-from tasks.read.runs import Runs
+from tasks.read.runs import Runs, end_of
 from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -113,11 +112,7 @@ class Catalog(Runs):
             yield run
             return
         asked = asked_at(run_id)
-
-        def distance(folder: str) -> timedelta:
-            return abs(as_of_day(date.fromisoformat(day_of_folder(folder))) - asked)
-
-        for folder in sorted(self.folders, key=distance):
+        for folder in sorted(self.folders, key=lambda folder: abs(end_of(day_of_folder(folder)) - asked)):
             name = run_id if folder == day_of_folder(folder) else f"run={run_id}"
             yield f"{RUNS}/{folder}/{name}"
 

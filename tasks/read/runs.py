@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from functools import cached_property
 from operator import attrgetter
 from typing import Any
@@ -67,7 +67,7 @@ class Runs:
     def _ranked(self, day: str, runs: Sequence[str]) -> Iterator[RunFacts]:
         """None of a day is as of later than its end, so whoever really ran as of then comes before all others."""
         known, rank = self.kept.of(runs), attrgetter("rank")
-        end = as_of_day(date.fromisoformat(day))
+        end = end_of(day)
         first = {of.run: of for of in known.values() if not of.historical and of.as_of == end}
         yield from sorted(first.values(), key=rank, reverse=True)
         yield from sorted((of for of in self.facts(runs) if of.run not in first), key=rank, reverse=True)
@@ -119,9 +119,14 @@ class Runs:
         return list(each(self.settings, work, items, key=self.key, access_token=self.access_token))
 
 
+def end_of(day: str) -> datetime:
+    """The midnight with which a day, as its folder is called, ends."""
+    return as_of_day(date.fromisoformat(day))
+
+
 def _may_be_as_of_the_end(run: str, day: str) -> bool:
     """Whether a run may have read after that day: none is as of later than its reading."""
-    return asked_at(run) >= as_of_day(date.fromisoformat(day)) - CLOCKS
+    return asked_at(run) >= end_of(day) - CLOCKS
 
 
 def _runs_of(bucket: Bucket, folder: str) -> tuple[str, list[str]]:

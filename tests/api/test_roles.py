@@ -106,13 +106,13 @@ def test_a_prefect_server_that_refuses_is_the_part_that_fails(site: Site) -> Non
 
 def test_it_is_alive_while_every_thread_waits_for_the_project(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.app.THREADS", 1)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        url = f"http://127.0.0.1:{busy.getsockname()[1]}"
         with serving(site.settings.model_copy(update={"supabase_url": url})) as http, ThreadPoolExecutor(1) as pool:
             asked = pool.submit(http.get, "/health/ready")
-            question, _ = silent.accept()
+            question, _ = busy.accept()
             assert http.get("/health/live", timeout=5).json() == {"status": "ok"}
-            silent.close()
+            busy.close()
             question.close()
             assert asked.result().status_code == 503
 

@@ -45,7 +45,7 @@ def test_a_run_is_followed_again_after_the_site_was_away(chromium: Browser, site
 
 
 def test_of_two_clicks_the_last_one_counts_whenever_their_answers_come(tab: Watched) -> None:
-    """The first answer came late: the address, and so the next reload, named another order than the table."""
+    """The first answer arrived late: the address, and so the next reload, named another order than the table."""
     held: list[Route] = []
     page = tab.open("/explore/daily_activity")
     page.route(re.compile("sort=-posts"), lambda route: held.append(route))

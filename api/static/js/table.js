@@ -1,5 +1,5 @@
 // Sorting, filtering and paging without a new page: the server sends the same page, its table is taken out of it.
-let latest; // what was asked for last: an answer to an earlier click that comes after it is none any more
+let latest; // what was asked for last: an answer to an earlier click that arrives after it is dropped
 
 async function replace(section, url) {
   latest = url;
