@@ -9,21 +9,24 @@ import time
 from limits import RateLimitItem, parse
 from limits.errors import ConfigurationError as NoStore
 from limits.errors import StorageError
-from limits.storage import Storage, storage_from_string
+from limits.storage import storage_from_string
 from limits.strategies import MovingWindowRateLimiter
+from redis.exceptions import RedisClusterException
 
 from api.problems import Problem
 from tasks.errors import ConfigurationError
 from tasks.settings import Settings
 
 PER_ADDRESS = 5  # people behind one address share it
+# A cluster without a node that answers is none of the errors of Redis, and `limits` passes it on as it is.
+AWAY = (StorageError, RedisClusterException)
 
 
 class Throttle:
     """Counts tries in `ETL_API_LIMITS_STORE`; keys are hashed, as they name people."""
 
     def __init__(self, settings: Settings) -> None:
-        self._limiter = MovingWindowRateLimiter(_store(settings.api_limits_store))
+        self._limiter = _limiter(settings.api_limits_store)
         self._account = _rate(settings.api_sign_in_rate)
         self._address = type(self._account)(self._account.amount * PER_ADDRESS, self._account.multiples)
 
@@ -34,7 +37,7 @@ class Throttle:
             for limit, key in ((self._address, address), (self._account, account)):
                 if not self._limiter.hit(limit, "sign-in", key):
                     raise self._too_many(limit, key)
-        except StorageError:
+        except AWAY:
             text = "Nobody can sign in: the store in which tries are counted does not answer."
             raise Problem(503, text, remedy="The operator looks at ETL_API_LIMITS_STORE.") from None
 
@@ -49,10 +52,16 @@ class Throttle:
         )
 
 
-def _store(address: str) -> Storage:
+def _limiter(address: str) -> MovingWindowRateLimiter:
+    """ConfigurationError for an address of no store, or of none that can count so; a cluster is asked at once."""
     try:
-        return storage_from_string(address, wrap_exceptions=True)  # type: ignore[return-value]
-    except (NoStore, ValueError):
+        return MovingWindowRateLimiter(storage_from_string(address, wrap_exceptions=True))
+    except RedisClusterException:
+        raise ConfigurationError(
+            "No node of the Redis cluster in ETL_API_LIMITS_STORE answers as one: no try to sign in can be counted.",
+            remedy="Start it, or correct its address and password, then start the site again.",
+        ) from None
+    except (NoStore, ValueError, AssertionError, NotImplementedError):
         raise ConfigurationError(
             "ETL_API_LIMITS_STORE names no store of tries to sign in.",
             remedy="It is memory://, or for several workers like redis://127.0.0.1:6379.",
