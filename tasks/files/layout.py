@@ -9,7 +9,8 @@
     latest.json
 
 No folder is named `key=value` where `key` is a column of a file below it: DuckDB, Polars and pyarrow parse such paths,
-and would replace the column by the folder's value. Format 1 had `runs/date=2026-01-31/run=<run id>/…`; such runs stay
+and would replace the column by the folder's value. Parts are in key order by their numbers, which have more digits from
+`part-1000` on: see `part_order`. Format 1 had `runs/date=2026-01-31/run=<run id>/…`; such runs stay
 readable until retention removes them.
 """
 
@@ -24,6 +25,7 @@ MANIFEST = "manifest.json"
 RUNS = "runs"
 EXPORTS = "exports"
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_PART = re.compile(r"(?<=/part-)\d+(?=\.parquet$)")
 _RUN_PATH = re.compile(rf"{RUNS}/(date=)?(\d{{4}}-\d{{2}}-\d{{2}})/(?(1)run=)([^/=]+)")
 
 
@@ -59,6 +61,11 @@ def parse_run_path(path: str) -> tuple[str, str] | None:
 def manifest_path(run: str) -> str:
     """The path of the manifest of the run with that path."""
     return f"{run}/{MANIFEST}"
+
+
+def part_order(path: str) -> str:
+    """By this files follow one another as their rows do; as text `part-1000` comes before `part-101`."""
+    return _PART.sub(lambda number: number[0].zfill(12), path)
 
 
 def day_of_folder(folder: str) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, PlainSerializer
 
-from tasks.files.layout import FORMAT, day_of, instant, manifest_path, run_path
+from tasks.files.layout import FORMAT, day_of, instant, manifest_path, part_order, run_path
 from tasks.reports.figures import RunCounts
 
 HISTORICAL_NOTE = (
@@ -75,6 +75,11 @@ class BaseFacts(Record):
     row_bytes: dict[str, float] = {}
 
 
+def in_order(files: Iterable[FileEntry]) -> tuple[FileEntry, ...]:
+    """The files by their paths, the parts of a folder in the order of their rows."""
+    return tuple(sorted(files, key=lambda entry: part_order(entry.path)))
+
+
 class Dated(Record):
     """By what readers choose a run. run: the run's path in the bucket; started_at: when reading started."""
 
@@ -104,7 +109,7 @@ class Manifest(Dated):
     """All that a run's manifest.json says.
 
     mode: whether all rows were read or those that changed since `base_run`; full_because: why not incremental.
-    base: what the next incremental night compares itself with.
+    base: what the next incremental night compares itself with. files: as `in_order`, however they were written down.
     removed: set once retention pruned the run. counts: the run's figures, as the ledger keeps them.
     """
 
@@ -117,7 +122,7 @@ class Manifest(Dated):
     full_because: str | None = None
     base: BaseFacts | None = None
     counts: RunCounts = RunCounts()
-    files: tuple[FileEntry, ...]
+    files: Annotated[tuple[FileEntry, ...], AfterValidator(in_order)]
     note: str | None = None
     removed: Removed | None = None
 
@@ -204,7 +209,7 @@ def make_manifest(
         transport=transport,
         code_version=code_version,
         counts=counts,
-        files=tuple(sorted(files, key=lambda entry: entry.path)),
+        files=tuple(files),
         note=HISTORICAL_NOTE if run.historical else None,
         **more,
     )

@@ -21,7 +21,7 @@ from tasks.cleaning.rules import RULES
 from tasks.cleaning.rules.base import Reject, bits_of
 from tasks.contracts import FURTHER_TABLES, POSTS, STAMPS, TABLES, USERS, Table
 from tasks.errors import ServiceUnavailable
-from tasks.files.manifest import FileEntry
+from tasks.files.manifest import FileEntry, in_order
 from tasks.files.state import month_of_path
 from tasks.incremental.base import Base
 from tasks.incremental.known import known_parts, month_names, months
@@ -181,7 +181,7 @@ class Audit:
 
 def _by_month(table: Table, entries: Iterable[FileEntry]) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    for entry in sorted(entries, key=lambda e: e.path):
+    for entry in in_order(entries):
         if entry.path.startswith(f"clean/{table.name}/"):
             month = month_of_path(entry.path)
             found[month] = (*found.get(month, ()), entry.sha256)

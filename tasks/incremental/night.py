@@ -150,8 +150,8 @@ class IncrementalNight:
 
     def _base_entries(self, table: Table) -> list[FileEntry]:
         """The base's files of a table, in their order."""
-        entries = sorted(self.base.entries("clean").items())
-        return [entry for path, entry in entries if path.startswith(f"clean/{table.name}/")]
+        entries = self.base.entries("clean").values()
+        return [entry for entry in entries if entry.path.startswith(f"clean/{table.name}/")]
 
     def _months_before(self, table: Table) -> dict[str, pa.Array]:
         """By month, the keys of the touched rows that the base's files have in it."""

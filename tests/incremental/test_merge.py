@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.contracts import USERS
+from tasks.files.clean import FileShape, write_parts
+from tasks.files.manifest import FileEntry, Manifest, entry_of
 from tasks.files.parquet import file_schema, open_writer
 from tasks.incremental import merge
-from tasks.incremental.merge import Edit
+from tasks.incremental.base import Base
+from tasks.incremental.merge import Edit, merge_folder
+from tasks.incremental.night import IncrementalNight
+from tasks.read import OpenRun
+from tasks.settings import Settings
+from tasks.workspace import Workspace
 
 KEYS = st.lists(st.integers(0, 40), unique=True).map(sorted)
 
@@ -56,3 +68,54 @@ def test_few_changes_are_merged_as_many_are(  # type: ignore[no-untyped-def]
     assert found[0] == found[1]
     keys = found[0][USERS.key.name].to_pylist()
     assert keys == sorted({*_rows(base, 1)["id"].to_pylist()} - {*edit.drop.to_pylist()} | {*put["id"].to_pylist()})
+
+
+MANY, FOLDER, ONE_A_PART = 1_002, "clean/users", FileShape(1, 1)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> IncrementalNight:
+    """A night on a base with more than a thousand parts, whose manifest lists them by the text of their names."""
+    root = tmp_path_factory.mktemp("many")
+    settings = Settings(_env_file=None, supabase_url="http://127.0.0.1:9", data_dir=root / "data", cache_dir=root / "c")
+    workspace = Workspace.create(root / "data", "next")
+    files = _entries(_rows([*range(MANY)], 1), root)
+    manifest = json.loads(_manifest(files).to_json())
+    manifest["files"].sort(key=lambda entry: entry["path"])
+    assert manifest["files"][101]["path"].endswith("part-1000.parquet")
+    for folder in (settings.cache_dir, workspace.root / "base"):
+        folder.mkdir(parents=True)
+        for entry in files:
+            suffix = ".parquet" if folder == settings.cache_dir else ""
+            shutil.copyfile(root / entry.path, folder / f"{entry.sha256}{suffix}")
+    base = Base("r", False, "s", Manifest.model_validate_json(json.dumps(manifest)))
+    return IncrementalNight(settings, workspace, base, 0)
+
+
+def _entries(rows: pa.Table, root: Path) -> list[FileEntry]:
+    """The rows written as a full night writes them, a row a part."""
+    parts = write_parts(USERS, rows.to_batches(), root / FOLDER, ONE_A_PART, always=True)
+    return [entry_of(part, root, rows=1, version=USERS.version, kind="clean") for part in parts]
+
+
+def _manifest(files: list[FileEntry]) -> Manifest:
+    at = datetime(2026, 2, 1, tzinfo=UTC)
+    return Manifest(run="runs/2026-01-31/r", run_id="r", as_of=at, started_at=at, files=tuple(files))
+
+
+def test_the_thousandth_part_is_read_after_the_hundredth(many: IncrementalNight) -> None:
+    found = OpenRun(many.base.published, many.settings).table("users", engine="arrow")
+    assert found[USERS.key.name] == _rows([*range(MANY)], 1)[USERS.key.name]
+
+
+def test_more_than_a_thousand_parts_are_merged_in_the_order_of_their_rows(
+    many: IncrementalNight, tmp_path: Path
+) -> None:
+    put = _rows([MANY - 2], 2)
+    edit, base = Edit(put, put[USERS.key.name].combine_chunks()), many._base_entries(USERS)
+    found = merge_folder(USERS, base, edit, many.files, tmp_path, FOLDER, ONE_A_PART, always=True)
+    full = write_parts(USERS, put.to_batches(), tmp_path / "full", ONE_A_PART)
+    (changed,) = (entry_of(part, tmp_path, rows=1, version=USERS.version, kind="clean") for part in full)
+    assert [entry.path for entry in found] == [f"{FOLDER}/part-{number:03d}.parquet" for number in range(MANY)]
+    assert [e.sha256 for e in found if e not in base] == [changed.sha256]
+    assert found[MANY - 2].sha256 == changed.sha256
