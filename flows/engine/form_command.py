@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from prefect import Flow
 from pydantic import ValidationError
-from pydantic_settings import CliApp, CliSettingsSource
+from pydantic_settings import CliSettingsSource
 
 from flows.engine.artifacts import reports_kept
 from flows.engine.command import EXIT, USAGE, show_failure, stopped
@@ -78,12 +78,13 @@ def _failed(error: PipelineError, code: int) -> int:
 
 
 def _parsed(form: type[F], name: str, given: list[str]) -> F:
-    settings: Any = form  # any model will do, says CliApp
+    """By the arguments alone. Pydantic's `CliApp` takes variables of a field's name as well: `dry_run=false` wrote."""
+    settings: Any = form  # any model will do
     source: Any = CliSettingsSource(
         settings, cli_prog_name=f"python -m flows.{name}", cli_kebab_case=True, cli_implicit_flags=True,
         cli_hide_none_type=True, cli_avoid_json=True, add_argument_method=_add_argument,
     )  # fmt: skip
-    return CliApp.run(form, cli_args=given, cli_settings_source=source)
+    return form.model_validate(source(args=given)())
 
 
 def _add_argument(parser: Any, *names: str, **how: Any) -> Any:

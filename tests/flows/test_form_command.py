@@ -62,7 +62,13 @@ def test_help_starts_nothing(name: str, monkeypatch: pytest.MonkeyPatch, capsys:
     assert [word for word in python if word in said] == []
 
 
-def test_arguments_are_the_forms_fields_and_the_answer_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_arguments_are_the_forms_fields_and_the_answer_is_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(
+        "dry_run", "false"
+    )  # of a script around it, for something else: nobody asked for a run that writes
+    monkeypatch.setenv("report", "quarterly")
     seen: list[Form] = []
 
     def flow(options: ExportForm) -> dict[str, Any]:
