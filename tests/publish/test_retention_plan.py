@@ -74,7 +74,7 @@ def test_of_older_runs_the_last_of_each_month_stays_without_user_ids() -> None:
     assert actions["020100"].why == "is the last of 2026-01: aggregates stay", (
         "midnight of the first is as of the month before"
     )
-    assert actions["020100"].files == ("reports/author_activity.parquet", "clean/users/part-000.parquet")
+    assert actions["020100"].files == ("clean/users/part-000.parquet", "reports/author_activity.parquet")
 
 
 def test_runs_of_format_1_are_the_same_runs() -> None:
