@@ -1,4 +1,4 @@
-"""Functions and the trigger that the files made and somebody dropped since: made again as the files have them."""
+"""Functions, views and the trigger that the files made and somebody dropped: made again as the files have them."""
 
 # ruff: noqa: S608 - names come from our own files, quoted
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from deploy.migrations.database import Run, with_lock_retries
+from deploy.migrations.database import Run, exists, with_lock_retries
 from deploy.migrations.files import Migration
 from tasks.platform.quoting import literal
 
@@ -22,6 +22,12 @@ _TRIGGER = re.compile(
     r"^(?:drop trigger if exists etl_move_base|create trigger etl_move_base|alter table public\.etl_runs enable always)"
     r" [^;]*;",
     re.MULTILINE,
+)
+_VIEW = re.compile(
+    r"^create or replace view public\.(?P<plain>\w+) .*?;$"
+    r"|^do \$\$(?:(?!^\$\$;).)*create view public\.(?P<closed>\w+) .*?^\$\$;$"
+    r"|^comment on view public\.(?P<described>\w+) .*?;$",
+    re.MULTILINE | re.DOTALL,
 )
 
 
@@ -37,6 +43,15 @@ def make_dropped_functions(run: Run, files: Sequence[Migration], *, say: Callabl
         sql = "\n".join(made[name] + _rights(name) for name in names)
         run(f"begin; set local check_function_bodies = off;\n{sql}\ncommit;", "Making dropped functions again")
         say(f"made again what somebody had dropped: {', '.join(names)}")
+
+
+def make_dropped_views(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:
+    """Make each view that the files leave behind and the database lacks."""
+    made = views(files)
+    lacking = [name for name in made if not exists(run, f"public.{name}")]
+    if lacking:
+        run("\n".join(["begin;", *(made[name] for name in lacking), "commit;"]), "Making dropped views again")
+        say(f"made again what somebody had dropped: {', '.join(lacking)}")
 
 
 def make_dropped_trigger(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:
@@ -62,6 +77,17 @@ def functions(files: Sequence[Migration]) -> dict[str, str]:
             found[name] += f"\n{statement[0]}"
         else:
             found.pop(statement["dropped"], None)
+    return found
+
+
+def views(files: Sequence[Migration]) -> dict[str, str]:
+    """The SQL of each view as the last file that makes it has it, with its comment."""
+    found: dict[str, str] = {}
+    for statement in (s for migration in files for s in _VIEW.finditer(migration.sql)):
+        if name := statement["described"]:
+            found[name] += f"\n{statement[0]}"
+        else:
+            found[statement["plain"] or statement["closed"]] = statement[0]
     return found
 
 

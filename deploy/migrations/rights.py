@@ -9,7 +9,9 @@ from functools import partial
 
 from deploy.migrations.database import Run, with_lock_retries
 from deploy.migrations.files import Migration
+from deploy.migrations.statements import ANALYST
 from deploy.migrations.taken import made_functions
+from tasks.platform.quoting import literal
 
 _OWNERS_ONLY = "'etl_access_token', 'etl_make_indexes', 'etl_open_to_readers'"
 _TABLES = "'etl_base', 'etl_batches', 'etl_reject_rows', 'etl_runs', 'etl_waiting'"
@@ -32,13 +34,15 @@ def take_back_rights(run: Run, files: Sequence[Migration], *, say: Callable[[str
 
 
 def give_back_rights(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:
-    """Grant etl and service_role what they lack of our functions and tables, and Auth its hook; and etl its policies.
+    """Grant etl, service_role, Auth and signed-in readers what they lack of our functions, tables and views.
 
-    Where nothing is lacking, nothing is locked.
+    Policies that are gone are made again. Where nothing is lacking, nothing is locked.
     """
-    if lacking := [str(statement) for (statement,) in run(_lacking(files))]:
-        with_lock_retries(partial(run, ";\n".join(lacking), "Giving rights back"), say=say)
-        say(f"gave back {len(lacking)} rights that etl, service_role or Auth had lost")
+    found = [*run(_lacking(files)), *run(_lacking_of_readers(files))]
+    if lacking := [str(statement) for (statement,) in found]:
+        script = ";\n".join(["begin", *lacking, "commit"])
+        with_lock_retries(partial(run, script, "Giving rights back"), say=say)
+        say(f"gave back {len(lacking)} rights that etl, service_role, Auth or readers had lost")
 
 
 def _opened(files: Sequence[Migration]) -> str:
@@ -93,3 +97,30 @@ from pg_class c
 where (c.oid in (select t.relation from public.etl_tables() t)
     or c.relnamespace = 'public'::regnamespace and c.relname in ({_TABLES}))
   and not exists (select from pg_policy p where p.polrelid = c.oid and p.polname = 'etl_all')"""
+
+
+def _lacking_of_readers(files: Sequence[Migration]) -> str:
+    """Rights of signed-in people, whose rows the policies decide. A single column that somebody closed stays closed."""
+    return f"""\
+select format('grant execute on function %s to %I', p.oid::regprocedure, r.rolname)
+from pg_proc p cross join pg_roles r
+where r.rolname in ('authenticated', 'service_role') and p.pronamespace = 'public'::regnamespace
+  and p.proname in ({made_functions(files)}) and starts_with(p.proname, 'nightly_')
+  and not has_function_privilege(r.oid, p.oid, 'execute')
+union all
+select format('grant select on %s to %I', v.relation, r.rolname)
+from (select to_regclass('public.nightly_runs') as relation, '{{authenticated,service_role}}'::name[] as readers
+  union all select t.relation, '{{authenticated}}' from public.etl_tables() t where t.kind = 'aggregate') v
+join pg_roles r on r.rolname = any (v.readers)
+where not has_table_privilege(r.oid, v.relation, 'select')
+union all
+select format('create policy etl_analysts on %s for select to authenticated using (%s)', t.relation, {literal(ANALYST)})
+from public.etl_tables() t
+where t.kind = 'aggregate'
+  and not exists (select from pg_policy p where p.polrelid = t.relation and p.polname = 'etl_analysts')
+union all
+select 'select public.etl_open_to_readers()' where exists (
+  select from (select t.relation, 'etl_operators' as policy from public.etl_tables() t
+    union all select 'public.etl_runs'::regclass, 'etl_readers') x
+  where not has_any_column_privilege('authenticated', x.relation, 'select')
+    or not exists (select from pg_policy p where p.polrelid = x.relation and p.polname = x.policy))"""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from deploy.migrations.shape import Shape, TableShape
 from tasks.platform.quoting import identifier, literal
 
-_ANALYST = (
+ANALYST = (
     "(select nullif(current_setting('request.jwt.claims', true), '')::jsonb"
     " -> 'app_metadata' ->> 'etl_role') = 'analyst'"
 )
@@ -64,7 +64,7 @@ def _analysts(full: str) -> str:
 grant select on {full} to authenticated;
 drop policy if exists etl_analysts on {full};
 create policy etl_analysts on {full} for select to authenticated
-  using ({_ANALYST});"""
+  using ({ANALYST});"""
 
 
 def drop_table(table: TableShape) -> str:
