@@ -24,6 +24,7 @@ from deploy.migrations.statements import (
     replace_key,
     reset_hashes,
     retype,
+    revoke_source,
     set_comment,
     table_comment,
     tolerate_nulls,
@@ -36,6 +37,7 @@ def statements(before: Shape, after: Shape) -> list[str]:
     changes = [sql for table in after.values() for sql in _table(before.get(table.relation), table)]
     gone = [table for table in before.values() if table.relation not in after and table.kind == "clean"]
     changes += [sql for table in after.values() for sql in _source(before.get(table.relation), table)]
+    changes += _former_sources(before, after)
     if _registered(before) != _registered(after):
         changes.append(registry(after))
     changes += [drop_table(table) for table in gone]  # after the registry, which names them no more
@@ -52,6 +54,12 @@ def _registered(shape: Shape) -> list[tuple[str, str, str]]:
 def _source(before: TableShape | None, after: TableShape) -> Iterator[str]:
     if after.source and (before is None or before.source != after.source):
         yield grant_source(*after.source)
+
+
+def _former_sources(before: Shape, after: Shape) -> Iterator[str]:
+    sources = {table.source: True for table in after.values() if table.source}  # in their order
+    for source in {table.source: True for table in before.values() if table.source and table.source not in sources}:
+        yield revoke_source(*source, sources)
 
 
 def _table(before: TableShape | None, after: TableShape) -> Iterator[str]:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from deploy.migrations.shape import Shape, TableShape
 from tasks.platform.quoting import identifier, literal
 
@@ -44,7 +46,8 @@ def _require_ours(table: TableShape) -> str:
     full = literal(full_name(table))
     said = (
         f"there is already public.{table.relation}, which is not the pipeline's: rename it, or give the pipeline's own "
-        "table another name in tasks/contracts/ and write the file again"
+        "table another name in tasks/contracts/ and write the file again. Where it is the pipeline's, from a dump, and "
+        f"somebody changed its comment: {table_comment(table)}"
     )
     return f"""\
 do $$
@@ -216,6 +219,41 @@ begin
   end if;
 exception when insufficient_privilege then
   raise warning 'the owner of % has to grant etl the right to read it', {literal(full)};
+end
+$$;
+"""
+
+
+def revoke_source(schema: str, name: str, sources: Iterable[tuple[str, str]]) -> str:
+    """Take back the right to read what is no source any more, and its policy.
+
+    sources: those of today. A view among them reads with its owner's rights, but for one with `security_invoker` and
+    for what a function in it reads: then etl needs the right still.
+    """
+    full, names = identifier(schema, name), ", ".join(literal(identifier(*source)) for source in sources)
+    return f"""\
+do $$
+declare
+  former regclass := to_regclass({literal(full)});
+begin
+  if former is null or exists (
+    select from unnest(array[{names}]::text[]) s (name)
+    cross join lateral public.etl_relations_behind(to_regclass(s.name)) b
+    where cardinality(public.etl_view_functions(to_regclass(s.name))) > 0 or exists (
+      select from pg_class v cross join lateral pg_options_to_table(v.reloptions) o
+      join pg_rewrite w on w.ev_class = v.oid
+      join pg_depend d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid
+      where v.oid = b.relation and d.refclassid = 'pg_class'::regclass and d.refobjid = former
+        and o.option_name = 'security_invoker' and o.option_value::boolean)
+  ) then
+    return;
+  end if;
+  revoke select on {full} from etl;
+  if (select relkind in ('r', 'p') from pg_class where oid = former) then
+    drop policy if exists etl_reads on {full};
+  end if;
+exception when insufficient_privilege then
+  raise warning 'the owner of % has to take back the right of etl to read it', {literal(full)};
 end
 $$;
 """

@@ -11,6 +11,7 @@ import pytest
 from deploy.migrations import files, migrate
 from deploy.migrations.difference import statements
 from deploy.migrations.shape import ColumnShape, Shape, record, recorded, wanted_shape
+from deploy.migrations.statements import grant_source
 from local_stack.errors import StackError
 from local_stack.postgres import query
 
@@ -168,6 +169,8 @@ def test_a_table_comes_and_goes_with_its_rights(filled: str) -> None:
     assert query(filled, 'select "table" from public.etl_rejects') == "users"
     assert query(filled, registered) == "0"
     assert query(filled, "select to_regclass('public.clean_letters') is null") == "t"
+    for source, reads in (("users", "t"), ("letters", "f")):
+        assert query(filled, rights.format(source, "select", source)).startswith(reads)
 
 
 def test_a_table_of_the_products_with_the_name_of_a_new_one_stays_as_it_is(filled: str) -> None:
@@ -185,6 +188,11 @@ def test_a_table_of_the_products_with_the_name_of_a_new_one_stays_as_it_is(fille
     apply(filled, more)
     query(filled, "drop policy etl_all on public.clean_letters")  # a dump is restored where the role is not yet
     apply(filled, more)
+    query(filled, "drop policy etl_all on public.clean_letters; comment on table public.clean_letters is 'Letters'")
+    with pytest.raises(StackError, match="somebody changed its comment: ") as caught:
+        apply(filled, more)
+    query(filled, str(caught.value).partition("its comment: ")[2].partition(";")[0])
+    apply(filled, more)
     assert query(filled, "select count(row_hash) from public.clean_letters") == "0"
 
 
@@ -196,11 +204,22 @@ where has_column_privilege('authenticated', c.oid, attnum, 'select')
 
 
 def test_a_view_becomes_a_source(filled: str) -> None:
-    """Nothing but a table has policies."""
-    posts = replace(WANTED["clean_posts"], source=("public", "shown"))
-    query(filled, "create view public.shown as table public.posts")
-    apply(filled, {**WANTED, "clean_posts": posts})
-    assert query(filled, "select has_table_privilege('etl', 'public.shown', 'select')") == "t"
+    """Nothing but a table has policies. What is no source any more is closed, unless the view reads it as etl."""
+    shown = {**WANTED, "clean_posts": replace(WANTED["clean_posts"], source=("public", "shown"))}
+    reads = "select has_table_privilege('etl', 'public.{}', 'select')"
+    policies = "select count(*) from pg_policy where polname = 'etl_reads' and polrelid = 'public.posts'::regclass"
+    double = "create function public.ones() returns setof public.posts language sql stable as 'select * from posts'"
+    for view, still in (
+        ("with (security_invoker = on) as table public.posts", "t"),
+        ("as table public.posts", "f"),
+        ("as select * from public.ones()", "t"),
+    ):
+        query(filled, f"{double}; create view public.shown {view}; {grant_source('public', 'posts')}")
+        apply(filled, shown)
+        assert query(filled, reads.format("shown")) == "t"
+        assert query(filled, reads.format("posts")) == still, view
+        assert query(filled, policies) == ("1" if still == "t" else "0")
+        query(filled, "drop view public.shown; drop function public.ones")
 
 
 def test_a_shape_survives_its_record() -> None:
