@@ -33,17 +33,18 @@ def set_up_prefect() -> None:
         os.environ.setdefault(name, value)
 
 
-def use(*, start: bool = True) -> str:
+def use(*, start: bool = True, keep: bool = True) -> str:
     """Point this process at the project, and Prefect at its own folder here. Returns what the project is called.
 
-    Without a project the local stack is used: found, and started when `start`. Raises StackError when that fails.
+    Without a project the local stack is used: found, and started when `start`, to go on afterwards when `keep`. Raises
+    StackError when that fails.
     """
     set_up_prefect()
     if is_set():
         return os.environ.get("SUPABASE_URL") or str(file_values()["SUPABASE_URL"])
     from local_stack import find, up  # a worker's image has none
 
-    stack = up(LOCAL_HOME, say=log_step) if start else find(LOCAL_HOME)
+    stack = up(LOCAL_HOME, keep=keep, say=log_step) if start else find(LOCAL_HOME)
     if stack is not None:
         os.environ.update(stack.env())
         _leave_for_readers(stack)

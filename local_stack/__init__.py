@@ -7,6 +7,6 @@ down(stack.home)
 
 import tasks.early  # noqa: F401 - before anything that takes its time
 from local_stack.errors import StackError
-from local_stack.stack import Stack, Status, down, find, rekey, reset, status, up
+from local_stack.stack import Stack, Status, down, find, rekey, reset, status, up, uses
 
-__all__ = ["Stack", "StackError", "Status", "down", "find", "rekey", "reset", "status", "up"]
+__all__ = ["Stack", "StackError", "Status", "down", "find", "rekey", "reset", "status", "up", "uses"]

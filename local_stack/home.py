@@ -51,6 +51,11 @@ class Home:
         """The settings of the API's launcher; mode 0600."""
         return self.path / "api.json"
 
+    @property
+    def kept(self) -> Path:
+        """There while the stack is to go on when the last command that uses it has ended."""
+        return self.path / "kept"
+
     def log(self, name: str) -> Path:
         """The log of a process."""
         return self.path / "logs" / f"{name}.log"
@@ -94,6 +99,16 @@ class Home:
         with lock_file(self.path / ".lock", f"Another command is working on {self.path}", say):
             yield
 
+    @contextmanager
+    def used(self) -> Iterator[Callable[[], bool]]:
+        """Use the stack as one of several commands; the function says whether no other does, and then none begins to.
+
+        A lock that dies with its holder; who comes while the last one stops the stack waits for that.
+        """
+        with _opened(self.path / ".users") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            yield lambda: _is_sole(file)
+
     def write_private(self, path: Path, text: str) -> None:
         """Write a file that only its owner may read, whole or not at all."""
         part = path.with_suffix(".part")
@@ -102,6 +117,15 @@ class Home:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+
+
+def _is_sole(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(file, fcntl.LOCK_UN)  # one that leaves at the same time is the last
+        return False
+    return True
 
 
 def _opened(path: Path) -> IO[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ def up(
     max_file_mib: int | None = None,
     jwt_expiry: int | None = None,
     access_token_hook: str | None = None,
+    keep: bool = True,
     say: Say = _silent,
     note: Say | None = None,
 ) -> Stack:
@@ -88,8 +90,8 @@ def up(
     Ports: None keeps the remembered ones (free ones at first), 0 picks new free ones. `max_rows` is the API's row cap
     (1000 at first), `max_file_mib` the largest file of Storage (50), `jwt_expiry` the life of Auth's tokens in seconds
     (3600), `access_token_hook` the function that changes their claims (none; "" for none again). `empty` leaves out
-    the demo data. say: called with each step, note (else say) with what was changed of a table that was there. Raises
-    StackError with the reason and the way out.
+    the demo data. keep: it goes on when the last command that `uses` it has ended. say: called with each step, note
+    (else say) with what was changed of a table that was there. Raises StackError with the reason and the way out.
     """
     place = Home.at(home)
     place.create(traversable=True)
@@ -99,10 +101,14 @@ def up(
             "max_rows": max_rows,
             "max_file_mib": max_file_mib,
             "jwt_expiry": jwt_expiry,
+            "access_token_hook": access_token_hook,
         }
-        options["access_token_hook"] = access_token_hook
         state = save_state(place, api_port=api_port, db_port=db_port, **options)
         api.install(say)
+        if keep:
+            place.kept.touch(mode=0o600)
+        elif not processes.running(postgres.service(place)):
+            place.kept.unlink(missing_ok=True)  # the machine was switched off meanwhile
         postgres.start(place, state, say)
         api.start(place, state, say)
         _prepare(state, empty=empty, say=say, note=note or say)
@@ -142,6 +148,27 @@ def down(home: Path | str, *, say: Say = _silent) -> bool:
         return _stop(place)
 
 
+@contextmanager
+def uses(home: Path | str, *, say: Say = _silent) -> Iterator[None]:
+    """While this lasts a command uses the stack; at the end the last one stops it, unless one was to keep it (`up`)."""
+    place = Home.at(home)
+    place.create(traversable=True)
+    with place.used() as is_last:
+        try:
+            yield
+        finally:
+            if place.exists():
+                _leave(place, is_last, say)
+
+
+def _leave(place: Home, is_last: Callable[[], bool], say: Say) -> None:
+    with place.locked(say):
+        if not place.kept.exists() and is_last():
+            _stop(place)
+        else:
+            say("The local stack goes on; `make down` stops it")
+
+
 def status(home: Path | str) -> Status:
     """What of the stack runs and answers."""
     place = Home.at(home)
@@ -174,6 +201,7 @@ def reset(home: Path | str, *, empty: bool = False, say: Say = _silent) -> Stack
 
 def _stop(place: Home) -> bool:
     stopped = [api.stop(place), postgres.stop(place)]  # the API first: it would only log errors about its database
+    place.kept.unlink(missing_ok=True)
     return any(stopped)
 
 

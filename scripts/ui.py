@@ -1,6 +1,7 @@
 """`make ui`: Prefect's server, deployments, automations and a worker on this machine; Ctrl-C ends all of it.
 
-Works on the project that is set, or else on the local stack, which it starts, and stops if it was not running before.
+Works on the project that is set, or else on the local stack, which it starts if need be, and stops unless another
+command uses it by then or has left it running.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import psutil
@@ -20,7 +21,7 @@ from rich.console import Console
 
 from deploy import project
 from deploy.prefect_services import ROOT, Prefect, ServiceError, answers, server, worker
-from local_stack import down, status
+from local_stack import uses
 from local_stack.arguments import folder, port
 from tasks.errors import PipelineError
 
@@ -68,14 +69,10 @@ def end_on_signals() -> None:
 
 @contextmanager
 def local_project() -> Iterator[None]:
-    """The project to work on; a local stack that was not running before is stopped afterwards."""
-    ran_before = project.is_set() or status(project.LOCAL_HOME).complete
-    project.use()
-    try:
+    """The project to work on; a local stack that no other command uses or is to leave running stops afterwards."""
+    with nullcontext() if project.is_set() else uses(project.LOCAL_HOME, say=project.log_step):
+        project.use(keep=False)
         yield
-    finally:
-        if not ran_before:
-            down(project.LOCAL_HOME)
 
 
 @contextmanager
