@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -25,7 +25,7 @@ from deploy.schedules import as_on_server, in_words, timezone_of
 from tasks.doctor.prefect import DEPLOYMENTS
 from tasks.platform.alerts import problems
 from tasks.settings import Settings
-from tasks.settings.environment import prefect_api_url, without_user
+from tasks.settings.environment import prefect_api_url, value_of, without_user
 
 POOL = "nightly-pool"
 PROJECT = "supabase_nightly_project"
@@ -54,13 +54,20 @@ def check(settings: Settings) -> list[str]:
             CronSchedule.model_validate(values)
         except ValueError:
             found.append(sentence)
+    if not Path(_folder_of_workers()).is_absolute():
+        found.append("ETL_PROJECT_DIR is no whole path: each worker would look for it below another folder.")
     return found
 
 
-def set_up(settings: Settings, *, replace: bool = False, say: Say = print) -> None:
-    """Everything, in the order in which one part needs the other. SetupError says what went wrong."""
-    try:
+def set_up(settings: Settings, *, replace: bool = False, remove_alerts: bool = False, say: Say = print) -> None:
+    """Everything, in the order in which one part needs the other. SetupError says what went wrong.
+
+    replace: also a server that is set up for another project. remove_alerts: the channels that it has, first.
+    """
+    with _answering():
         _require_ours(settings, replace=replace)
+        if remove_alerts:
+            say(f"Removed: {', '.join(alerts.remove()) or 'nothing, there were no alerts'}")
         ensure_pool()
         say(f"Work pool {POOL}")
         made = deploy(settings)
@@ -74,6 +81,13 @@ def set_up(settings: Settings, *, replace: bool = False, say: Say = print) -> No
         say(f"Alerts: {', '.join(sorted(blocks)) or 'nobody is notified yet: set ETL_ALERT_* (see .env.example)'}")
         if settings.project:
             note_project(settings.project)
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """What Prefect's client raises when its server refuses, or does not answer, is a SetupError."""
+    try:
+        yield
     except PrefectHTTPStatusError as error:
         raise SetupError(_refused(error.response.status_code)) from None
     except (httpx.TransportError, RuntimeError) as error:
@@ -88,14 +102,10 @@ def _refused(status: int) -> str:
     return f"{where} answered with status {status}. What was set up until then stays; start again."
 
 
-def remove_alerts(say: Say) -> None:
-    """Remove every alert channel from the server; the automations stay and notify nobody."""
-    say(f"Removed: {', '.join(alerts.remove()) or 'nothing, there were no alerts'}")
-
-
 def test_alerts(say: Say) -> bool:
-    """Send a test message through every channel; True when each was taken."""
-    return alerts.send_test(say)
+    """Send a test message through every channel; True when each was taken. SetupError as `set_up`."""
+    with _answering():
+        return alerts.send_test(say)
 
 
 def _require_ours(settings: Settings, *, replace: bool) -> None:
@@ -166,7 +176,7 @@ def _refuse_unknown_parameters(made: Iterable[DeploymentResponse]) -> None:
 
 def _folder_of_workers() -> str:
     """Where this repository lies on the machines that work: Prefect writes it into each deployment."""
-    return os.environ.get("ETL_PROJECT_DIR") or str(ROOT)
+    return value_of("ETL_PROJECT_DIR") or str(ROOT)
 
 
 def _deployments() -> dict[str, DeploymentResponse]:

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("PREFECT_API_URL is not set: name the server, like http://127.0.0.1:4200/api.", file=sys.stderr)
         return 2
     gc.disable()  # it ends soon: to look for garbage while Prefect loads would take a fifth of its time
-    from deploy.server_setup import SetupError, check, remove_alerts, set_up, test_alerts  # reads Prefect's settings
+    from deploy.server_setup import SetupError, check, set_up, test_alerts  # reads Prefect's settings
 
     try:
         require_known_names()
@@ -38,9 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(*(f"error: {sentence}" for sentence in wrong), sep="\n", file=sys.stderr)
             print("Nothing was changed.", file=sys.stderr)
             return 2
-        if options.remove_alerts:
-            remove_alerts(print)
-        set_up(settings, replace=options.replace, say=print)
+        set_up(settings, replace=options.replace, remove_alerts=options.remove_alerts, say=print)
         return 0 if not options.test_alerts or test_alerts(print) else 1
     except ValidationError as error:
         for wrong_one in error.errors():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from deploy.project import PREFECT
 from flows.nightly import main as nightly_command
 from local_stack import StackError, down
 from local_stack.home import lock_file
+from scripts.bootstrap import main as bootstrap
 from scripts.doctor import main as doctor_command
 from scripts.run import _prefect
 from tasks.errors import SettingsError
@@ -46,6 +48,20 @@ def test_the_server_is_that_of_the_environment_else_of_the_file_and_empty_is_not
     assert prefect_api_url() == "http://127.0.0.1:4200/api"
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4201/api")
     assert prefect_api_url() == "http://127.0.0.1:4201/api"
+
+
+@pytest.mark.parametrize("path", ["~/nightly", "nightly"])
+def test_where_workers_find_the_code_is_read_from_the_file_too(
+    path: str, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As all else of the bootstrap is: there it was taken for a name that is known, and passed over."""
+    monkeypatch.delenv("ETL_PROJECT_DIR", raising=False)
+    file.write_text(f"PREFECT_API_URL=http://127.0.0.1:9/api\nETL_PROJECT_DIR={path}\n")
+    try:
+        assert bootstrap([]) == 2
+    finally:
+        gc.enable()  # which the command does without
+    assert "error: ETL_PROJECT_DIR is no whole path" in capsys.readouterr().err
 
 
 def test_a_command_sets_what_prefect_reads_but_not_what_is_set_and_no_empty_server(
@@ -228,43 +244,6 @@ def test_a_command_that_is_stopped_while_it_imports_says_so(module: str) -> None
     assert started.returncode == -signal.SIGINT
     assert "✗ Stopped by hand.\n" in said
     assert not [text for text in said if "Traceback" in text]
-
-
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
-        ({"ALL_PROXY": "socks5://127.0.0.1:9"}, "env -u ALL_PROXY make run"),
-        ({"https_proxy": "ftp://proxy"}, "HTTPS_PROXY names a proxy of the kind 'ftp'"),
-        ({"SSL_CERT_FILE": "/nowhere/ca.pem"}, "SSL_CERT_FILE names /nowhere/ca.pem"),
-        ({"SSL_CERT_FILE": __file__}, "which cannot be read as certificates"),
-        ({"PREFECT_API_URL": "prefect.example.org"}, "PREFECT_API_URL is no address."),
-    ],
-)
-def test_what_the_environment_says_that_cannot_be_used_is_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], says: str
-) -> None:
-    """They were tracebacks of libraries, or called a defect of ours."""
-    without_proxies(monkeypatch)
-    for name, value in given.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError) as caught:
-        set_up_commands()
-    assert says in str(caught.value)
-
-
-def test_a_proxy_for_all_else_does_not_count_beside_those_for_http(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_proxies(monkeypatch)
-    for name in ("http_proxy", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")
-    set_up_commands()
-    assert "all_proxy" not in os.environ
-
-
-def without_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 def test_an_address_of_spaces_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, NonNegativeInt, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, NonNegativeInt, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from tasks.settings.environment import ENCODING, FILE
@@ -144,15 +144,19 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
         default=Path("~/.cache/supabase-nightly"), description="Where `tasks.read` keeps what it downloaded."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty(cls, values: dict[str, object]) -> dict[str, object]:
+        """An empty value is one that is not set."""
+        return {name: value for name, value in values.items() if name in EMPTY_MEANS or without_ends(value) != ""}
+
     @field_validator("*", mode="before")
     @classmethod
     def _stripped(cls, value: object, info: ValidationInfo) -> object:
-        """All but passwords, of which a space may be a part; a line's end is never. An empty value is one not set."""
-        name = str(info.field_name)
-        if name in PASSWORDS:
+        """All but passwords, of which a space may be a part; a line's end is never."""
+        if info.field_name in PASSWORDS:
             return value.rstrip("\r\n") if isinstance(value, str) else value
-        value = without_ends(value)
-        return cls.model_fields[name].get_default() if value == "" and name not in EMPTY_MEANS else value
+        return without_ends(value)
 
     @cached_property
     def resolved_transport(self) -> Transport:

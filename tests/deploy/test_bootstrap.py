@@ -90,7 +90,8 @@ def test_again_nothing_is_removed_or_changed(
     prefect: Prefect, named: dict[str, Any], changed_by_hand: list[tuple[Any, ...]]
 ) -> None:
     """Settings that are empty name nothing; what somebody changed of the schedules stays; both sinks are gone."""
-    done = bootstrap(prefect, "--test-alerts", ETL_ALERT_SLACK_WEBHOOK="", ETL_ALERT_EMAIL="")
+    empty = dict.fromkeys(("ETL_ALERT_SLACK_WEBHOOK", "ETL_ALERT_EMAIL", "ETL_CRON", "ETL_TIMEZONE"), "")
+    done = bootstrap(prefect, "--test-alerts", **empty)
     assert state(prefect) == named | {"paused": [False, True], "schedules": changed_by_hand}
     assert "nightly at 15 4 * * * (Europe/Berlin), switched off;" in done.stdout
     assert "0 of them new or changed" in done.stdout
@@ -174,7 +175,7 @@ def test_a_wrong_setting_is_refused_before_anything_changes(
 
 
 def test_a_server_of_another_project_is_left_alone(prefect: Prefect, named: dict[str, Any]) -> None:
-    done = bootstrap(prefect, SUPABASE_URL="https://two.supabase.co")
+    done = bootstrap(prefect, "--remove-alerts", SUPABASE_URL="https://two.supabase.co")
     assert done.returncode == 1
     assert "set up for the project one.supabase.co" in done.stderr
     assert state(prefect) == named
@@ -186,7 +187,7 @@ def test_a_server_that_is_not_there_or_wants_a_password_is_a_sentence(prefect: P
         ({"PREFECT_API_AUTH_STRING": "admin:wrong"}, "PREFECT_API_AUTH_STRING"),
         ({"PREFECT_API_URL": ""}, "PREFECT_API_URL is not set"),
     ):
-        done = bootstrap(prefect, **{"PREFECT_CLIENT_MAX_RETRIES": "0", **env})
+        done = bootstrap(prefect, "--remove-alerts", **{"PREFECT_CLIENT_MAX_RETRIES": "0", **env})
         assert done.returncode != 0
         assert says in done.stderr
         assert "Traceback" not in done.stderr
