@@ -56,10 +56,8 @@ def connected(db_url: str) -> Iterator[Run]:
         with refusals():
             connection = dbapi.connect(address(db_url), autocommit=True)
     except (RequestRefused, ServiceUnavailable) as error:
-        remedy = "Check its host, port, user and password (special characters as %40, %2F …)."
-        raise ConfigurationError(
-            f"SUPABASE_DB_URL cannot be reached: {error.message}", remedy=f"{remedy} {error.remedy}".strip()
-        ) from None
+        remedy = error.remedy or "Check its host, port, user and password (special characters as %40, %2F …)."
+        raise ConfigurationError(f"SUPABASE_DB_URL cannot be reached: {error.message}", remedy=remedy) from None
     try:
         require_sessions(Settings(_env_file=None, supabase_db_url=SecretStr(db_url)))
         run = _Run(connection)

@@ -17,6 +17,10 @@ from tasks.settings import Settings
 from tasks.workspace import MINIMUM_FREE_BYTES
 
 PINS = Path(__file__).parents[2] / "requirements-worker.txt"  # which the image has, too
+# `make install` does nothing while the pins are as they were when it ran.
+INSTALL = (
+    "Run `python -m pip install --no-deps --require-hashes -r requirements-worker.txt`; of an image make a new one."
+)
 PACKAGES = ("prefect", "supabase", "pandas", "pyarrow", "duckdb", "adbc-driver-postgresql")
 COMFORTABLE_FREE_BYTES = 5 * 2**30
 LOCAL_HOSTS = frozenset({"127.0.0.1", "localhost", "::1", "host.docker.internal"})
@@ -46,7 +50,7 @@ def versions_are_pinned(settings: Settings) -> Iterator[Finding]:
     pins = dict(re.findall(r"^([\w.-]+)==([\w.]+)", PINS.read_text(), re.MULTILINE)) if PINS.exists() else {}
     wrong = [f"{name} {_installed(name)} (pinned {pins[name]})" for name in PACKAGES if _differs(name, pins)]
     if wrong:
-        yield warn("versions", f"Not as pinned: {', '.join(wrong)}.", "Run `make install`.")
+        yield warn("versions", f"Not as pinned: {', '.join(wrong)}.", INSTALL)
     else:
         shown = ", ".join(f"{name} {_installed(name)}" for name in PACKAGES[:4])
         yield ok("versions", f"Python {sys.version.split()[0]}, {shown}: as pinned.")

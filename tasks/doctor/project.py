@@ -137,9 +137,13 @@ def _timeout(found: dict[str, Any]) -> Iterator[Finding]:
     if limit == 0:
         yield ok("statement timeout", f"PostgreSQL {found['version']}; statements over REST have no time limit.")
     elif limit < TIMEOUT_WARN_MS:
-        yield warn("statement timeout", text, f"alter role {found['role']} set statement_timeout = '60s'; then reload.")
+        yield warn("statement timeout", text, _longer(found["role"]))
     else:
         yield ok("statement timeout", text)
+
+
+def _longer(role: str) -> str:
+    return f"In the SQL editor: alter role {role} set statement_timeout = '60s'; notify pgrst, 'reload config';"
 
 
 def public_key_sees_nothing(settings: Settings) -> Iterator[Finding]:

@@ -25,6 +25,12 @@ _NOT_LET_IN = re.compile(
 
 _WRONG_LOGIN = re.compile(r"authentication failed|no password|Tenant or user not found", re.I)
 _ADDRESS = "Copy the session pooler's address from the dashboard (Connect → Session pooler) into SUPABASE_DB_URL."
+_UNVERIFIED = re.compile(r"root certificate|certificate verify failed|server certificate|sslrootcert")
+_CERTIFICATE = (
+    "sslmode=verify-full needs the CA certificate of the project on this machine: download it from the dashboard "
+    "(Database → Settings → SSL Configuration) and name it in SUPABASE_DB_URL, as in "
+    "sslmode=verify-full&sslrootcert=/etc/supabase-ca.crt. sslmode=require encrypts too, and verifies nothing."
+)
 # A connection URI that libpq cannot use; its words are not repeated, they may be a part of the password.
 _NO_URI = re.compile(r"invalid (percent-encoded token|URI query parameter|port number|(sslmode|integer) value)")
 _CAUSES = (
@@ -108,13 +114,12 @@ def _no_uri() -> ConfigurationError:
 
 def _not_let_in(message: str) -> AccessError:
     said = masked(None, message.rpartition(" failed: ")[2])
+    if _UNVERIFIED.search(message):
+        return AccessError(f"The certificate of the database cannot be verified ({said}).", remedy=_CERTIFICATE)
+    remedy = "Look at the user, the password and sslmode in SUPABASE_DB_URL (in the dashboard under Connect)"
     if _WRONG_LOGIN.search(message):
-        said = f"user or password ({said})"
-    return AccessError(
-        f"The database refused {said}.",
-        remedy="Look at the user, the password and sslmode in SUPABASE_DB_URL (in the dashboard under Connect), and at "
-        "ETL_DB_ROLE.",
-    )
+        return AccessError(f"The database refused user or password ({said}).", remedy=f"{remedy}. {ESCAPED}.")
+    return AccessError(f"The database refused {said}.", remedy=f"{remedy}, and at ETL_DB_ROLE.")
 
 
 def _ended_early(words: str) -> Exception:

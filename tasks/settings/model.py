@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, NonNegativeInt, SecretStr, ValidationInfo, field_validator, model_validator
@@ -69,7 +68,6 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
     )
     data_dir: Place = Path("data/local")
     bucket: str = Field(default="reports", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")
-    schema_name: Literal["public"] = "public"
 
     # Reading
     ranges: int = Field(default=4, ge=1, le=32, description="Key ranges read at once.")

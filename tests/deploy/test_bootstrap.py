@@ -37,9 +37,13 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
 
 
 def bootstrap(prefect: Prefect, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return bootstrap_in(ROOT, prefect, *arguments, **env)
+
+
+def bootstrap_in(folder: Path, prefect: Prefect, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "scripts.bootstrap", *arguments]
-    full = {**os.environ, **prefect.env, **env}
-    return subprocess.run(command, cwd=ROOT, env=full, capture_output=True, text=True, timeout=200, check=False)
+    full = {**os.environ, **prefect.env, "PYTHONPATH": str(ROOT), **env}
+    return subprocess.run(command, cwd=folder, env=full, capture_output=True, text=True, timeout=200, check=False)
 
 
 def state(prefect: Prefect) -> dict[str, Any]:
@@ -84,6 +88,17 @@ def test_what_is_named_is_set(named: dict[str, Any]) -> None:
     assert named["blocks"] == ["nightly-alerts", "nightly-alerts-smtp"]
     notifying = [actions for name, actions in named["automations"].items() if "notify" in name]
     assert notifying == [["send-notification"] * 2] * 4
+
+
+def test_the_folder_of_the_workers_may_be_set_in_the_file(
+    prefect: Prefect, named: dict[str, Any], tmp_path: Path
+) -> None:
+    """It was taken for a known setting there, and not read: runs looked for the code where the bootstrap's lies."""
+    (tmp_path / ".env").write_text("ETL_PROJECT_DIR=/opt/supabase-nightly\n")
+    done = bootstrap_in(tmp_path, prefect, ETL_PROJECT_DIR="")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (step,) = deployment(prefect, "nightly")["pull_steps"]
+    assert [of["directory"] for of in step.values()] == ["/opt/supabase-nightly"]
 
 
 def test_again_nothing_is_removed_or_changed(

@@ -35,6 +35,8 @@ def refused(words: str) -> PipelineError:
         (CONNECTING.format("FATAL:  the database system is starting up"), ServiceUnavailable, "is starting up"),
         (CONNECTING.format('FATAL:  password authentication failed for user "bob"'), AccessError, "user or password"),
         (CONNECTING.format("Connection refused"), ServiceUnavailable, "nothing listens"),
+        (CONNECTING.format("SSL error: certificate verify failed"), AccessError, "certificate of the database cannot"),
+        (CONNECTING.format('server certificate for "bob" does not match host name "x"'), AccessError, "cannot be veri"),
         (CONNECTING.format('invalid integer value "bob" for connection option "x"'), ConfigurationError, "no address"),
         ('[libpq] Failed to connect: invalid URI query parameter: "bob"', ConfigurationError, "no address"),
     ],
