@@ -156,7 +156,10 @@ def _clear(workspace: Workspace, table: Table) -> None:
 
 def _email_keys(staged: Spool) -> pa.Table:
     """E-mail, created_at and id of the kept users: the one thing that cleaning holds of a whole table."""
-    schema = pa.schema([("email", pa.string()), ("created_at", pa.int64()), ("id", staged.schema.field(0).type)])
+    key = staged.schema.field(USERS.key.name).type
+    wide = pa.large_string()  # all of it is more text than the 2 GiB that one array of strings holds
+    ids = wide if pa.types.is_string(key) else key
+    schema = pa.schema([("email", wide), ("created_at", pa.int64()), ("id", ids)])
     if "email" not in staged.schema.names:
         return schema.empty_table()
     keys = [batch.select(["email", "created_at", USERS.key.name]) for batch in staged.batches()]

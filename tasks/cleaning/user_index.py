@@ -38,7 +38,10 @@ def index_schema(table: Table = USERS) -> pa.Schema:
 
 @dataclass(frozen=True)
 class UserIndex:
-    """Kept users in the order of their ids; a user's position in it stands for the user in the partial tables."""
+    """Kept users in the order of their ids; a user's position in it stands for the user in the partial tables.
+
+    Its rows stay in several batches: as one array of text, Arrow holds the uuids of some 60 million users and no more.
+    """
 
     table: pa.Table
 
@@ -73,6 +76,17 @@ class UserIndex:
             found[ids.is_null().to_numpy(zero_copy_only=False)] = -1
         return found
 
+    def rows(self, positions: Int64s, *columns: str) -> pa.Table:
+        """These columns of the users at these positions, which rise."""
+        found, start, taken = [self.table.schema.empty_table()], 0, 0
+        for batch in self.table.to_batches():
+            end = start + batch.num_rows
+            until = int(np.searchsorted(positions, end))
+            here = pa.array(positions[taken:until] - start)
+            found.append(pa.Table.from_batches([batch.take(here)]))
+            start, taken = end, until
+        return pa.concat_tables(found).select(list(columns))
+
     @property
     def has_numbers(self) -> bool:
         """Whether a 64-bit number stands for each user, made of its id alone: not when two ids give the same one."""
@@ -91,7 +105,7 @@ class UserIndex:
 
     @cached_property
     def _lookup(self) -> _Lookup:
-        words = _words(self.table["id"].combine_chunks())
+        words = np.concatenate([_words(ids) for ids in self.table["id"].chunks])
         for factor in range(_FACTOR, 2**64, 2):
             lookup = _Lookup(words, np.uint64(factor))
             if lookup.index.is_unique:

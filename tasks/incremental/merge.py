@@ -22,7 +22,7 @@ from tasks.files.manifest import FileEntry, entry_of
 from tasks.files.parquet import file_schema
 from tasks.incremental.store import BaseFiles
 
-_BATCH_ROWS = 65_536
+BATCH_ROWS = 65_536
 _FEW = 200  # changed rows of a batch up to which looking their positions up is quicker than sorting the batch
 
 
@@ -66,23 +66,32 @@ def _last_key(table: Table, file: Path) -> pa.Scalar:
 
 
 def _merged(table: Table, parts: Iterable[Path], edit: Edit) -> Iterator[pa.RecordBatch]:
-    """The rows of the parts without those dropped, and with those put in their positions."""
-    key, put, drop = table.key.name, edit.put, edit.drop
+    """The rows of the parts after the edit."""
     schema = file_schema(table)
-    for part in parts:
-        with pq.ParquetFile(part) as parquet:
-            for batch in parquet.iter_batches(_BATCH_ROWS):
-                rows = pa.RecordBatch.from_arrays(batch.columns, schema=schema)
-                before = put.filter(pc.less_equal(put[key], rows[key][-1]))
-                gone = drop.filter(pc.less_equal(drop, rows[key][-1]))
-                put, drop = put.slice(before.num_rows), drop.slice(len(gone))
-                yield from edited(key, rows, before, gone).combine_chunks().to_batches()
+
+    def rows() -> Iterator[pa.RecordBatch]:
+        for part in parts:
+            with pq.ParquetFile(part) as parquet:
+                for batch in parquet.iter_batches(BATCH_ROWS):
+                    yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+
+    return edited(table.key.name, rows(), edit)
+
+
+def edited(key: str, batches: Iterable[pa.RecordBatch], edit: Edit) -> Iterator[pa.RecordBatch]:
+    """The rows of batches sorted by key without those dropped, and with those put in their positions."""
+    put, drop = edit.put, edit.drop
+    for rows in batches:
+        before = put.filter(pc.less_equal(put[key], rows[key][-1]))
+        gone = drop.filter(pc.less_equal(drop, rows[key][-1]))
+        put, drop = put.slice(before.num_rows), drop.slice(len(gone))
+        yield from _edited(key, rows, before, gone).combine_chunks().to_batches() if len(gone) else [rows]
     yield from put.combine_chunks().to_batches()
 
 
-def edited(key: str, rows: pa.RecordBatch, put: pa.Table, drop: pa.Array) -> pa.Table:
+def _edited(key: str, rows: pa.RecordBatch, put: pa.Table, drop: pa.Array) -> pa.Table:
     """Rows sorted by key, without those dropped and with those put in their positions. drop, put: as in `Edit`."""
-    few = _FEW * (1 + rows.num_rows // _BATCH_ROWS)
+    few = _FEW * (1 + rows.num_rows // BATCH_ROWS)
     return (_spliced if len(drop) <= few else _sorted)(key, rows, put, drop)
 
 

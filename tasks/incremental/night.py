@@ -26,7 +26,7 @@ from tasks.incremental.counts import table_counts
 from tasks.incremental.gather import Gathered, Touched
 from tasks.incremental.known import load_known, month_names, months
 from tasks.incremental.look_up import LookUp
-from tasks.incremental.merge import Edit, edited, merge_folder
+from tasks.incremental.merge import BATCH_ROWS, Edit, edited, merge_folder
 from tasks.incremental.mode import GoFull
 from tasks.incremental.partials import MonthPartials
 from tasks.incremental.proof import require_proof
@@ -75,7 +75,7 @@ class IncrementalNight:
         """The base's kept users, from its files."""
         parts = self.files.paths(self._base_entries(USERS))
         rows = [index_schema().empty_table(), *(_index_of(pq.read_table(part)) for part in parts)]
-        return UserIndex(pa.concat_tables(rows).combine_chunks())
+        return UserIndex(pa.concat_tables(rows))
 
     def keep_raw(self, gathered: Gathered) -> None:
         """The rows that were read, as the raw spools of all tables: cleaning finds them there."""
@@ -90,8 +90,8 @@ class IncrementalNight:
         base = self.index or self.base_index()
         path = self.workspace.partials / USER_INDEX
         read = UserIndex.load(path).table
-        rows = pa.RecordBatch.from_struct_array(base.table.to_struct_array().combine_chunks())
-        UserIndex(edited("id", rows, read, self.touched(USERS).keys()).combine_chunks()).save(path)
+        rows = edited("id", base.table.to_batches(BATCH_ROWS), Edit(read, self.touched(USERS).keys()))
+        UserIndex(pa.Table.from_batches(rows, read.schema)).save(path)
         self.index = None  # 30 MB at 200,000 users
 
     def load_known(self, look_up: LookUp) -> None:

@@ -152,7 +152,7 @@ class MonthPartials:
         passed = {month for month in self._of_month if first <= month <= last}
         created = self._index.created_at
         between = (created >= low) & (created < high)
-        ids = self._index.table["id"].combine_chunks().filter(pa.array(between)).cast(pa.string()).to_pylist()
+        ids = self._index.table["id"].filter(pa.array(between)).cast(pa.string()).to_pylist()
         found = look_up_keys(look_up, "etl_months_of", POSTS.name, ids, name="p_values", p_column="created_at")
         return passed.union(*found)
 

@@ -16,7 +16,7 @@ def author_activity(facts: ReportFacts) -> pa.Table:
     authors = facts.authors
     position = authors.index.to_numpy()
     signed_up = facts.users.created_at[position]
-    users = facts.users.table.select(["id", "status"]).take(pa.array(position))
+    users = facts.users.rows(position, "id", "status")
     posts, words = authors["posts"].to_numpy(), authors["words"].to_numpy()
     first, last = authors["first_post_at"].to_numpy(), authors["last_post_at"].to_numpy()
     streaks, gaps = _rhythm(facts)

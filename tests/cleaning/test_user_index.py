@@ -11,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.cleaning import user_index
-from tasks.cleaning.user_index import UserIndex
+from tasks.cleaning.passes import clean_users
+from tasks.cleaning.units import FIRST_OF_EMAIL, USER_INDEX
+from tasks.cleaning.user_index import UserIndex, index_schema
+from tasks.contracts import USERS
+from tasks.workspace import Workspace
+from tests.cleaning.spools import SNAPSHOT_AT, fill_raw, uid, user
 from tests.cleaning.twins import index_of, twin_of
 
 ids = st.one_of(st.uuids().map(str), st.integers(0, 40).map(lambda n: str(UUID(int=n << 64 | n * 7))))
@@ -67,3 +72,43 @@ def test_users_with_one_number_have_none_and_are_found_all_the_same() -> None:
     assert not index.has_numbers
     assert index.positions(pa.array(both)).tolist() == [0, 1]
     assert index_of([-5, 7]).numbers.tolist() == [-5, 7]
+
+
+def index_of_more_text_than_one_array_holds(keys: list[str]) -> UserIndex:
+    """As of 60 million uuids, without their memory: behind the first id are 2 GiB of zeros that nothing touches."""
+    text = np.zeros(2**31 - 100, np.uint8)
+    text[:36] = list(keys[0].encode())
+    offsets = pa.py_buffer(np.array([0, len(text)], np.int32))
+    first = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(text)])
+    rest = index_of(keys).table
+    return UserIndex(rest.set_column(0, index_schema().field("id"), pa.chunked_array([first, pa.array(keys[1:])])))
+
+
+def test_the_ids_are_never_one_array_of_text() -> None:
+    keys = [uid(number) for number in range(12)]
+    index = index_of_more_text_than_one_array_holds(keys)
+    assert index.positions(pa.array([uid(11), uid(0), uid(99), uid(4)])).tolist() == [11, 0, -1, 4]
+    assert index.positions_of_numbers(index.numbers[[3, 0]]).tolist() == [3, 0]
+    assert index.rows(np.array([1, 2, 11]), "id")["id"].to_pylist() == [uid(1), uid(2), uid(11)]
+
+
+def test_users_at_rising_positions_come_from_whatever_batches_they_are_in() -> None:
+    keys = [uid(number) for number in range(20)]
+    tables = [index_of(keys[start : start + 6]).table for start in (0, 6, 12, 18)]
+    index = UserIndex(pa.concat_tables([index_schema().empty_table(), *tables]))
+    for positions in ([], [0, 5, 6, 11, 18, 19], [13], [*range(20)]):
+        found = index.rows(np.array(positions, np.int64), "id", "status")
+        assert found["id"].to_pylist() == [keys[position] for position in positions]
+        assert found.column_names == ["id", "status"]
+
+
+def test_the_emails_of_all_users_are_not_bound_to_what_one_array_holds(tmp_path: Path) -> None:
+    """Together they have more than 2 GiB from some 80 million users on: their offsets have 64 bits."""
+    workspace = Workspace.create(tmp_path, "run")
+    fill_raw(workspace, USERS, [user(1), user(2, email="user1@example.com"), user(3)])
+    clean_users(workspace, snapshot_at=SNAPSHOT_AT)
+    with pa.ipc.open_file(workspace.partials / FIRST_OF_EMAIL) as reader:
+        assert reader.schema == pa.schema([("id", pa.large_string()), ("first", pa.large_string())])
+        assert reader.read_all().to_pylist() == [{"id": uid(2), "first": uid(1)}]
+    duplicates = UserIndex.load(workspace.partials / USER_INDEX).table["is_duplicate"].to_pylist()
+    assert duplicates == [False, True, False]

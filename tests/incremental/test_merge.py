@@ -63,7 +63,7 @@ def test_few_changes_are_merged_as_many_are(  # type: ignore[no-untyped-def]
     for few in (0, 1_000):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(merge, "_FEW", few)
-            patch.setattr(merge, "_BATCH_ROWS", 7)
+            patch.setattr(merge, "BATCH_ROWS", 7)
             found.append(pa.Table.from_batches(merge._merged(USERS, [path], edit), schema=file_schema(USERS)))
     assert found[0] == found[1]
     keys = found[0][USERS.key.name].to_pylist()

@@ -56,16 +56,18 @@ def mark_duplicates(frame: Frame, facts: Facts) -> Frame:
         return with_column(frame, "duplicate_of", pa.array([None] * frame.num_rows, none.type))
     ids = facts.first_of["id"].combine_chunks()
     firsts = facts.first_of["first"].combine_chunks()
-    return with_column(frame, "duplicate_of", firsts.take(pc.index_in(frame[facts.table.key.name], value_set=ids)))
+    position = pc.index_in(frame[facts.table.key.name].cast(ids.type), value_set=ids)
+    return with_column(frame, "duplicate_of", firsts.take(position).cast(none.type))
 
 
 def first_of_each_email(keys: pa.Table) -> pa.Table:
     """Which user is the first with the same e-mail, for each that is not it.
 
-    keys: email, created_at and id of kept users. Returns (id, first). Memory: the keys, and a hash per e-mail.
+    keys: email, created_at and id of kept users; texts as large_string, which may have more than 2 GiB together.
+    Returns (id, first). Memory: the keys, and a hash per e-mail.
     """
     keys = keys.filter(keys["email"].is_valid())
-    counted = pc.value_counts(keys["email"].combine_chunks())
+    counted = pc.value_counts(keys["email"])
     shared = counted.field(0).filter(pc.greater(counted.field(1), 1))
     keys = keys.filter(pc.is_in(keys["email"], value_set=shared))
     keys = keys.sort_by([("email", "ascending"), ("created_at", "ascending"), ("id", "ascending")])
