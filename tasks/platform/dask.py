@@ -19,11 +19,13 @@ from typing import Any
 from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable
 from tasks.platform.code import CODE
 from tasks.platform.dask_worker import TOKEN, Done, Expected, run_units, to_be_alike, versions
-from tasks.platform.shared_folder import SharedFolder
+from tasks.platform.shared_folder import SharedFolder, exchanging
 from tasks.platform.traffic import TRAFFIC
 from tasks.platform.workers import HERE, NeedsFiles, Result, Tick, Unit, Workers, no_tick, runs_of
 from tasks.settings import Settings
 from tasks.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 20.0  # between two looks at whether a cluster still has workers
 _NO_WORKER_SECONDS = 300.0  # a cluster may be without one for so long, as when it grows or its machines restart
@@ -196,8 +198,7 @@ class DaskWorkers:
                 for done in finished:
                     if done.error:
                         raise done.error
-                    if self._shared:
-                        self._shared.pull(done.outputs)
+                    self._fetch(done.outputs)
                     TRAFFIC.add(sent=done.sent, received=done.received)
                     tick(done.rows)
                     yield done.result
@@ -214,12 +215,23 @@ class DaskWorkers:
         """Put what a unit reads where workers without a shared disk find it. Returns the names of the files."""
         if self._shared is None or not isinstance(unit, NeedsFiles):
             return []
-        return self._shared.push(path for path in unit.inputs() if path.exists())
+        with exchanging("put what a unit of work reads at", self._expected.url):
+            return self._shared.push(path for path in unit.inputs() if path.exists())
+
+    def _fetch(self, names: Sequence[str]) -> None:
+        if self._shared:
+            with exchanging("fetch what a unit of work wrote from", self._expected.url):
+                self._shared.pull(names)
 
     def close(self) -> None:
-        """Remove what was exchanged at the URL."""
-        if self._shared:
-            self._shared.remove()
+        """Remove what was exchanged at the URL. That it stays ends no run, nor is it the reason why one ended."""
+        if self._shared is None:
+            return
+        try:
+            with exchanging("remove the run's files from", self._expected.url):
+                self._shared.remove()
+        except PipelineError as error:
+            logger.warning("%s They hold personal data: remove them by hand.", error.message)
 
     def peak_mib(self) -> float:
         """The most memory that one of the workers has held so far, MiB."""

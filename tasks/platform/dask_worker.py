@@ -19,7 +19,7 @@ import pyarrow as pa
 from tasks.errors import ConfigurationError
 from tasks.platform.code import CODE, LIBRARIES
 from tasks.platform.identity import identity_of
-from tasks.platform.shared_folder import SharedFolder, relocate
+from tasks.platform.shared_folder import SharedFolder, exchanging, relocate
 from tasks.platform.traffic import TRAFFIC
 from tasks.platform.workers import Tick
 from tasks.settings import Settings, load_settings
@@ -123,9 +123,11 @@ def _run_apart(
 ) -> tuple[Any, tuple[str, ...]]:
     """A unit in this worker's own folder: what is missing there is fetched first, what it writes is put at the URL."""
     shared = _own_folder(expected)
-    shared.pull(names)
+    with exchanging("fetch what a unit of work reads from", expected.url):
+        shared.pull(names)
     result = work(relocate(unit, expected.folder, shared.local), tick)
-    outputs = tuple(shared.push(shared.changed()))
+    with exchanging("put what a unit of work wrote at", expected.url):
+        outputs = tuple(shared.push(shared.changed()))
     return relocate(result, shared.local, expected.folder), outputs
 
 

@@ -7,13 +7,17 @@ a file when it is asked for and another version of it lies at the URL.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar, cast
 
 import fsspec
 
+from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable
 from tasks.platform.whole_file import part_of, whole_file
 
 T = TypeVar("T")
@@ -46,16 +50,12 @@ class SharedFolder:
         return pushed
 
     def pull(self, names: Iterable[str]) -> None:
-        """Fetch files that are there and not here, or here as another version. Other names are passed over."""
+        """Fetch files that are not here, or here as another version."""
         files, base = fsspec.core.url_to_fs(self.url)
         for name in names:
             path = self.local / name
-            try:
-                size = int(files.info(f"{base}/{name}")["size"])
-                stamp = str(files.modified(f"{base}/{name}"))
-            except (FileNotFoundError, NotImplementedError):
-                continue
-            there = (size, stamp)
+            size = int(files.info(f"{base}/{name}")["size"])
+            there = (size, str(files.modified(f"{base}/{name}")))
             if self._seen.get(f"there:{name}") == there and path.exists():
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +80,37 @@ class SharedFolder:
         files, base = fsspec.core.url_to_fs(self.url)
         if files.exists(base):
             files.rm(base, recursive=True)
+
+
+@contextmanager
+def exchanging(what: str, url: str) -> Iterator[None]:
+    """What fails while files are exchanged there, in a sentence. what: as `put what a unit reads at`.
+
+    Each driver of fsspec has errors of its own, and their words may hold keys: only their kind is repeated. That a disk
+    is full is said elsewhere.
+    """
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise _failed(f"{os.uname().nodename} could not {what} ETL_SHARED_DIR, {url}", error) from None
+
+
+def _failed(what: str, error: Exception) -> PipelineError:
+    text = f"{what} ({type(error).__name__})."
+    if isinstance(error, FileNotFoundError):
+        gone = (
+            "Something else removes files there, as a rule of the bucket may: it must leave those of a run that runs."
+        )
+        return ConfigurationError(text, remedy=f"{gone} Then start the run again.")
+    if isinstance(error, PermissionError):
+        right = "Give the coordinator and each worker the right to read, write and delete there, for as long as a run."
+        return ConfigurationError(text, remedy=f"{right} Then start the run again.")
+    seen = "See whether that store answers, and what its driver needs on this machine (docs/scaling.md)."
+    return ServiceUnavailable(text, remedy=f"{seen} A new start of the run reads what is missing again.")
 
 
 def _version_here(path: Path) -> Version:

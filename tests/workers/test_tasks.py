@@ -7,19 +7,21 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pyarrow as pa
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.cleaning.passes import clean_further, clean_posts, clean_users
 from tasks.contracts import FURTHER_TABLES, POSTS, USERS
-from tasks.errors import ConfigurationError
+from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable
 from tasks.files.run_files import write_tables
 from tasks.platform.dask import DaskWorkers, _expected
 from tasks.platform.dask_worker import Expected, run_units
@@ -112,6 +114,77 @@ def test_a_url_at_which_nothing_can_be_written_is_named(url: str, tmp_path: Path
     with pytest.raises(ConfigurationError, match="Nothing can be written at ETL_SHARED_DIR") as raised:
         DaskWorkers(None, apart, expected)
     assert "s3fs" in raised.value.remedy
+
+
+class Cluster:
+    """One worker, which is this process."""
+
+    def submit(self, run: Callable[..., object], *arguments: object, **_: object) -> Future[object]:
+        future = Future[object]()
+        try:
+            future.set_result(run(*arguments))
+        except PipelineError as error:
+            future.set_exception(error)
+        return future
+
+    def cancel(self, futures: Sequence[object], *, force: bool) -> None:
+        assert force
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A unit that reads a file of the run's folder and writes another."""
+
+    folder: Path
+
+    def inputs(self) -> list[Path]:
+        return [self.folder / "in"]
+
+
+def copied(unit: Copy, tick: Tick) -> None:
+    (unit.folder / "out").write_text((unit.folder / "in").read_text())
+
+
+@pytest.mark.parametrize(
+    ("method", "of", "could_not"),
+    [
+        ("put_file", "in", "put what a unit of work reads at"),
+        ("get_file", "in", "fetch what a unit of work reads from"),
+        ("put_file", "out", "put what a unit of work wrote at"),
+        ("get_file", "out", "fetch what a unit of work wrote from"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("error", "kind", "remedy"),
+    [
+        (RuntimeError("token=hush"), ServiceUnavailable, "whether that store answers"),
+        (PermissionError("token=hush"), ConfigurationError, "the right to read, write and delete there"),
+        (FileNotFoundError("token=hush"), ConfigurationError, "Something else removes files there"),
+    ],
+)
+def test_a_driver_that_fails_in_the_middle_of_a_run_is_a_sentence(
+    method: str, of: str, could_not: str, error: Exception, kind: type[PipelineError], remedy: str,
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    workspace = Workspace.create(tmp_path, "run")
+    apart = settings.model_copy(update={"workers": 1, "shared_dir": (tmp_path / "there").as_uri()})
+    real = getattr(LocalFileSystem, method)
+
+    def failing(files: LocalFileSystem, source: str, target: str, **more: object) -> None:
+        if PurePath(source if method == "get_file" else target).name.partition(".")[0] == of:
+            raise error
+        real(files, source, target, **more)
+
+    workers = DaskWorkers(Cluster(), apart, _expected(apart, workspace))
+    (workspace.root / "in").write_text("rows")
+    monkeypatch.setattr(LocalFileSystem, method, failing)
+    monkeypatch.setattr(LocalFileSystem, "rm", lambda *_, **__: (_ for _ in ()).throw(error))
+    with pytest.raises(kind, match=f"could not {could_not} ETL_SHARED_DIR, file://.*{type(error).__name__}") as raised:
+        list(workers.map(copied, [Copy(workspace.root)]))
+    workers.close()
+    assert remedy in raised.value.remedy
+    assert "remove the run's files from ETL_SHARED_DIR" in caplog.text
+    assert "hush" not in f"{raised.value} {caplog.text}"
 
 
 def test_a_worker_that_was_not_started_again_after_an_update_does_nothing(tmp_path: Path, settings: Settings) -> None:
