@@ -10,8 +10,10 @@ from functools import partial
 
 from deploy.migrations.database import Run, exists, with_lock_retries
 from deploy.migrations.files import Migration
+from tasks.errors import WriteError
 from tasks.platform.quoting import literal
 
+_NO_COLUMN = "42703"
 _STATEMENT = re.compile(
     r'^create (?:or replace )?function "?public"?\."?(?P<made>\w+)"?\s*\(.*?(?P<quote>\$\w*\$).*?(?P=quote)[^;]*;'
     r"|^alter function public\.(?P<altered>\w+)\([^)]*\) set [^;]*;"
@@ -46,12 +48,21 @@ def make_dropped_functions(run: Run, files: Sequence[Migration], *, say: Callabl
 
 
 def make_dropped_views(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:
-    """Make each view that the files leave behind and the database lacks."""
-    made = views(files)
-    lacking = [name for name in made if not exists(run, f"public.{name}")]
-    if lacking:
-        run("\n".join(["begin;", *(made[name] for name in lacking), "commit;"]), "Making dropped views again")
-        say(f"made again what somebody had dropped: {', '.join(lacking)}")
+    """Make each view that the files leave behind and the database lacks.
+
+    One whose table lacks a column waits until that is there again: `verify` names those of our tables.
+    """
+    for name, made in views(files).items():
+        if exists(run, f"public.{name}"):
+            continue
+        try:
+            run(f"begin;\n{made}\ncommit;", f"Making the view {name} again")
+        except WriteError as error:
+            if error.code != _NO_COLUMN:
+                raise
+            say(error.message)
+        else:
+            say(f"made again what somebody had dropped: {name}")
 
 
 def make_dropped_trigger(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:

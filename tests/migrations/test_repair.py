@@ -159,7 +159,7 @@ def test_views_that_somebody_dropped_are_made_again_as_they_were(project: str) -
     said: list[str] = []
     query(project, "drop view public.etl_rejects, public.nightly_runs")
     assert migrate(project, say=said.append) == []
-    assert said[0] == "made again what somebody had dropped: etl_rejects, nightly_runs"
+    assert [line.partition(": ")[2] for line in said[:2]] == ["etl_rejects", "nightly_runs"]
     assert [query(project, asked) for asked in (f"{views} order by 1", RIGHTS, OF_READERS)] == before
 
 
