@@ -18,7 +18,7 @@ from tasks.platform.quoting import identifier
 
 FUNCTION = "etl_own_tables"
 _SEEN = "etl_preflight"  # of sources, and as well of any other table: who sees all of it
-RELEASE = "20261126024000"  # of the last migration of ours, which says so itself, whatever a guest's copy is called
+RELEASE = "20261126025000"  # of the last migration of ours, which says so itself, whatever a guest's copy is called
 MIGRATE = (
     "Run `make migrate`, which applies or makes again what is missing, and says what to do about the rest (on the "
     "local stack `make run` does)."
@@ -95,6 +95,9 @@ def differences(found: Mapping[str, Any]) -> Iterator[SchemaDifference]:
         if table is None or (table["kind"], table["name"]) != (kind, name):
             yield SchemaDifference(f"there is no table {relation} for {name}", "see supabase/migrations")
             continue
+        if kind == "clean" and table.get("partitioned"):
+            what = f"{relation} is a partitioned table, into which no load writes"
+            yield SchemaDifference(what, _plain_again(relation, key))
         yield from _columns(relation, kind, columns, table["columns"])
         if key is not None and table["key"] != key:
             yield SchemaDifference(f"the key of {relation} is {_listed(table['key'])}, not {_listed(key)}", "see above")
@@ -140,9 +143,24 @@ def _column(
     elif there["type"] != _CATALOG_TYPES.get(declared, declared):
         what = f"{relation}.{column.name} is {there['type']}, the contracts say {declared}"
         yield SchemaDifference(what, f"{alter} alter column {name} type {declared};")
+    elif by := there.get("filled_by"):
+        fix = f"alter {name} drop identity" if by == "identity" else f"drop column {name}, add column {name} {declared}"
+        what = f"{relation}.{column.name} is filled by the database ({by}), which takes no value for it"
+        yield SchemaDifference(what, f"{alter} {fix};")
     elif nulls and there["required"] and column.nullable:
         what = f"{relation}.{column.name} refuses nulls, the contracts allow them"
         yield SchemaDifference(what, f"{alter} alter column {name} drop not null;")
+
+
+def _plain_again(relation: str, key: list[str] | None) -> str:
+    """SQL that puts a plain table with the rows in its place, closed until `make migrate` gives rights back."""
+    full, plain = _full(relation), _full(f"{relation}_plain")
+    columns = ", ".join(identifier(name) for name in key or [])
+    return (
+        f"begin; create table {plain} (like {full} including comments, primary key ({columns})); "
+        f"alter table {plain} enable row level security; insert into {plain} table {full}; drop table {full}; "
+        f"alter table {plain} rename to {identifier(relation)}; commit;"
+    )
 
 
 def _in_the_way(kind: str, column: Mapping[str, Any]) -> bool:
@@ -150,7 +168,7 @@ def _in_the_way(kind: str, column: Mapping[str, Any]) -> bool:
 
     What is written names every column, with null for those it does not know: no default fills them.
     """
-    return kind == "clean" or (kind == "aggregate" and bool(column["required"] or column.get("generated")))
+    return kind == "clean" or (kind == "aggregate" and bool(column["required"] or column.get("filled_by")))
 
 
 def _full(relation: str) -> str:

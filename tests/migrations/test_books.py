@@ -108,6 +108,20 @@ def test_a_source_that_was_added_later_is_named_with_its_grant(project: str, mad
         ("alter table public.clean_users add mood text", "clean_users has a column mood"),
         ("alter table public.user_statistics add karma int not null", "user_statistics has a column karma"),
         ("alter table public.daily_activity add n int generated always as (1) stored", "daily_activity has a column n"),
+        (
+            "alter table public.clean_users drop bio, add bio text generated always as (name) stored",
+            "clean_users.bio is filled by the database (expression)",
+        ),
+        (
+            "alter table public.daily_activity alter words add generated always as identity",
+            "daily_activity.words is filled by the database (identity)",
+        ),
+        (
+            "create table parts (like clean_users including all) partition by hash (id); create table public.part_0 "
+            "partition of parts for values with (modulus 1, remainder 0); insert into parts table clean_users; "
+            "drop table clean_users; alter table parts rename to clean_users",
+            "clean_users is a partitioned table",
+        ),
         ("alter table public.clean_users alter status type varchar(9)", "clean_users.status is character varying(9)"),
         ("alter table public.clean_users alter name set not null", "clean_users.name refuses nulls"),
         ("alter table public.etl_reject_rows drop column came cascade", "etl_reject_rows has no column came"),

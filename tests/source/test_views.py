@@ -101,6 +101,29 @@ def test_the_key_must_be_one(stack: Stack, transport: Transport, made: str, said
 
 
 @TRANSPORTS
+def test_a_key_that_is_not_null_but_for_the_rows_of_before_is_looked_through(
+    stack: Stack, transport: Transport, tmp_path: Path
+) -> None:
+    """The read met the null: it asked who had changed the table meanwhile, night after night."""
+    if int(stack.query("show server_version_num")) < 180000:
+        pytest.skip("PostgreSQL 18 brought not-null constraints that are NOT VALID")
+    with source_table(stack, rows=3) as name:
+        settings = settings_for(stack, transport, tmp_path)
+        stack.query(
+            f"alter table public.{name} drop constraint {name}_pkey, add unique (id), alter id drop not null;"
+            f"alter table public.{name} add not null id not valid"
+        )
+        check(settings, posts_at(name))
+        stack.query(
+            f"alter table public.{name} alter id drop not null; insert into public.{name} (created_at) values (now());"
+            f"alter table public.{name} add not null id not valid"
+        )
+        with pytest.raises(PreflightError, match="not free of nulls, so it cannot be the key") as caught:
+            check(settings, posts_at(name))
+        assert "See which: select" in caught.value.remedy
+
+
+@TRANSPORTS
 def test_a_view_with_a_key_that_repeats_is_refused(stack: Stack, transport: Transport, tmp_path: Path) -> None:
     with source_table(stack, rows=3) as name:
         stack.query(
