@@ -81,7 +81,7 @@ def _merged(table: Table, parts: Iterable[Path], edit: Edit) -> Iterator[pa.Reco
 def edited(key: str, batches: Iterable[pa.RecordBatch], edit: Edit) -> Iterator[pa.RecordBatch]:
     """The rows of batches sorted by key without those dropped, and with those put in their positions."""
     put, drop = edit.put, edit.drop
-    for rows in batches:
+    for rows in (batch for batch in batches if batch.num_rows):
         before = put.filter(pc.less_equal(put[key], rows[key][-1]))
         gone = drop.filter(pc.less_equal(drop, rows[key][-1]))
         put, drop = put.slice(before.num_rows), drop.slice(len(gone))

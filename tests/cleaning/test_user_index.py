@@ -15,6 +15,7 @@ from tasks.cleaning.passes import clean_users
 from tasks.cleaning.units import FIRST_OF_EMAIL, USER_INDEX
 from tasks.cleaning.user_index import UserIndex, index_schema
 from tasks.contracts import USERS
+from tasks.incremental.merge import Edit, edited
 from tasks.workspace import Workspace
 from tests.cleaning.spools import SNAPSHOT_AT, fill_raw, uid, user
 from tests.cleaning.twins import index_of, twin_of
@@ -100,6 +101,11 @@ def test_users_at_rising_positions_come_from_whatever_batches_they_are_in() -> N
         found = index.rows(np.array(positions, np.int64), "id", "status")
         assert found["id"].to_pylist() == [keys[position] for position in positions]
         assert found.column_names == ["id", "status"]
+    put = index_of([keys[3], uid(30)]).table.set_column(2, "status", pa.array(["active", "other"]))
+    edit = Edit(put, pa.array([keys[0], keys[3], keys[19], uid(30)]))
+    merged = pa.Table.from_batches(edited("id", index.table.to_batches(), edit))
+    assert merged["id"].to_pylist() == [*keys[1:19], uid(30)]
+    assert merged["status"].drop_null().to_pylist() == ["active", "other"]
 
 
 def test_the_emails_of_all_users_are_not_bound_to_what_one_array_holds(tmp_path: Path) -> None:
