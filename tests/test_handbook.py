@@ -123,23 +123,30 @@ def test_the_timer_is_installed_by_the_block(tmp_path: Path) -> None:
     text = text.replace("systemctl daemon-reload\n", "")  # there is no systemd that runs
     text = text.replace("systemctl enable --now", f"systemctl --root={tmp_path} enable")
     subprocess.run(["bash", "-euc", text], cwd=ROOT, capture_output=True, check=True, timeout=60)
-    assert (units / "timers.target.wants" / "supabase-nightly.timer").is_symlink()
-    assert (units / "supabase-nightly.service").stat().st_mode & 0o777 == 0o644
+    for name in ("supabase-nightly", "supabase-nightly-retention"):
+        assert (units / "timers.target.wants" / f"{name}.timer").is_symlink()
+        assert (units / f"{name}.service").stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize(("code", "ends"), [(0, 0), (4, 0), (1, 1), (3, 1)])
 def test_the_workflow_fails_where_the_unit_does(code: int, ends: int) -> None:
     assert "\nSuccessExitStatus=4\n" in (ROOT / "deploy" / "systemd" / "supabase-nightly.service").read_text()
-    night = re.sub(r"python -m [^|]+", f"(exit {code}) ", WORKFLOW["steps"][-1]["run"])
+    (step,) = [step["run"] for step in WORKFLOW["steps"] if "flows.nightly" in step.get("run", "")]
+    night = re.sub(r"python -m [^|]+", f"(exit {code}) ", step)
     assert subprocess.run(["bash", "-e", "-c", night], check=False).returncode == ends
 
 
 def test_the_crontab_runs_what_the_unit_runs() -> None:
     page = (ROOT / "docs" / "operating.md").read_text()
-    ((folder, command),) = re.findall(r"^0 3 \* \* \* cd (\S+) && (.+)$", page, re.MULTILINE)
-    unit = (ROOT / "deploy" / "systemd" / "supabase-nightly.service").read_text()
-    assert f"\nWorkingDirectory={folder}\n" in unit
-    assert f"\nExecStart={folder}/{command} --json\n" in unit
+    lines = re.findall(r"^(\d+) (\d) \* \* \* cd (\S+) && (.+)$", page, re.MULTILINE)
+    assert len(lines) == 2
+    for (minute, hour, folder, command), (name, more) in zip(lines, (("", " --json"), ("-retention", "")), strict=True):
+        units = ROOT / "deploy" / "systemd"
+        unit = (units / f"supabase-nightly{name}.service").read_text()
+        assert f"\nWorkingDirectory={folder}\n" in unit
+        assert f"\nExecStart={folder}/{command}{more}\n" in unit
+        timer = (units / f"supabase-nightly{name}.timer").read_text()
+        assert f"\nOnCalendar=*-*-* {int(hour):02}:{int(minute):02}:00 UTC\n" in timer
 
 
 def test_the_upgrade_installs_what_the_pins_say() -> None:

@@ -29,10 +29,13 @@ def test_the_workflow_runs_a_night_on_a_product_without_a_row(project: Project, 
     assert {"SUPABASE_URL", "SUPABASE_SERVICE_KEY", "SUPABASE_DB_URL"} == set(secrets)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env |= {**secrets, "PATH": path, "HOME": str(tmp_path / "home"), "ETL_DATA_DIR": str(tmp_path / "runner")}
-    (_, night) = [step["run"] for step in WORKFLOW["steps"] if "run" in step]
-    line = ["bash", "-euc", night]
-    done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert not re.search("arning|Traceback", done.stderr), done.stderr
-    assert json.loads(done.stdout)["status"] == "committed"
+    (_, *commands) = [step["run"] for step in WORKFLOW["steps"] if "run" in step]
+    night, retention = [
+        subprocess.run(["bash", "-euc", step], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+        for step in commands
+    ]
+    assert (night.returncode, retention.returncode) == (0, 0), night.stderr + retention.stderr
+    assert not re.search("arning|Traceback", night.stderr), night.stderr
+    assert json.loads(night.stdout)["status"] == "committed"
     assert project.latest() is not None
+    assert json.loads(retention.stdout.splitlines()[-1]) == {"keep": 1, "prune": 0, "remove": 0}
