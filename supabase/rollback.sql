@@ -33,7 +33,7 @@ begin
   end if;
   for item in
     select p.polname, p.polrelid::regclass as relation from pg_policy p join pg_class c on c.oid = p.polrelid
-    where p.polname = 'etl_reads' and pg_has_role(c.relowner, 'usage')
+    where p.polname = 'etl_reads' and p.polroles = array[to_regrole('etl')::oid] and pg_has_role(c.relowner, 'usage')
   loop
     execute format('drop policy %I on %s', item.polname, item.relation);
   end loop;

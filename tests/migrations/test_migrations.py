@@ -96,14 +96,20 @@ def test_again_applies_nothing_and_by_force_changes_nothing(project: str) -> Non
 
 def test_the_way_back_leaves_no_trace(project: str) -> None:
     query(project, "create function public.etl_of_the_user() returns int language sql as 'select 1'")
-    mine = "create table public.of_the_user (x int); create policy etl_all on public.of_the_user to etl using (true)"
+    mine = (
+        "create table public.of_the_user (x int); create policy etl_all on public.of_the_user to etl using (true);"
+        "create policy etl_reads on public.of_the_user for select to authenticated using (true)"
+    )
     before = query(project, OBJECTS)
     migrate(project)
     history = replace(next(t for t in wanted_shape().values() if t.kind == "aggregate"), relation="report_of_before")
     query(project, create_table(history))
     query(project, mine)
     rollback(project)
-    query(project, "drop table public.of_the_user")  # it is there
+    assert (
+        query(project, "select polname from pg_policy where polrelid = 'public.of_the_user'::regclass") == "etl_reads"
+    )
+    query(project, "drop table public.of_the_user")
     assert query(project, OBJECTS) == before
     assert migrate(project) == [m.path.stem for m in migrations()]
 
