@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from contextlib import closing
 from urllib.parse import urlsplit
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 from tasks.errors import AccessError, ConfigurationError
 from tasks.platform.functions import RestDatabase
@@ -25,13 +25,19 @@ def require_project(settings: Settings) -> None:
     Raises ConfigurationError for an unknown host or a transaction pooler, AccessError for a wrong key or password,
     ServiceUnavailable when nothing answers. Over REST the first call of a run verifies the key.
     """
-    if not getproxies():  # a proxy knows hosts that this machine does not
+    if not _behind_a_proxy(settings.supabase_url):  # which knows hosts that this machine does not
         require_host(settings.supabase_url, "SUPABASE_URL", ADDRESS)
     if settings.resolved_transport == "rest":
         return
     require_host(settings.supabase_db_url.get_secret_value(), "SUPABASE_DB_URL", _DB_ADDRESS)
     Retry.of(settings).call(lambda: require_sessions(settings), connecting_to(settings))
     require_identity(settings)  # files go over HTTP on this transport too
+
+
+def _behind_a_proxy(url: str) -> bool:
+    """Whether requests to an address go through a proxy. NO_PROXY alone names none."""
+    parts = urlsplit(url)
+    return bool(getproxies().keys() & {parts.scheme, "all"}) and not proxy_bypass(parts.hostname or "")
 
 
 def require_host(url: str, variable: str, remedy: str) -> None:

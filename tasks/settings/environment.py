@@ -74,12 +74,20 @@ def without_user(url: str) -> str:
     return re.sub(r"//[^/?#]*@", "//", url)
 
 
+def _leave_out_ends() -> None:
+    """Docker passes the carriage return on that ends a line of a file from Windows; Prefect would ask `…/api\\r`."""
+    for name, value in [*os.environ.items()]:
+        if name.upper().startswith("PREFECT_"):
+            os.environ[name] = value.strip() if name == SERVER else value.rstrip("\r\n")
+
+
 def set_up_commands() -> None:
     """Before Prefect is imported: what holds for every command, unless the environment says otherwise.
 
     SettingsError when `.env` cannot be read: Prefect would end in a traceback, or report each line 324 times. So for a
     proxy, certificates or an address of Prefect's API that cannot be used, and for a value that Prefect refuses.
     """
+    _leave_out_ends()
     values = file_values()
     require_usable_network()
     prefect_api_url()

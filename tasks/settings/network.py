@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import ssl
+from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
 from tasks.errors import SettingsError
@@ -41,3 +42,17 @@ def _require_proxies() -> None:
                 remedy="Set HTTP_PROXY and HTTPS_PROXY to an HTTP proxy, or unset the variable for this command, as in "
                 f"`env -u {kind.upper()}_PROXY make run`; nothing was started.",
             )
+        if not _is_address(proxies[kind]):
+            raise SettingsError(
+                f"{kind.upper()}_PROXY is no address of a proxy.",
+                remedy="It looks like http://proxy.example.org:3128, with special characters of a password as %40 (@), "
+                "%2F (/), %3A (:). Correct or unset it; nothing was started.",
+            )
+
+
+def _is_address(proxy: str) -> bool:
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"//{proxy}")
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none, a part of a password, half of an IPv6 address
+        return False
