@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.settings import LOCAL_PROJECT
-from tasks.settings.environment import OF_COMMANDS, file_values
+from tasks.settings.environment import OF_COMMANDS, file_values, said_in
 
 if TYPE_CHECKING:
     from local_stack import Stack
@@ -21,10 +21,14 @@ PREFECT = {
 
 
 def is_set() -> bool:
-    """Whether the environment or .env names a project; the environment wins, also with an empty value."""
-    if "SUPABASE_URL" in os.environ:
-        return bool(os.environ["SUPABASE_URL"].strip())
-    return bool(file_values().get("SUPABASE_URL"))
+    """Whether the environment or .env names a project."""
+    return bool(_url())
+
+
+def _url() -> str:
+    """The project's address; empty for none. The environment wins, also with an empty value."""
+    given = said_in(os.environ, "SUPABASE_URL")
+    return given if given is not None else said_in(file_values(), "SUPABASE_URL") or ""
 
 
 def set_up_prefect() -> None:
@@ -40,8 +44,8 @@ def use(*, start: bool = True, keep: bool = True) -> str:
     StackError when that fails.
     """
     set_up_prefect()
-    if is_set():
-        return os.environ.get("SUPABASE_URL") or str(file_values()["SUPABASE_URL"])
+    if url := _url():
+        return url
     from local_stack import find, up  # a worker's image has none
 
     stack = up(LOCAL_HOME, keep=keep, say=log_step) if start else find(LOCAL_HOME)

@@ -246,9 +246,20 @@ def test_a_command_that_is_stopped_while_it_imports_says_so(module: str) -> None
     assert not [text for text in said if "Traceback" in text]
 
 
-def test_an_address_of_spaces_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_of_spaces_is_none(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPABASE_URL", "  ")
     assert not project.is_set()
+    monkeypatch.delenv("SUPABASE_URL")
+    file.write_text('SUPABASE_URL=" "')
+    assert not project.is_set()
+
+
+def test_a_name_in_small_letters_is_that_name(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make run` took the local stack, while settings, and `python -m flows.nightly`, take the project."""
+    monkeypatch.delenv("SUPABASE_URL", raising=False)
+    file.write_text("supabase_url=https://demo.supabase.co\nPrefect_api_url=http://127.0.0.1:4200/api\n")
+    assert (project.is_set(), project.use(start=False)) == (True, "https://demo.supabase.co")
+    assert prefect_api_url() == "http://127.0.0.1:4200/api"
 
 
 @pytest.mark.parametrize(

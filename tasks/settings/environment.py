@@ -9,6 +9,7 @@ import io
 import os
 import re
 from codecs import BOM_UTF8
+from collections.abc import Mapping
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -55,7 +56,13 @@ def file_values() -> dict[str, str | None]:
 
 def value_of(name: str) -> str:
     """What the environment says, else `.env`; an empty value is one that is not set. SettingsError as of the file."""
-    return os.environ.get(name, "").strip() or (file_values().get(name) or "").strip()
+    return said_in(os.environ, name) or said_in(file_values(), name) or ""
+
+
+def said_in(values: Mapping[str, str | None], name: str) -> str | None:
+    """The value of a variable without its ends; None where it is not named. As for settings, also in small letters."""
+    found = [value for of, value in values.items() if of.upper() == name]
+    return (found[-1] or "").strip() if found else None
 
 
 def prefect_api_url() -> str:
