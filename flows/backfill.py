@@ -12,6 +12,7 @@ from flows.engine.artifacts import show_report
 from flows.engine.declare import etl_flow, etl_task
 from flows.engine.form_command import run_form
 from flows.engine.outcome import RunOutcome, RunRequest
+from flows.engine.pipeline import settings_for
 from flows.engine.run_page import table
 from flows.engine.series import run_series
 from flows.forms import BackfillForm
@@ -21,7 +22,7 @@ from tasks.files.manifest import HISTORICAL_NOTE
 from tasks.ledger.ledger import Ledger
 from tasks.platform.functions import open_database
 from tasks.publish.retention import run_ids
-from tasks.settings import Settings, load_settings
+from tasks.settings import Settings
 
 LEDGER_ROWS = 100_000
 
@@ -34,7 +35,7 @@ def backfill(options: BackfillForm = BackfillForm()) -> list[str]:  # noqa: B008
         options: Which days.
     """
     wanted = options.days()
-    done = set() if options.redo else published_days(load_settings(), wanted)
+    done = set() if options.redo else published_days(settings_for(request_of(options)), wanted)
     days = [day for day in wanted if day not in done]
     get_run_logger().info("backfill %d days asked for, %d of them to do", len(wanted), len(days))
     if options.dry_run:
@@ -59,9 +60,8 @@ def run_days(options: BackfillForm, days: list[date], *, skipped: Iterable[date]
         state[day] = f"`{path}`"
         paths.append(path)
 
-    request = RunRequest(transport=options.transport, historical=True, scheduled=True, yields=True)
     try:
-        run_series(request, [as_of_day(day) for day in days], commit)
+        run_series(request_of(options), [as_of_day(day) for day in days], commit)
         state = {day: "done before" if word == "not started" else word for day, word in state.items()}
     except (PipelineError, KeyboardInterrupt) as error:
         say_published(report_of(error), len(paths), of=len(days))
@@ -69,6 +69,11 @@ def run_days(options: BackfillForm, days: list[date], *, skipped: Iterable[date]
     finally:
         show(options, state)
     return paths
+
+
+def request_of(options: BackfillForm) -> RunRequest:
+    """What each of the runs is asked for, but for its day."""
+    return RunRequest(transport=options.transport, historical=True, scheduled=True, yields=True)
 
 
 def say_published(report: PipelineError, published: int, *, of: int) -> None:

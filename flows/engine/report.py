@@ -26,14 +26,15 @@ def show_outcome(outcome: RunOutcome) -> None:
 
     The run is committed: links that Storage refuses are left out, and the pages say so.
     """
-    links, csv_links, problems = _links(load_settings(), outcome) if outcome.run_path else ({}, {}, [])
+    settings = load_settings(transport=outcome.transport)  # that of the run, whatever the settings alone say
+    links, csv_links, problems = _links(settings, outcome) if outcome.run_path else ({}, {}, [])
     outcome = replace(outcome, notes=[*outcome.notes, *problems])
     report = report_page(outcome, links=links, csv_links=csv_links)
     pages = [Page("report", "markdown", "What this run did, its figures, charts and files.", report)]
     pages += _details(outcome)
     charts = [_chart(of.path, links[of.path]) for of in outcome.files if of.kind == "chart" and of.path in links]
     if outcome.run_path:
-        pages.append(_files(load_settings(), outcome, links))
+        pages.append(_files(settings, outcome, links))
     latest = [Page(LATEST, "markdown", "The newest run that readers see.", report)] if outcome.current else []
     show_in_order(pages, [*charts, *latest])
 

@@ -118,6 +118,9 @@ def test_a_form_runs_to_its_end(
 ) -> None:
     if name == "nightly" and options == {"dry_run": False}:
         monkeypatch.delenv(SWITCH)  # one run with its charts below the other pages
+    if (options or {}).get("transport") == "rest":  # the form's choice holds for all that its run does
+        monkeypatch.setenv("ETL_TRANSPORT", "postgres")
+        monkeypatch.setenv("SUPABASE_DB_URL", "")
     before = written(deployed)
     run = deployed.run(name, options)
     artifacts = deployed.artifacts(run)

@@ -165,6 +165,13 @@ def test_a_bound_of_the_watch_is_refused_by_the_form_itself(name: str) -> None:
     assert validate({"options": {name: -1}}, schema)
 
 
+@pytest.mark.parametrize("name", ["minutes", "every_minutes"])
+def test_what_the_form_of_the_watch_takes_its_settings_take(name: str) -> None:
+    """More than a year was taken, and the run then failed over a variable that nobody had set."""
+    assert validate({"options": {name: 10**6}}, schema_in_prefect(WatchForm))
+    assert "less than or equal to 527040" in refused(WatchForm, **{name: 10**6})
+
+
 @given(st.dates(date(2000, 1, 1), date(2025, 1, 1)), st.integers(0, forms.MAX_BACKFILL_DAYS - 1))
 def test_a_backfill_has_every_day_of_its_range_once_oldest_first(first: date, more: int) -> None:
     days = BackfillForm(first_day=first, last_day=first + timedelta(days=more)).days()
