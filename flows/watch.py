@@ -31,6 +31,7 @@ from flows.engine.watching import Say, Watch
 from flows.forms import WatchForm
 from tasks.errors import PipelineError, SettingsError
 from tasks.live.counts import fetch_counts, kept_base
+from tasks.live.night import Night
 from tasks.platform.functions import open_database
 from tasks.platform.identity import acting
 from tasks.platform.interrupts import interruptible
@@ -58,6 +59,7 @@ def watch(options: WatchForm = WatchForm()) -> None:  # noqa: B008 - the form is
 
 def look(settings: Settings) -> str:
     """What the database says now, as Markdown; starts nothing."""
+    Night.of(settings).require_time_between()
     with acting(settings), open_database(settings) as database:
         counts = fetch_counts(database)
     base = kept_base(settings)
@@ -76,6 +78,7 @@ def overrides(options: WatchForm) -> dict[str, object]:
 def watch_changes(settings: Settings, *, say: Say | None = None) -> None:
     """Watch until SIGTERM or SIGINT. Raises PipelineError when it cannot even begin; later failures are waited out."""
     say = say or logger.debug
+    Night.of(settings).require_time_between()
     warm()
     with acting(settings) as identity, open_database(settings) as database:
         require_project(settings)  # a wrong key or password, or no answer, fails now and not in a log an hour later

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Literal
 
 from tasks.platform.interrupts import ENDING
+from tasks.platform.version import CODE_VERSION, code_version
 
 ROOT = Path(__file__).parents[2]
 PRELOADED = ["flows.engine.child", "flows.nightly", "tasks.source.postgres", "matplotlib.backends.backend_agg"]
@@ -39,14 +40,18 @@ class ChildOutcome:
 
 
 class ChildRun:
-    """One run in a child process, as of now. `wait` blocks; `end` asks it to give the lease back and end."""
+    """One run in a child process, as of now. `wait` blocks; `end` asks it to give the lease back and end.
+
+    It is of the code that `warm` has loaded, and says so, whatever lies on the disk by now.
+    """
 
     def __init__(self) -> None:
         context = warm()
         self._mine, theirs = context.Pipe(duplex=False)
         self._asked = False  # to end
         self._started = time.monotonic()
-        self._process: BaseProcess = context.Process(target=_main, args=(theirs, dict(os.environ), os.getcwd()))
+        env = {**os.environ, CODE_VERSION: code_version()}
+        self._process: BaseProcess = context.Process(target=_main, args=(theirs, env, os.getcwd()))
         self._process.start()
         theirs.close()
 
@@ -77,6 +82,7 @@ class ChildRun:
 
 def warm() -> ForkServerContext:
     """The server that forks children: imports once, has no thread and no connection."""
+    code_version()  # which is remembered: that of the code which is imported now
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     before = os.environ.get("PYTHONPATH")  # the only search path that it takes from us

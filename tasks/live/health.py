@@ -99,10 +99,14 @@ def verdict(settings: Settings, now: datetime | None = None) -> tuple[bool, str]
     if health is None:
         return False, f"No watch has written {path} yet."
     age = ((now or datetime.now(UTC)) - health.updated_at).total_seconds()
+    longest = 60 + 3 * settings.watch_poll_seconds
     if health.state == "stopped":
-        return False, f"The watch was stopped {age:.0f} s ago."
-    if age > 60 + 3 * settings.watch_poll_seconds:
+        return False, f"The watch was stopped {max(0.0, age):.0f} s ago."
+    if age > longest:
         return False, f"The watch has not written {path} for {age:.0f} s: it hangs, or was killed."
+    if age < -longest:
+        since = "The clock of this machine was set back, and no watch has written it since: it hangs, or was killed."
+        return False, f"{path} is dated {-age:.0f} s from now. {since}"
     if health.poll.error:
         return False, f"The database cannot be asked: {health.poll.error}"
     if health.runs.failing:

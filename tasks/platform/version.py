@@ -7,13 +7,14 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+CODE_VERSION = "ETL_CODE_VERSION"
 _ROOT = Path(__file__).parents[2]
 
 
 @cache
 def code_version() -> str:
     """ETL_CODE_VERSION where the build sets it (an image has no git), else git's short hash, `+` when changed."""
-    if given := os.environ.get("ETL_CODE_VERSION"):
+    if given := os.environ.get(CODE_VERSION):
         return given
     command = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty=+", "--exclude=*"]
     try:

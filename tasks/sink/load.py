@@ -20,6 +20,10 @@ _NOT_KNOWN = (
     "All files, and perhaps all rows and the commit: the database was asked for it, and did not answer. The next start "
     "moves `latest.json` to this run where it is committed, and else writes what is missing."
 )
+_NOT_KNOWN_OF_PAST = (
+    "All files, and perhaps the commit: the database was asked for it, and did not answer. The ledger (`etl_runs`) "
+    "says whether it has. A run for a past instant writes no row and does not move `latest.json`."
+)
 
 
 def load(
@@ -50,7 +54,7 @@ def load(
         return sink.retried(lambda: _load_once(sink, job, verify))
     except (PipelineError, KeyboardInterrupt) as error:  # of whatever was asked last: the ledger, or a connection
         if job.may_be_committed:
-            report_of(error).written = _NOT_KNOWN
+            report_of(error).written = _NOT_KNOWN_OF_PAST if run.historical else _NOT_KNOWN
         raise
 
 

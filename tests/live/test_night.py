@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prefect.server.schemas.schedules import CronSchedule
 
+from tasks.errors import SettingsError
 from tasks.live.night import Night
 
 NIGHT = Night("0 3 * * *", "Europe/Berlin", timedelta(minutes=10))
@@ -42,6 +43,40 @@ def test_a_long_run_needs_a_longer_way() -> None:
     before = WINTER - timedelta(minutes=40)
     assert NIGHT.closed_until(before, last_started=None, run_seconds=1_565) is None
     assert NIGHT.closed_until(before, last_started=None, run_seconds=1_575) is not None
+
+
+def test_one_run_that_took_longer_than_lies_between_two_nights_keeps_no_other_from_starting() -> None:
+    """A watch that never started a run again counted as healthy."""
+    hourly = Night("0 * * * *", "UTC", timedelta(minutes=10))
+    early, late = (
+        hourly.closed_until(WINTER + timedelta(minutes=minutes), last_started=WINTER, run_seconds=3_000)
+        for minutes in (20, 40)
+    )
+    assert early is None
+    assert late is not None
+
+
+@pytest.mark.parametrize(
+    ("cron", "minutes"), [("0 3 * * *", 1_439), ("*/10 * * * *", 9), ("*/5 * * * 1", 5), ("0 0 1 1 *", 500_000)]
+)
+def test_minutes_that_lie_between_two_nights_are_taken(cron: str, minutes: int) -> None:
+    Night(cron, "UTC", timedelta(minutes=minutes)).require_time_between()
+
+
+@pytest.mark.parametrize(
+    ("cron", "minutes", "least"),
+    [
+        ("0 3 * * *", 1_440, "1440"),
+        ("*/10 * * * *", 10, "10"),
+        ("0 3 * * 1-5", 4_321, "4320"),
+        ("0 0 1 1 *", 527_040, "527040"),
+    ],
+)
+def test_minutes_as_long_as_all_of_the_time_between_two_nights_are_refused(cron: str, minutes: int, least: str) -> None:
+    """Nothing ever started a run, and the watch counted as healthy."""
+    with pytest.raises(SettingsError, match=f"{least} minutes apart at most") as refused:
+        Night(cron, "UTC", timedelta(minutes=minutes)).require_time_between()
+    assert f"less than {least}" in str(refused.value)
 
 
 @pytest.mark.parametrize("night", [WINTER, SPRING])

@@ -22,6 +22,7 @@ from tests.pipeline.commit_proxy import CommitProxy, losing_the_commit
 from tests.pipeline.kit import AS_OF, CLOCK, Project
 
 NOT_KNOWN = "Written: All files, and perhaps all rows and the commit: the database was asked for it"
+PAST = "Written: All files, and perhaps the commit: the database was asked for it"
 
 
 @pytest.fixture
@@ -90,6 +91,14 @@ def test_a_commit_that_nobody_hears_of_before_the_run_ends_is_not_said_to_be_rol
         assert nightly(project, proxy, monkeypatch) == command.EXIT["failed"]
     assert project.stack.query("select status from etl_runs") == "committed"
     assert NOT_KNOWN in capsys.readouterr().err
+    if words:
+        return
+    with losing_the_commit(project.stack.db_url, away=600) as proxy:
+        assert nightly(project, proxy, monkeypatch, as_of="2026-01-30") == command.EXIT["failed"]
+    assert project.stack.query("select count(*) from etl_runs where historical and status = 'committed'") == "1"
+    said = capsys.readouterr().err
+    assert PAST in said
+    assert "does not move `latest.json`" in said
 
 
 @pytest.mark.slow
@@ -104,9 +113,9 @@ def test_a_commit_that_ctrl_c_meets_is_not_said_to_be_rolled_back(
     assert NOT_KNOWN in capsys.readouterr().err
 
 
-def nightly(project: Project, proxy: CommitProxy, monkeypatch: pytest.MonkeyPatch) -> int:
+def nightly(project: Project, proxy: CommitProxy, monkeypatch: pytest.MonkeyPatch, as_of: str = AS_OF) -> int:
     """The command, once. Its code."""
     env = {**project.default_env("postgres"), "SUPABASE_DB_URL": proxy.url, "ETL_RUN_RETRIES": "0"}
     for name, value in env.items():
         monkeypatch.setenv(name, value)
-    return command.main(["--as-of", AS_OF], prog="nightly", run=lambda options: run_pipeline(options.request))
+    return command.main(["--as-of", as_of], prog="nightly", run=lambda options: run_pipeline(options.request))
