@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
 
+from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
@@ -27,6 +28,7 @@ from flows.engine.schedule import (
     once_due,
     plain,
     tried_again,
+    tries_before,
 )
 from flows.forms import NightlyForm
 from tasks.errors import RunHeld
@@ -58,30 +60,36 @@ def nightly(options: NightlyForm = NightlyForm()) -> RunOutcome:  # noqa: B008 -
 
 
 def request_of(options: NightlyForm) -> RunRequest:
-    """What a flow run asks for. A restart names the run that crashed; what starts by itself waits for the lease."""
+    """What a flow run asks for. A restart names the runs that crashed; what starts by itself waits for the lease."""
     context = FlowRunContext.get()
     run = context.flow_run if context else None
+    crashed = (options.restart_of or crashed_run()) if options.restart else ""
+    tries = tries_before(crashed)
     return RunRequest(
-        as_of=AsOf.instant(options.instant) if options.instant else _as_of(options),
+        as_of=_as_of(options, tries),
         transport=options.transport,
         accept=frozenset(options.accept),
         dry_run=options.dry_run,
         full_refresh=options.full_refresh,
         scheduled=bool(run and run.auto_scheduled) or options.restart > 0,
-        resume_run=(options.restart_of or crashed_run()) if options.restart else "",
+        resume_runs=tuple(dict.fromkeys(filter(None, (crashed, *(str(one.id) for one in tries))))),
         started_by=str(run.id) if run else "",
     )
 
 
-def _as_of(options: NightlyForm) -> AsOf:
-    """What the word of the form means.
+def _as_of(options: NightlyForm, tries: Sequence[FlowRun]) -> AsOf:
+    """What the form means. A restart has that of the first try, for where that died before the ledger knew of it.
 
     Whoever tries the night of an earlier day again asks for a past instant: readers must not go back to it.
     """
-    word = AsOf.parse(options.as_of).mode
-    due = once_due(due_instant() or plain(flow_run.scheduled_start_time))
+    first = tries[-1] if tries else None
+    asked = NightlyForm.model_validate(first.parameters.get("options") or {}) if first else options
+    if asked.instant:
+        return AsOf.instant(asked.instant)
+    word = AsOf.parse(asked.as_of).mode
+    due = once_due((latest_due(first) if first else due_instant()) or plain(flow_run.scheduled_start_time))
     as_of = AsOf.day(word, due)
-    is_past = word == "midnight" and due.date() < datetime.now(UTC).date() and tried_again()
+    is_past = word == "midnight" and due.date() < datetime.now(UTC).date() and tried_again(first)
     return AsOf.instant(as_of.at) if is_past and as_of.at else as_of
 
 

@@ -38,7 +38,7 @@ def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[st
     or when the server is too old.
     """
     names = []
-    with connected(db_url) as run:
+    with connected(db_url, say=say) as run:
         require_release(run)
         files = migrations()
         open_books(run, files)
@@ -77,7 +77,7 @@ def rollback(db_url: str, *, say: Callable[[str], None] = say_nothing) -> None:
 
     The Supabase CLI's history and the product's folder are its own: where they have our files, `say` gets what to do.
     """
-    with connected(db_url) as run:
+    with connected(db_url, say=say) as run:
         forget_dropped_tables(run, say=say)
         sql = f"begin;\n{(ROOT / 'rollback.sql').read_text(encoding='utf-8')}\ncommit;"
         with_lock_retries(partial(run, sql, "rollback.sql"), say=say)

@@ -23,6 +23,10 @@ LOCK_TIMEOUT_SECONDS = 5
 LOCK_TRIES = 6
 OLDEST = 15  # the release of PostgreSQL that brought `security_invoker` views; hosted projects run 15 and 17
 _LOCK = 5_826_411_934  # any number; two migrators at once take turns
+_WHO_MIGRATES = """\
+select pid from pg_locks where locktype = 'advisory' and granted and objsubid = 1
+  and database = (select oid from pg_database where datname = current_database())
+  and (classid::bigint << 32) | objid::bigint = {}"""
 # The files hold texts in UTF-8, with backslashes, and make indexes of large tables, for minutes; what a login or
 # a database has set otherwise does not count.
 _SESSION = f"""\
@@ -46,10 +50,15 @@ class Run(Protocol):
     def __call__(self, sql: str, what: str = ...) -> list[tuple[Any, ...]]: ...
 
 
+def say_nothing(_: str) -> None:
+    """Say nothing."""
+
+
 @contextmanager
-def connected(db_url: str) -> Iterator[Run]:
+def connected(db_url: str, *, say: Callable[[str], None] = say_nothing) -> Iterator[Run]:
     """A connection in which no statement waits for a lock longer than seconds; one migrator at a time.
 
+    say: called with who is waited for.
     Raises ConfigurationError when nothing answers at the URL, which is never shown, or a transaction pooler does.
     """
     try:
@@ -61,11 +70,21 @@ def connected(db_url: str) -> Iterator[Run]:
     try:
         require_sessions(Settings(_env_file=None, supabase_db_url=SecretStr(db_url)))
         run = _Run(connection)
-        run(f"set client_min_messages = warning; select pg_advisory_lock({_LOCK})", "Waiting for another migrator")
+        _take_turns(run, say)
         run(_SESSION, "Setting the session up")
         yield run
     finally:
         release(connection)
+
+
+def _take_turns(run: Run, say: Callable[[str], None]) -> None:
+    """Wait for whoever migrates this database already, however long its files take: a hosted login has two minutes."""
+    run("set client_min_messages = warning; set statement_timeout = 0; set lock_timeout = 0", "Setting the session up")
+    if run(f"select pg_try_advisory_lock({_LOCK})")[0][0]:
+        return
+    pids = ", ".join(str(pid) for (pid,) in run(_WHO_MIGRATES.format(_LOCK)))
+    say(f"Another migration of this database is running (session {pids}): this one waits until it has ended.")
+    run(f"select pg_advisory_lock({_LOCK})", "Waiting for another migrator")
 
 
 class _Run:
@@ -102,10 +121,6 @@ def require_release(run: Run) -> None:
 def exists(run: Run, relation: str) -> bool:
     """Whether there is a table or view of this name, quoted where it must be."""
     return bool(run(f"select to_regclass({literal(relation)}) is not null")[0][0])
-
-
-def say_nothing(_: str) -> None:
-    """Say nothing."""
 
 
 def with_lock_retries(

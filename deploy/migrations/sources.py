@@ -29,7 +29,7 @@ def create_source_tables(
     product's own work behind it. say: called when another session holds a lock, before the next try. note: called for
     each right that a table had not, which somebody made.
     """
-    with connected(db_url) as run:
+    with connected(db_url, say=say) as run:
         for table in (USERS, *(t for t in TABLES if t is not USERS)):
             _complete(run, table, say, note)
 

@@ -32,6 +32,7 @@ R = TypeVar("R")
 KEY = "failure"
 STARTS: list[str] = []  # names of the flows that this process has started, once for each of their runs
 HELD = "Held"  # the name of the state of a run that waits for a person; its type is Cancelled, as it did not fail
+NOT_BEGUN = "Nothing: the run did not begin."
 UNTIL_THEN = "What the stages before had written; the ledger (`etl_runs`) says whether the run was committed."
 
 
@@ -96,10 +97,10 @@ def explain(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         mine = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run.id]))
         same = ArtifactFilter(key=ArtifactFilterKey(any_=[KEY]))
         said = client.read_artifacts(artifact_filter=same, flow_run_filter=mine)
-        tries = client.read_flow_run(flow_run.id).run_count if said else 1
-        if len(said) >= tries:
+        tries = client.read_flow_run(flow_run.id).run_count
+        if len(said) >= max(1, tries):
             return
-        page = unknown_parameters(flow, flow_run, state) or failure_page(flow.name, state)
+        page = unknown_parameters(flow, flow_run, state) or failure_page(flow.name, state, began=tries > 0)
         page += f"\n\nThis was try {tries} of the run." if said else ""
         about = "What happened, and what to do next."
         client.create_artifact(
@@ -118,18 +119,22 @@ def unknown_parameters(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any
     if not unknown or not (state.is_crashed() or state.is_failed()):
         return ""
     happened = f"`{flow.name}` has no parameter {', '.join(unknown)}; it has {', '.join(known)}."
-    return _page("Refused", happened, "Nothing: the run did not begin.", "Correct it and start again.")
+    return _page("Refused", happened, NOT_BEGUN, "Correct it and start again.")
 
 
-def failure_page(name: str, state: State[Any]) -> str:
-    """Markdown for a bad end: what happened, what was written, what to do next."""
+def failure_page(name: str, state: State[Any], *, began: bool = True) -> str:
+    """Markdown for a bad end: what happened, what was written, what to do next. began: the run, before it ended."""
     if state.is_cancelling() or (state.is_cancelled() and state.name != HELD):
-        return _page("Cancelled", "Someone cancelled this run.", UNTIL_THEN, _again(name))
+        written, again = (
+            (UNTIL_THEN, _again(name)) if began else (NOT_BEGUN, f"Start `{name}` again when it is wanted.")
+        )
+        return _page("Cancelled", "Someone cancelled this run.", written, again)
     if state.is_crashed():
-        return _page("Crashed", "The process of this run ended without a word.", UNTIL_THEN, _after_crash(name))
+        written = UNTIL_THEN if began else NOT_BEGUN
+        return _page("Crashed", "The process of this run ended without a word.", written, _after_crash(name))
     error = _error(state)
     if isinstance(error, ParameterTypeError):
-        return _page("Refused", problems(error), "Nothing: the run did not begin.", "Correct it and start again.")
+        return _page("Refused", problems(error), NOT_BEGUN, "Correct it and start again.")
     if isinstance(error, PipelineError):
         written = error.written or "Nothing."
         run_id = error.run_id or None

@@ -24,8 +24,9 @@ class RunRequest:
 
     accept: names of the metrics that held the last run and may pass. historical: publish reports only, whatever the
     as_of. full_refresh: read every row, also the unchanged ones. scheduled: nobody waits for an answer, so the run
-    waits for another one's lease. yields: it lets runs that wait for the lease go first. resume_run: the run to
-    resume, by its id or by what started it; else `as_of` says. started_by: what starts this run, for a later resume.
+    waits for another one's lease. yields: it lets runs that wait for the lease go first. resume_runs: the runs of
+    which to resume the last that the ledger knows, by their ids or by what started them; else `as_of` says.
+    started_by: what starts this run, for a later resume.
     """
 
     as_of: AsOf = AsOf()  # noqa: RUF009 - it is frozen
@@ -36,7 +37,7 @@ class RunRequest:
     full_refresh: bool = False
     scheduled: bool = False
     yields: bool = False
-    resume_run: str = ""
+    resume_runs: tuple[str, ...] = ()
     started_by: str = ""
 
 

@@ -95,7 +95,7 @@ def start_of(settings: Settings, request: RunRequest, earlier: tuple[Ticket, ...
         wait=max(wait, settings.lease_seconds) if earlier else wait,
         earlier=earlier,
         yields=request.yields,
-        resume_run=request.resume_run,
+        resume_runs=request.resume_runs,
         started_by=request.started_by,
     )
 

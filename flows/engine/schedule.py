@@ -36,9 +36,12 @@ F = TypeVar("F", NightlyForm, RetentionForm)
 WAITING = [StateType.SCHEDULED, StateType.PENDING]
 
 
-def latest_due() -> datetime | None:
-    """The latest instant for which a run of this deployment was due, in UTC; None outside of a deployment's run."""
-    run = _deployed_run()
+def latest_due(run: FlowRun | None = None) -> datetime | None:
+    """The latest instant for which a run of its deployment was due, in UTC; None outside of a deployment's run.
+
+    run: another one than this.
+    """
+    run = run or _deployed_run()
     return _stands_for(run, _late_beside(run)) if run else None
 
 
@@ -68,12 +71,12 @@ def once_due(due: datetime) -> datetime:
     return due
 
 
-def tried_again() -> bool:
-    """Whether a person has this run started once more: it ran before, or was cancelled before it could.
+def tried_again(run: FlowRun | None = None) -> bool:
+    """Whether a person has a run started once more: it ran before, or was cancelled before it could.
 
-    The count of Prefect does not go up when a run that was suspended is resumed.
+    run: another one than this. The count of Prefect does not go up when a run that was suspended is resumed.
     """
-    run = _deployed_run()
+    run = run or _deployed_run()
     if run is None or run.run_count > 1:
         return run is not None
     try:
@@ -105,7 +108,7 @@ def _schedule_lost_its_options() -> bool:
         return False
     try:
         with get_client(sync_client=True) as client:
-            first = _first_try(client, run)
+            first = [run, *_crashed_before(client, _restarts(run))][-1]
             if not first.auto_scheduled:
                 return False
             schedules = client.read_deployment_schedules(run.deployment_id)
@@ -121,13 +124,24 @@ def _restarts(run: FlowRun) -> str:
     return str((run.parameters.get("options") or {}).get("restart_of") or "")
 
 
-def _first_try(client: SyncPrefectClient, run: FlowRun) -> FlowRun:
-    """The run whose crash led to this one; itself where it is no restart."""
-    for _ in range(MAX_RESTARTS):
-        if not (crashed := _restarts(run)):
-            break
-        run = client.read_flow_run(UUID(crashed))
-    return run
+def tries_before(crashed: str) -> list[FlowRun]:
+    """The crashed run of this id and those that it restarted, the first try last; empty where nobody says."""
+    if not crashed:
+        return []
+    try:
+        with get_client(sync_client=True) as client:
+            return _crashed_before(client, crashed)
+    except Exception as error:  # noqa: BLE001 - then the run does what it was given
+        logger.warning("The tries before this one could not be read: %s.", type(error).__name__)
+        return []
+
+
+def _crashed_before(client: SyncPrefectClient, crashed: str) -> list[FlowRun]:
+    runs: list[FlowRun] = []
+    while crashed and len(runs) < MAX_RESTARTS:
+        runs.append(client.read_flow_run(UUID(crashed)))
+        crashed = _restarts(runs[-1])
+    return runs
 
 
 def plain(instant: datetime) -> datetime:

@@ -36,8 +36,9 @@ class Start:
 
     historical: whatever its as_of, the run changes nothing but its own reports. wait: seconds to wait for another run.
     yields: give way to runs that wait. earlier: the caller's own attempts before this one, which are replaced at once,
-    and whose last is resumed. resume_run: else the run to resume, by its id or by what started it. started_by: what
-    starts this one, as it calls itself. needed: asked before each try to take the lease.
+    and whose last is resumed. resume_runs: else the runs of which to resume the last that the ledger knows, by their
+    ids or by what started them. started_by: what starts this one, as it calls itself. needed: asked before each try to
+    take the lease.
     """
 
     as_of: AsOf
@@ -48,7 +49,7 @@ class Start:
     wait: float = 0
     yields: bool = False
     earlier: tuple[Ticket, ...] = ()
-    resume_run: str = ""
+    resume_runs: tuple[str, ...] = ()
     started_by: str = ""
     needed: Callable[[Ledger], bool] = lambda ledger: True
     ticket: Ticket = field(default_factory=Ticket.new)
@@ -130,7 +131,7 @@ class Ledger:
             "kind": start.kind,
             "yields": start.yields,
             "earlier": [ticket.token for ticket in start.earlier],
-            "resume_run": self._own_run(start.earlier) or start.resume_run or None,
+            "resume_run": self._own_run(start.earlier) or list(start.resume_runs) or None,
             "started_by": start.started_by or None,
         }
 

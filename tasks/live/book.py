@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tasks.live.counts import Counts
@@ -43,10 +43,20 @@ class Book:
     def observe(self, counts: Counts, now: float) -> int:
         """Take in a poll; returns how many changes are new since the poll before."""
         before = self._polls[-1] if self._polls else self.base
+        self._date_back(counts.clock)
         self._polls.append(counts)
         self._credit(counts)
         self._count(counts, now)
         return counts.since(before)
+
+    def _date_back(self, clock: datetime) -> None:
+        """The database's clock may have been set back: what was counted before that is of now at the latest.
+
+        Else what a run publishes would be older than that until the clock has caught up, and run follow run.
+        """
+        self._polls = deque((_no_later(poll, clock) for poll in self._polls), maxlen=KEPT)
+        self.base = self.base and _no_later(self.base, clock)
+        self._at_start = self._at_start and _no_later(self._at_start, clock)
 
     def _credit(self, counts: Counts) -> None:
         """A committed run, whoever started it, has what was there by `read_at`: what the last poll before that counted.
@@ -57,6 +67,8 @@ class Book:
         if counts.read_at is None or counts.started_at == self._credited:
             return
         self._credited = counts.started_at
+        if counts.read_at > counts.clock:
+            return  # by a clock that was set back since: which polls were before it is not known
         self.failures, self.not_before = 0, 0.0
         seen = [poll for poll in self._polls if poll.clock <= counts.read_at]
         if seen:
@@ -86,7 +98,7 @@ class Book:
 
     def commit(self) -> None:
         """The run has committed: what was counted at its start is published."""
-        if self._at_start is not None and (self.base is None or self._at_start.clock > self.base.clock):
+        if self._at_start is not None and (self.base is None or self._at_start.clock >= self.base.clock):
             self.base = self._at_start
         self._at_start, self.failures, self.not_before = None, 0, 0.0
 
@@ -106,3 +118,7 @@ class Book:
         self.not_before = now + seconds
         self.pending = self._polls[-1].since(self.base)
         self.first = now if self.pending else None
+
+
+def _no_later(counts: Counts, clock: datetime) -> Counts:
+    return counts if counts.clock <= clock else replace(counts, clock=clock)

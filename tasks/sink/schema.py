@@ -18,7 +18,7 @@ from tasks.platform.quoting import identifier
 
 FUNCTION = "etl_own_tables"
 _SEEN = "etl_preflight"  # of sources, and as well of any other table: who sees all of it
-RELEASE = "20261126025000"  # of the last migration of ours, which says so itself, whatever a guest's copy is called
+RELEASE = "20261126026000"  # of the last migration of ours, which says so itself, whatever a guest's copy is called
 MIGRATE = (
     "Run `make migrate`, which applies or makes again what is missing, and says what to do about the rest (on the "
     "local stack `make run` does)."

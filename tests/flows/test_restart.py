@@ -65,6 +65,19 @@ def test_a_restart_takes_over_the_run_that_crashed_and_no_other(deployed: Deploy
     assert newest_in_the_ledger(deployed) == [run_id, "2026-01-31 00:00:00"]
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["that the ledger knows", "that the ledger never knew"])
+def test_a_restart_that_died_on_its_way_leaves_the_next_one_the_first_try(deployed: Deployed, known: bool) -> None:
+    """It was as of midnight, also where the first try was as of now."""
+    first = deployed.create("nightly", {"as_of": "now", "dry_run": False})
+    run_id = failed_in_the_ledger(datetime(2026, 1, 31, 7, tzinfo=UTC), started_by=first["id"]) if known else ""
+    options = {"as_of": "resume", "dry_run": False}
+    died = deployed.create("nightly", {**options, "restart": 1, "restart_of": first["id"]})
+    with ended_early(deployed):
+        deployed.run("nightly", {**options, "restart": 2, "restart_of": died["id"]})
+    assert newest_in_the_ledger(deployed) == [run_id, "2026-01-31 07:00:00" if known else ""]
+    assert asked_for(deployed).startswith("at|" if known else "now|")
+
+
 @pytest.mark.parametrize(
     ("days", "modes", "covers", "again"),
     [

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from local_stack import Stack
 from tasks.errors import LeaseHeld, LeaseLost, WriteError
 from tasks.ledger.as_of import AsOf
+from tasks.ledger.lease import Lease
 from tasks.ledger.ledger import Ledger, Start
 from tasks.platform.functions import Transaction, open_database
 from tasks.platform.postgres import connect
@@ -100,7 +103,9 @@ def test_a_resume_names_its_run(stack: Stack, settings: Settings) -> None:
         last = ledger.start(start(settings, AsOf("resume", AS_OF)))
         assert last.as_of == days_before(3), "a person's `resume` takes the last one"
         ledger.fail(last, WriteError("no"))
-        assert ledger.start(start(settings, AsOf("resume", AS_OF), resume_run="the night")).as_of == days_before(5)
+        assert ledger.start(
+            start(settings, AsOf("resume", AS_OF), resume_runs=("lost", "the night"))
+        ).as_of == days_before(5)
 
 
 def test_who_holds_the_lease_in_the_middle_of_a_load_is_reported_at_once(stack: Stack, tmp_path: Path) -> None:
@@ -151,6 +156,33 @@ def test_one_that_yields_lets_the_waiting_one_go_first(stack: Stack, settings: S
         waiting.join(60)
         assert got
         assert stack.query("select count(*) from public.etl_waiting") == "0"
+
+
+@both
+def test_a_call_that_is_sent_again_while_the_first_is_carried_out_gets_its_lease(
+    stack: Stack, settings: Settings
+) -> None:
+    """The answer to the first is lost on its way: the second was declined, and named its own run as the holder."""
+    asked = start(settings)
+    facts = json.dumps({"transport": "rest", "as_of_mode": "now", "lease_seconds": 120, "resume_within": 0})
+    first = "select public.etl_start(%s, %s, %s)", (asked.ticket.run_id, asked.ticket.token, facts)
+    with psycopg.connect(stack.db_url) as slow, ledger_of(settings) as ledger:
+        slow.execute(*first)
+        got: list[Lease] = []
+        again = threading.Thread(target=lambda: got.append(ledger.start(asked)))
+        again.start()
+        again.join(1)
+        assert again.is_alive()
+        slow.commit()
+        again.join(60)
+    assert [lease.run_id for lease in got] == [asked.ticket.run_id]
+
+
+@both
+def test_who_waited_by_a_clock_that_was_set_back_is_in_nobody_s_way(stack: Stack, settings: Settings) -> None:
+    stack.query("insert into public.etl_waiting values ('of-before', now() + interval '1 hour')")
+    with ledger_of(settings) as ledger:
+        assert ledger.start(start(settings, yields=True))
 
 
 @both

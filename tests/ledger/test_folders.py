@@ -176,7 +176,7 @@ def test_a_reading_that_a_committed_run_has_overtaken_is_not_continued(
     gone = project.stack.query("select id from users where created_at < '2026-01-01' order by id limit 1")
     project.stack.query(f"delete from posts where user_id = '{gone}'; delete from users where id = '{gone}'")
     committed = run("rest", ETL_DATA_DIR=str(project.folder / "another machine"), ETL_PART_ROWS=1_000)
-    again = run("rest", resume_run=caught.value.run_id, ETL_PART_ROWS=500_000)
+    again = run("rest", resume_runs=(caught.value.run_id,), ETL_PART_ROWS=500_000)
     assert again.current
     assert project.stack.query(f"select count(*) from clean_users where id = '{gone}'") == "0"
     assert (again.as_of, again.snapshot_at > committed.snapshot_at) == (committed.as_of, True)

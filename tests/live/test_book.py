@@ -127,6 +127,26 @@ def test_a_run_that_failed_beside_one_that_has_read_its_changes_leaves_nothing_p
     assert (beaten.pending, beaten.due_at()) == (0, None)
 
 
+def test_after_the_clock_of_the_database_was_set_back_a_run_is_of_what_it_has_read() -> None:
+    """Until the clock had caught up one run followed another: each seemed to be of before the last one."""
+    ahead = book()
+    ahead.observe(counts(5, 3_600), 1)
+    ahead.start(counts(5, 3_600), 1)
+    ahead.commit()
+    ahead.observe(counts(8, 10), 130)
+    ahead.start(counts(8, 10), 130)
+    ahead.commit()
+    ahead.observe(counts(8, 20), 140)
+    assert ahead.pending == 0
+
+
+def test_what_changed_before_a_watch_began_is_pending_also_by_a_clock_that_was_set_back() -> None:
+    """All of it counted as read by a run of the future."""
+    kept = Book(RHYTHM, counts(5, 3_600))
+    kept.observe(counts(7, 10, **read_at(3_500)), 1)
+    assert kept.pending == 2
+
+
 def test_after_a_held_run_whose_metric_somebody_has_accepted_changes_do_not_wait_for_the_hour() -> None:
     held = book()
     held.observe(counts(50, 10), 10)

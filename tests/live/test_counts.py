@@ -47,7 +47,7 @@ def test_every_kind_of_change_shows(clean_stack: Stack, database: RestDatabase |
     assert fetch_counts(database).since(seen) == 0, "reading and cleaning up change nothing"
 
 
-def test_a_view_and_partitions_are_looked_through(
+def test_a_view_partitions_and_tables_that_inherit_are_looked_through(
     clean_stack: Stack, database: RestDatabase | PostgresDatabase
 ) -> None:
     clean_stack.query(
@@ -55,14 +55,21 @@ def test_a_view_and_partitions_are_looked_through(
         "create table public.parts_1 partition of public.parts for values from (0) to (10);"
         "create view public.parts_view as select * from public.parts where id > 0"
     )
-    asked = [{"name": name, "schema": "public", "table": name} for name in ("parts", "parts_view", "not_there")]
+    asked = [{"name": name, "schema": "public", "table": name} for name in ("parts", "parts_view", "not_there", "old")]
+    clean_stack.query(
+        "create table public.old (id int); create table public.older () inherits (public.old);"
+        "create table public.oldest () inherits (public.older)"
+    )
     try:
         before = parse_counts(database.call("etl_changes", p_sources=asked))
-        clean_stack.query("insert into public.parts values (3); select pg_stat_force_next_flush()")
+        clean_stack.query(
+            "insert into public.parts values (3); insert into public.older values (1), (2), (3);"
+            "insert into public.oldest values (1); select pg_stat_force_next_flush()"
+        )
         after = parse_counts(database.call("etl_changes", p_sources=asked))
     finally:
-        clean_stack.query("drop view public.parts_view; drop table public.parts")
-    assert after.since(before) == 2
+        clean_stack.query("drop view public.parts_view; drop table public.parts; drop table public.old cascade")
+    assert after.since(before) == 2 + 4
     assert after.uncounted == ["not_there"]
 
 

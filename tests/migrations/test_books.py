@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -165,6 +167,21 @@ def test_no_statement_of_a_migration_waits_for_a_lock_longer_than_seconds(projec
     assert waits == [1.0, 2.0]
     assert said[1] == "a file: another session holds a lock; try 3 of 6 in 2 s"
     assert LOCK_TIMEOUT_SECONDS <= 10
+
+
+def test_a_second_migration_says_that_it_waits_for_the_first_and_outwaits_the_logins_timeouts(project: str) -> None:
+    """A hosted login has two minutes: the second one died of them, and said that the database was busy."""
+    said: list[str] = []
+    login = f"{project}?options=-c%20statement_timeout%3D500ms%20-c%20lock_timeout%3D500ms"
+    with connected(project) as first, ThreadPoolExecutor() as beside:
+        (pid,) = first("select pg_backend_pid()")[0]
+        second = beside.submit(migrate, login, say=said.append)
+        time.sleep(1.5)
+        first("select pg_advisory_unlock_all()")
+        assert second.result() == [m.path.stem for m in migrations()]
+    assert said[0] == (
+        f"Another migration of this database is running (session {pid}): this one waits until it has ended."
+    )
 
 
 def test_a_stack_that_is_complete_is_started_again_beside_a_run_that_reads_and_a_product_that_writes(

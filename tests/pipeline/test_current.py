@@ -69,7 +69,7 @@ def test_a_resume_by_name_does_not_take_another_run_s_as_of(project: Project, de
             run(as_of=(TODAY - timedelta(days=1)).isoformat(), started_by="flow-run-of-the-night")
         with pytest.raises(PipelineError):
             run(as_of="2025-11-11", started_by="somebody-in-the-evening")
-    outcome = run(as_of="resume", resume_run="flow-run-of-the-night")
+    outcome = run(as_of="resume", resume_runs=("flow-run-of-the-night",))
     assert outcome.as_of == TODAY - timedelta(days=1)
 
 
