@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from tasks.doctor.findings import Finding, advice, fail, ok, warn
 from tasks.doctor.project import ask
 from tasks.errors import PipelineError, RequestRefused
+from tasks.platform.identity import identity_of
 from tasks.platform.remedies import no_bucket
+from tasks.platform.storage_rights import keeps_files
 from tasks.settings import Settings
 
 SMALL_LIMIT_BYTES = 20 * 2**20
@@ -22,7 +24,7 @@ def bucket_is_private(settings: Settings) -> Iterator[Finding]:
         path = f"/storage/v1/bucket/{settings.bucket}"
         bucket = ask(settings, "GET", path, what=f"Looking for the bucket {settings.bucket}").json()
     except RequestRefused as error:
-        remedy = no_bucket(settings.bucket) if error.status == 404 else advice(error, settings)
+        remedy = _no_bucket(settings) if error.status == 404 else advice(error, settings)
         yield fail("bucket", error.message, remedy)
         return
     if bucket.get("public"):
@@ -46,14 +48,21 @@ def upload_works(settings: Settings) -> Iterator[Finding]:
             headers = {"Content-Type": "text/plain", "x-upsert": upsert}
             ask(settings, "POST", path, what=what, content=body, headers=headers)
         back = ask(settings, "GET", path, what="Reading the probe back").content
-        ask(settings, "DELETE", folder, what="Deleting the probe", json={"prefixes": [name]})
+        gone = ask(settings, "DELETE", folder, what="Deleting the probe", json={"prefixes": [name]}).json()
     except PipelineError as error:
         yield fail("upload", error.message, _upload_advice(error, settings))
         return
-    if back == PROBE:
+    if not gone:
+        text = f"The probe {name} went up and cannot be deleted, and no more can what is past its time."
+        yield fail("upload", text, f"The role etl lacks delete on storage.objects. {keeps_files(settings.bucket)}")
+    elif back == PROBE:
         yield ok("upload", "A probe went up, was replaced, was read back unchanged, and is gone again.")
     else:
         yield fail("upload", "The probe came back changed.", "A proxy or CDN alters files: take it out of the way.")
+
+
+def _no_bucket(settings: Settings) -> str:
+    return no_bucket(settings.bucket, as_etl=identity_of(settings).kind != "service key")
 
 
 def _upload_advice(error: PipelineError, settings: Settings) -> str:
@@ -62,4 +71,4 @@ def _upload_advice(error: PipelineError, settings: Settings) -> str:
         return "The file size limit of the bucket or the project is too low: raise it in Storage settings."
     if status == 415:
         return "The bucket allows certain file types only: allow all, or text/plain, image/png and application/*."
-    return no_bucket(settings.bucket) if status == 404 else advice(error, settings)
+    return _no_bucket(settings) if status == 404 else advice(error, settings)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tasks.errors import AccessError, PipelineError, TransientError
 from tasks.platform.identity import identity_of
-from tasks.platform.remedies import BUCKET_POLICIES, STORAGE_GRANTS
+from tasks.platform.storage_rights import BY_SQL
 from tasks.retry import Retry
 from tasks.settings import Settings
 
@@ -58,12 +58,12 @@ def guarded(name: str, check: Check, settings: Settings) -> Iterator[Finding]:
 
 def advice(error: PipelineError, settings: Settings) -> str:
     """The remedy for the four common troubles: cannot connect, not authorised, query error, upload refused."""
-    if error.remedy == STORAGE_GRANTS:  # as a run says it: the key is right, its role has lost rights
+    if BY_SQL in error.remedy:  # as a run says it: the key is right, its role lacks a right
         return error.remedy
     if isinstance(error, AccessError):
         identity = identity_of(settings)
         if identity.kind != "service key":
-            return identity.remedy if error.status == 401 else f"Run `make migrate`. {BUCKET_POLICIES}"
+            return identity.remedy if error.status == 401 else "Run `make migrate`."
         return (
             "The key or role may not do this. Take the secret key (sb_secret_…) from Project settings → API keys as "
             "SUPABASE_SERVICE_KEY, and run `make migrate` for the grants. Without that key: docs/keys.md."

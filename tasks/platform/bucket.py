@@ -24,6 +24,7 @@ from storage3.types import CreateSignedUploadUrlOptions
 from tasks.arrow.ahead import require_wanted
 from tasks.errors import AccessError, FileLost, PublishError, RequestRefused
 from tasks.platform.http import make_client
+from tasks.platform.identity import identity_of
 from tasks.platform.remedies import no_bucket
 from tasks.platform.stored import REFRESH, StoredFile, StoredInfo, damaged, is_missing, parse_info
 from tasks.retry import Retry
@@ -59,6 +60,7 @@ class Bucket:
         self._storage = make_client(settings, key=key, access_token=access_token, transport=transport).storage
         self._files = self._storage.from_(settings.bucket)
         self._retry = Retry.of(settings)
+        self._as_etl = not key and not access_token and identity_of(settings).kind != "service key"
 
     def __enter__(self) -> Self:
         return self
@@ -77,7 +79,7 @@ class Bucket:
         except RequestRefused as error:
             raise PublishError(
                 f"The bucket {self._name} cannot be used: {error.message}. Nothing was uploaded.",
-                remedy=no_bucket(self._name) if is_missing(error) else error.remedy,
+                remedy=no_bucket(self._name, as_etl=self._as_etl) if is_missing(error) else error.remedy,
             ) from None
         if bucket.public:
             raise PublishError(
@@ -150,11 +152,8 @@ class Bucket:
         self._upload(path, body, replace=True, cache=NEVER_CACHED)
 
     def _upload(self, path: str, source: Path | bytes, *, replace: bool, cache: str = CACHED) -> None:
-        options: Any = {
-            "content-type": CONTENT_TYPES[Path(path).suffix],
-            "cache-control": cache,
-            "upsert": "true" if replace else "false",
-        }
+        options: Any = {"content-type": CONTENT_TYPES[Path(path).suffix], "cache-control": cache}
+        options["upsert"] = "true" if replace else "false"
         try:
             self._retry.call(lambda: self._files.upload(path, source, options), f"Upload of {path}")
         except AccessError:

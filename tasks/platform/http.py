@@ -18,6 +18,7 @@ from supabase import Client, ClientOptions, create_client
 from tasks.errors import ConfigurationError, RequestRefused, ServiceUnavailable
 from tasks.platform.identity import Identity, identity_of
 from tasks.platform.remedies import ADDRESS, KEY, OUTAGE, RIGHTS, STORAGE_GRANTS
+from tasks.platform.storage_rights import remedy_for_etl
 from tasks.platform.traffic import count_request, count_response
 from tasks.retry import classify, parse_retry_after
 from tasks.settings import Settings
@@ -42,7 +43,7 @@ def make_http(
     response_hooks: list[Callable[..., Any]] = [count_response, raise_for_answer]
     if identity is not None:
         request_hooks.insert(0, _bearing(identity))
-        response_hooks[1] = _noticing_expiry(identity)
+        response_hooks[1] = _noticing_expiry(identity, settings.bucket)
     timeout = httpx.Timeout(settings.read_timeout, connect=settings.connect_timeout)
     return httpx.Client(
         http2=False,
@@ -62,14 +63,14 @@ def _bearing(identity: Identity) -> Callable[[httpx.Request], None]:
     return bear
 
 
-def _noticing_expiry(identity: Identity) -> Callable[[httpx.Response], None]:
+def _noticing_expiry(identity: Identity, bucket: str) -> Callable[[httpx.Response], None]:
     """A token that expired, or whose session ended, on its way is a passing trouble where the identity has more."""
 
     def notice(response: httpx.Response) -> None:
         try:
             raise_for_answer(response)
         except RequestRefused as error:
-            error.remedy = _remedy(error, identity)
+            error.remedy = _remedy(error, identity, response.request, bucket)
             token = response.request.headers.get("Authorization", "").removeprefix("Bearer ")
             if not _about_the_token(error) or not identity.reject(token):
                 raise
@@ -78,13 +79,16 @@ def _noticing_expiry(identity: Identity) -> Callable[[httpx.Response], None]:
     return notice
 
 
-def _remedy(error: RequestRefused, identity: Identity) -> str:
+def _remedy(error: RequestRefused, identity: Identity, request: httpx.Request, bucket: str) -> str:
     """What to do about it, naming nothing that this identity does not have. Who is known and refused lacks a right."""
     if KEY not in error.remedy:
         return error.remedy
+    by_storage = _STORAGE in request.url.path and _REFUSED_BY_STORAGE.search(error.message)
     if identity.kind == "service key":
-        return STORAGE_GRANTS if _REFUSED_BY_STORAGE.search(error.message) else error.remedy
-    return RIGHTS if error.status == 403 else identity.remedy
+        return STORAGE_GRANTS if by_storage else error.remedy
+    if error.status == 403:
+        return remedy_for_etl(request, bucket) if by_storage else RIGHTS
+    return identity.remedy
 
 
 def _about_the_token(error: RequestRefused) -> bool:

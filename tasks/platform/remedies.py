@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 
+from tasks.platform.storage_rights import sees_bucket
+
 KEY = (
     "SUPABASE_SERVICE_KEY must be the current secret key (sb_secret_… or service_role) of the project in SUPABASE_URL: "
     "Project settings → API keys."
 )
-BUCKET_POLICIES = "A bucket of another name (ETL_BUCKET) needs the two policies of its own: docs/keys.md."
-RIGHTS = f"`make doctor` says what each key and role may do; `make migrate` grants what runs need. {BUCKET_POLICIES}"
+RIGHTS = "`make doctor` says what each key and role may do; `make migrate` grants what runs need."
 STORAGE_GRANTS = (
     "Somebody took rights on Storage's tables from service_role. In the SQL editor: grant usage on schema storage to "
     "service_role; grant all on storage.buckets, storage.objects to service_role;"
@@ -74,15 +75,17 @@ _BY_STATUS = (
 )
 
 
-def no_bucket(name: str) -> str:
-    """What to do where the bucket of this name, which is set, is not there."""
+def no_bucket(name: str, *, as_etl: bool = False) -> str:
+    """What to do where the bucket of this name, which is set, is not there, or the role etl does not see it."""
+    unseen = f" If it is there, the role etl does not see it. {sees_bucket(name)}" if as_etl else ""
     if name == DEFAULT_BUCKET:
-        return (
+        made = (
             f"Run `make migrate`, which makes the bucket `{name}`, or make it in the dashboard under Storage, private."
         )
+        return made + unseen
     return (
         f"ETL_BUCKET names `{name}`: make a private bucket of that name under Storage, or take the setting away and "
-        f"use `{DEFAULT_BUCKET}`, which `make migrate` makes."
+        f"use `{DEFAULT_BUCKET}`, which `make migrate` makes.{unseen}"
     )
 
 

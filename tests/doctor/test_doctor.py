@@ -14,20 +14,10 @@ from local_stack import Stack
 from scripts import doctor as command
 from tasks.contracts import USERS
 from tasks.doctor import Finding, examine, line, live, project, sound
-from tasks.errors import AccessError, ConfigurationError
+from tasks.errors import ConfigurationError
 from tasks.ledger.as_of import AsOf
 from tasks.live import counts
 from tasks.settings import load_settings
-
-
-@pytest.fixture
-def healthy(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    """The settings of the stack, in this process's environment, away from any .env."""
-    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
-    monkeypatch.setenv("ETL_DATA_DIR", "data")
-    for name, value in stack.env().items():
-        monkeypatch.setenv(name, value)
-    return stack
 
 
 def findings(*, transport: str = "auto") -> dict[str, Finding]:
@@ -207,33 +197,6 @@ def test_a_policy_of_our_tables_that_is_gone_is_found_before_a_run_reads(healthy
     assert said == ["gave back 2 rights that etl, service_role, Auth or readers had lost"]
     assert "hides rows of etl_reject_rows from etl" in left
     assert findings(transport="postgres")["tables"].level == "ok"
-
-
-@pytest.mark.parametrize(
-    ("right", "says"),
-    [
-        ("select on storage.buckets", "Looking for the bucket"),
-        ("insert on storage.objects", "Uploading a probe"),
-        ("update on storage.objects", "Replacing the probe"),
-    ],
-)
-def test_a_right_on_storages_tables_that_is_gone_is_found_before_a_run_reads(
-    healthy: Stack, right: str, says: str
-) -> None:
-    """It was found where the first file was stored or, without the right to replace one, after the commit."""
-    healthy.query(f"revoke {right} from service_role")
-    try:
-        found = findings()
-        with pytest.raises(AccessError) as refused:
-            run_pipeline(RunRequest(as_of=AsOf.parse("now"), dry_run=True))
-    finally:
-        healthy.query(f"grant {right} to service_role")
-    finding = found["bucket" if "buckets" in right else "upload"]
-    assert finding.level == "fail"
-    assert says in finding.what
-    assert "grant all on storage.buckets, storage.objects to service_role" in finding.remedy
-    assert refused.value.remedy == finding.remedy
-    assert (refused.value.stage, refused.value.written) == ("Check sources", "Nothing: no file and no row.")
 
 
 def test_no_finding_holds_a_secret(healthy: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,43 @@
+"""Which right on Storage's tables a request takes, and how the role etl gets it: no refusal of Storage's names one."""
+
+from __future__ import annotations
+
+import httpx
+
+from tasks.platform.quoting import identifier, literal
+
+BY_SQL = "In the SQL editor: "
+
+
+def remedy_for_etl(request: httpx.Request, bucket: str) -> str:
+    """What to do about a request that Storage refused to the role etl: the right that is lacking, and the SQL."""
+    path = request.url.path.partition("/storage/v1/")[2]
+    if path.startswith("bucket/"):
+        return f"The role etl lacks select on storage.buckets. {sees_bucket(bucket)}"
+    return f"The role etl lacks {_right(request, path)} on storage.objects. {keeps_files(bucket)}"
+
+
+def _right(request: httpx.Request, path: str) -> str:
+    """Of more than one any may be lacking: Storage tells them apart no more than the database does."""
+    if request.method == "DELETE":
+        return "delete"
+    if request.method == "GET" or path.startswith(("object/list/", "object/info/", "object/sign/")):
+        return "select"
+    if path == "object/copy":
+        return "select or insert"
+    return "insert, update or select" if request.headers.get("x-upsert") == "true" else "insert"
+
+
+def sees_bucket(bucket: str) -> str:
+    """The SQL by which etl sees a bucket."""
+    policy = f"create policy {identifier(f'etl sees {bucket}')} on storage.buckets"
+    grants = "grant usage on schema storage to etl; grant select on storage.buckets to etl;"
+    return f"{BY_SQL}{grants} {policy} for select to etl using (id = {literal(bucket)});"
+
+
+def keeps_files(bucket: str) -> str:
+    """The SQL by which etl reads, writes and deletes the files of a bucket."""
+    policy, own = f"create policy {identifier(f'etl keeps {bucket}')} on storage.objects", literal(bucket)
+    grants = "grant usage on schema storage to etl; grant select, insert, update, delete on storage.objects to etl;"
+    sql = f"{grants} {policy} for all to etl using (bucket_id = {own}) with check (bucket_id = {own});"
+    return f"{BY_SQL}{sql} A policy `as restrictive` must not apply to etl."
