@@ -28,6 +28,7 @@ from api.openapi import Documented
 from api.prefect import Prefect
 from api.problems import ProblemBody
 from api.routes import auth, files, health, reports, runs, users
+from api.run_events import RunEvents
 from api.session import Sessions
 from api.site import pages
 from api.site.context import STATIC, environment, problem_page
@@ -109,6 +110,7 @@ def _hold(app: FastAPI, settings: Settings) -> None:
     state.store = Store(settings, state.upstream)
     state.last_commit = LastCommit(state.store.folder / f"last-commit-{quote(settings.project, safe='')}")
     state.ledger = Ledger(state.upstream, state.prefect, state.last_commit, seconds=settings.api_remember_seconds)
+    state.run_events = RunEvents(state.ledger)
     state.throttle = Throttle(settings)
     state.bodies = Bodies(limit=BODIES_BYTES)
     state.templates, state.problem_page = environment(), problem_page

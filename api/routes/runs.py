@@ -16,7 +16,7 @@ from api.cursors import Cursor, Limit, Page
 from api.ledger import RUN_ID, Ledger, LedgerRun
 from api.parameters import known_once
 from api.problems import Problem, documented
-from api.run_events import events_of
+from api.run_events import RunEvents
 from api.session import Operator, Reader
 from flows.forms import BackfillForm, ExportForm, NightlyForm
 
@@ -124,9 +124,9 @@ _EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream
 )
 def run_events(request: Request, caller: Reader, id: RunId) -> StreamingResponse:  # noqa: A002 - the parameter's name
     """The stages of a run as server-sent events: `stage` whenever something changes, `end` when it is over."""
-    ledger: Ledger = request.app.state.ledger
-    first = ledger.find(caller, id)
-    body: AsyncIterator[str] = events_of(ledger, caller, id, first)
+    events: RunEvents = request.app.state.run_events
+    events.require_room()
+    body: AsyncIterator[str] = events.of(caller, id, request.app.state.ledger.find(caller, id))
     return StreamingResponse(body, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 

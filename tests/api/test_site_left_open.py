@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +27,51 @@ START_FORM = """async () => {
 STAGE = 'event: stage\ndata: {"status": "running", "stage": "publish"}\n\n'
 
 
-def test_a_run_is_followed_again_after_the_site_was_away(chromium: Browser, site: Site) -> None:
-    """A proxy's answer while the site starts again ends an EventSource for good."""
+RUN = "20200101T000000Z-00000000"
+# What a browser does with a tab behind another one; without a screen each of them counts as seen.
+TURN = """hidden => {
+  Object.defineProperty(document, 'hidden', { configurable: true, get: () => hidden });
+  document.dispatchEvent(new Event('visibilitychange'));
+}"""
+
+
+@pytest.fixture
+def running(site: Site) -> Iterator[str]:
+    """The page of a run that is not over."""
     columns = "run_id, token, as_of_mode, status, stage, transport, lease_seconds, started_at"
-    row = "'20200101T000000Z-00000000', gen_random_uuid(), 'now', 'running', 'read users', 'rest', 120, '2020-01-01'"
+    row = f"'{RUN}', gen_random_uuid(), 'now', 'running', 'read users', 'rest', 120, '2020-01-01'"
     site.stack.query(f"insert into public.etl_runs ({columns}) values ({row})")
+    yield f"/history/{RUN}"
+    site.stack.query(f"delete from public.etl_runs where run_id = '{RUN}'")
+
+
+def test_a_run_is_followed_again_after_the_site_was_away(chromium: Browser, site: Site, running: str) -> None:
+    """A proxy's answer while the site starts again ends an EventSource for good."""
     answers: list[Any] = [{"status": 502}, {"content_type": "text/event-stream", "body": STAGE}]
-    try:
-        with context(chromium, site) as opened:
+    with context(chromium, site) as opened:
+        page = opened.new_page()
+        page.set_default_timeout(PATIENCE)
+        sign_in(page, site.people["analyst"])
+        page.route("**/events", lambda route: route.fulfill(**(answers.pop(0) if answers else {"status": 502})))
+        page.goto(running)
+        expect(page.locator("[data-follow]")).to_have_text("running: publish")
+
+
+def test_many_tabs_on_a_run_that_is_not_over_leave_the_site_usable(chromium: Browser, site: Site, running: str) -> None:
+    """A browser has six connections to a site, and each tab kept one for as long as the run lasted."""
+    with context(chromium, site) as opened:
+        page = opened.new_page()
+        sign_in(page, site.people["analyst"])
+        for _ in range(8):
             page = opened.new_page()
             page.set_default_timeout(PATIENCE)
-            sign_in(page, site.people["analyst"])
-            page.route("**/events", lambda route: route.fulfill(**(answers.pop(0) if answers else {"status": 502})))
-            page.goto("/history/20200101T000000Z-00000000")
-            expect(page.locator("[data-follow]")).to_have_text("running: publish")
-    finally:
-        site.stack.query("delete from public.etl_runs where run_id = '20200101T000000Z-00000000'")
+            with page.expect_request("**/events"):
+                page.goto(running)
+            page.evaluate(TURN, True)
+        with page.expect_request("**/events"):
+            page.evaluate(TURN, False)
+        site.stack.query(f"update public.etl_runs set stage = 'publish' where run_id = '{RUN}'")
+        expect(page.locator("[data-follow]")).to_have_text("running: publish")
 
 
 def test_of_two_clicks_the_last_one_counts_whenever_their_answers_come(tab: Watched) -> None:
