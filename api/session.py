@@ -71,15 +71,16 @@ class Sessions:
         return session
 
     def sign_out(self, caller: Caller) -> None:
-        """End the session at Auth; one that is over already is no error.
+        """End the session at Auth; one that is over already is no error. Problem 503 where Auth was not even asked.
 
         A page that another tab asked for with the token before the last one does not get it back.
         """
         self._renewed.forget(lambda session: session.access_token == caller.token)
         try:
             self._upstream.post("/auth/v1/logout", caller.token, {}, {"scope": "local"})
-        except RequestRefused:
-            return
+        except RequestRefused as error:
+            if error.status == 401 and not error.code:  # of the gateway, which asks for the key alone
+                raise wrong_key() from None
 
     def caller(self, request: Request) -> Caller | None:
         """Who asks: by bearer token, else by cookie, which is renewed when it must be. None: nobody is signed in."""

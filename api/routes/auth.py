@@ -147,16 +147,21 @@ def sign_out(request: Request) -> Response:
     try:
         if caller := anyone(request):
             request.app.state.sessions.sign_out(caller)
-    except TransientError as error:
-        raise _still_open() if is_browser else error from None
+    except (TransientError, Problem) as error:
+        if not is_browser or (isinstance(error, Problem) and error.status != 503):
+            raise
+        raise _still_open(error) from None
     finally:
         clear_cookies(request)
     is_page = "text/html" in request.headers.get("accept", "")
     return RedirectResponse("/sign-in", 303) if is_page else Response(status_code=204)
 
 
-def _still_open() -> Problem:
+def _still_open(error: TransientError | Problem) -> Problem:
+    """503: a browser is signed out, and the project has not heard of it."""
     text = "This browser is signed out, but the project did not answer: it still holds the session."
+    if isinstance(error, Problem):
+        text = f"This browser is signed out, but the project still holds the session. {error.detail}"
     return Problem(503, text, remedy="Only this browser had its token. If somebody may have it, change the password.")
 
 
