@@ -53,9 +53,8 @@ def test_a_customer_sees_why_there_is_nothing(chromium: Browser, site: Site) -> 
         expect(page.get_by_role("heading", name="Not for this account")).to_be_visible()
 
 
-@pytest.mark.parametrize(
-    ("width", "theme"), [LOOKS[0], *(pytest.param(*look, marks=pytest.mark.slow) for look in LOOKS[1:])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "theme"), LOOKS)
 def test_every_page_reads_well(chromium: Browser, site: Site, width: int, theme: str) -> None:
     """Charts drawn, nothing wider than the screen, no serious finding of axe, no error, no request to elsewhere."""
     with context(chromium, site, width=width, theme=theme) as opened:
