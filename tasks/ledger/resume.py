@@ -37,9 +37,11 @@ def open_workspace(settings: Settings, lease: Lease) -> Iterator[Workspace]:
     """
     project = project_folder(settings)
     runs = settings.data_dir / "runs" / project
-    workspace = _resumed(runs, lease) or Workspace.create(settings.data_dir, lease.run_id, project=project)
+    resumed = _resumed(runs, lease)
+    # Before room is looked for: what a dead run left may be what fills the disk.
+    remove_unheld(runs, prefix=DRY if lease.run_id.startswith(DRY) else "", but=resumed.root if resumed else None)
+    workspace = resumed or Workspace.create(settings.data_dir, lease.run_id, project=project)
     with workspace.held():
-        remove_unheld(runs, prefix=DRY if lease.run_id.startswith(DRY) else "", but=workspace.root)
         yield workspace
 
 

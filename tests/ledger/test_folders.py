@@ -17,7 +17,8 @@ from flows.nightly import main
 from local_stack import Stack
 from tasks.contracts import POSTS
 from tasks.errors import ConfigurationError, PipelineError, TerminalError, WriteError
-from tasks.ledger.resume import project_folder
+from tasks.ledger.lease import Lease
+from tasks.ledger.resume import open_workspace, project_folder
 from tasks.settings import Settings
 from tasks.sink.model import changes
 from tasks.workspace import LOCK, Workspace, remove_unheld
@@ -83,6 +84,17 @@ def test_a_disk_that_takes_nothing_is_a_sentence(small_disk: Path) -> None:
     assert f"the disk of {small_disk}/runs is full" in refused(small_disk)
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     assert f"{small_disk}/runs is on a read-only disk" in refused(small_disk)
+
+
+def test_what_a_dead_run_left_on_a_full_disk_makes_room_for_the_next(small_disk: Path) -> None:
+    """No later run began, and the rows of people stayed, until somebody removed them by hand."""
+    subprocess.run(["mount", "-o", "remount,size=300m", small_disk], check=True)
+    settings = Settings(_env_file=None, supabase_url="https://abc.supabase.co", data_dir=small_disk)
+    dead = Workspace.create(small_disk, "dead", project=project_folder(settings))
+    (dead.root / "rows").write_bytes(bytes(64 * 2**20))
+    lease = Lease("next", "t", None, "now", None, "postgres", None, historical=False, last=None)
+    with open_workspace(settings, lease) as workspace:
+        assert [folder.name for folder in workspace.root.parent.iterdir()] == ["next"]
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(
