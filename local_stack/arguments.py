@@ -10,7 +10,10 @@ def folder(text: str) -> Path:
     """A folder; never that of an empty text, an unset variable of a shell, which would be the current one."""
     if not text:
         raise ArgumentTypeError("it is empty; name a folder")
-    return Path(text)
+    try:
+        return Path(text).expanduser()  # no shell does that behind `--home=`
+    except RuntimeError:
+        raise ArgumentTypeError(f"{text!r} is in a home, and this system knows none of that account") from None
 
 
 def port(text: str) -> int:

@@ -246,6 +246,18 @@ def test_a_command_that_is_stopped_while_it_imports_says_so(module: str) -> None
     assert not [text for text in said if "Traceback" in text]
 
 
+def test_an_account_without_a_home_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a container's arbitrary user: Prefect's import ended in a traceback."""
+
+    def unknown(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(SettingsError, match="HOME is not set"):
+        set_up_commands()
+
+
 def test_an_address_of_spaces_is_none(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUPABASE_URL", "  ")
     assert not project.is_set()

@@ -43,6 +43,12 @@ def test_a_damaged_state_is_said_to_be_so(tmp_path: Path, text: str) -> None:
         find(tmp_path)
 
 
+def test_a_home_in_that_of_nobody_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["status", "--home=~nobody-of-that-name/stack"])
+    assert "argument --home: '~nobody-of-that-name/stack' is in a home, and" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_packages_that_are_missing_in_somebody_elses_clone_are_named_with_the_way_out(tmp_path: Path) -> None:
     """It advised --home, which does not move them, and which `make api` does not have."""

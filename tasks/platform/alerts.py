@@ -16,6 +16,7 @@ from tasks.settings import Settings
 
 SLACK, SENDGRID, SMTP = "nightly-alerts", "nightly-alerts-email", "nightly-alerts-smtp"  # Prefect's blocks
 _ADDRESS = re.compile(r"^[^@\s,;<>]+@[^@\s,;<>]+\.[^@\s,;<>.]+$")
+_HOST = re.compile(r"[\w.-]+|(?=.*:.*:)[0-9A-Fa-f:.]+")  # a name, or an address, of IPv6 too
 _MODES = {"starttls": "starttls", "tls": "ssl", "none": "insecure"}
 
 
@@ -80,6 +81,8 @@ def _mail_problems(settings: Settings) -> list[str]:
         )
     if any(ways) and not settings.alert_email:
         found.append("ETL_ALERT_EMAIL is not set: say who gets the mails.")
+    if settings.alert_smtp_host and not _HOST.fullmatch(settings.alert_smtp_host):
+        found.append("ETL_ALERT_SMTP_HOST is no host alone, like smtp.example.org: the port is ETL_ALERT_SMTP_PORT.")
     if bool(settings.alert_smtp_user) != bool(settings.alert_smtp_password.get_secret_value()):
         found.append("ETL_ALERT_SMTP_USER and ETL_ALERT_SMTP_PASSWORD belong together: set both, or neither.")
     if settings.alert_smtp_user and settings.alert_smtp_security == "none":

@@ -88,6 +88,17 @@ def _leave_out_ends() -> None:
             os.environ[name] = value.strip() if name == SERVER else value.rstrip("\r\n")
 
 
+def _require_home() -> None:
+    """Prefect looks for one when it is imported, wherever its own folder is."""
+    try:
+        Path.home()
+    except RuntimeError:
+        raise SettingsError(
+            f"HOME is not set, and this system knows no account {os.getuid()} that would have a home.",
+            remedy="Set HOME to a folder of this account; nothing was started.",
+        ) from None
+
+
 def set_up_commands() -> None:
     """Before Prefect is imported: what holds for every command, unless the environment says otherwise.
 
@@ -95,6 +106,7 @@ def set_up_commands() -> None:
     proxy, certificates or an address of Prefect's API that cannot be used, and for a value that Prefect refuses.
     """
     _leave_out_ends()
+    _require_home()
     values = file_values()
     require_usable_network()
     prefect_api_url()

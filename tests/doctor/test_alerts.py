@@ -87,4 +87,8 @@ def test_a_mail_server_that_takes_mail_is_fine() -> None:
 def test_settings_that_cannot_notify_anybody_fail() -> None:
     assert found(alert_email="ops@example.org")[0][0] == "fail"
     assert found(alert_slack_webhook="https://example.org/x")[0][0] == "fail"
+    for host in ("smtp.example.org:587", "smtps://smtp.example.org", "mail server"):
+        level, said = found(alert_email="ops@example.org", alert_smtp_host=host)[0]
+        assert level == "fail"
+        assert said.startswith("ETL_ALERT_SMTP_HOST is no host alone")
     assert found() == [("ok", "None are set (ETL_ALERT_*); PREFECT_API_URL names no server to compare with.")]
