@@ -83,7 +83,9 @@ def value(column: Column, given: Any) -> str | None:
         return f"{day(given.date())}, {given:%H:%M}"
     if column.unit in _SHARES:
         return percent(given, 2)
-    if column.kind in ("int", "bigint"):
+    if column.kind == "bigint":  # a key: no amount, and of 19 digits, which no float holds
+        return str(given)
+    if column.kind == "int":
         return whole(given)
     if column.kind == "float":
         return decimal(given)
@@ -113,6 +115,7 @@ def change(old: float | None, new: float | None, *, points: bool = False) -> tup
         return "no change", "same"
     sign, direction = ("+", "up") if moved > 0 else (MINUS, "down")
     if points:
-        return f"{sign}{abs(100 * moved):.1f} points", direction
+        return f"{sign}{decimal(abs(100 * moved))} points", direction
     text = f"{sign}{whole(abs(moved)) if float(moved).is_integer() else decimal(abs(moved))}"
-    return (f"{text} ({sign}{100 * abs(moved / old):.1f} %)" if old else text), direction
+    share = f"{100 * abs(moved / old):.1f}" if old else "0.0"
+    return (f"{text} ({sign}{share} %)" if float(share) else text), direction

@@ -36,6 +36,7 @@ LABELS = {
     "posts_7d": "posts in 7 days",
 }
 HEADLINE = tuple(LABELS)
+DECIMALS = 4  # of a figure in a table: no more than people read
 COUNTS = ("read", "kept", "rejected", "inserted", "updated", "unchanged", "deleted", "refused")
 
 
@@ -52,12 +53,17 @@ def change(now: Figure, before: Figure) -> str:
     """The difference to the run before, with its sign and share; a dash when there is nothing to compare."""
     if now is None or before is None:
         return "–"
-    difference = now - before
+    difference = round(now - before, DECIMALS)
     if difference == 0:
         return "±0"
     share = _share(difference, before)
     sign = "+" if difference > 0 else "−"
-    return f"{sign}{number(abs(difference))}{share}"
+    return f"{sign}{_amount(abs(difference))}{share}"
+
+
+def _amount(difference: float) -> str:
+    """A small one keeps its first digits: two decimals would say that it is 0."""
+    return f"{difference:.2g}" if difference < 0.1 else number(difference)
 
 
 def _share(difference: float, before: float) -> str:
@@ -145,7 +151,7 @@ def plain(value: object) -> object:
 
 def _rounded(value: Figure) -> object:
     """A figure as a table shows it: no more decimals than people read."""
-    return round(value, 4) if isinstance(value, float) and math.isfinite(value) else plain(value)
+    return round(value, DECIMALS) if isinstance(value, float) and math.isfinite(value) else plain(value)
 
 
 def cleaning_rows(

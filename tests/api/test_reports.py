@@ -7,7 +7,6 @@ import io
 import os
 import time
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -19,7 +18,6 @@ import pytest
 from api.routes.reports import BY_NAME
 from api.selection import Selection
 from api.site.comparing import comparison
-from api.site.figures import tiles
 from tasks.contracts import DAILY_ACTIVITY, REPORTS, Column
 from tasks.read import diff, read_report
 from tests.api.conftest import Site
@@ -137,19 +135,6 @@ def test_a_new_drawing_of_the_same_rows_is_sent(site: Site, monkeypatch: pytest.
         with monkeypatch.context() as patch:
             patch.setattr("api.site.pages.DRAWING", "another")
             assert site.get(path, headers=had).status_code == 200
-
-
-def test_a_weekly_figure_and_its_change_are_of_the_same_days() -> None:
-    daily = pd.DataFrame({"date": pd.date_range("2026-01-01", periods=15), "posts": [10] * 7 + [20] * 7 + [1]})
-    daily = daily.assign(new_users=1, total_users=1, authors_28d=1, stickiness=0.5)
-    quality = pd.DataFrame({"table": ["posts"], "rows_checked": [1], "rows_affected": [0], "action": ["rejected"]})
-    stats = pd.DataFrame({"total_users": [1]})
-    for as_of, about, shown in (
-        ("2026-01-15T12:00Z", "in 7 whole days", ("140", "+70 (+100.0 %)")),
-        ("2026-01-16T00:00Z", "in 7 days", ("121", "+41 (+51.2 %)")),
-    ):
-        tile = next(t for t in tiles(stats, daily, quality, datetime.fromisoformat(as_of)) if t.title == "Posts")
-        assert (tile.about, (tile.value, tile.change)) == (about, shown)
 
 
 def test_equal_content_in_two_runs_has_one_etag() -> None:

@@ -37,9 +37,12 @@ figures = st.none() | st.integers(-(10**12), 10**12) | st.floats()
         (None, 7, "–"),
         (90, 100, "−10 (−10.0 %)"),
         (100_001, 100_005, "−4"),
+        (10.0026, 10.0, "+0.0026"),
+        (0.5, 0.53, "−0.03 (−5.7 %)"),
+        (0.1 + 0.2, 0.3, "±0"),
     ],
 )
-def test_a_change_has_sign_and_share(now: int | None, before: int | None, text: str) -> None:
+def test_a_change_has_sign_and_share(now: float | None, before: float | None, text: str) -> None:
     assert run_page.change(now, before) == text
 
 
