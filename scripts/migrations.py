@@ -17,6 +17,10 @@ from deploy.migrations import copy_into, migrate, rollback, write_migration
 from tasks.errors import PipelineError, SettingsError
 from tasks.settings.load import any_settings
 
+_NO_URL = (
+    "SUPABASE_DB_URL is not set; nothing was changed. Set it in the environment or in .env, to the address of the "
+    "owner of the tables: on Supabase of postgres, in the dashboard under Connect."
+)
 _SHAPES = {"name": "[a-z0-9_]+", "version": "[0-9]{14}"}  # of a file of migrations; a folder has any but none
 
 
@@ -26,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         db_url = "" if options.action == "new" else any_settings().supabase_db_url.get_secret_value()
         if options.action != "new" and not db_url:
-            print("SUPABASE_DB_URL is not set: the URL of the database's owner.", file=sys.stderr)
+            print(_NO_URL, file=sys.stderr)
             return 2
         _carry_out(options, db_url)
     except PipelineError as error:

@@ -17,7 +17,12 @@ from deploy.migrations.books import (
 from deploy.migrations.bucket import bucket_is_there, give_back_storage, make_deleted_bucket
 from deploy.migrations.database import Run, connected, require_release, say_nothing, with_lock_retries
 from deploy.migrations.files import ROOT, Migration, migrations
-from deploy.migrations.functions import make_dropped_functions, make_dropped_trigger, make_dropped_views
+from deploy.migrations.functions import (
+    make_dropped_functions,
+    make_dropped_trigger,
+    make_dropped_views,
+    make_newer_functions,
+)
 from deploy.migrations.registry import forget_dropped_tables
 from deploy.migrations.rights import give_back_rights, take_back_rights
 from deploy.migrations.role import make_missing_role
@@ -29,8 +34,9 @@ _REPAIR = "  supabase migration repair --status reverted {}"
 def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[str]:
     """Apply every file that is not applied, each in one transaction, and verify the result; returns their names.
 
-    Dropped functions, views, the trigger, the bucket and the role are made again, and rights of the runs and of readers
-    are given back where somebody took them; what somebody opened to everybody is closed.
+    Dropped functions, views, the trigger, the bucket and the role are made again, and functions of an earlier release
+    are replaced. Rights of the runs and of readers are given back where somebody took them; what somebody opened to
+    everybody is closed.
 
     say: called for each file as soon as it is applied. Raises WriteError with the file's name, the server's message and
     its SQLSTATE when the database refuses one: that file then left nothing behind. Raises ServiceUnavailable when the
@@ -53,6 +59,7 @@ def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[st
         if forget_checksums(run):
             _offer_repair(run, files, say)
         make_dropped_functions(run, files, say=say)
+        make_newer_functions(run, files, say=say)
         make_dropped_views(run, files, say=say)
         make_dropped_trigger(run, files, say=say)
         # A file that an earlier release wrote leaves these two out. Where no index is missing, nothing is locked.

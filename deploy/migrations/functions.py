@@ -1,4 +1,4 @@
-"""Functions, views and the trigger that the files made and somebody dropped: made again as the files have them."""
+"""Functions, views and the trigger that somebody dropped or replaced: made again as the files have them."""
 
 # ruff: noqa: S608 - names come from our own files, quoted
 
@@ -12,6 +12,7 @@ from deploy.migrations.database import Run, exists, with_lock_retries
 from deploy.migrations.files import Migration
 from tasks.errors import WriteError
 from tasks.platform.quoting import literal
+from tasks.sink.schema import RELEASE
 
 _NO_COLUMN = "42703"
 _STATEMENT = re.compile(
@@ -45,6 +46,16 @@ def make_dropped_functions(run: Run, files: Sequence[Migration], *, say: Callabl
         sql = "\n".join(made[name] + _rights(name) for name in names)
         run(f"begin; set local check_function_bodies = off;\n{sql}\ncommit;", "Making dropped functions again")
         say(f"made again what somebody had dropped: {', '.join(names)}")
+
+
+def make_newer_functions(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:
+    """Make each function as the files leave it where somebody has put an earlier release back, by one of its files."""
+    if str(run("select public.etl_release()")[0][0]) >= RELEASE:
+        return
+    made = "\n".join(functions(files).values())
+    sql = f"begin; set local check_function_bodies = off;\n{made}\ncommit;"
+    with_lock_retries(partial(run, sql, "Making the functions of this release again"), say=say)
+    say("made all functions again, as somebody had put those of an earlier release back")
 
 
 def make_dropped_views(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:

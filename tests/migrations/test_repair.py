@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deploy.migrations import migrate
+from deploy.migrations.files import migrations
 from local_stack.postgres import query
 from tasks.errors import ConfigurationError
 
@@ -149,6 +150,19 @@ def test_functions_that_somebody_dropped_are_made_again_as_they_were(project: st
     migrate(project)
     assert query(project, FUNCTIONS) == before
     assert query(project, TRIGGERS) == "etl_move_base|A|etl_runs"
+
+
+def test_functions_of_an_earlier_release_are_replaced_by_those_of_this_one(project: str) -> None:
+    """Somebody ran an older file by hand: `make migrate` had nothing to apply, and advised `make migrate`."""
+    migrate(project)
+    before = query(project, FUNCTIONS)
+    older = [file for file in migrations() if "function public.etl_release()" in file.sql][-2]
+    query(project, older.sql)
+    assert query(project, FUNCTIONS) != before
+    said: list[str] = []
+    assert migrate(project, say=said.append) == []
+    assert query(project, FUNCTIONS) == before
+    assert len(said) == 1
 
 
 def test_views_that_somebody_dropped_are_made_again_as_they_were(project: str) -> None:
