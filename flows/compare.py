@@ -128,7 +128,7 @@ def _lines(shown: pa.Table, keys: Sequence[str], columns: Sequence[str]) -> Iter
 
 def _change(old: object, new: object) -> str:
     """`old → new`, with as many digits as show that they differ; empty where they do not."""
-    for text in (number, _four_digits, str):
+    for text in (number, _four_digits, _exact):
         if (before := text(old)) != (after := text(new)):
             return f"{before} → {after}"
     return ""
@@ -136,7 +136,12 @@ def _change(old: object, new: object) -> str:
 
 def _four_digits(value: object) -> str:
     """For shares, which differ by less than `number` shows."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else _exact(value)
+
+
+def _exact(value: object) -> str:
+    """All digits; null as everywhere on a page."""
+    return number(None) if value is None else str(value)
 
 
 if __name__ == "__main__":

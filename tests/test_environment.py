@@ -286,3 +286,13 @@ def test_a_command_prints_on_a_terminal_of_any_encoding(tmp_path: Path, encoding
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "PYTHONIOENCODING": encoding}
     done = subprocess.run([sys.executable, "-m", "probe"], env=env, capture_output=True, check=False, timeout=60)
     assert done.stdout.decode(encoding) == f"{prints}\n", done.stderr
+
+
+@pytest.mark.parametrize("name", ["localtime", "Factory"])
+def test_the_time_of_this_machine_is_no_time_zone_also_where_a_file_of_that_name_is(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.settings.schedule.available_timezones", lambda: {name, "Europe/Berlin"})
+    monkeypatch.setenv("ETL_TIMEZONE", name)
+    with pytest.raises(SettingsError, match="ETL_TIMEZONE: is another time on each machine"):
+        load_settings()

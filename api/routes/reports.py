@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from api.cursors import Cursor, Limit, Page, page_of
 from api.difference import Difference, difference_of, runs_of
@@ -23,6 +23,7 @@ from tasks.files.layout import day_of
 from tasks.files.manifest import FileEntry, Manifest
 from tasks.files.parquet import file_schema, report_schema
 from tasks.publish.export import date_column
+from tasks.read.options import not_a_number
 
 router = APIRouter(tags=["reports"], dependencies=[Depends(known_once)])
 
@@ -36,6 +37,7 @@ RunId = Annotated[
     str | None,
     Query(max_length=120, description="A run's id, instead of `as_of`.", examples=["20260201T030000Z-3f1c9a"]),
 ]
+Day = Annotated[date, BeforeValidator(not_a_number)]
 Columns = Annotated[str | None, Query(max_length=2_000, description="Comma-separated.", examples=["date,posts"])]
 SMALL = 4 * 2**20  # bodies up to this size are kept in memory
 BY_NAME = {report.name: report for report in REPORTS}
@@ -113,8 +115,8 @@ def read_report(
     as_of: AsOf = None,
     run: RunId = None,
     columns: Columns = None,
-    first: Annotated[date | None, Query(alias="from", description="First day to keep.")] = None,
-    last: Annotated[date | None, Query(alias="to", description="Last day to keep, itself included.")] = None,
+    first: Annotated[Day | None, Query(alias="from", description="First day to keep.")] = None,
+    last: Annotated[Day | None, Query(alias="to", description="Last day to keep, itself included.")] = None,
     format: Annotated[Format, Query(description="parquet without columns and days is the published file.")] = "json",  # noqa: A002 - the parameter's name
 ) -> Response:
     """A report, or some of its columns and days, streamed. The ETag follows the content, not the run."""

@@ -8,12 +8,17 @@ would render Markdown in them, the V2 UI shows it as typed.
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationInfo, field_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from tasks.errors import DAY, INSTANT
+from tasks.read.options import not_a_number
+
+_WRITTEN: dict[Any, str] = {date | None: DAY, datetime | None: INSTANT}
 HIDDEN = "hidden"
 
 
@@ -26,6 +31,12 @@ class Form(BaseModel):
     def if_dry(self) -> str:
         """What the name of a run ends with: a dry run says so."""
         return " (dry run)" if getattr(self, "dry_run", False) else ""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_written(cls, value: Any, info: ValidationInfo) -> Any:
+        like = _WRITTEN.get(cls.model_fields[str(info.field_name)].annotation)
+        return not_a_number(value, like) if like else value
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

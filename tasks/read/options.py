@@ -12,7 +12,7 @@ from typing import Any, Literal, TypedDict, get_args
 import pyarrow as pa
 
 from tasks.contracts import REPORTS, TABLES, Report, Table
-from tasks.errors import ConfigurationError
+from tasks.errors import DAY, ConfigurationError
 from tasks.files.layout import day_of
 from tasks.settings import Settings, reader_settings
 
@@ -177,6 +177,15 @@ def checked_number(option: str, value: int) -> int:
     if number < 1:
         raise ConfigurationError(f"{option} is {value!r}; it is a whole number of at least 1.")
     return number
+
+
+def not_a_number(value: Any, like: str = DAY) -> Any:
+    """A day or an instant that is still to be parsed; ValueError for a number, which pydantic takes for Unix time."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return value
+    raise ValueError(f"This is no {like}.")
 
 
 def is_as_of(text: str) -> bool:

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings
 from tasks.settings.fields import Email
 
 CRON = "0 3 * * *"
+_NO_PLACE = ("localtime", "Factory")  # beside the zones on many a machine: that of the machine, and one not set yet
 
 
 class ScheduleSettings(BaseSettings):
@@ -40,6 +41,8 @@ class ScheduleSettings(BaseSettings):
     @field_validator("timezone")
     @classmethod
     def _is_timezone(cls, value: str) -> str:
+        if value in _NO_PLACE:
+            raise ValueError("is another time on each machine, not a time zone; they look like America/New_York")
         if value != "UTC" and value not in available_timezones():  # the list costs a walk through all its files
             raise ValueError("is no time zone; they look like America/New_York")
         return value

@@ -147,6 +147,7 @@ WRONG = {
     "/reports/daily_activity?columns=post": (422, "has no column post"),
     "/reports/daily_activity?format=xlsx": (422, "not usable"),
     "/reports/daily_activity?from=yesterday": (422, "not usable"),
+    "/reports/daily_activity?from=1769817600": (422, "not usable"),
     "/reports/daily_activity?from=2026-02-02&to=2026-02-01": (422, "comes after"),
     "/reports/data_quality?from=2026-02-02": (422, "no column of days"),
     "/reports/daily_activity?as_of=soon": (422, "soon"),

@@ -62,7 +62,7 @@ def test_a_small_change_shows_in_its_cell() -> None:
     run = pa.table({"rule": ["a", "b", "c"], "share": [0.00034, 0.3334, 1 / 3 + 1e-9], "old": [0.5, None, 1.0]})
     text = page(_diff("data_quality", base, run, ("rule",)), 20)
     assert "| a | 0.00012 → 0.00034 | – → 0.5 |" in text
-    assert "| b | 0.3331 → 0.3334 | nan → None |" in text
+    assert "| b | 0.3331 → 0.3334 | nan → – |" in text
     assert "| c | 0.3333333333333333 → 0.33333333433333334 |  |" in text
 
 

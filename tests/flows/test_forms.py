@@ -158,6 +158,16 @@ def test_a_date_is_a_date() -> None:
         assert shown[name]["format"] in ("date", "date-time")
 
 
+@pytest.mark.parametrize("value", [1769817600, "1769817600", " 1769817600000 ", "1.7698176e9", -1, True])
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [(BackfillForm, "first_day"), (BackfillForm, "last_day"), (ExportForm, "date_from"), (NightlyForm, "instant")],
+)
+def test_a_number_is_no_day_and_no_instant(form: type[Form], name: str, value: object) -> None:
+    like = "instant like 2026-01-31T12:00Z" if name == "instant" else "day like 2026-01-31"
+    assert f"This is no {like}." in refused(form, **{name: value})
+
+
 @pytest.mark.parametrize("name", ["changes", "minutes", "every_minutes"])
 def test_a_bound_of_the_watch_is_refused_by_the_form_itself(name: str) -> None:
     schema = schema_in_prefect(WatchForm)
