@@ -34,7 +34,7 @@ def _url() -> str:
 def set_up_prefect() -> None:
     """Point Prefect at its own folder here, unless the environment says where."""
     for name, value in PREFECT.items():
-        os.environ.setdefault(name, value)
+        os.environ[name] = os.environ.get(name) or value  # an empty folder would be the one that a command starts in
 
 
 def use(*, start: bool = True, keep: bool = True) -> str:

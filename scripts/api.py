@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _serve(options: argparse.Namespace) -> None:
     port = options.port or (free_port() if taken(PORT) else PORT)
     print(f"\n  http://{options.host}:{port}\n", flush=True)
-    if not project.is_set() or "SUPABASE_JWT_SECRET" not in os.environ:
+    if "SUPABASE_JWT_SECRET" not in os.environ and os.environ.get("SUPABASE_URL", "").startswith("http://127.0.0.1:"):
         _introduce(find(project.LOCAL_HOME))
     _find_prefect()
     for name in MASTER:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from deploy import project
 from deploy.prefect_services import ServiceError
 from deploy.project import PREFECT
 from flows.nightly import main as nightly_command
@@ -256,22 +255,6 @@ def test_an_account_without_a_home_is_a_sentence(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("pwd.getpwuid", unknown)
     with pytest.raises(SettingsError, match="HOME is not set"):
         set_up_commands()
-
-
-def test_an_address_of_spaces_is_none(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SUPABASE_URL", "  ")
-    assert not project.is_set()
-    monkeypatch.delenv("SUPABASE_URL")
-    file.write_text('SUPABASE_URL=" "')
-    assert not project.is_set()
-
-
-def test_a_name_in_small_letters_is_that_name(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`make run` took the local stack, while settings, and `python -m flows.nightly`, take the project."""
-    monkeypatch.delenv("SUPABASE_URL", raising=False)
-    file.write_text("supabase_url=https://demo.supabase.co\nPrefect_api_url=http://127.0.0.1:4200/api\n")
-    assert (project.is_set(), project.use(start=False)) == (True, "https://demo.supabase.co")
-    assert prefect_api_url() == "http://127.0.0.1:4200/api"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from deploy.migrations.difference import statements
 from deploy.migrations.shape import Shape, record, recorded, wanted_shape
+from tasks.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2] / "supabase"
 MIGRATIONS = ROOT / "migrations"
@@ -59,12 +60,18 @@ def last_shape(files: Iterable[Migration] | None = None) -> Shape:
 def write_migration(*, name: str = "contracts", version: str = "") -> Path | None:
     """Write what the contracts ask for beyond the last migration as a new file; None when they ask for nothing.
 
-    version: fourteen digits instead of the time of now. It has to follow that of the last migration with a shape.
+    version: fourteen digits instead of the time of now. Raises ConfigurationError where it does not follow the last.
     """
     before, after = last_shape(), wanted_shape()
     changes = statements(before, after)
     if not changes:
         return None
+    last = max((migration.version for migration in migrations()), default="")
+    if version and version <= last:  # it would be applied before what it changes, or be written over that
+        raise ConfigurationError(
+            f"The version {version} does not follow that of the last migration, {last}. Nothing was written.",
+            remedy="Leave --version out, and it is the time of now.",
+        )
     path = MIGRATIONS / f"{version or next_versions(MIGRATIONS)[0]}_{name}.sql"
     path.write_text("\n".join([_HEADER, *changes, record(after), ""]), encoding="utf-8")
     return path

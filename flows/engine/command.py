@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.forms import NightlyForm
+from flows.forms.base import one_each
 from flows.terminal.display import TERMINAL, show_error
 from flows.terminal.output import last_output
 from tasks.errors import ConfigurationError, LeaseHeld, PipelineError, RunHeld, SettingsError, carried, said_of
@@ -160,7 +161,7 @@ def _show(outcome: RunOutcome) -> None:
 
 def _parse(given: list[str], prog: str, as_of: str) -> Options:
     namespace = parser(prog, as_of).parse_args(given)
-    require_known(namespace.accept)
+    require_known(one_each(namespace.accept))
     try:
         form = NightlyForm(
             as_of=namespace.as_of,

@@ -179,21 +179,37 @@ def status_on(port: int) -> int:
         return 0
 
 
+def test_the_site_of_a_project_does_not_look_at_the_local_stack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is damaged, or another account's, ended it."""
+    (tmp_path / "data/local/stack").mkdir(parents=True)
+    (tmp_path / "data/local/stack/stack.json").write_text("{")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SUPABASE_JWT_SECRET", raising=False)
+    assert started_beside_nothing(monkeypatch) == 0
+
+
 def test_a_site_without_a_prefect_server_says_so_when_it_starts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Started before `make ui`, it never learns of that server."""
+    monkeypatch.setenv("SUPABASE_JWT_SECRET", "secret")
+    assert started_beside_nothing(monkeypatch) == 0
+    assert "start runs from the site set PREFECT_API_URL or start `make ui`" in capsys.readouterr().out
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    scripts.api.main([])
+    assert "Prefect" not in capsys.readouterr().out
+
+
+def started_beside_nothing(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of a site on a hosted project, which ends at once."""
     monkeypatch.setattr(scripts.api, "end_on_signals", lambda: None)
     monkeypatch.setattr(scripts.api, "local_project", nullcontext)
     monkeypatch.setattr("api.vendor.install", lambda say: None)
     monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)
     monkeypatch.setattr(scripts.api, "running", lambda home: None)
     monkeypatch.setenv("SUPABASE_URL", "https://project.supabase.co")
-    monkeypatch.setenv("SUPABASE_JWT_SECRET", "secret")
     for name in ("PREFECT_API_URL", *scripts.api.MASTER):
         monkeypatch.setenv(name, "")
-    assert scripts.api.main([]) == 0
-    assert "start runs from the site set PREFECT_API_URL or start `make ui`" in capsys.readouterr().out
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
-    scripts.api.main([])
-    assert "Prefect" not in capsys.readouterr().out
+    return scripts.api.main([])

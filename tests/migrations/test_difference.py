@@ -14,6 +14,7 @@ from deploy.migrations.shape import ColumnShape, Shape, record, recorded, wanted
 from deploy.migrations.statements import grant_source
 from local_stack.errors import StackError
 from local_stack.postgres import query
+from tasks.errors import ConfigurationError
 
 WANTED = wanted_shape()
 USER = "00000000-0000-4000-8000-000000000001"
@@ -242,6 +243,9 @@ def test_a_change_is_written_as_a_new_file_once(
     assert files.write_migration() is None
     before = contents(folder)
     monkeypatch.setattr(files, "wanted_shape", lambda: changed("clean_users", added=column("text")))
+    for version in ("20200101000000", max(folder.iterdir()).name[:14]):
+        with pytest.raises(ConfigurationError, match=f"{version} does not follow that of the last migration"):
+            files.write_migration(name="added", version=version)
     path = files.write_migration(name="added")
     assert path is not None
     assert path.name.endswith("_added.sql")

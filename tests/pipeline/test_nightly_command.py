@@ -90,6 +90,7 @@ def test_a_dry_run_writes_nothing_and_is_sound(project: Project, demo: DemoCount
         (("--acept", "posts_drop"), "acept"),
         (("--js",), "js"),  # it was taken, and a summary printed
         (("--accept", "posts_dorp"), "posts_drop"),
+        (("--accept", "users_drop, posts_dorp"), "'posts_dorp'"),  # several in one are several, as in the form
     ],
 )
 def test_wrong_usage_is_a_sentence_and_2(
