@@ -187,7 +187,11 @@ class Watch:
         self._blocked = ""
         self.book.start(counts, now)
         self._runs["started"] += 1
-        self._run = run = self._start_run()
+        try:
+            self._run = run = self._start_run()
+        except (OSError, EOFError) as error:  # no memory or no process was left for it
+            self._account(ChildOutcome("failed", message=f"It could not be started ({type(error).__name__})."))
+            return
         self._run_task = asyncio.create_task(asyncio.to_thread(run.wait))
         self._run_task.add_done_callback(self._ended)
 

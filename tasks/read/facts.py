@@ -22,7 +22,8 @@ from tasks.publish.retention import names_users
 from tasks.read.cache import Cache
 
 # By the clock of the machine that asked for it a run's id begins with the time; its reading starts within this of it,
-# as a run waits an hour for another one.
+# as a run waits an hour for another one. One that ETL_WAIT_FOR_LEASE let wait for longer is out of its place only where
+# more runs than are read together were asked for after it and read before it.
 CLOCKS = timedelta(hours=1)
 UNKNOWN = datetime(9000, 1, 1, tzinfo=UTC)
 _REPORTS = "reports/"

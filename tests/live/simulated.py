@@ -86,6 +86,7 @@ class Project:
     """A database that counts changes, and runs that publish them. Instants are seconds of the loop's clock.
 
     every_change: when each was made. runs: those that were started. away: from when until when it does not answer.
+    full: until when the machine has no process left for a run.
     """
 
     loop: Loop
@@ -93,6 +94,7 @@ class Project:
     every_change: list[float] = field(default_factory=list)
     runs: list[Started] = field(default_factory=list)
     away: tuple[float, float] = (0, 0)
+    full: float = 0
 
     def change(self) -> None:
         self.every_change.append(self.loop.time())
@@ -119,6 +121,8 @@ class Project:
 
     def start_run(self) -> _Run:
         now = self.loop.time()
+        if now < self.full:
+            raise EOFError
         assert not [run for run in self.runs if run.ended > now], "never two at once"
         read = {at for run in self.runs for at in run.changes}
         new = [at for at in self.every_change if at not in read]
@@ -147,14 +151,14 @@ def _instant(at: float) -> str:
 
 
 def watch_for(
-    seconds: float, folder: Path, seed: int, *, away: tuple[float, float] = (0, 0), **settings: object
+    seconds: float, folder: Path, seed: int, *, away: tuple[float, float] = (0, 0), full: float = 0, **settings: object
 ) -> Project:
     """A watch over so much time, with changes at random. Hints are lost, doubled, late or of nothing, then all lost.
 
     settings: those of the watch. Long, as what happens in the simulated time is one story.
     """
     chance, loop = random.Random(seed), Loop()
-    project = Project(loop, chance, away=away)
+    project = Project(loop, chance, away=away, full=full)
     values: dict[str, object] = {
         "supabase_url": "http://127.0.0.1:9",
         "supabase_service_key": "key",

@@ -57,6 +57,14 @@ def test_an_outage_of_hours_is_reported_once(tmp_path: Path, caplog: pytest.LogC
     assert {at for run in project.runs for at in run.changes} == set(project.every_change)
 
 
+def test_a_machine_without_room_for_a_run_is_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The server that forks runs dies of it: the watch ended, as of a defect."""
+    project = watch_for(4 * 3_600, tmp_path, 0, full=1_800)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said[0] == "watch: the run failed: It could not be started (EOFError). It is tried again in 300 s."
+    assert {at for run in project.runs for at in run.changes} == set(project.every_change)
+
+
 def test_a_disk_that_takes_nothing_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Each poll logged it, for the note of the base and for the health file."""
     (tmp_path / "no_folder").touch()
