@@ -11,6 +11,7 @@ import io
 import os
 import sys
 from types import TracebackType
+from typing import Any
 
 
 def _stopped(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -39,8 +40,40 @@ def print_anywhere() -> None:
             stream.reconfigure(errors="plain_letters")
 
 
+class _Unheard(io.RawIOBase):
+    """A file of which it does not matter whether somebody reads it, or whether its disk is full."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._file
+
+    def isatty(self) -> bool:
+        return os.isatty(self._file)
+
+    def write(self, data: Any) -> int:
+        try:
+            return os.write(self._file, data)
+        except OSError:
+            return len(data)
+
+
+def keep_on_when_unheard() -> None:
+    """What a command says on stderr ends no run: a disk of logs that is full, or a reader that went away, did."""
+    if sys.stderr is None:  # closed from the start
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        like, file = sys.stderr, io.BufferedWriter(_Unheard(sys.stderr.fileno()))
+        sys.stderr = io.TextIOWrapper(file, like.encoding, like.errors, line_buffering=True)
+
+
 if sys.argv[0] == "-m":  # what Python calls itself until it has found the module to run
     sys.excepthook = _stopped
+    keep_on_when_unheard()
     print_anywhere()
 
 

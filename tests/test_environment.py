@@ -279,3 +279,11 @@ def test_the_time_of_this_machine_is_no_time_zone_also_where_a_file_of_that_name
     monkeypatch.setenv("ETL_TIMEZONE", name)
     with pytest.raises(SettingsError, match="ETL_TIMEZONE: is another time on each machine"):
         load_settings()
+
+
+@pytest.mark.parametrize("nowhere", ["&-", "/dev/full"])
+def test_a_command_that_nobody_hears_ends_as_it_would(nowhere: str) -> None:
+    """A full disk of logs ended a night at its first line, without the line of JSON."""
+    line = f"{sys.executable} -m flows.nightly --json --as-of yesterday 2>{nowhere}"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, json.loads(done.stdout)["status"]) == (2, "failed")
