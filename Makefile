@@ -27,24 +27,43 @@ REMADE := $(if $(filter True,$(shell $(PY) -c 'import sys, pip; print($(FITS))' 
 environment:
 	@command -v $(firstword $(PYTHON)) >/dev/null || { echo "Python 3.11 or newer is needed; there is no $(PYTHON). Where it has another name: make run PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(0 if $(FITS) else "Python 3.11 to 3.14 is needed; this is " + sys.version.split()[0] + ". Try: make run PYTHON=python3.12")'
-	@test ! -e $(VENV) || echo "$(VENV) does not work: its Python is gone, replaced or does not fit, or making it was cut short. Making it again …"
-	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PYTHON) $(ALONE) "$$MAKE_ENVIRONMENT"
+
+# One make at a time works on .venv. Whoever has waited finds it done, and does nothing.
+ALONE := scripts/alone.py $(VENV).lock
+
+define MAKE_ENVIRONMENT
+if $(PY) -c 'import sys, pip; sys.exit(not ($(FITS)))' 2>/dev/null; then exit 0; fi
+test ! -e $(VENV) || echo "$(VENV) does not work: its Python is gone, replaced or does not fit, or making it was cut short. Making it again …"
+$(PYTHON) -m venv --clear $(VENV)
+endef
 
 # The lock is the whole closure, so pip has nothing to resolve: --no-deps, and `pip check` that it is whole. What lies
 # beside the lock in .venv, somebody's own packages or those of older tests, may lack something and keeps no run back.
+define MAKE_INSTALL
+if test -e $(VENV)/.installed && test -z "$$(find requirements.txt -newer $(VENV)/.installed)"; then exit 0; fi
+echo "Installing the pinned requirements (about 2 minutes, once) …"
+$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements.txt
+$(PY) -m pip check | awk -F '[ =[]+' 'NR == FNR { pinned[$$1]; next } $$1 in pinned { print; broken = 1 } END { exit broken }' requirements.txt - >&2
+touch $(VENV)/.installed
+endef
+
+define MAKE_INSTALL_DEV
+if test -e $(VENV)/.installed-dev && test -z "$$(find requirements-dev.txt $(VENV)/.installed -newer $(VENV)/.installed-dev)"; then exit 0; fi
+echo "Installing what tests and checks need …"
+$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements-dev.txt
+touch $(VENV)/.installed-dev
+endef
+export MAKE_ENVIRONMENT MAKE_INSTALL MAKE_INSTALL_DEV
+
 $(VENV)/.installed: requirements.txt $(REMADE)
-	@echo "Installing the pinned requirements (about 2 minutes, once) …"
-	@$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements.txt
-	@$(PY) -m pip check | awk -F '[ =[]+' 'NR == FNR { pinned[$$1]; next } $$1 in pinned { print; broken = 1 } END { exit broken }' requirements.txt - >&2
-	@touch $@
+	@$(PY) $(ALONE) "$$MAKE_INSTALL"
 
 $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
-	@echo "Installing what tests and checks need …"
-	@$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements-dev.txt
-	@touch $@
+	@$(PY) $(ALONE) "$$MAKE_INSTALL_DEV"
 
 install-dask: install ## What ETL_WORKERS and ETL_DASK_ADDRESS need beside (Dask)
-	@$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements-dask.txt
+	@$(PY) $(ALONE) "$(PY) -m pip install --quiet --no-deps --require-hashes -r requirements-dask.txt"
 
 run: install ## Run the whole pipeline once, on the local stack or on SUPABASE_URL
 	@$(PY) -m scripts.run $(ARGS)

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import metadata
 from pathlib import Path
 
@@ -36,6 +37,8 @@ def folder(tmp_path: Path) -> Path:
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
     shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "alone.py", tmp_path / "scripts")
     (tmp_path / "requirements.txt").write_text(f"pinned[extra]==1.0 --hash=sha256:{'0' * 64}\n")
     script(tmp_path / "python3", PYTHON)
     return tmp_path
@@ -72,6 +75,22 @@ def package(folder: Path, name: str, *requires: str) -> None:
 def site(folder: Path) -> Path:
     (found,) = (folder / ".venv" / "lib").glob("python*/site-packages")
     return found
+
+
+@pytest.mark.slow
+def test_two_makes_at_once_in_a_fresh_clone_make_one_environment(folder: Path) -> None:
+    """The second one cleared what the first one was installing into."""
+    made = PYTHON.replace("{base} -m venv", "echo made >> log; sleep 3; {base} -m venv")
+    script(folder / "python3", made)
+    (folder / "requirements.txt").write_text("")
+    with ThreadPoolExecutor() as pool:
+        done = [pool.submit(make, folder) for _ in range(2)]
+    results = [one.result() for one in done]
+    assert [code for code, _ in results] == [0, 0], results
+    assert (folder / "log").read_text() == "made\n"
+    said = "".join(text for _, text in results)
+    assert said.count("Installing the pinned requirements") == 1
+    assert said.count("Another make is installing here; waiting for it") >= 1
 
 
 @pytest.mark.slow
