@@ -182,8 +182,8 @@ class PostgresSource:
         """Each bucket of sorted rows as a file of the raw spool, on threads or on workers."""
         buckets = sorter.buckets()
         if self._workers.count:
-            save_runs(plan, sorter)
-            units = [BucketUnit(info, bucket, plan, spool, self._bounds) for bucket in buckets]
+            index = save_runs(plan, sorter)
+            units = [BucketUnit(info, bucket, plan, spool, self._bounds, index) for bucket in buckets]
             return list(self._workers.map(convert_bucket, units))
 
         def convert(bucket: Bucket) -> Counter[str]:

@@ -7,6 +7,7 @@ identity.
 from __future__ import annotations
 
 import pickle
+import uuid
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -29,7 +30,6 @@ from tasks.source.sorting import Sorter
 from tasks.workspace import Spool
 
 DRIVER_BYTES = 2**22
-INDEX = "runs.pickle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +68,14 @@ class SliceRead:
 
 @dataclass(frozen=True, slots=True)
 class BucketUnit:
-    """A bucket of sorted rows, to become a file of the raw spool."""
+    """A bucket of sorted rows, to become a file of the raw spool. index: the name of the file that `save_runs` made."""
 
     info: TableInfo
     bucket: Bucket
     plan: SortPlan
     spool: Spool
     bounds: Bounds
+    index: str
 
     def inputs(self) -> list[Path]:
         """All sorted runs: a bucket has rows of each."""
@@ -102,21 +103,30 @@ def slice_name(info: TableInfo, part: Slice, of: int) -> str:
     return f"{info.table.source_schema}.{info.table.source}, slice {part.index + 1} of {of}"
 
 
-def save_runs(plan: SortPlan, sorter: Sorter) -> None:
-    """Leave what is known of the sorted runs where each worker reads it once."""
-    (plan.folder / INDEX).write_bytes(pickle.dumps(sorter.runs))
+def save_runs(plan: SortPlan, sorter: Sorter) -> str:
+    """Leave what is known of the sorted runs where each worker reads it once. Returns the file's name.
+
+    A name of its own: a table that is read again has other runs in the same folder.
+    """
+    index = f"runs-{uuid.uuid4().hex}.pickle"
+    (plan.folder / index).write_bytes(pickle.dumps(sorter.runs))
+    return index
 
 
 def convert_bucket(unit: BucketUnit, tick: Tick) -> Counter[str]:
     """Sort a bucket and write it as a file of the raw spool. Returns the non-null values by column."""
-    index = unit.plan.folder / INDEX
+    return write_bucket(sorter_of(unit), unit.bucket, known(unit.info), unit.spool, unit.bounds)
+
+
+def sorter_of(unit: BucketUnit) -> Sorter:
+    """The sorter of all runs, as `save_runs` left them."""
     sorter = unit.plan.sorter()
-    sorter.runs = _runs(index, index.stat().st_mtime_ns)
-    return write_bucket(sorter, unit.bucket, known(unit.info), unit.spool, unit.bounds)
+    sorter.runs = _runs(unit.plan.folder / unit.index)
+    return sorter
 
 
 @lru_cache(maxsize=1)
-def _runs(index: Path, written: int) -> dict[int, list[Run]]:
+def _runs(index: Path) -> dict[int, list[Run]]:
     saved: dict[int, list[Run]] = pickle.loads(index.read_bytes())  # noqa: S301 - our own file, in the run's folder
     here = index.parent  # which this worker may have elsewhere than the coordinator
     return {number: [replace(run, path=here / run.path.name) for run in runs] for number, runs in saved.items()}

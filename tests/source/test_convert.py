@@ -42,6 +42,15 @@ def test_any_text_is_an_instant_or_named(texts: list[str | None]) -> None:
         assert (got["created_at"] is None) == (text is None or got["_invalid"] is not None)
 
 
+def test_one_page_may_hold_instants_with_and_without_a_zone_dates_and_none_of_them() -> None:
+    """Of a column without a time zone; pyarrow takes none of them beside the others."""
+    texts = ["2026-01-31T01:00:00+01:00", "2026-01-31 00:00:00", "2026-01-31", "2026-13-31", None]
+    rows = to_arrow([row(created_at=text) for text in texts], INFO)
+    instant = datetime(2026, 1, 31, tzinfo=UTC)
+    assert rows["created_at"].to_pylist() == [instant, instant, instant, None, None]
+    assert rows["_invalid"].to_pylist() == [None, None, None, "created_at: not a timestamptz", None]
+
+
 def test_the_first_offending_column_is_named() -> None:
     batch = to_arrow([row(created_at="infinity", updated_at="-infinity"), row(updated_at="-infinity")], INFO)
     assert batch["_invalid"].to_pylist() == ["created_at: infinity", "updated_at: -infinity"]

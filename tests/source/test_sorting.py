@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -11,9 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tasks.contracts import POSTS
 from tasks.errors import ReadError
+from tasks.source.model import TableInfo
+from tasks.source.patch import Bounds
 from tasks.source.runs import Budget
 from tasks.source.sorting import Sorter
+from tasks.source.units import BucketUnit, SortPlan, save_runs, sorter_of
 from tasks.workspace import Spool
 
 SCHEMA = pa.schema([("id", pa.uuid()), ("content", pa.string())])
@@ -70,6 +75,22 @@ def test_a_slice_that_is_written_again_replaces_its_rows(tmp_path: Path) -> None
         sorter.add(1, broken())
     sorter.add(1, batches_of(keys[20:], 9))
     assert [row["id"] for row in in_order(sorter)] == keys
+
+
+def test_a_table_that_is_read_again_at_once_has_the_runs_of_the_second_time(tmp_path: Path) -> None:
+    """As after a lost snapshot, where the disk's clock has not moved since the first one was sorted."""
+    plan = SortPlan(tmp_path / "unsorted", "id", 1_000, 1_000)
+    info, spool, bounds = TableInfo(POSTS, {}, 0), Spool(tmp_path, SCHEMA), Bounds(9, 999)
+    for keys in ([UUID(int=n) for n in range(8)], [UUID(int=n) for n in range(2, 60)]):
+        sorter = plan.sorter()
+        sorter.add(0, batches_of(keys, 5))
+        index = save_runs(plan, sorter)
+        for path in plan.folder.iterdir():
+            os.utime(path, (1, 1))
+        units = [BucketUnit(info, bucket, plan, spool, bounds, index) for bucket in sorter.buckets()]
+        read = [rows for unit in units for rows in sorter_of(unit).read(unit.bucket, nbytes=500)]
+        assert [row["id"] for rows in read for row in rows.to_pylist()] == keys
+        sorter.clear()
 
 
 def test_what_a_failed_slice_held_in_memory_is_free_again(tmp_path: Path) -> None:
