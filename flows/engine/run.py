@@ -21,8 +21,9 @@ from tasks.incremental.night import IncrementalNight
 from tasks.ledger.dry import DryLedger
 from tasks.ledger.lease import Heartbeat, Lease, NoHeartbeat
 from tasks.ledger.ledger import Ledger, Start, unrecorded_end_logged
-from tasks.ledger.resume import can_be_resumed, contract_fingerprint, kept_snapshot_at, open_workspace
+from tasks.ledger.resume import can_be_resumed, kept_snapshot_at, open_workspace
 from tasks.ledger.row import LedgerRow
+from tasks.platform.code import CODE
 from tasks.platform.dask import open_workers
 from tasks.platform.functions import Database, open_database
 from tasks.platform.interrupts import signals_end_statements, uninterrupted
@@ -134,7 +135,7 @@ class Run:
             as_of=self.as_of,
             snapshot_at=self.snapshot_at,
             transport=self.lease.transport,
-            contract=contract_fingerprint(),
+            code=CODE,
         )
 
     def history(self) -> list[PastRun]:

@@ -18,7 +18,8 @@ from local_stack import Stack
 from tasks.contracts import POSTS
 from tasks.errors import ConfigurationError, PipelineError, TerminalError, WriteError
 from tasks.ledger.lease import Lease
-from tasks.ledger.resume import open_workspace, project_folder
+from tasks.ledger.resume import can_be_resumed, open_workspace, project_folder
+from tasks.platform.code import CODE
 from tasks.settings import Settings
 from tasks.sink.model import changes
 from tasks.workspace import LOCK, Workspace, remove_unheld
@@ -95,6 +96,19 @@ def test_what_a_dead_run_left_on_a_full_disk_makes_room_for_the_next(small_disk:
     lease = Lease("next", "t", None, "now", None, "postgres", None, historical=False, last=None)
     with open_workspace(settings, lease) as workspace:
         assert [folder.name for folder in workspace.root.parent.iterdir()] == ["next"]
+
+
+@pytest.mark.parametrize("code", ["another", CODE])
+def test_what_other_code_has_read_is_not_continued(code: str, tmp_path: Path) -> None:
+    """A night that crashed before an update went on with rows as the old code had converted them, as one of the new."""
+    settings = Settings(_env_file=None, supabase_url="https://abc.supabase.co", data_dir=tmp_path)
+    dead = Workspace.create(tmp_path, "dead", project=project_folder(settings))
+    dead.spool("raw", POSTS.name, POSTS.raw_schema).clear()
+    dead.note(transport="rest", code=code)
+    lease = Lease("next", "t", None, "resume", None, "rest", "dead", historical=False, last=None)
+    with open_workspace(settings, lease) as workspace:
+        assert can_be_resumed(workspace) == (code == CODE)
+    assert not dead.root.exists()
 
 
 def test_a_folder_that_cannot_be_made_is_a_sentence(
