@@ -129,7 +129,7 @@ class Settings(WatchSettings, SiteSettings, ScheduleSettings):
     max_drop_share: float = Field(default=0.2, ge=0, le=1, description="Users or posts down by more hold the run.")
     max_delete_share: float = Field(default=0.1, ge=0, le=1, description="Deletes above it hold the run.")
     max_rule_points: float = Field(default=10, ge=0, le=100, description="A rule's share up by more points holds it.")
-    drift_floor_rows: int = Field(default=100, ge=0, description="Changes of fewer rows never hold a run.")
+    drift_floor_rows: int = Field(default=100, ge=0, description="So few rows hold no run, except where all are gone.")
 
     # Publishing
     signed_link_seconds: int = Field(default=WEEK, ge=60, le=WEEK)
