@@ -15,6 +15,7 @@ from tasks.source.model import Preflight, TableInfo
 
 FUNCTION = "etl_preflight"
 _HIDDEN_FROM = " hides rows from the role "  # as etl_row_filters says it
+RESTRICTIVE = "select tablename, policyname, roles from pg_policies where permissive = 'RESTRICTIVE'"
 _INTEGERS = frozenset({"bigint", "integer", "smallint"})
 ACCEPTED: dict[Kind, frozenset[str]] = {
     "uuid": frozenset({"uuid"}),
@@ -140,8 +141,8 @@ def _hidden_rows(reasons: Sequence[str], role: str) -> str:
     reader = role if role in readers else min(readers)
     policy = (
         f"a policy `for select to {reader} using (true)` on every table that row-level security protects. One "
-        f"that is `as restrictive` hides rows all the same: it must not apply to {reader} (`alter policy … to` the "
-        "roles that it is meant for)."
+        f"that is `as restrictive` hides rows all the same: it must not apply to {reader} (`{RESTRICTIVE}` lists them; "
+        "`alter policy … to` the roles that it is meant for). To read a part of the rows on purpose: docs/keys.md."
     )
     if reader != role:
         return f"Give {reader}, as which a view reads, {policy}"
