@@ -20,7 +20,11 @@ schema metadata of each of these Parquet files; the files in `state/`, for the n
 times are UTC, a day is a calendar day in UTC, and the reports cover what was created before the run's `as_of`.
 
 Types are Arrow's. In pandas, `read_report` gives days as `datetime64`, whole numbers that may be null as `Int64`, text
-as `str`; in Polars and DuckDB they are what their names say.
+as `str`; in Polars and DuckDB they are what their names say. A share is a fraction from 0 to 1. What may be null is
+null where there is nothing to compute it from: a quantile without a post, a share of nothing.
+
+In Postgres, `user_statistics` is a history: a row for each `as_of` up to the current run's, but none of a run for a
+past instant, such as those of `backfill`. `daily_activity` there is the current run's.
 """
 
 
@@ -46,7 +50,7 @@ def _contents() -> str:
 
 
 def _report(report: Report) -> str:
-    order = _sorted_by(report.keys) if report.sorted_by_keys else f"keys {_named(report.keys)}, in no declared order"
+    order = _sorted_by(report.keys) if report.sorted_by_keys else f"keys {_named(report.keys)}, not sorted by them"
     facts = [f"`reports/{report.name}.parquet`", order, f"version {report.version}"]
     if report.in_postgres:
         facts.append(f"also the table `{report.name}` in Postgres")

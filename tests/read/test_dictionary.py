@@ -26,6 +26,13 @@ def test_it_says_what_has_no_descriptions_and_reads_as_english() -> None:
     assert not re.search(r"\ba [aeio]", text)
 
 
+def test_it_says_what_a_share_a_null_and_a_table_in_postgres_are() -> None:
+    text = " ".join(render().split())
+    assert "A share is a fraction from 0 to 1." in text
+    assert "`reports/data_quality.parquet` · keys `table`, `rule`, not sorted by them" in text
+    assert "none of a run for a past instant, such as those of `backfill`" in text
+
+
 def test_links_lead_to_headings() -> None:
     text = render()
     headings = {h.lower().replace(",", "").replace(" ", "-") for h in re.findall(r"^#+ (.+)$", text, re.M)}
