@@ -172,9 +172,11 @@ def changed_by_hand(run: Run) -> bool:
 
 @stage("Verify stored rows")
 def _mark_wrong_rows(run: Run, progress: Meter) -> int:
-    marked = mark_wrong(run.database, {"p_run": run.lease.run_id, "p_token": run.lease.token}, TABLES)
-    run.record(changed_by_hand=marked)
-    return marked
+    lease = {"p_run": run.lease.run_id, "p_token": run.lease.token}
+    for table in TABLES:
+        run.marked += mark_wrong(run.database, lease, table)
+    run.record(changed_by_hand=run.marked)
+    return run.marked
 
 
 def audit(run: Run, entries: list[FileEntry], plans: Mapping[str, TablePlan]) -> None:

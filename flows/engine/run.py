@@ -66,6 +66,7 @@ class Run:
         self.seed = ""
         self.not_read: dict[str, int] = {}
         self.drifted: int | None = None
+        self.marked = 0  # cleaned rows that somebody changed by hand, without their hash from here on
         self.comparable: Base | None = None  # a base that a full night is compared with
         self.has_stored = False  # files, before the stage that publishes
         self.committed = False
@@ -253,6 +254,10 @@ def _describe(error: PipelineError, run: Run) -> None:
     error.run_id, error.stage = run.lease.run_id, run.stage
     stage = "Move pointer" if run.committed else run.stage
     error.written = error.written or written_before(stage, run.lease, has_stored=run.has_stored)
+    if run.marked and not run.committed:
+        error.written += (
+            f" {run.marked:,} rows that somebody changed by hand are marked: the next full night fixes them."
+        )
     error.facts = {
         "committed": run.committed,
         "as_of": run.lease.as_of.isoformat() if run.lease.as_of else None,

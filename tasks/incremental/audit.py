@@ -37,7 +37,7 @@ _PARTS = 16
 MOST_ROWS = 100_000  # changed rows up to which the months that they were in are looked up
 
 
-def mark_wrong(database: Database, lease: Mapping[str, Any], tables: Sequence[Table]) -> int:
+def mark_wrong(database: Database, lease: Mapping[str, Any], table: Table) -> int:
     """Take the hash from cleaned rows that are not what it says: they count as different then, and are written again.
 
     Key range by key range; where the database takes too long the audit goes without. Returns how many: at least one
@@ -51,26 +51,17 @@ def mark_wrong(database: Database, lease: Mapping[str, Any], tables: Sequence[Ta
             unheard.append(error)
         return too_slow
 
-    for table in tables:
-        columns = [column.name for column in table.columns if column.name not in STAMPS]
-        cuts = database.call("etl_sample_known", p_table=table.name, p_parts=_PARTS)
-        for after, until in pairwise(("", *cuts, "")):
-            bounds: dict[str, Any] = {"p_after": after, "p_until": until}
-            try:
-                answer = database.call(
-                    "etl_mark_wrong",
-                    give_up=is_too_slow,
-                    **lease,
-                    p_table=table.name,
-                    p_columns=columns,
-                    **bounds,
-                )
-            except ServiceUnavailable as error:
-                if not is_statement_timeout(error):
-                    raise
-                logger.warning("The hashes of %s are not audited: the database takes too long.", table.clean)
-                break
-            marked += int(answer)
+    columns = [column.name for column in table.columns if column.name not in STAMPS]
+    cuts = database.call("etl_sample_known", p_table=table.name, p_parts=_PARTS)
+    for after, until in pairwise(("", *cuts, "")):
+        asked: dict[str, Any] = {"p_table": table.name, "p_columns": columns, "p_after": after, "p_until": until}
+        try:
+            marked += int(database.call("etl_mark_wrong", give_up=is_too_slow, **lease, **asked))
+        except ServiceUnavailable as error:
+            if not is_statement_timeout(error):
+                raise
+            logger.warning("The hashes of %s are not audited: the database takes too long.", table.name)
+            break
     return marked or len(unheard)
 
 

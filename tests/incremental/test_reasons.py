@@ -259,6 +259,24 @@ def test_a_held_night_leaves_rows_that_somebody_changed_by_hand_as_they_are(
     assert project.stack.query("select count(*) from clean_posts where title = 'by hand'") == "0"
 
 
+@pytest.mark.slow
+def test_a_full_night_that_fails_once_it_has_marked_such_rows_says_so_and_the_next_one_puts_them_right(
+    project: Project, demo: DemoCounts, run: Runner
+) -> None:
+    """It said that no row changed. What it marked is no harm to the nights between."""
+    run()
+    project.stack.query("update clean_users set name = 'by hand' where id in (select id from clean_users limit 1)")
+    project.stack.query("update posts set content = 'other' where id in (select id from clean_posts limit 1)")
+    project.stack.query(_POISON)
+    with pytest.raises(WriteError) as failed:
+        run(full_refresh=True, ETL_MAX_REFUSED_SHARE="0")
+    project.stack.query("drop function poison cascade")
+    assert "1 rows that somebody changed by hand are marked" in failed.value.written
+    assert run().mode == "incremental"
+    assert run(full_refresh=True).drifted == 1
+    assert project.stack.query("select count(*) from clean_users where name = 'by hand' or row_hash = ''") == "0"
+
+
 def test_tables_that_were_empty_have_not_drifted_when_they_are_filled(project: Project, run: Runner) -> None:
     """A product before its first posts: the first month with some was taken for one that somebody had changed."""
     project.stack.query("insert into users (created_at) values ('2026-01-01')")
