@@ -34,8 +34,8 @@ def percent(share: float | None, digits: int = 1) -> str:
     """12.3 %"""
     if share is None or math.isnan(share):
         return NONE
-    if 0 < abs(share) < 0.001:
-        return "< 0.1 %"
+    if 0 < abs(share) < 10 ** -(digits + 2):
+        return f"< {10**-digits:.{digits}f} %"
     return f"{100 * share:.{digits}f} %".replace("-", MINUS)
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from api.site.figures import tiles
-from api.site.formats import change
+from api.site.formats import change, percent
 from api.site.tables import Query, view
 from tasks.contracts import Column, Report
 
@@ -49,3 +49,9 @@ def test_a_key_that_is_a_number_is_shown_digit_by_digit() -> None:
 )
 def test_a_small_change_is_not_shown_as_none(old: float, new: float, points: bool, text: str) -> None:
     assert change(old, new, points=points)[0] == text
+
+
+def test_a_share_of_two_digits_is_written_with_them() -> None:
+    shares = (0.0006, 0.00004, 0.0, 0.1234)
+    assert [percent(share, 2) for share in shares] == ["0.06 %", "< 0.01 %", "0.00 %", "12.34 %"]
+    assert [percent(share) for share in shares] == ["< 0.1 %", "< 0.1 %", "0.0 %", "12.3 %"]
