@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 
 from tasks.errors import PipelineError
+from tasks.settings.environment import value_of
 
 
 class _NoTraceback(logging.Filter):
@@ -26,7 +26,7 @@ def configure_logging() -> None:
 
     Safe to call more than once.
     """
-    level = os.environ.get("PREFECT_LOGGING_LEVEL", "INFO").upper()
+    level = value_of("PREFECT_LOGGING_LEVEL").upper() or "INFO"
     for name in ("flows", "tasks"):
         logging.getLogger(name).setLevel(level)
     for name in ("prefect.task_runs", "prefect.flow_runs", "prefect.engine"):
