@@ -21,6 +21,8 @@ _AT_ONCE = 200  # runs; the server refuses to list more
 _LOOKED_AT = 50  # completed runs, for the last that committed
 # Prefect's server answers so while its database is locked, and its own clients try again: nothing was done.
 _BUSY = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
+_KEYS = "The operator looks at PREFECT_API_AUTH_STRING and PREFECT_API_KEY."
+_ADDRESS = "The operator looks at PREFECT_API_URL, which ends in /api: without it the server's pages answer."
 _PAUSES = (0.2, 0.5, 1.0)  # seconds between tries: somebody waits
 
 
@@ -142,7 +144,10 @@ class Prefect:
         if answer.status_code in (409, 422):
             raise Problem(422, "Prefect refused these options.", remedy="Look at the form's fields in /openapi.json.")
         if answer.is_error:
-            raise Problem(503, f"Prefect's server answered {answer.status_code}.", remedy="Try again in a moment.")
+            remedy = _KEYS if answer.status_code in (401, 403) else "Try again in a moment."
+            raise Problem(503, f"Prefect's server answered {answer.status_code}.", remedy=remedy)
+        if "json" not in answer.headers.get("content-type", ""):
+            raise Problem(503, "What answers at PREFECT_API_URL is no API of Prefect's.", remedy=_ADDRESS)
         return answer
 
     def _answer(self, method: str, path: str, body: object | None) -> httpx.Response:

@@ -99,7 +99,9 @@ def link_file(request: Request, caller: Reader, path: str) -> Link:
     address = upstream.object_url("sign", _checked(path))
     try:
         answer = upstream.send("POST", address, caller.token, json={"expiresIn": seconds})
-    except RequestRefused:
+    except RequestRefused as error:
+        if error.status == 401:  # of the caller's token or the site's key, and of no file
+            raise
         raise _no_file(path) from None
     url = upstream.url(f"/storage/v1{json_of(answer)['signedURL']}")
     return Link(url=url, expires_at=datetime.now(UTC) + timedelta(seconds=seconds))

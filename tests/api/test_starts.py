@@ -71,6 +71,28 @@ def test_a_server_that_stays_busy_is_named() -> None:
     assert (caught.value.status, len(sent)) == (503, 4)
 
 
+@pytest.mark.parametrize(
+    ("answer", "says", "names"),
+    [
+        (
+            httpx.Response(200, html="<title>Prefect</title>"),
+            "no API of Prefect's",
+            "PREFECT_API_URL, which ends in /api",
+        ),
+        (httpx.Response(401, json={}), "answered 401", "PREFECT_API_AUTH_STRING"),
+    ],
+)
+def test_a_wrong_address_or_password_of_prefects_server_is_named(answer: httpx.Response, says: str, names: str) -> None:
+    """Without /api in its address the site answered 500; with a wrong password it was to be tried again in a moment."""
+    asked = Prefect(SETTINGS, transport=httpx.MockTransport(lambda _: answer))
+    with pytest.raises(Problem, match=says) as at_start:
+        asked.start("nightly", {}, None)
+    with pytest.raises(Problem, match=says) as of_a_run:
+        asked.run("0193c5c8-7a52-7c57-a9f2-6f3f2a5d2f10")
+    for caught in (at_start.value, of_a_run.value):
+        assert (caught.status, names in caught.remedy) == (503, True)
+
+
 def test_a_key_starts_no_second_run_by_another_deployment() -> None:
     assert server(200, started_before="deployment")[0].start("nightly", {}, "a-key").is_new is False
     asked, sent = server(201, started_before="another")
