@@ -1,7 +1,6 @@
 """The bucket as the pipeline uses it: retried, verified, on hosted Storage and the embedded one alike.
 
-The client retries nothing by itself. Hosted Storage answers many errors with HTTP 400 and the real status in the body;
-`tasks.platform.http` has made errors of ours of them.
+Hosted Storage answers many errors with HTTP 400, the real status in the body: `tasks.platform.http` makes ours of them.
 """
 
 from __future__ import annotations
@@ -70,8 +69,8 @@ class Bucket:
     ) -> None:
         self._storage.session.close()
 
-    def require_private(self) -> None:
-        """PublishError when the bucket is public or is not there: before anything is uploaded."""
+    def require_private(self) -> int | None:
+        """The bytes that a file may have, where the bucket says; PublishError when it is public or is not there."""
         try:
             bucket = self._retry.call(lambda: self._storage.get_bucket(self._name), f"Bucket {self._name}")
         except AccessError:
@@ -86,6 +85,7 @@ class Bucket:
                 f"The bucket {self._name} is public: anyone could read the cleaned tables. Nothing was uploaded.",
                 remedy="Make it private in the dashboard under Storage, then start again.",
             )
+        return bucket.file_size_limit
 
     def require_writable(self, path: str) -> None:
         """AccessError when this identity may not store a file there or replace it. Nothing is written: before Storage
@@ -167,8 +167,9 @@ class Bucket:
             return PublishError(error.message, remedy=f"No reader sees this run. {error.remedy}")
         size = len(source) if isinstance(source, bytes) else source.stat().st_size
         return PublishError(
-            f"{path} has {size / 2**20:,.1f} MiB, more than {self._limit()} allows; no reader sees this run.",
-            remedy="Raise the limit in the project's Storage settings, or lower ETL_PART_ROWS for smaller parts.",
+            f"{path} has {size / 2**20:,.1f} MiB, more than {self._limit()} allows; no reader sees it.",
+            remedy="Raise the limit in the project's Storage settings, or lower ETL_PART_ROWS for smaller parts "
+            "of a run; of an export choose fewer columns or days, or Parquet.",
         )
 
     def _limit(self) -> str:

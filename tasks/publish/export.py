@@ -20,6 +20,7 @@ from tasks.platform.bucket import Bucket
 from tasks.settings import Settings
 
 Format = Literal["parquet", "csv"]
+CSV_ROWS = 100_000  # that are made into text at once: Arrow holds no more than 2 GiB of it
 
 
 def date_column(report: Report) -> Column | None:
@@ -74,9 +75,13 @@ def csv_of(table: pa.Table, *, header: bool = True) -> bytes:
     pyarrow's own writer makes 0 of 0.0: readers that go by the first rows take such a column for whole numbers.
     """
     names = [_quoted(pa.array(table.column_names))] if header else []
-    columns = [_as_text(column).combine_chunks() for column in table.columns]
-    rows = pc.binary_join_element_wise(*columns, ",", null_handling="replace", null_replacement="")
-    return b"".join([*(_joined(of, ",") for of in names), _joined(rows, "\n")])
+    some = (table.slice(start, CSV_ROWS) for start in range(0, table.num_rows, CSV_ROWS))
+    return b"".join([*(_joined(of, ",") for of in names), *map(_lines, some)])
+
+
+def _lines(rows: pa.Table) -> bytes:
+    columns = [_as_text(column).combine_chunks() for column in rows.columns]
+    return _joined(pc.binary_join_element_wise(*columns, ",", null_handling="replace", null_replacement=""), "\n")
 
 
 def _joined(texts: Any, by: str) -> bytes:
@@ -103,11 +108,17 @@ def _quoted(texts: Any) -> Any:
 def upload_export(settings: Settings, body: bytes, report: str, form: Format, *, link_seconds: int) -> tuple[str, str]:
     """Store an exported file under a new path; returns the path, and a link to it that works for `link_seconds`.
 
-    PublishError when the bucket is public or the file cannot be stored or gets no link.
+    PublishError when the bucket is public or takes no file of that size, or the file cannot be stored or gets no link.
     """
     path = export_path(report, form, at=datetime.now(UTC), unique=uuid.uuid4().hex[:8])
     with Bucket(settings) as bucket:
-        bucket.require_private()
+        most = bucket.require_private()
+        if most is not None and len(body) > most:
+            raise PublishError(
+                f"The file has {len(body) / 2**20:,.1f} MiB, and the bucket {settings.bucket} takes "
+                f"{most / 2**20:,.1f} MiB a file. Nothing was uploaded.",
+                remedy="Export fewer columns or days, or Parquet; or raise the limit in the project's Storage.",
+            )
         bucket.store(path, body)
         link = bucket.sign([path], link_seconds).get(path)
     if link is None:

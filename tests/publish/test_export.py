@@ -12,13 +12,15 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from local_stack import Stack
 from tasks.contracts import AUTHOR_ACTIVITY, DAILY_ACTIVITY, DATA_QUALITY, REPORTS, Report
-from tasks.errors import ReadError
+from tasks.errors import PublishError, ReadError
+from tasks.publish import export
 from tasks.publish.export import Format, date_column, encode, export_path, select, upload_export
 from tests.publish.builders import reports, settings_of
 
@@ -83,6 +85,22 @@ def test_a_csv_says_what_is_a_float_and_where_a_text_ends() -> None:
     assert frame.to_dict(as_series=False) == table.to_pydict()
 
 
+def test_a_large_csv_is_made_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one text of more than 2 GiB it was a defect."""
+    table = pa.table({"name": ["a", "b", None] * 3, "share": [0.5, None, 1.0] * 3})
+    whole = encode(table, "csv")
+    joined, join = list[int](), pc.binary_join
+
+    def counted(texts: pa.Array, by: str) -> pa.Array:
+        joined.append(len(texts[0]))
+        return join(texts, by)
+
+    monkeypatch.setattr(export, "CSV_ROWS", 4)
+    monkeypatch.setattr(pc, "binary_join", counted)
+    assert encode(table, "csv") == whole
+    assert joined == [2, 4, 4, 1]
+
+
 def test_a_report_without_days_has_no_column_for_them() -> None:
     assert date_column(DATA_QUALITY) is None
 
@@ -105,6 +123,13 @@ def test_an_export_comes_back_by_its_link_with_its_type(clean_stack: Stack, tmp_
     answer = httpx.get(link)
     assert answer.content == body
     assert answer.headers["content-type"].startswith("text/csv" if form == "csv" else "application/vnd.apache.parquet")
+    clean_stack.query("update storage.buckets set file_size_limit = 100 where id = 'reports'")
+    try:
+        with pytest.raises(PublishError, match=r"the bucket reports takes 0\.0 MiB a file\. Nothing was uploaded"):
+            upload_export(settings, body, report.name, form, link_seconds=60)
+    finally:
+        clean_stack.query("update storage.buckets set file_size_limit = null where id = 'reports'")
+    assert clean_stack.query("select name from storage.objects where name like 'exports/%'") == path
     if form == "csv":
         frame = pd.read_csv(link, parse_dates=["date"])
         assert frame["posts"].tolist() == rows["posts"].to_pylist()
