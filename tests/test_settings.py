@@ -253,7 +253,7 @@ def test_a_name_that_is_no_setting_is_refused_with_the_nearest(
         ("postgresql://postgres:hu sh@db.invalid:5432/postgres", "%20 (a space)"),
         ("postgresql://postgres:hu%00sh@db.invalid:5432/postgres", "is no address"),
         ("postgresql://postgres:hush@@db.invalid:x/postgres", "%40 (@)"),
-        ("postgresql://postgres:hu/sh@db.invalid:5432/postgres", "%2F (/)"),
+        *((f"postgresql://postgres:{p}hu{c}sh@db.invalid/postgres", "%2F (/)") for p in ("", "p@") for c in "/?#"),
         ("https://db.invalid", "must start with postgresql://"),
     ],
 )

@@ -57,10 +57,13 @@ def _database(value: SecretStr) -> SecretStr:
 
 def _splits(address: str) -> bool:
     try:
-        _ = urlsplit(address).port
+        parts = urlsplit(address)
+        _ = parts.port
     except ValueError:  # of a bracket, which a host has around an IPv6 address, or of a port that is no number
         return False
-    return True
+    # A password with an @ and then a /, # or ?: what lies between would be named as the host.
+    named = all("=" in item for item in parts.query.split("&")) or not parts.query
+    return named and "@" not in parts.path + parts.fragment
 
 
 def _key(value: SecretStr) -> SecretStr:
