@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from pathlib import Path
 
+import anyio
 import httpx
+import jwt
 import pytest
+from pydantic import SecretStr
 
+from api.app import create_app
 from api.problems import of_error
 from api.upstream import Upstream
 from tasks.errors import ServiceUnavailable
@@ -63,3 +69,25 @@ def test_our_tables_are_asked_for_where_the_project_exposes_another_schema_first
     upstream = Upstream(SETTINGS, transport=httpx.MockTransport(answer))
     assert upstream.get("/rest/v1/nightly_runs", "token") == [1]
     assert upstream.call("nightly_users", "token", {}) == [1]
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (httpx.Response(401, json={"message": "Invalid API key"}), 503),
+        (httpx.Response(401, json={"code": "InvalidJWT", "message": "jwt expired"}), 401),
+        (httpx.Response(400, json={"statusCode": "404", "error": "not_found", "message": "Object not found"}), 404),
+    ],
+)
+def test_a_key_or_token_that_is_refused_is_no_missing_file(answer: httpx.Response, status: int, tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"supabase_jwt_secret": SecretStr("s" * 40), "cache_dir": tmp_path})
+    app = create_app(settings)
+    app.state.upstream = Upstream(settings, transport=httpx.MockTransport(lambda request: answer))
+    claims = {"role": "authenticated", "aud": "authenticated", "sub": "x", "exp": int(time.time()) + 600}
+    token = jwt.encode({**claims, "app_metadata": {"etl_role": "analyst"}}, "s" * 40, "HS256")
+
+    async def link() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://site") as http:
+            return await http.get("/files/exports/x.csv", headers={"Authorization": f"Bearer {token}"})
+
+    assert anyio.run(link).status_code == status
