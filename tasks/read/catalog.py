@@ -27,7 +27,7 @@ from tasks.read.access import checked_token, nothing_there, reader_key, refused,
 from tasks.read.cache import Cache
 from tasks.read.facts import RunFacts, asked_at
 from tasks.read.options import AsOf, parse_as_of, settings_of
-from tasks.read.runs import Runs, end_of
+from tasks.read.runs import Runs, end_of, may_be_as_of
 from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -120,8 +120,11 @@ class Catalog(Runs):
         moment = parse_as_of(as_of)
         day = day_of(moment) if isinstance(moment, datetime) else moment.isoformat()
         of_day = self.runs([day, f"date={day}"])
-        (runs,) = self.in_order(of_day).values()
-        found = self._first(of for of in runs if not isinstance(moment, datetime) or of.as_of == moment)
+        if isinstance(moment, datetime):
+            (runs,) = self.in_order({day: [run for run in of_day[day] if may_be_as_of(run, moment)]}).values()
+            found = self._first(of for of in runs if of.as_of == moment)
+        else:
+            found = self._first(*self.in_order(of_day).values())
         if found is None:
             raise why_hidden(self.settings, self.access_token) or self._no_such_run(as_of, day, of_day[day])
         return found

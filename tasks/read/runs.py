@@ -61,7 +61,7 @@ class Runs:
 
     def in_order(self, runs: Mapping[str, Sequence[str]]) -> dict[str, Iterator[RunFacts]]:
         """The same of runs whose paths are known, by day."""
-        self.facts([run for day, of_day in runs.items() for run in of_day if _may_be_as_of_the_end(run, day)])
+        self.facts([run for day, of_day in runs.items() for run in of_day if may_be_as_of(run, end_of(day))])
         return {day: self._ranked(day, of_day) for day, of_day in runs.items()}
 
     def _ranked(self, day: str, runs: Sequence[str]) -> Iterator[RunFacts]:
@@ -124,9 +124,9 @@ def end_of(day: str) -> datetime:
     return as_of_day(date.fromisoformat(day))
 
 
-def _may_be_as_of_the_end(run: str, day: str) -> bool:
-    """Whether a run may have read after that day: none is as of later than its reading."""
-    return asked_at(run) >= end_of(day) - CLOCKS
+def may_be_as_of(run: str, moment: datetime) -> bool:
+    """Whether a run may have read after an instant, by its id: none is as of later than its reading."""
+    return asked_at(run) - moment >= -CLOCKS
 
 
 def _runs_of(bucket: Bucket, folder: str) -> tuple[str, list[str]]:

@@ -106,6 +106,18 @@ def test_a_day_that_is_over_reads_the_runs_that_may_end_it(busy: Bucketful, aske
     assert read_of(asked) == 3  # the other day's run is chosen, too
 
 
+def test_an_instant_of_a_day_reads_the_runs_that_may_be_as_of_it(
+    busy: Bucketful, asked: list[str], tmp_path: Path
+) -> None:
+    fresh = busy.settings.model_copy(update={"cache_dir": tmp_path / "fresh"})
+    instant = DAY + EVERY * (RUNS - 2) + timedelta(microseconds=1)
+    asked.clear()
+    for manifests_read in (4, 1):  # of this one, that behind it and `later`, whose id does not say when; then as it is
+        with open_run(as_of=instant, settings=fresh) as run:
+            assert run.as_of == instant
+        assert read_of(asked) == manifests_read
+
+
 def test_a_day_without_its_night_is_read_once(busy: Bucketful, asked: list[str]) -> None:
     with Bucket(busy.settings) as bucket:
         bucket.remove([busy.later.path])
