@@ -74,6 +74,21 @@ def test_many_tabs_on_a_run_that_is_not_over_leave_the_site_usable(chromium: Bro
         expect(page.locator("[data-follow]")).to_have_text("running: publish")
 
 
+def test_the_days_of_a_chart_that_cannot_be_drawn_can_be_chosen_on_a_phone(chromium: Browser, site: Site) -> None:
+    """What says so lay on the buttons, where those have a line of their own."""
+    with context(chromium, site, width=375) as opened:
+        page = opened.new_page()
+        page.set_default_timeout(PATIENCE)
+        sign_in(page, site.people["analyst"])
+        page.route("**/charts/*.json*", lambda route: route.fulfill(status=503))
+        page.goto("/explore/daily_activity")
+        figure = page.locator(".chart", has_text="Active authors")
+        figure.scroll_into_view_if_needed()
+        expect(figure).to_contain_text("This chart could not be drawn: the site answered 503.")  # a proxy's, no JSON
+        for button in figure.locator(".group button").all():
+            button.click(trial=True)
+
+
 def test_of_two_clicks_the_last_one_counts_whenever_their_answers_come(tab: Watched) -> None:
     """The first answer arrived late: the address, and so the next reload, named another order than the table."""
     held: list[Route] = []

@@ -85,7 +85,7 @@ class Chart {
     this.say('Drawing …', 'loading');
     try {
       const answer = await fetch(this.figure.dataset.spec, { headers: { accept: 'application/json' } });
-      if (!answer.ok) throw new Error((await answer.json()).detail ?? answer.statusText);
+      if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail ?? `the site answered ${answer.status}.`);
       this.spec = await answer.json();
     } catch (error) {
       return this.fail(error);
