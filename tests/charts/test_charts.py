@@ -23,7 +23,7 @@ from tasks.charts.lines import activity, growth
 from tasks.charts.maps import posting_hours, retention
 from tasks.charts.marks import Labels
 from tasks.charts.quality import data_quality
-from tasks.charts.style import drawing, percent, plural, save, short, tick_percent
+from tasks.charts.style import drawing, ink_on, percent, plural, save, short, tick_percent
 from tasks.contracts import DAILY_ACTIVITY, POST_STATISTICS, SIGNUP_COHORTS, Report
 from tasks.files.manifest import FileEntry
 from tasks.reports.figures import PastRun
@@ -262,7 +262,9 @@ def test_quality_copes_with_new_rules_and_runs_at_any_hour() -> None:
         (0.314, "31 %"),
         (0.0996, "10 %"),
         (0.042, "4.2 %"),
+        (0.0096, "1.0 %"),
         (0.0003, "0.03 %"),
+        (0.00005, "0.01 %"),
         (1e-6, "< 0.01 %"),
     ],
 )
@@ -277,11 +279,6 @@ def test_an_axis_has_no_needless_decimals(share: float, text: str) -> None:
 
 def test_numbers_are_short() -> None:
     assert [short(n) for n in (950, 12_000, 1_500_000)] == ["950", "12k", "1.5M"]
+    assert [short(n) for n in (999, 1_000, -1_000, 1_000_000, 1e9)] == ["999", "1k", "-1k", "1M", "1G"]
     assert [plural(n, "user") for n in (0, 1, 2_000)] == ["0 users", "1 user", "2,000 users"]
-
-
-def test_drawing_leaves_the_process_as_it_was() -> None:
-    before = dict(mpl.rcParams)
-    with drawing():
-        save(growth(_frame(DAILY_ACTIVITY), as_of=AS_OF), Path("/dev/null"))
-    assert dict(mpl.rcParams) == before
+    assert [ink_on(share) == "#ffffff" for share in (0, 0.49, 0.5, 1)] == [False, False, True, True]

@@ -51,6 +51,23 @@ def test_one_page_may_hold_instants_with_and_without_a_zone_dates_and_none_of_th
     assert rows["_invalid"].to_pylist() == [None, None, None, "created_at: not a timestamptz", None]
 
 
+@pytest.mark.parametrize("beside", [[], ["infinity"]])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("1970-01-01T00:00:00Z", None),
+        ("1969-12-31T23:59:59.999999Z", "created_at: before 1970"),
+        ("9999-12-31T23:59:59.999999Z", None),
+        ("9999-12-31T23:00:00-01:00", "created_at: after 9999"),
+        ("0044-03-15T12:00:00+00:00 BC", "created_at: before 1970"),
+        ("10000-01-01T00:00:00+00:00", "created_at: after 9999"),
+    ],
+)
+def test_the_first_and_the_last_instant_are_in(text: str, says: str | None, beside: list[str]) -> None:
+    rows = to_arrow([row(created_at=value) for value in [text, *beside]], INFO).to_pylist()
+    assert (rows[0]["_invalid"], rows[0]["created_at"] is None) == (says, says is not None)
+
+
 def test_the_first_offending_column_is_named() -> None:
     batch = to_arrow([row(created_at="infinity", updated_at="-infinity"), row(updated_at="-infinity")], INFO)
     assert batch["_invalid"].to_pylist() == ["created_at: infinity", "updated_at: -infinity"]
