@@ -282,3 +282,10 @@ def test_numbers_are_short() -> None:
     assert [short(n) for n in (999, 1_000, -1_000, 1_000_000, 1e9)] == ["999", "1k", "-1k", "1M", "1G"]
     assert [plural(n, "user") for n in (0, 1, 2_000)] == ["0 users", "1 user", "2,000 users"]
     assert [ink_on(share) == "#ffffff" for share in (0, 0.49, 0.5, 1)] == [False, False, True, True]
+
+
+def test_drawing_leaves_the_process_as_it_was() -> None:
+    before = dict(mpl.rcParams)
+    with drawing():
+        save(growth(_frame(DAILY_ACTIVITY), as_of=AS_OF), Path("/dev/null"))
+    assert dict(mpl.rcParams) == before
