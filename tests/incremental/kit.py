@@ -73,6 +73,8 @@ def assert_same_as_full(project: Project, outcome: RunOutcome, run_full: Callabl
     """A full night right after it must write no row and give the same tables, files and figures."""
     assert outcome.mode == "incremental", outcome.full_because
     tables, files, ours = stored(project), published(project), figures(outcome)
+    for name, of in outcome.tables.items():
+        assert of["kept"] == sum(of[how] for how in ("inserted", "updated", "unchanged", "refused")), (name, of)
     project.assert_whole()
     full = run_full()
     assert full.mode == "full"

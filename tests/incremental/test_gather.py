@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.cleaning.user_index import UserIndex, index_schema
@@ -155,6 +155,15 @@ POSTS_OF = st.dictionaries(st.integers(10, 17), st.builds(Post, st.none() | st.i
 STATES = st.builds(State, USERS_OF, POSTS_OF)
 
 
+ANN, ANNS_POST = {0: User(1, "a@x.org")}, {10: Post(0, 2)}
+BOTH = {**ANN, 1: User(2, "a@x.org")}
+
+
+@example(
+    base=State(ANN, ANNS_POST), states=[State({}, ANNS_POST)], one_instant=True
+)  # the first user of the index goes
+@example(base=State(BOTH, {}), states=[State({1: BOTH[1]}, {})], one_instant=True)
+@example(base=State({1: BOTH[1]}, {}), states=[State(BOTH, {})], one_instant=True)
 @settings(max_examples=150)
 @given(base=STATES, states=st.lists(STATES, min_size=1, max_size=6), one_instant=st.booleans())
 def test_what_is_not_read_is_as_a_full_night_would_find_it(base: State, states: list[State], one_instant: bool) -> None:

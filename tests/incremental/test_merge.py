@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from tasks.incremental import merge
 from tasks.incremental.base import Base
 from tasks.incremental.merge import Edit, merge_folder
 from tasks.incremental.night import IncrementalNight
+from tasks.incremental.store import BaseFiles
 from tasks.read import OpenRun
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -70,6 +72,42 @@ def test_few_changes_are_merged_as_many_are(  # type: ignore[no-untyped-def]
     assert keys == sorted({*_rows(base, 1)["id"].to_pylist()} - {*edit.drop.to_pylist()} | {*put["id"].to_pylist()})
 
 
+@settings(max_examples=60)
+@given(
+    base=KEYS,
+    dropped=KEYS.filter(bool),
+    chosen=st.lists(st.booleans(), min_size=41, max_size=41),
+    shape=st.builds(lambda group, groups: FileShape(group * groups, group), st.integers(1, 5), st.integers(1, 3)),
+    always=st.booleans(),
+)
+def test_the_files_after_an_edit_are_those_that_a_full_night_writes(  # type: ignore[no-untyped-def]
+    base, dropped, chosen, shape: FileShape, always: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("edit")
+    put = [key for key in dropped if chosen[key]]
+    edit = Edit(_rows(put, 2), _rows(dropped, 0)[USERS.key.name].combine_chunks())
+    files = BaseFiles(Settings(_env_file=None, data_dir=root), "runs/none", root / "base")
+    before = _written(_rows(base, 1), root / "before", shape, always=always)
+    files.scratch.mkdir()
+    for entry in before:
+        shutil.copyfile(root / "before" / entry.path, files.scratch / entry.sha256)
+    merged = merge_folder(USERS, before, edit, files, root / "after", FOLDER, shape, always=always)
+    kept = _rows([key for key in base if key not in dropped], 1)
+    whole = pa.concat_tables([kept, edit.put]).sort_by(USERS.key.name).combine_chunks()
+    full = _written(whole, root / "full", shape, always=always)
+    assert [(e.path, e.sha256, e.rows) for e in merged] == [(e.path, e.sha256, e.rows) for e in full]
+    shutil.rmtree(root)
+
+
+def _written(rows: pa.Table, root: Path, shape: FileShape, *, always: bool) -> list[FileEntry]:
+    """The rows as a full night writes them."""
+    parts = write_parts(USERS, rows.to_batches(), root / FOLDER, shape, always=always)
+    return [
+        entry_of(part, root, rows=pq.read_metadata(part).num_rows, version=USERS.version, kind="clean")
+        for part in parts
+    ]
+
+
 MANY, FOLDER, ONE_A_PART = 1_002, "clean/users", FileShape(1, 1)
 
 
@@ -79,7 +117,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> IncrementalNight:
     root = tmp_path_factory.mktemp("many")
     settings = Settings(_env_file=None, supabase_url="http://127.0.0.1:9", data_dir=root / "data", cache_dir=root / "c")
     workspace = Workspace.create(root / "data", "next")
-    files = _entries(_rows([*range(MANY)], 1), root)
+    files = _written(_rows([*range(MANY)], 1), root, ONE_A_PART, always=True)
     manifest = json.loads(_manifest(files).to_json())
     manifest["files"].sort(key=lambda entry: entry["path"])
     assert manifest["files"][101]["path"].endswith("part-1000.parquet")
@@ -90,12 +128,6 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> IncrementalNight:
             shutil.copyfile(root / entry.path, folder / f"{entry.sha256}{suffix}")
     base = Base("r", False, "s", Manifest.model_validate_json(json.dumps(manifest)))
     return IncrementalNight(settings, workspace, base, 0)
-
-
-def _entries(rows: pa.Table, root: Path) -> list[FileEntry]:
-    """The rows written as a full night writes them, a row a part."""
-    parts = write_parts(USERS, rows.to_batches(), root / FOLDER, ONE_A_PART, always=True)
-    return [entry_of(part, root, rows=1, version=USERS.version, kind="clean") for part in parts]
 
 
 def _manifest(files: list[FileEntry]) -> Manifest:

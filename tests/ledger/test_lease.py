@@ -223,15 +223,16 @@ def test_a_run_that_failed_is_resumed_with_its_as_of(stack: Stack, settings: Set
     with ledger_of(settings) as ledger:
         dead = ledger.start(Start(AsOf.instant(days_before(2)), settings.resolved_transport))
         snapshot_at = datetime.now(UTC)
-        ledger.begin(dead, snapshot_at)
-        ledger.fail(dead, WriteError("no luck"))
+        ledger.fail(ledger.begin(dead, snapshot_at), WriteError("no luck"))
         back = Start(AsOf.instant(days_before(9)), settings.resolved_transport, historical=True, kind="restore")
         ledger.fail(ledger.start(back), WriteError("a restore is no night"))
         run = ledger.start(Start(AsOf("resume", AS_OF), settings.resolved_transport))
         assert (run.resumed_from, run.as_of) == (dead.run_id, days_before(2))
-        assert run.snapshot_at == (
-            snapshot_at if settings.resolved_transport == "rest" else None
-        )  # a snapshot dies with its run
+        over_rest = settings.resolved_transport == "rest"
+        assert run.snapshot_at == (snapshot_at if over_rest else None)  # a snapshot dies with its run
+        ledger.fail(ledger.begin(run, snapshot_at), WriteError("no luck"))
+        other = ledger.start(Start(AsOf("resume", AS_OF), "postgres" if over_rest else "rest"))
+        assert (other.resumed_from, other.snapshot_at) == (run.run_id, None)  # over another transport, too
 
 
 @both

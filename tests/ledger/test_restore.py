@@ -151,6 +151,7 @@ def test_the_run_after_a_restore_goes_on_from_there(clean_stack: Stack, tmp_path
         current = ledger.current()
         assert current is not None
         assert current.run_id == first.run_id
+        assert database.call("etl_base_run")["behind"] is False, "a restore is no run that the base missed"
     run = work(settings, Night(posts=[post(3)]), as_of=AS_OF + timedelta(microseconds=1)).run
     assert not run.historical
     assert run.last == current.counts

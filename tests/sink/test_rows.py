@@ -92,6 +92,8 @@ def test_batches_cover_all_rows_within_their_bounds(sizes: list[int], rows: int,
     for start, length in parts:
         assert length <= rows
         assert length == 1 or sum(n + 1 for n in sizes[start : start + length]) <= size
+        more = sizes[start : start + length + 1]
+        assert length in (rows, len(sizes) - start) or sum(n + 1 for n in more) > size, "no more would fit"
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
