@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Unpack, overload
 
@@ -64,27 +64,45 @@ def read_history(report: str, *, days: int = DAYS, engine: Engine = "pandas", **
     check_engine(engine)
     declared, days = report_named(report), checked_number("days", days)
     wanted = checked_columns(report, options.get("columns"), pa.schema([AS_OF, *report_schema(declared)]))
+    filters = checked_filters(options.get("filters"))
+    names = declared.schema.names if wanted is None else wanted
+    columns = [AS_OF.name, *(name for name in names if name != AS_OF.name)]
     with open_catalog(options.get("settings"), options.get("access_token")) as catalog:
         runs = _files(catalog, report, days)
-        local = catalog.fetch_what_is_there(runs, Cache.of(catalog.settings))
-    found = [run for run, entry in runs if _is_there(run, entry, local)]
-    if not found:
+        try:
+            table, found = _read(catalog, declared, runs, columns, filters)
+        except FileNotFoundError:  # past its time meanwhile, and forgotten by another process that shares the cache
+            table, found = _read(catalog, declared, runs, columns, filters)
+    if table is None:
         raise why_hidden(catalog.settings, catalog.access_token) or NotThere(
             f"No run of the last {days} days with runs has the report {report}.",
             remedy="Raise days=; list_runs() shows the runs there are.",
         )
-    order = [AS_OF.name, *(n for n in (declared.schema.names if wanted is None else wanted) if n != AS_OF.name)]
-    filters = checked_filters(options.get("filters"))
-    tables = [_rows(declared, run, local[run.run], order, filters) for run in found]
-    table = pa.concat_tables(_of_one_type(tables), promote_options="permissive")
     return to_engine(table, engine, {"runs": {run.as_of.isoformat(): run.run_id for run in found}})
 
 
-def _is_there(run: Manifest, entry: FileEntry, local: Mapping[str, Path]) -> bool:
-    if run.run not in local:
-        text = f"{run.run}/{entry.path} is not in the bucket any more: its run is left out."
-        warnings.warn(text, stacklevel=3)
-    return run.run in local
+def _read(
+    catalog: Catalog,
+    report: Report,
+    runs: list[tuple[Manifest, FileEntry]],
+    columns: list[str],
+    filters: Filters | None,
+) -> tuple[pa.Table | None, list[Manifest]]:
+    """The rows of all runs whose file is there, None without one, and these runs."""
+    local = catalog.fetch_what_is_there(runs, Cache.of(catalog.settings))
+    found = list(_there(runs, local))
+    tables = [_rows(report, run, local[run.run], columns, filters) for run in found]
+    return (pa.concat_tables(_of_one_type(tables), promote_options="permissive") if tables else None), found
+
+
+def _there(runs: list[tuple[Manifest, FileEntry]], local: Mapping[str, Path]) -> Iterator[Manifest]:
+    """The runs whose file is there; who called `read_history` is warned of each other one."""
+    for run, entry in runs:
+        if run.run in local:
+            yield run
+        else:
+            text = f"{run.run}/{entry.path} is not in the bucket any more: its run is left out."
+            warnings.warn(text, stacklevel=4)
 
 
 def _of_one_type(tables: list[pa.Table]) -> list[pa.Table]:

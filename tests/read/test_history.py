@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import polars as pl
@@ -20,7 +21,8 @@ from tasks.files.manifest import entry_of
 from tasks.files.run_files import write_files
 from tasks.platform.bucket import Bucket
 from tasks.publish.upload import publish
-from tasks.read import diff, read_history, read_report
+from tasks.read import diff, history, read_history, read_report
+from tasks.read.frames import load_stamped
 from tasks.reports.figures import RunCounts
 from tests.publish.builders import AS_OF, SNAPSHOT_AT, make_workspace
 from tests.read.conftest import EARLIER, LATER, Bucketful, later_of
@@ -29,11 +31,11 @@ from tests.read.conftest import EARLIER, LATER, Bucketful, later_of
 @pytest.mark.parametrize("name", [report.name for report in REPORTS])
 def test_every_report_over_two_runs(published: Bucketful, name: str) -> None:
     settings = published.settings
-    history = read_history(name, settings=settings)
+    found = read_history(name, settings=settings)
     parts = [read_report(name, run=run, settings=settings) for run in ("earlier", "later")]
-    assert history.columns[0] == "as_of"
-    assert history.attrs["runs"] == {EARLIER.as_of.isoformat(): "earlier", LATER.as_of.isoformat(): "later"}
-    for part, (as_of, rows) in zip(parts, history.groupby("as_of"), strict=True):
+    assert found.columns[0] == "as_of"
+    assert found.attrs["runs"] == {EARLIER.as_of.isoformat(): "earlier", LATER.as_of.isoformat(): "later"}
+    for part, (as_of, rows) in zip(parts, found.groupby("as_of"), strict=True):
         assert pd.Timestamp(str(as_of)) in (EARLIER.as_of, LATER.as_of)
         pd.testing.assert_frame_equal(
             rows.drop(columns="as_of").reset_index(drop=True), part.drop(columns="as_of", errors="ignore")
@@ -46,9 +48,10 @@ def test_a_run_whose_file_is_lost_is_left_out_and_named(changeable: Bucketful) -
     path = f"{changeable.earlier.run_path}/reports/daily_activity.parquet"
     with Bucket(settings) as bucket:
         bucket.remove([path])
-    with pytest.warns(UserWarning, match=f"{path} is not in the bucket any more: its run is left out"):
-        history = read_history("daily_activity", settings=settings)
-    assert list(history.attrs["runs"].values()) == ["later"]
+    with pytest.warns(UserWarning, match=f"{path} is not in the bucket any more: its run is left out") as warned:
+        found = read_history("daily_activity", settings=settings)
+    assert list(found.attrs["runs"].values()) == ["later"]
+    assert [of.filename for of in warned] == [__file__], "it names the reader's line"
     assert list(read_history("data_quality", settings=settings).attrs["runs"].values()) == ["earlier", "later"]
     with Bucket(settings) as bucket:
         bucket.remove([f"{changeable.later.run_path}/reports/signup_cohorts.parquet"])
@@ -130,3 +133,20 @@ def test_without_any_run_it_is_said(changeable: Bucketful) -> None:
         bucket.remove([file.path for file in bucket.walk("runs")])
     with pytest.raises(ReadError, match="No run of the last 1 days with runs has the report data_quality"):
         read_history("data_quality", days=1, settings=changeable.settings)
+
+
+def test_a_file_that_another_process_forgets_meanwhile_is_fetched_again(
+    published: Bucketful, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten: list[Path] = []
+
+    def loaded(what: str, file: Path, *rest: Any) -> pa.Table:
+        if not forgotten:
+            forgotten.append(file)
+            file.unlink()
+        return load_stamped(what, file, *rest)
+
+    monkeypatch.setattr(history, "load_stamped", loaded)
+    found = read_history("daily_activity", settings=published.settings)
+    assert list(found.attrs["runs"].values()) == ["earlier", "later"]
+    assert forgotten[0].exists()
