@@ -45,7 +45,7 @@ class RunEvents:
         self._followed: dict[str, _Followed] = {}
 
     def require_room(self) -> None:
-        """Problem 503 when as many follow runs as this process bears."""
+        """Problem 503 when as many follow runs as this process allows."""
         if sum(one.followers for one in list(self._followed.values())) >= FOLLOWERS:
             text = "Too many follow runs at this moment."
             raise Problem(503, text, remedy="Try again in a moment.", headers={"Retry-After": RETRY_AFTER})
