@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.contracts import USERS
@@ -80,6 +80,7 @@ def test_few_changes_are_merged_as_many_are(  # type: ignore[no-untyped-def]
     shape=st.builds(lambda group, groups: FileShape(group * groups, group), st.integers(1, 5), st.integers(1, 3)),
     always=st.booleans(),
 )
+@example(base=[0, 1], dropped=[1], chosen=[False] * 41, shape=FileShape(1, 1), always=True)  # the last part goes
 def test_the_files_after_an_edit_are_those_that_a_full_night_writes(  # type: ignore[no-untyped-def]
     base, dropped, chosen, shape: FileShape, always: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
