@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,8 +21,8 @@ from tasks.ledger.lease import Lease
 from tasks.ledger.resume import can_be_resumed, open_workspace, project_folder
 from tasks.platform.code import CODE
 from tasks.settings import Settings
-from tasks.sink.model import changes
-from tasks.workspace import LOCK, Workspace, remove_unheld
+from tasks.sink.model import changes, deletes
+from tasks.workspace import LOCK, Spool, Workspace, remove_unheld
 from tests.pipeline.conftest import Runner
 from tests.pipeline.killed import run_in_child
 from tests.pipeline.kit import AS_OF, Project
@@ -37,9 +37,16 @@ def test_a_folder_that_is_missing_is_not_an_empty_table(tmp_path: Path) -> None:
     assert list(spool.batches()) == []
 
 
-@pytest.mark.parametrize("transport", ["rest", "postgres"])
+@pytest.mark.parametrize(
+    ("transport", "lost", "said"),
+    [
+        ("rest", changes, "0 rows to write and 1 keys to delete, and 8 and 1 were"),
+        ("postgres", changes, "0 rows to write and 1 keys to delete, and 8 and 1 were"),
+        ("postgres", deletes, "8 rows to write and 0 keys to delete, and 8 and 1 were"),
+    ],
+)
 def test_rows_that_left_the_folder_before_the_load_are_an_error(
-    transport: str, stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    transport: str, lost: Callable[..., Spool], said: str, stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_for(stack, transport, tmp_path)  # type: ignore[arg-type]
     stack.query("truncate public.clean_posts, public.clean_users, public.etl_runs")
@@ -49,13 +56,13 @@ def test_rows_that_left_the_folder_before_the_load_are_an_error(
         from tasks.sink import plan
 
         plans = plan(*args, **more)  # type: ignore[arg-type]
-        for file in changes(args[1], POSTS).files():  # type: ignore[arg-type]
+        for file in lost(args[1], POSTS).files():
             file.unlink()
         return plans
 
     monkeypatch.setattr("tests.sink.kit.plan", plan_and_lose)
-    with pytest.raises(WriteError, match="posts: the run's folder holds 0 rows to write"):
-        work(settings, Night(posts=[post(n, title="new") for n in range(9)]))
+    with pytest.raises(WriteError, match=f"posts: the run's folder holds {said} planned"):
+        work(settings, Night(posts=[post(n, title="new") for n in range(8)]))
     assert {row["title"] for row in rows_of(stack, "clean_posts")} == {f"Title {n}" for n in range(9)}
 
 
