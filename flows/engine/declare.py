@@ -100,7 +100,7 @@ def explain(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
         tries = client.read_flow_run(flow_run.id).run_count
         if len(said) >= max(1, tries):
             return
-        page = unknown_parameters(flow, flow_run, state) or failure_page(flow.name, state, began=tries > 0)
+        page = unknown_parameters(flow, flow_run, state) or failure_page(flow.name, state, has_begun=tries > 0)
         page += f"\n\nThis was try {tries} of the run." if said else ""
         about = "What happened, and what to do next."
         client.create_artifact(
@@ -122,16 +122,14 @@ def unknown_parameters(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any
     return _page("Refused", happened, NOT_BEGUN, "Correct it and start again.")
 
 
-def failure_page(name: str, state: State[Any], *, began: bool = True) -> str:
-    """Markdown for a bad end: what happened, what was written, what to do next. began: the run, before it ended."""
+def failure_page(name: str, state: State[Any], *, has_begun: bool = True) -> str:
+    """Markdown for a bad end: what happened, what was written, what to do next. has_begun: the run, before it ended."""
+    until_then = UNTIL_THEN if has_begun else NOT_BEGUN
     if state.is_cancelling() or (state.is_cancelled() and state.name != HELD):
-        written, again = (
-            (UNTIL_THEN, _again(name)) if began else (NOT_BEGUN, f"Start `{name}` again when it is wanted.")
-        )
-        return _page("Cancelled", "Someone cancelled this run.", written, again)
+        again = _again(name) if has_begun else f"Start `{name}` again when it is wanted."
+        return _page("Cancelled", "Someone cancelled this run.", until_then, again)
     if state.is_crashed():
-        written = UNTIL_THEN if began else NOT_BEGUN
-        return _page("Crashed", "The process of this run ended without a word.", written, _after_crash(name))
+        return _page("Crashed", "The process of this run ended without a word.", until_then, _after_crash(name))
     error = _error(state)
     if isinstance(error, ParameterTypeError):
         return _page("Refused", problems(error), NOT_BEGUN, "Correct it and start again.")

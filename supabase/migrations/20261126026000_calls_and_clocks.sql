@@ -24,7 +24,7 @@ $$;
 -- kind, and if there are such: earlier (tokens of the caller's own earlier attempts), resume_run, started_by, yields (give
 -- way to a run that waits). Sent twice with one token it answers the same: the second call waits for the end of the first. A holder that
 -- has been unresponsive for its term is replaced, and so is at once one whose token the caller presents. Who holds the lease is read
--- without a lock first: a holder in the middle of its load has its row locked, and nobody must wait for that to be told so.
+-- without a lock first: a holder in the middle of its load has its row locked, and nobody must wait for that to learn it.
 create or replace function public.etl_start(p_run text, p_token text, p_facts jsonb) returns jsonb
 language plpgsql set search_path = '' as
 $$

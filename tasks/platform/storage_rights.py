@@ -18,7 +18,7 @@ def remedy_for_etl(request: httpx.Request, bucket: str) -> str:
 
 
 def _right(request: httpx.Request, path: str) -> str:
-    """Of more than one any may be lacking: Storage tells them apart no more than the database does."""
+    """Of more than one any may be lacking: neither Storage nor the database says which."""
     if request.method == "DELETE":
         return "delete"
     if request.method == "GET" or path.startswith(("object/list/", "object/info/", "object/sign/")):

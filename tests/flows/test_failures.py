@@ -164,12 +164,12 @@ def test_a_run_that_is_cancelled_or_dies(deployed: Deployed, name: str) -> None:
             flow = deployed.flow(name)
             assert explain in flow.on_cancellation_hooks
             assert explain in flow.on_crashed_hooks
-            if began := name == "nightly":
+            if has_begun := name == "nightly":
                 client.set_flow_run_state(UUID(run["id"]), Running(), force=True)
             explain(flow, client.read_flow_run(UUID(run["id"])), state)
             page = said(deployed, run)
             assert page.startswith(title)
-            assert ("the run did not begin" in page) == (not began)
+            assert ("the run did not begin" in page) == (not has_begun)
             if (name, title) == ("nightly", "# Cancelled"):  # perhaps after its commit
                 assert "Nothing, where the ledger says `committed`" in page
 

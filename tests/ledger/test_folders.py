@@ -95,7 +95,7 @@ def test_a_disk_that_takes_nothing_is_a_sentence(small_disk: Path) -> None:
 
 
 def test_what_a_dead_run_left_on_a_full_disk_makes_room_for_the_next(small_disk: Path) -> None:
-    """No later run began, and the rows of people stayed, until somebody removed them by hand."""
+    """No later run started, and the rows of people stayed, until somebody removed them by hand."""
     subprocess.run(["mount", "-o", "remount,size=300m", small_disk], check=True)
     settings = Settings(_env_file=None, supabase_url="https://abc.supabase.co", data_dir=small_disk)
     dead = Workspace.create(small_disk, "dead", project=project_folder(settings))
