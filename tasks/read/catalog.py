@@ -121,13 +121,18 @@ class Catalog(Runs):
         day = day_of(moment) if isinstance(moment, datetime) else moment.isoformat()
         of_day = self.runs([day, f"date={day}"])
         if isinstance(moment, datetime):
-            (runs,) = self.in_order({day: [run for run in of_day[day] if may_be_as_of(run, moment)]}).values()
-            found = self._first(of for of in runs if of.as_of == moment)
+            found = self._as_of(moment, day, of_day[day])
         else:
             found = self._first(*self.in_order(of_day).values())
         if found is None:
             raise why_hidden(self.settings, self.access_token) or self._no_such_run(as_of, day, of_day[day])
         return found
+
+    def _as_of(self, moment: datetime, day: str, runs: Sequence[str]) -> Manifest | None:
+        """The run of these that is as of an instant. One that waited for long has an id of before: it is read last."""
+        likely = [run for run in runs if may_be_as_of(run, moment)]
+        tries = (of for some in (likely, runs) for of in self.in_order({day: some})[day])
+        return self._first(of for of in tries if of.as_of == moment)
 
     def _no_such_run(self, as_of: AsOf, day: str, runs: Sequence[str]) -> NotThere:
         """runs: those of the day, by their paths."""

@@ -116,6 +116,11 @@ def test_an_instant_of_a_day_reads_the_runs_that_may_be_as_of_it(
         with open_run(as_of=instant, settings=fresh) as run:
             assert run.as_of == instant
         assert read_of(asked) == manifests_read
+    later = instant + timedelta(microseconds=1)
+    waited = Another(later, later, f"{instant - timedelta(hours=3):%Y%m%dT%H%M%SZ}-waited")  # ETL_WAIT_FOR_LEASE
+    add(busy, waited)
+    with open_run(as_of=later, settings=fresh) as run:
+        assert run.run_id == waited.run_id
 
 
 def test_a_day_without_its_night_is_read_once(busy: Bucketful, asked: list[str]) -> None:
