@@ -292,7 +292,7 @@ def test_an_address_with_a_password_is_refused(
     [
         "postgres://postgres.ref:%40%3A%2F%23%25%5B%20@db.invalid:5432/postgres?sslmode=require&options=-c%20jit%3Doff",
         "postgresql://postgres@[::1]:5432/postgres",
-        "postgresql:///postgres?host=/var/run/postgresql",
+        "postgresql:///postgres?host=/var/run/postgresql&",
     ],
 )
 def test_odd_addresses_that_libpq_takes_are_taken(address: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,6 +127,7 @@ def _run_apart(
         shared.pull(names)
     result = work(relocate(unit, expected.folder, shared.local), tick)
     with exchanging("put what a unit of work wrote at", expected.url):
+        shared.pull([TOKEN])  # gone with a run that is over, which nobody will tidy up after again
         outputs = tuple(shared.push(shared.changed()))
     return relocate(result, shared.local, expected.folder), outputs
 

@@ -30,14 +30,20 @@ def _right(request: httpx.Request, path: str) -> str:
 
 def sees_bucket(bucket: str) -> str:
     """The SQL by which etl sees a bucket."""
-    policy = f"create policy {identifier(f'etl sees {bucket}')} on storage.buckets"
     grants = "grant usage on schema storage to etl; grant select on storage.buckets to etl;"
-    return f"{BY_SQL}{grants} {policy} for select to etl using (id = {literal(bucket)});"
+    policy = _policy(f"etl sees {bucket}", "storage.buckets", f"for select to etl using (id = {literal(bucket)})")
+    return f"{BY_SQL}{grants} {policy}"
 
 
 def keeps_files(bucket: str) -> str:
     """The SQL by which etl reads, writes and deletes the files of a bucket."""
-    policy, own = f"create policy {identifier(f'etl keeps {bucket}')} on storage.objects", literal(bucket)
+    own = f"(bucket_id = {literal(bucket)})"
     grants = "grant usage on schema storage to etl; grant select, insert, update, delete on storage.objects to etl;"
-    sql = f"{grants} {policy} for all to etl using (bucket_id = {own}) with check (bucket_id = {own});"
-    return f"{BY_SQL}{sql} A policy `as restrictive` must not apply to etl."
+    policy = _policy(f"etl keeps {bucket}", "storage.objects", f"for all to etl using {own} with check {own}")
+    return f"{BY_SQL}{grants} {policy} A policy `as restrictive` must not apply to etl."
+
+
+def _policy(name: str, table: str, rule: str) -> str:
+    """One of that name may be there: docs/keys.md has the same, and a refused statement takes back those before it."""
+    policy = f"{identifier(name)} on {table}"
+    return f"drop policy if exists {policy}; create policy {policy} {rule};"

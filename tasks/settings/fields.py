@@ -62,8 +62,8 @@ def _splits(address: str) -> bool:
     except ValueError:  # of a bracket, which a host has around an IPv6 address, or of a port that is no number
         return False
     # A password with an @ and then a /, # or ?: what lies between would be named as the host.
-    named = all("=" in item for item in parts.query.split("&")) or not parts.query
-    return named and "@" not in parts.path + parts.fragment
+    named = re.fullmatch(r"([^&=]+=[^&]*(&|$))*", parts.query)
+    return bool(named) and "@" not in parts.path + parts.fragment
 
 
 def _key(value: SecretStr) -> SecretStr:

@@ -187,6 +187,22 @@ def test_a_driver_that_fails_in_the_middle_of_a_run_is_a_sentence(
     assert "hush" not in f"{raised.value} {caplog.text}"
 
 
+def test_a_worker_whose_run_is_over_meanwhile_leaves_nothing_at_the_url(tmp_path: Path, settings: Settings) -> None:
+    """It was in the middle of a unit when another one failed; what it wrote is personal, and stayed there for good."""
+    workspace, there = Workspace.create(tmp_path, "run"), tmp_path / "there"
+    apart = settings.model_copy(update={"workers": 1, "shared_dir": there.as_uri()})
+    workers = DaskWorkers(Cluster(), apart, _expected(apart, workspace))
+    (workspace.root / "in").write_text("rows")
+
+    def while_the_run_ends(unit: Copy, tick: Tick) -> None:
+        copied(unit, tick)
+        workers.close()
+
+    with pytest.raises(ConfigurationError, match="could not put what a unit of work wrote at"):
+        list(workers.map(while_the_run_ends, [Copy(workspace.root)]))
+    assert not list(there.iterdir())
+
+
 def test_a_worker_that_was_not_started_again_after_an_update_does_nothing(tmp_path: Path, settings: Settings) -> None:
     expected = _expected(settings, Workspace.create(tmp_path, "run"))
     done = list[int]()
