@@ -17,6 +17,8 @@ from tasks.settings import Settings
 
 _NO_SUCH_HOST = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 _DB_ADDRESS = "Copy the address from the dashboard (Connect → Session pooler) into SUPABASE_DB_URL."
+# Seen of hosted projects: https://github.com/orgs/supabase/discussions/52485
+_PAUSED = "A paused project loses its name; that comes back minutes after the project is restored in the dashboard."
 
 
 def require_project(settings: Settings) -> None:
@@ -48,7 +50,9 @@ def require_host(url: str, variable: str, remedy: str) -> None:
             socket.getaddrinfo(host, None)
     except socket.gaierror as error:
         if error.errno in _NO_SUCH_HOST:
-            raise ConfigurationError(f"The host {host} of {variable} does not exist.", remedy=remedy) from None
+            raise ConfigurationError(
+                f"The host {host} of {variable} does not exist.", remedy=f"{remedy} {_PAUSED}"
+            ) from None
     except UnicodeError:
         raise ConfigurationError(f"The host of {variable} is not a host's name.", remedy=remedy) from None
 

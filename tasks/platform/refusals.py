@@ -17,13 +17,16 @@ from tasks.workspace import disk_problem
 
 # The driver gives no SQLSTATE for a connection that was not made, so libpq's words have to do. "SSL" alone is in the
 # words for a connection that broke, too.
+_WRONG_LOGIN = re.compile(r"authentication failed|no password|user not found in the database", re.I)
+# How the hosted pooler says that, now and before; it has not looked at the password then. Sources: lib/supavisor/errors
+# of supabase/supavisor, and https://github.com/orgs/supabase/discussions/50190 for the causes.
+_UNKNOWN = re.compile(r"tenant(/| or )user .*not found|no tenant identifier|invalid format for user", re.I)
+_FROM_HERE = re.compile("not in tenant allow_list")
 _NOT_LET_IN = re.compile(
-    r"authentication failed|does not exist|no pg_hba\.conf entry|certificate|does not support SSL"
-    r"|Tenant or user not found|no password",
+    r"does not exist|no pg_hba\.conf entry|certificate|does not support SSL|SSL connection is required"
+    rf"|{_WRONG_LOGIN.pattern}|{_UNKNOWN.pattern}|{_FROM_HERE.pattern}",
     re.I,
 )
-
-_WRONG_LOGIN = re.compile(r"authentication failed|no password|Tenant or user not found", re.I)
 _ADDRESS = "Copy the session pooler's address from the dashboard (Connect → Session pooler) into SUPABASE_DB_URL."
 _UNVERIFIED = re.compile(r"root certificate|certificate verify failed|server certificate|sslrootcert")
 _CERTIFICATE = (
@@ -39,8 +42,18 @@ _CAUSES = (
         "no name server knows the host of SUPABASE_DB_URL",
         f"{ESCAPED}. {_ADDRESS}",
     ),
-    (r"Network is unreachable", "its host has an IPv6 address only", _ADDRESS),
+    (r"Network is unreachable|Cannot assign requested address", "its host has an IPv6 address only", _ADDRESS),
     (r"Connection refused", "nothing listens at the host and port of SUPABASE_DB_URL", f"{OUTAGE} {_ADDRESS}"),
+    (
+        r"max client|too many clients|remaining connection slots|unable to check out connection",
+        "the database, or its pooler, has no connection left",
+        "Other programs hold them. Raise the pool size (Database → Settings → Connection pooling) or lower ETL_RANGES.",
+    ),
+    (
+        r"too many authentication failures",
+        "the pooler takes no login for two minutes, after too many with a wrong password",
+        "Look for the program that has a wrong password, which may be this one, then start again.",
+    ),
     (r"timeout expired|timed out", "it did not answer in time", f"{OUTAGE} Look at the network restrictions, too."),
 )
 _SQLSTATE = re.compile(r"SQLSTATE:? (\w{5})")
@@ -116,6 +129,15 @@ def _not_let_in(message: str) -> AccessError:
     said = masked(None, message.rpartition(" failed: ")[2])
     if _UNVERIFIED.search(message):
         return AccessError(f"The certificate of the database cannot be verified ({said}).", remedy=_CERTIFICATE)
+    if _UNKNOWN.search(message):
+        remedy = (
+            "It goes by the host and the user, not by the password: the user is postgres.<ref>, of another role "
+            f"<role>.<ref>, and a region has several hosts. {_ADDRESS} It knows no paused project, either: restore it."
+        )
+        return AccessError(f"The pooler knows no such project or user ({said}).", remedy=remedy)
+    if _FROM_HERE.search(message):
+        remedy = "Add this machine's address to the project's network restrictions (Database → Settings)."
+        return AccessError("The project takes no connection from this machine's address.", remedy=remedy)
     remedy = "Look at the user, the password and sslmode in SUPABASE_DB_URL (in the dashboard under Connect)"
     if _WRONG_LOGIN.search(message):
         return AccessError(f"The database refused user or password ({said}).", remedy=f"{remedy}. {ESCAPED}.")

@@ -45,6 +45,7 @@ def test_a_host_that_does_not_exist_ends_it_at_once(
     assert isinstance(error, ConfigurationError)
     assert name in error.message
     assert ".invalid" in error.message
+    assert "paused" in error.remedy
     assert "secret-word" not in str(error)
 
 

@@ -34,6 +34,40 @@ def refused(words: str) -> PipelineError:
         (STREAM.format("FATAL:  terminating connection due to administrator command"), ServiceUnavailable, "admini"),
         (CONNECTING.format("FATAL:  the database system is starting up"), ServiceUnavailable, "is starting up"),
         (CONNECTING.format('FATAL:  password authentication failed for user "bob"'), AccessError, "user or password"),
+        # The hosted pooler's words, which were taken for an outage, and the run tried again for minutes.
+        (CONNECTING.format("FATAL:  (ENOTFOUND) tenant/user etl.abcdef not found"), AccessError, "The pooler knows no"),
+        (
+            CONNECTING.format("FATAL:  (ENOIDENTIFIER) no tenant identifier provided (x)"),
+            AccessError,
+            "The pooler know",
+        ),
+        (
+            CONNECTING.format("FATAL:  Tenant or user not found"),
+            AccessError,
+            "The pooler knows no such project or user",
+        ),
+        (CONNECTING.format("FATAL:  (EAUTHQUERY) user not found in the database"), AccessError, "user or password"),
+        (
+            CONNECTING.format("FATAL:  (EADDRNOTALLOWED) address not in tenant allow_list: {1, 2}"),
+            AccessError,
+            "this m",
+        ),
+        (
+            CONNECTING.format("FATAL:  (ESSLREQUIRED) SSL connection is required for user: x"),
+            AccessError,
+            "SSL connect",
+        ),
+        (
+            CONNECTING.format("FATAL:  (EMAXCONNSESSION) max clients reached in …"),
+            ServiceUnavailable,
+            "no connection left",
+        ),
+        (
+            CONNECTING.format("FATAL:  (ECIRCUITBREAKER) too many authentication failures"),
+            ServiceUnavailable,
+            "no login",
+        ),
+        (CONNECTING.format("Cannot assign requested address"), ServiceUnavailable, "an IPv6 address only"),
         (CONNECTING.format("Connection refused"), ServiceUnavailable, "nothing listens"),
         (CONNECTING.format("SSL error: certificate verify failed"), AccessError, "certificate of the database cannot"),
         (CONNECTING.format('server certificate for "bob" does not match host name "x"'), AccessError, "cannot be veri"),
