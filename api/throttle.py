@@ -9,9 +9,9 @@ import time
 from limits import RateLimitItem, parse
 from limits.errors import ConfigurationError as NoStore
 from limits.errors import StorageError
-from limits.storage import storage_from_string
+from limits.storage import RedisStorage, storage_from_string
 from limits.strategies import MovingWindowRateLimiter
-from redis.exceptions import RedisClusterException
+from redis.exceptions import RedisClusterException, RedisError
 
 from api.problems import Problem
 from tasks.errors import ConfigurationError
@@ -53,17 +53,21 @@ class Throttle:
 
 
 def _limiter(address: str) -> MovingWindowRateLimiter:
-    """ConfigurationError for an address of no store, or of none that can count so; a cluster is asked at once."""
+    """ConfigurationError for an address of no store, or of none that can count so; only a cluster is asked here."""
     try:
-        return MovingWindowRateLimiter(storage_from_string(address, wrap_exceptions=True))
+        store = storage_from_string(address, wrap_exceptions=True)
+        if type(store) is RedisStorage:  # it looks at the options of its address with the first connection alone
+            pool = store.storage.connection_pool
+            pool.connection_class(**pool.connection_kwargs)
+        return MovingWindowRateLimiter(store)
     except RedisClusterException:
         raise ConfigurationError(
             "No node of the Redis cluster in ETL_API_LIMITS_STORE answers as one: no try to sign in can be counted.",
             remedy="Start it, or correct its address and password, then start the site again.",
         ) from None
-    except (NoStore, ValueError, AssertionError, NotImplementedError):
+    except (NoStore, RedisError, TypeError, ValueError, AssertionError, NotImplementedError):
         raise ConfigurationError(
-            "ETL_API_LIMITS_STORE names no store of tries to sign in.",
+            "ETL_API_LIMITS_STORE names no store of tries to sign in, or with an option that it has not.",
             remedy="It is memory://, or for several workers like redis://127.0.0.1:6379.",
         ) from None
 

@@ -135,6 +135,8 @@ def test_of_more_runs_than_the_server_lists_at_once_the_known_ones_have_links() 
         ("ETL_API_SIGN_IN_RATE", "often", "ETL_API_SIGN_IN_RATE is no rate"),
         ("ETL_API_LIMITS_STORE", "redis", "ETL_API_LIMITS_STORE names no store"),
         ("ETL_API_LIMITS_STORE", "async+memory://", "ETL_API_LIMITS_STORE names no store"),
+        ("ETL_API_LIMITS_STORE", "redis://127.0.0.1:9?foo=x", "ETL_API_LIMITS_STORE names no store"),
+        ("ETL_API_LIMITS_STORE", "redis://127.0.0.1:9?protocol=4", "ETL_API_LIMITS_STORE names no store"),
         ("ETL_API_LIMITS_STORE", "redis+cluster://127.0.0.1:9", "No node of the Redis cluster in ETL_API_LIMITS_STORE"),
         ("ETL_CACHE_DIR", "/dev/null/cache", "ETL_CACHE_DIR, /dev/null/cache, cannot be made"),
     ],
