@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import stat
 import sys
@@ -19,7 +20,8 @@ from tasks.workspace import MINIMUM_FREE_BYTES
 PINS = Path(__file__).parents[2] / "requirements-worker.txt"  # which the image has, too
 # `make install` does nothing while the pins are as they were when it ran.
 INSTALL = (
-    "Run `python -m pip install --no-deps --require-hashes -r requirements-worker.txt`; of an image make a new one."
+    f"Run `{shlex.quote(sys.executable)} -m pip install --no-deps --require-hashes -r {PINS.name}`; of an image make a "
+    "new one."
 )
 PACKAGES = ("prefect", "supabase", "pandas", "pyarrow", "duckdb", "adbc-driver-postgresql")
 COMFORTABLE_FREE_BYTES = 5 * 2**30
