@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 
 from flows.engine.outcome import RunOutcome
 from tasks.files.manifest import FileEntry
-from tasks.platform.bucket import Bucket, each
+from tasks.platform.bucket import Bucket
+from tasks.platform.buckets import each
 from tasks.publish.export import encode
 from tasks.settings import Settings
 

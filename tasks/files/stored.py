@@ -10,7 +10,8 @@ import httpx
 from tasks.errors import RequestRefused
 from tasks.files.manifest import FileEntry
 from tasks.files.published import DAMAGED, GONE, NotAsPublished
-from tasks.platform.bucket import Bucket, each
+from tasks.platform.bucket import Bucket
+from tasks.platform.buckets import each
 from tasks.platform.http import make_http
 from tasks.platform.stored import StoredInfo, is_missing
 from tasks.platform.stored_files import stored_below

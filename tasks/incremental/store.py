@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tasks.files.manifest import FileEntry
 from tasks.ledger.resume import project_folder
-from tasks.platform.bucket import Bucket, each
+from tasks.platform.bucket import Bucket
+from tasks.platform.buckets import each
 from tasks.platform.stored import damaged
 from tasks.settings import Settings
 

@@ -8,24 +8,27 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
-from contextvars import copy_context
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
 from storage3.types import CreateSignedUploadUrlOptions
 
-from tasks.arrow.ahead import require_wanted
 from tasks.errors import AccessError, FileLost, PublishError, RequestRefused
 from tasks.platform.http import make_client
 from tasks.platform.identity import identity_of
 from tasks.platform.remedies import no_bucket
-from tasks.platform.stored import REFRESH, StoredFile, StoredInfo, damaged, is_missing, parse_info
+from tasks.platform.stored import (
+    REFRESH,
+    StoredFile,
+    StoredInfo,
+    damaged,
+    is_missing,
+    no_bucket_seen,
+    parse_info,
+)
 from tasks.retry import Retry
 from tasks.settings import Settings
 
@@ -41,11 +44,10 @@ NEVER_CACHED = "0"
 CACHED = "3600"
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Bucket:
-    """One bucket through one client; each thread needs its own (`each` sees to it)."""
+    """One bucket through one client; each thread needs its own (`tasks.platform.buckets` sees to it)."""
 
     def __init__(
         self,
@@ -186,12 +188,25 @@ class Bucket:
 
     def info(self, path: str) -> StoredInfo:
         """Size and checksum of a file, as Storage itself states them. RequestRefused when it is not there."""
-        return parse_info(self._retry.call(lambda: self._files.info(path), f"Checksum of {path}"))
+        return parse_info(self._about_a_file(lambda: self._files.info(path), f"Checksum of {path}"))
 
     def download(self, path: str, *, fresh: bool = False) -> bytes:
         """A file's bytes; `fresh` asks past every cache."""
         query = {"fresh": uuid.uuid4().hex} if fresh else None
-        return self._retry.call(lambda: self._files.download(path, query_params=query), f"Download of {path}")
+        return self._about_a_file(lambda: self._files.download(path, query_params=query), f"Download of {path}")
+
+    def _about_a_file(self, request: Callable[[], T], what: str) -> T:
+        """The answer; AccessError where Storage says that there is no bucket, as its token is none (any more).
+
+        A listing is refused to such a token, or brings the next one, with which the file is asked for again.
+        """
+        try:
+            return self._retry.call(request, what)
+        except RequestRefused as error:
+            if not no_bucket_seen(error):
+                raise
+        self._page("", 0)
+        return self._retry.call(request, what)
 
     def download_published(self, path: str) -> bytes:
         """A file's bytes, of an earlier run. FileLost when they are not there any more."""
@@ -243,7 +258,7 @@ class Bucket:
 
     def _page(self, prefix: str, offset: int) -> list[dict[str, Any]]:
         options: Any = {"limit": PAGE, "offset": offset, "sortBy": {"column": "name", "order": "asc"}}
-        return self._retry.call(lambda: self._files.list(prefix, options), f"List of {prefix}")
+        return self._retry.call(lambda: self._files.list(prefix, options), f"List of {prefix or self._name}")
 
     def remove(self, paths: Sequence[str]) -> None:
         """Delete files; those that are not there any more are no error."""
@@ -261,40 +276,3 @@ class Bucket:
 
 def _md5(body: bytes) -> str:
     return hashlib.md5(body, usedforsecurity=False).hexdigest()
-
-
-def each(
-    settings: Settings,
-    work: Callable[[Bucket, T], R],
-    items: Sequence[T],
-    *,
-    key: str | None = None,
-    access_token: str | None = None,
-) -> Iterator[R]:
-    """Results of `work` on each item, as they come, with up to `settings.writers` clients at once.
-
-    The first error ends it, and so does a signal where `beside` runs it: what has not started does not start.
-    """
-    clients = min(settings.writers, len(items))
-    if not clients:
-        return
-    with ExitStack() as stack:
-        free: SimpleQueue[Bucket] = SimpleQueue()
-        for _ in range(clients):
-            free.put(stack.enter_context(Bucket(settings, key=key, access_token=access_token)))
-
-        def run(item: T) -> R:
-            require_wanted()
-            bucket = free.get()
-            try:
-                return work(bucket, item)
-            finally:
-                free.put(bucket)
-
-        pool = stack.enter_context(ThreadPoolExecutor(clients, thread_name_prefix="storage"))
-        futures = [pool.submit(copy_context().run, run, item) for item in items]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)

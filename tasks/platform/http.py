@@ -86,7 +86,7 @@ def _remedy(error: RequestRefused, identity: Identity, request: httpx.Request, b
     by_storage = _STORAGE in request.url.path and _REFUSED_BY_STORAGE.search(error.message)
     if identity.kind == "service key":
         return STORAGE_GRANTS if by_storage else error.remedy
-    if error.status == 403:
+    if error.status == 403 and not _about_the_token(error):
         return remedy_for_etl(request, bucket) if by_storage else RIGHTS
     return identity.remedy
 
@@ -94,7 +94,7 @@ def _remedy(error: RequestRefused, identity: Identity, request: httpx.Request, b
 def _about_the_token(error: RequestRefused) -> bool:
     """PostgREST says PGRST301 or PGRST303; Storage says it in several ways, by its version, behind a 400."""
     said = f"{error.code} {error.message}".lower()
-    return error.status == 401 or bool(re.search(r"pgrst30[13]|invalidjwt|jwt expired|claim timestamp", said))
+    return error.status == 401 or bool(_NO_TOKEN.search(said))
 
 
 @cache
@@ -136,6 +136,11 @@ def make_client(
 # every request of ours to it may be sent twice. Source: Supabase's list of Storage error codes.
 _STORAGE = "/storage/v1/"
 LOCKED = 423
+# What PostgREST and Storage say of a token that has expired, or whose key was revoked, a secret or a pair. Source: of
+# Storage src/internal/auth/jwt.ts, and its library jose.
+_NO_TOKEN = re.compile(
+    r"pgrst30[13]|invalidjwt|jwt expired|claim timestamp|signature verification failed|key for the \w+ algorithm must"
+)
 # What it says, without a SQLSTATE, for the database's "permission denied": the token itself was taken.
 _REFUSED_BY_STORAGE = re.compile("row-level security|permission denied")
 

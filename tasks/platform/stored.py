@@ -43,6 +43,14 @@ def is_missing(error: RequestRefused) -> bool:
     return error.status == 404 or error.code in ("not_found", "NoSuchKey")
 
 
+def no_bucket_seen(error: RequestRefused) -> bool:
+    """Whether Storage said that there is no bucket. Of a file it says that also to a token that it does not take.
+
+    Source: `allowInvalidJwt` in src/http/routes/object of supabase/storage.
+    """
+    return error.code in ("NoSuchBucket", "Bucket not found")
+
+
 def damaged(path: str, *, left: str = "") -> FileLost:
     """The error for a file of an earlier run whose content is another one. left: what was not written for that."""
     problem = f"{path} is damaged: its content is not what its manifest says"

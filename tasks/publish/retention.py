@@ -19,7 +19,8 @@ from tasks.errors import PipelineError, PublishError, report_of
 from tasks.files.layout import EXPORTS, RUNS, day_of, day_of_folder, instant, is_day, manifest_path, run_id_of_folder
 from tasks.files.manifest import Manifest
 from tasks.files.published import NotAsPublished, find_manifest, read_pointer
-from tasks.platform.bucket import Bucket, each
+from tasks.platform.bucket import Bucket
+from tasks.platform.buckets import each
 from tasks.settings import Settings
 
 LEFTOVER_AFTER = timedelta(days=1)

@@ -20,7 +20,8 @@ from tasks.arrow.ahead import beside
 from tasks.errors import PipelineError, PublishError, report_of
 from tasks.files.layout import instant, run_path
 from tasks.files.manifest import FileEntry, ManifestRef, RunFacts, make_manifest, sha256_of
-from tasks.platform.bucket import Bucket, each
+from tasks.platform.bucket import Bucket
+from tasks.platform.buckets import each
 from tasks.platform.progress import Progress, Running, no_progress
 from tasks.platform.stored import StoredInfo
 from tasks.platform.stored_files import stored_below

@@ -13,7 +13,8 @@ from typing import Any
 from tasks.files.layout import RUNS, as_of_day, day_of_folder, is_day
 from tasks.files.manifest import Manifest
 from tasks.files.published import NotAsPublished, find_manifest
-from tasks.platform.bucket import Bucket, each
+from tasks.platform.bucket import Bucket
+from tasks.platform.buckets import each
 from tasks.read.cache import Cache
 from tasks.read.facts import CLOCKS, KnownRuns, RunFacts, asked_at
 from tasks.settings import Settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -12,19 +12,25 @@ from typing import Any
 import httpx
 
 _HOP = frozenset({"transfer-encoding", "connection", "content-length", "content-encoding", "keep-alive"})
-_ANSWERS: dict[str, tuple[int, dict[str, str]]] = {
-    "rest": (401, {"code": "PGRST303", "message": "JWT expired"}),
-    "storage": (400, {"statusCode": "403", "error": "Unauthorized", "message": '"exp" claim timestamp check failed'}),
+_REST = (401, {"code": "PGRST303", "message": "JWT expired"})
+# As hosted Storage answers: a listing as of a token whose signing key was revoked, a file as if there were no bucket.
+_STORAGE = {
+    "GET /storage/v1/object/": ("404", "Bucket not found", "Bucket not found"),
+    "POST /storage/v1/object/list/": ("403", "Unauthorized", "signature verification failed"),
+    "": ("403", "Unauthorized", '"exp" claim timestamp check failed'),
 }
 
 
 class Gate:
-    """expired: tokens that are good no longer. tokens: all that came, in order. method, path: what makes one expire."""
+    """expired: tokens that are good no longer. tokens: all that came, in order.
 
-    def __init__(self, upstream: str, method: str, path: str) -> None:
+    kinds: the requests that make a token expire, the first of each.
+    """
+
+    def __init__(self, upstream: str, kinds: Sequence[str]) -> None:
         self.expired: set[str] = set()
         self.tokens: list[str] = []
-        self.method, self.path = method, path
+        self.kinds = list(kinds)
         self.lock = threading.Lock()
         self.client = httpx.Client(base_url=upstream, timeout=30)
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -36,22 +42,24 @@ class Gate:
         return f"http://127.0.0.1:{self.server.server_port}"
 
     def refuses(self, method: str, path: str, authorization: str) -> bool:
-        """Whether this request's token has expired; the first of the kind lets its token expire."""
+        """Whether this request's token has expired; the first of a kind lets its token expire."""
         token = authorization.removeprefix("Bearer ")
         if token.count(".") != 2 or path.startswith("/auth/"):
             return False
         with self.lock:
             if token not in self.tokens:
                 self.tokens.append(token)
-            if not self.expired and method == self.method and path.startswith(self.path):
+            kind = next((kind for kind in self.kinds if f"{method} {path}".startswith(kind)), None)
+            if kind and token not in self.expired:
+                self.kinds.remove(kind)
                 self.expired.add(token)
             return token in self.expired
 
 
 @contextmanager
-def expiring(upstream: str, method: str, path: str) -> Iterator[Gate]:
+def expiring(upstream: str, *kinds: str) -> Iterator[Gate]:
     """A running gate; nothing of it is left afterwards."""
-    gate = Gate(upstream, method, path)
+    gate = Gate(upstream, kinds)
     gate.thread.start()
     try:
         yield gate
@@ -60,6 +68,13 @@ def expiring(upstream: str, method: str, path: str) -> Iterator[Gate]:
         gate.server.server_close()
         gate.thread.join()
         gate.client.close()
+
+
+def _answer_to(request: str) -> tuple[int, dict[str, str]]:
+    if " /storage/" not in request:
+        return _REST
+    status, error, message = next(said for begins, said in _STORAGE.items() if request.startswith(begins))
+    return 400, {"statusCode": status, "error": error, "message": message}
 
 
 def _handler(gate: Gate) -> type[BaseHTTPRequestHandler]:
@@ -77,7 +92,7 @@ def _handler(gate: Gate) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             headers = {k: v for k, v in self.headers.items() if k.lower() not in {"host", "connection"}}
             if gate.refuses(self.command, self.path, self.headers.get("authorization", "")):
-                status, said = _ANSWERS["storage" if self.path.startswith("/storage/") else "rest"]
+                status, said = _answer_to(f"{self.command} {self.path}")
                 self._send(status, {"content-type": "application/json"}, json.dumps(said).encode())
                 return
             got = gate.client.request(self.command, self.path, content=body, headers=headers)

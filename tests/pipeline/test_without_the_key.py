@@ -19,10 +19,10 @@ from tests.pipeline.kit import AS_OF, Project
 
 IDENTITIES = ("signed-in user",)
 STAGES = {
-    "the reading": ("GET", "/rest/v1/posts"),
-    "the publishing": ("POST", "/storage/v1/object/reports/"),
-    "the load": ("POST", "/rest/v1/rpc/etl_write"),
-    "the commit": ("POST", "/rest/v1/rpc/etl_commit"),
+    "the reading": ["GET /rest/v1/posts"],
+    "the publishing": ["POST /storage/v1/object/reports/", "GET /storage/v1/object/info/reports/"],
+    "the load": ["POST /rest/v1/rpc/etl_write"],
+    "the commit": ["POST /rest/v1/rpc/etl_commit"],
 }
 
 
@@ -41,8 +41,8 @@ def test_a_session_that_expires_in_the_middle_is_refreshed(
         env = {**project.env("rest"), "SUPABASE_URL": gate.url, "ETL_PAGE_ROWS": "100", "ETL_WRITE_ROWS": "100"}
         set_env(monkeypatch, env)
         outcome = run_pipeline(RunRequest(as_of=AsOf.parse(AS_OF)))
-        assert gate.expired, "no token expired in this stage"
-        assert len(gate.tokens) >= 2, "no other token came"
+        assert not gate.kinds, "no token expired in this stage"
+        assert len(gate.tokens) > len(STAGES[stage]), "no other token came"
     assert outcome.status == "committed"
     assert outcome.tables["posts"]["inserted"] == demo.posts.kept
     assert "the user of ETL_EMAIL, role etl; no more than a run needs" in outcome.identity[0]

@@ -10,7 +10,8 @@ import pytest
 
 from local_stack import Stack
 from tasks.errors import PublishError, ServiceUnavailable
-from tasks.platform.bucket import Bucket, each
+from tasks.platform.bucket import Bucket
+from tasks.platform.buckets import each
 from tasks.settings import Settings
 
 BODY = b"PAR1 some bytes"

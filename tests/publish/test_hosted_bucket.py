@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
 import pytest
+from pydantic import SecretStr
 
-from tasks.errors import PublishError
+from tasks.errors import AccessError, PublishError
 from tasks.platform.bucket import Bucket
 from tasks.settings import Settings
 
@@ -173,6 +175,43 @@ def test_a_missing_bucket_is_a_clear_error() -> None:
         pytest.raises(PublishError, match="Bucket not found"),
     ):
         bucket.store("runs/a.parquet", BODY)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda bucket: bucket.find("latest.json"),
+        lambda bucket: bucket.download_published("runs/a.parquet"),
+        lambda bucket: bucket.info("runs/a.parquet"),
+    ],
+)
+def test_a_file_that_is_hidden_from_a_token_of_no_use_is_not_taken_for_a_missing_one(
+    ask: Callable[[Bucket], object],
+) -> None:
+    """Retention removed a committed run as one without a manifest, when a token had expired on its way."""
+    token = jwt.encode({"role": "etl"}, "of a signing key that was revoked meanwhile", "HS256")
+    settings = HOSTED.model_copy(update={"access_token": SecretStr(token), "supabase_key": SecretStr("public")})
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return _error(404, "Bucket not found", "Bucket not found")
+        return _error(403, "Unauthorized", "signature verification failed")
+
+    with Bucket(settings, transport=httpx.MockTransport(answer)) as bucket, pytest.raises(AccessError) as caught:
+        ask(bucket)
+    assert "ETL_ACCESS_TOKEN must be signed with a key" in caught.value.remedy
+
+
+def test_in_a_bucket_that_is_not_there_is_no_file() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return (
+            _error(404, "Bucket not found", "Bucket not found")
+            if request.method == "GET"
+            else httpx.Response(200, json=[])
+        )
+
+    with _hosted(answer) as bucket:
+        assert bucket.find("latest.json") is None
 
 
 def _entry(name: str, *, folder: bool) -> dict[str, Any]:
