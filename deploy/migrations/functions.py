@@ -49,11 +49,17 @@ def make_dropped_functions(run: Run, files: Sequence[Migration], *, say: Callabl
 
 
 def make_newer_functions(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:
-    """Make each function as the files leave it where somebody has put an earlier release back, by one of its files."""
-    if str(run("select public.etl_release()")[0][0]) >= RELEASE:
+    """Make each function as the files leave it where one is another: somebody ran files of an earlier release.
+
+    By its release alone those that came before the first file with a release would not be noticed.
+    """
+    if str(run("select public.etl_release()")[0][0]) > RELEASE:
         return
-    made = "\n".join(functions(files).values())
-    sql = f"begin; set local check_function_bodies = off;\n{made}\ncommit;"
+    made = functions(files)
+    found = run("select p.proname::text, p.prosrc from pg_proc p where p.pronamespace = 'public'::regnamespace")
+    if all(f"${body}$" in made[name] for name, body in found if name in made):
+        return
+    sql = "begin; set local check_function_bodies = off;\n" + "\n".join(made.values()) + "\ncommit;"
     with_lock_retries(partial(run, sql, "Making the functions of this release again"), say=say)
     say("made all functions again, as somebody had put those of an earlier release back")
 
