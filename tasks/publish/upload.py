@@ -186,8 +186,8 @@ def _stored(settings: Settings, units: Sequence[UploadUnit], workers: Workers) -
 
 
 def upload_unit(unit: UploadUnit, tick: Tick) -> int:
-    """Store one file, on a worker; its settings are its own."""
-    with Bucket(load_settings()) as bucket:
+    """Store one file, on a worker; its settings are its own. Files go over HTTP, whatever the run's transport is."""
+    with Bucket(load_settings(transport="rest")) as bucket:
         return _store(bucket, unit)
 
 

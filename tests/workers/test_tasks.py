@@ -22,10 +22,12 @@ from hypothesis import strategies as st
 from tasks.cleaning.passes import clean_further, clean_posts, clean_users
 from tasks.contracts import FURTHER_TABLES, POSTS, USERS
 from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable
+from tasks.files.manifest import entry_of
 from tasks.files.run_files import write_tables
 from tasks.platform.dask import DaskWorkers, _expected
 from tasks.platform.dask_worker import Expected, run_units
 from tasks.platform.workers import HERE, Result, Tick, Unit, Workers, no_tick, runs_of
+from tasks.publish.upload import UploadUnit, upload_unit
 from tasks.settings import Settings, load_settings
 from tasks.workspace import Workspace
 from tests.cleaning.spools import AS_OF, SNAPSHOT_AT, fill_raw, post, small_pieces, user
@@ -201,6 +203,21 @@ def test_a_worker_whose_run_is_over_meanwhile_leaves_nothing_at_the_url(tmp_path
     with pytest.raises(ConfigurationError, match="could not put what a unit of work wrote at"):
         list(workers.map(while_the_run_ends, [Copy(workspace.root)]))
     assert not list(there.iterdir())
+
+
+def test_a_worker_stores_files_whatever_transport_its_own_settings_name(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose form said `rest`, where ETL_TRANSPORT is `postgres`, ended there: SUPABASE_DB_URL was not set."""
+    monkeypatch.setenv("ETL_TRANSPORT", "postgres")
+    monkeypatch.setenv("ETL_RETRIES", "0")
+    workspace = Workspace.create(tmp_path, "run")
+    (workspace.files / "reports").mkdir(parents=True)
+    (workspace.files / "reports/a.parquet").write_bytes(b"PAR1")
+    entry = entry_of(workspace.files / "reports/a.parquet", workspace.files, rows=1, version=1, kind="report")
+    unit = UploadUnit(workspace, "runs/2026-01-31/run", entry, None)
+    with pytest.raises(ServiceUnavailable, match="Upload of runs/2026-01-31/run/reports/a"):
+        run_units(upload_unit, [unit], _expected(settings, workspace))
 
 
 def test_a_worker_that_was_not_started_again_after_an_update_does_nothing(tmp_path: Path, settings: Settings) -> None:
