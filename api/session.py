@@ -26,6 +26,21 @@ PARTS = 8
 REFRESH_DAYS = 30
 EARLY_SECONDS = 60  # an access token is renewed so long before it expires
 SAFE = ("GET", "HEAD", "OPTIONS")
+# By Auth's error code: https://supabase.com/docs/guides/auth/debugging/error-codes
+_NO_PASSWORDS = {
+    "captcha_failed": "The project asks for a CAPTCHA at each sign-in, which this site cannot show.",
+    "email_provider_disabled": "The project lets nobody sign in with an e-mail and a password.",
+}
+
+
+def _why_refused(code: str | None) -> Problem:
+    """Nothing is said of an account to who does not know its password: Auth looks at that first."""
+    if code in _NO_PASSWORDS:
+        remedy = "The operator looks at Authentication → Sign In / Providers and Attack Protection in the dashboard."
+        return Problem(503, _NO_PASSWORDS[code], remedy=remedy)
+    if code == "email_not_confirmed":
+        return unauthorised("This e-mail address is not confirmed yet: follow the link in the mail of the project.")
+    return unauthorised("The e-mail or the password is not right.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +61,11 @@ class Sessions:
         self._renewed: Memo[Session] = Memo(seconds=20, size=500)
 
     def sign_in(self, email: str, password: str) -> Session:
-        """Problem 401 says the same whether the account or its password is wrong."""
+        """Problem 401 says the same whether the account or its password is wrong; 503 where nobody can sign in."""
         try:
             return self._ask("password", {"email": email, "password": password})
-        except RequestRefused:
-            raise unauthorised("The e-mail or the password is not right.") from None
+        except RequestRefused as error:
+            raise _why_refused(error.code) from None
 
     def refresh(self, refresh_token: str) -> Session:
         """A new session for a refresh token; Problem 401 when Auth does not take it any more."""

@@ -152,7 +152,7 @@ def raise_for_answer(response: httpx.Response) -> None:
     response.read()
     body = _body(response)
     status = _int(body.get("statusCode")) or response.status_code
-    code = body.get("code") or body.get("error")
+    code = body.get("error_code") or body.get("code") or body.get("error")  # Auth's own word, beside the status as code
     raise classify(
         status,
         str(code) if code else None,

@@ -213,7 +213,7 @@ def _error_of_ours(error: Exception) -> PipelineError:
     return AccessError(
         f"Auth refused the user of ETL_EMAIL ({reason}).",
         remedy="Compare ETL_EMAIL and ETL_PASSWORD with the user in the dashboard (Authentication → Users), and "
-        f"SUPABASE_KEY with the publishable key. {_DOCS}",
+        f"SUPABASE_KEY with the publishable key. No program passes a CAPTCHA (captcha_failed): use a token. {_DOCS}",
     )
 
 

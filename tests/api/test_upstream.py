@@ -13,7 +13,9 @@ import pytest
 from pydantic import SecretStr
 
 from api.app import create_app
-from api.problems import of_error
+from api.problems import Problem, of_error
+from api.session import Sessions
+from api.tokens import Verifier
 from api.upstream import Upstream
 from tasks.errors import ServiceUnavailable
 from tasks.settings import Settings
@@ -91,3 +93,24 @@ def test_a_key_or_token_that_is_refused_is_no_missing_file(answer: httpx.Respons
             return await http.get("/files/exports/x.csv", headers={"Authorization": f"Bearer {token}"})
 
     assert anyio.run(link).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "says"),
+    [
+        ("captcha_failed", 503, "asks for a CAPTCHA"),
+        ("email_provider_disabled", 503, "lets nobody sign in"),
+        ("email_not_confirmed", 401, "is not confirmed yet"),
+        ("invalid_credentials", 401, "The e-mail or the password is not right"),
+        ("user_banned", 401, "The e-mail or the password is not right"),  # said before the password is looked at
+    ],
+)
+def test_what_is_wrong_with_nobodys_password_is_not_laid_to_it(code: str, status: int, says: str) -> None:
+    answered = 422 if "disabled" in code else 400
+    body = {"code": answered, "error_code": code, "msg": "as hosted Auth says it"}
+    transport = httpx.MockTransport(lambda request: httpx.Response(answered, json=body))
+    upstream = Upstream(SETTINGS, transport=transport)
+    with pytest.raises(Problem, match=says) as caught:
+        Sessions(upstream, Verifier(SETTINGS, upstream)).sign_in("ana@example.com", "x")
+    assert caught.value.status == status
+    assert caught.value.remedy
