@@ -130,9 +130,7 @@ WRONG = {
 }
 # Any text may be right: a wrong one is reported by what uses it, with the variable's name.
 ANY_TEXT = {
-    "ETL_ALERT_SMTP_HOST",
-    "ETL_ALERT_SMTP_USER",
-    "ETL_ALERT_SMTP_PASSWORD",
+    "ETL_ALERT_SMTP_HOST", "ETL_ALERT_SMTP_USER", "ETL_ALERT_SMTP_PASSWORD",
     "SUPABASE_KEY", "ETL_DB_ROLE", "ETL_DATA_DIR", "ETL_CACHE_DIR", "ETL_ALERT_SENDGRID_KEY", "ETL_TRUSTED_FUNCTIONS",
     "SUPABASE_JWT_SECRET", "ETL_PASSWORD", "ETL_ACCESS_TOKEN", "ETL_WATCH_HEALTH", "ETL_PROJECT_DIR",
 }  # fmt: skip
@@ -219,6 +217,7 @@ def test_an_empty_value_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) 
         ("SUPABASE_URL", "http://127.0.0.1:99999", "must have a port up to 65535"),
         ("SUPABASE_URL", "http://127.0.0.1:80a", "must have a port up to 65535"),
         ("SUPABASE_URL", "https://demo .supabase.co", "must not hold a space"),
+        ("SUPABASE_URL", "https://demo-all.supabase.co", "must not be the load balancer of the read replicas"),
         ("PREFECT_API_URL", "http://127.0.0.1:4200\t/api", "must not hold a space or an invisible character"),
     ],
 )

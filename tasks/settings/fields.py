@@ -38,9 +38,15 @@ def _address(value: str) -> str:
     return value
 
 
-def _without_password(value: str) -> str:
+def _of_a_project(value: str) -> str:
     if "@" in urlsplit(value).netloc:
         raise ValueError("must not hold a user or a password: they would be in every signed link")
+    # Reads go to the nearest replica, writes to the primary: https://supabase.com/docs/guides/platform/read-replicas
+    if (urlsplit(value).hostname or "").endswith("-all.supabase.co"):
+        raise ValueError(
+            "must not be the load balancer of the read replicas, where rows that have not come to one yet are missed: "
+            "take https://<ref>.supabase.co"
+        )
     return value
 
 
@@ -101,7 +107,7 @@ def _at_home(value: Path) -> Path:
 Key = Annotated[SecretStr, AfterValidator(_key)]  # an API key or a token, or empty
 Database = Annotated[SecretStr, AfterValidator(_database)]  # a connection URI of PostgreSQL's, or empty
 Address = Annotated[str, AfterValidator(_address)]  # of a server, or empty
-Project = Annotated[Address, AfterValidator(_without_password)]  # of a Supabase project, or empty
+Project = Annotated[Address, AfterValidator(_of_a_project)]  # of a Supabase project, or empty
 Scheduler = Annotated[str, AfterValidator(_scheduler)]  # of Dask, or empty
 Exchange = Annotated[str, AfterValidator(_exchange)]  # a URL of fsspec, or empty
 Place = Annotated[Path, AfterValidator(_at_home)]  # on this machine; nothing else reads the ~ of a line in `.env`
