@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from api.problems import Problem
+from tasks.platform.prefect_client import prefect_client
 from tasks.settings import Settings
 from tasks.settings.environment import without_user
 
@@ -49,11 +50,7 @@ class Prefect:
     def __init__(self, settings: Settings, *, transport: httpx.BaseTransport | None = None) -> None:
         self._url = settings.prefect_api_url.rstrip("/")
         self._pages = without_user(settings.prefect_ui_url or self._url.removesuffix("/api")).rstrip("/")
-        key = settings.prefect_api_key.get_secret_value()
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        user, _, password = settings.prefect_api_auth_string.get_secret_value().partition(":")
-        auth = (user, password) if user else None
-        self._http = httpx.Client(timeout=TIMEOUT, headers=headers, auth=auth, transport=transport)
+        self._http = prefect_client(settings, timeout=TIMEOUT, transport=transport)
 
     @property
     def is_set(self) -> bool:

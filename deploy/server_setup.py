@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from json import JSONDecodeError
 from pathlib import Path
 
 import httpx
@@ -90,9 +91,12 @@ def _answering() -> Iterator[None]:
         yield
     except PrefectHTTPStatusError as error:
         raise SetupError(_refused(error.response.status_code)) from None
-    except (httpx.TransportError, RuntimeError) as error:
+    except httpx.TransportError as error:
         where = without_user(prefect_api_url())
         raise SetupError(f"No Prefect server answers at {where}: {without_user(str(error))}") from None
+    except JSONDecodeError:
+        where = without_user(prefect_api_url())
+        raise SetupError(f"What answers at {where} is no API of Prefect's, whose address ends in /api.") from None
 
 
 def _refused(status: int) -> str:

@@ -31,7 +31,7 @@ def doctor(options: DoctorForm = DoctorForm()) -> None:  # noqa: B008 - the form
         findings.append(finding)
     show_report(page(findings), key="doctor", description="What the doctor found, and what to do.")
     if not sound(findings, strict=options.strict):
-        raise ConfigurationError(verdict(findings), remedy="The artifact `doctor` of this run lists what to do.")
+        raise ConfigurationError(verdict(findings), remedy="The doctor's report says what to do, what fails first.")
 
 
 def verdict(findings: list[Finding]) -> str:

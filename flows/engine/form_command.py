@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource
 
 from flows.engine.artifacts import reports_kept
-from flows.engine.command import EXIT, USAGE, show_failure, stopped
+from flows.engine.command import EXIT, USAGE, require_settings, show_failure, stopped
 from flows.engine.prefect_api import prefect_answering, start_own_server
 from flows.engine.stage import unexpected
 from flows.forms import Form
@@ -59,6 +59,7 @@ def _ended(flow: Callable[[F], Any], form: type[F], name: str, given: list[str])
             options = _parsed(form, name, given)
             with prefect_answering():
                 if isinstance(flow, Flow):
+                    require_settings(getattr(options, "transport", "auto"))  # before somebody waits for a server
                     start_own_server()
                 return flow(options), 0
         except ValidationError as error:

@@ -20,6 +20,7 @@ from tasks.settings.environment import without_user
 
 # What Prefect's own client says, as a RuntimeError without a type of its own.
 _AWAY = ("Failed to reach API at", "Timed out while attempting to connect")
+_OTHER_VERSION = "Found incompatible versions"
 _SERVER = "start its server, or unset the variable: no server is needed for a command."
 
 
@@ -93,6 +94,8 @@ def _translated(error: Exception, *, flow_started: bool) -> PipelineError | None
         happened = f"{where} refused a request with HTTP {status.response.status_code}."
     elif any(isinstance(e, httpx.TransportError) or str(e).startswith(_AWAY) for e in _chain(error)):
         happened = f"{where} does not answer."
+    elif str(error).startswith(_OTHER_VERSION):
+        happened = f"{where} cannot be used: {error}"
     if not happened:
         return None
     if flow_started:

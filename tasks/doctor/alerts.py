@@ -10,7 +10,6 @@ from tasks.doctor.findings import Finding, fail, ok, warn
 from tasks.doctor.prefect import ask
 from tasks.platform.alerts import SENDGRID, SLACK, SMTP, channels, problems, try_smtp
 from tasks.settings import Settings
-from tasks.settings.environment import prefect_api_url
 
 BOOTSTRAP = "Run `python -m scripts.bootstrap --test-alerts`: it sets them up and sends a test message."
 
@@ -24,7 +23,7 @@ def somebody_is_notified(settings: Settings) -> Iterator[Finding]:
         again = "Correct it, then run `python -m scripts.bootstrap --test-alerts`."
         yield from (fail("alerts", sentence, again) for sentence in wrong)
         return
-    wanted, known = set(channels(settings)), _on_the_server()
+    wanted, known = set(channels(settings)), _on_the_server(settings)
     if known is None:
         text = "Settings are in order" if wanted else "None are set (ETL_ALERT_*)"
         yield ok("alerts", f"{text}; PREFECT_API_URL names no server to compare with.")
@@ -36,11 +35,12 @@ def somebody_is_notified(settings: Settings) -> Iterator[Finding]:
         yield warn("alerts", "Nobody is notified when a night fails.", f"Set ETL_ALERT_* (.env.example). {BOOTSTRAP}")
 
 
-def _on_the_server() -> set[str] | None:
+def _on_the_server(settings: Settings) -> set[str] | None:
     """The notification blocks of ours on the server of PREFECT_API_URL; None when it is not set or does not answer."""
-    if not prefect_api_url():
+    if not settings.prefect_api_url:
         return None
     try:
-        return {document["name"] for document in ask("block_documents", {"name": {"any_": [SLACK, SENDGRID, SMTP]}})}
+        ours = ask(settings, "block_documents", {"name": {"any_": [SLACK, SENDGRID, SMTP]}})
+        return {document["name"] for document in ours}
     except (httpx.HTTPError, ValueError):
         return None

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 
 from tasks.doctor.findings import Finding, ok, warn
+from tasks.platform.prefect_client import prefect_client
 from tasks.settings import Settings
-from tasks.settings.environment import prefect_api_url, value_of
 
 CHECK = "prefect"
 DEPLOYMENTS = ("nightly", "backfill", "export", "compare", "restore", "retention", "watch", "doctor")
@@ -18,12 +18,12 @@ BOOTSTRAP = "Run `python -m scripts.bootstrap` with the same PREFECT_API_URL."
 
 def deployments_are_there(settings: Settings) -> Iterator[Finding]:
     """Whether the server of PREFECT_API_URL has our deployments, and what keeps it from starting a night."""
-    if not prefect_api_url():
+    if not settings.prefect_api_url:
         yield ok(CHECK, "PREFECT_API_URL is not set: something else starts the nights.")
         return
     try:
-        found = {one["name"]: one for one in ask("deployments", {"name": {"any_": list(DEPLOYMENTS)}})}
-        hindrances = list(_hindrances(found["nightly"])) if "nightly" in found else []
+        found = {one["name"]: one for one in ask(settings, "deployments", {"name": {"any_": list(DEPLOYMENTS)}})}
+        hindrances = list(_hindrances(settings, found["nightly"])) if "nightly" in found else []
     except (httpx.HTTPError, ValueError) as error:
         text = f"The Prefect server of PREFECT_API_URL does not answer as it should ({_reason(error)})."
         yield warn(CHECK, text, "Look at PREFECT_API_URL, PREFECT_API_AUTH_STRING, and whether the server runs.")
@@ -36,7 +36,7 @@ def deployments_are_there(settings: Settings) -> Iterator[Finding]:
         yield ok(CHECK, "The Prefect server has all deployments, and nothing keeps their runs from starting.")
 
 
-def _hindrances(nightly: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _hindrances(settings: Settings, nightly: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Why no night starts, each with its remedy. nightly: its deployment."""
     if nightly["paused"] or not any(schedule["active"] for schedule in nightly["schedules"]):
         text = "The schedule of nightly is switched off: no night starts by itself."
@@ -44,8 +44,8 @@ def _hindrances(nightly: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if not (name := nightly["work_pool_name"]):
         yield "The deployment nightly has no work pool, as somebody has deleted it: no run starts.", BOOTSTRAP
         return
-    pools = ask("work_pools", {"name": {"any_": [name]}})
-    queues = ask("work_queues", {"id": {"any_": [nightly["work_queue_id"]]}})
+    pools = ask(settings, "work_pools", {"name": {"any_": [name]}})
+    queues = ask(settings, "work_queues", {"id": {"any_": [nightly["work_queue_id"]]}})
     if any(pool["is_paused"] for pool in pools):
         yield f"The work pool {name} is paused: no run starts.", f"`prefect work-pool resume {name}`."
     elif any(queue["is_paused"] for queue in queues):
@@ -61,16 +61,9 @@ def _reason(error: Exception) -> str:
     return f"HTTP {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else type(error).__name__
 
 
-def ask(objects: str, wanted: dict[str, Any]) -> list[dict[str, Any]]:
+def ask(settings: Settings, objects: str, wanted: dict[str, Any]) -> list[dict[str, Any]]:
     """The objects of a kind, as Prefect's API filters them. Raises httpx.HTTPError; ValueError for what is no JSON."""
-    user, _, password = value_of("PREFECT_API_AUTH_STRING").partition(":")
-    key = value_of("PREFECT_API_KEY")
-    answer = httpx.post(
-        f"{prefect_api_url().rstrip('/')}/{objects}/filter",
-        json={objects: wanted},
-        auth=(user, password) if user else None,
-        headers={"Authorization": f"Bearer {key}"} if key else {},
-        timeout=10,
-    )
+    with prefect_client(settings, timeout=10) as client:
+        answer = client.post(f"{settings.prefect_api_url.rstrip('/')}/{objects}/filter", json={objects: wanted})
     found: list[dict[str, Any]] = answer.raise_for_status().json()
     return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import ssl
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -78,6 +80,24 @@ def _key(value: SecretStr) -> SecretStr:
     return value
 
 
+def _headers(value: SecretStr) -> SecretStr:
+    try:
+        given = json.loads(value.get_secret_value())
+    except ValueError:
+        given = None
+    if not isinstance(given, dict) or not all(isinstance(of, str) for of in given.values()):
+        raise ValueError('must be headers in JSON, like {"X-Name": "value"}')
+    return value
+
+
+def _certificates(value: str) -> str:
+    try:
+        ssl.create_default_context(cafile=value or None)
+    except OSError:
+        raise ValueError("names a file that cannot be read as certificates") from None
+    return value
+
+
 def without_ends(value: object) -> object:
     """A text without the spaces and the carriage return around it, which Docker and systemd pass on."""
     return value.strip() if isinstance(value, str) else value
@@ -106,6 +126,8 @@ def _at_home(value: Path) -> Path:
 
 Key = Annotated[SecretStr, AfterValidator(_key)]  # an API key or a token, or empty
 Database = Annotated[SecretStr, AfterValidator(_database)]  # a connection URI of PostgreSQL's, or empty
+Headers = Annotated[SecretStr, AfterValidator(_headers)]  # of HTTP, in JSON; a gateway's may be a key
+Certificates = Annotated[str, AfterValidator(_certificates)]  # a file, or empty
 Address = Annotated[str, AfterValidator(_address)]  # of a server, or empty
 Project = Annotated[Address, AfterValidator(_of_a_project)]  # of a Supabase project, or empty
 Scheduler = Annotated[str, AfterValidator(_scheduler)]  # of Dask, or empty

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
 
-from tasks.settings.fields import Address, Key, named
+from tasks.settings.fields import Address, Certificates, Headers, Key, named
 
 
 class SiteSettings(BaseSettings):
@@ -15,6 +15,15 @@ class SiteSettings(BaseSettings):
     prefect_api_url: Address = Field(default="", validation_alias=named("PREFECT_API_URL"))
     prefect_api_key: Key = Field(default=SecretStr(""), validation_alias=named("PREFECT_API_KEY"))
     prefect_api_auth_string: SecretStr = Field(default=SecretStr(""), validation_alias=named("PREFECT_API_AUTH_STRING"))
+    prefect_api_ssl_cert_file: Certificates = Field(
+        default="", validation_alias=named("PREFECT_API_SSL_CERT_FILE"), description="Empty takes SSL_CERT_FILE."
+    )
+    prefect_api_tls_insecure_skip_verify: bool = Field(
+        default=False, validation_alias=named("PREFECT_API_TLS_INSECURE_SKIP_VERIFY")
+    )
+    prefect_client_custom_headers: Headers = Field(
+        default=SecretStr("{}"), validation_alias=named("PREFECT_CLIENT_CUSTOM_HEADERS")
+    )
     prefect_ui_url: Address = Field(default="", validation_alias=named("PREFECT_UI_URL"))
     api_origins: str = Field(default="", description="Other sites whose scripts may call the API, comma-separated.")
     api_issuer: str = Field(default="", description="`iss` of the tokens; empty takes <SUPABASE_URL>/auth/v1.")

@@ -14,6 +14,10 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deploy.automations import Targets, planned, save
 from deploy.server_setup import SetupError, deploy, ensure_pool, note_project
+from flows.engine.form_command import run_form
+from flows.export import export
+from flows.forms import ExportForm
+from scripts.bootstrap import main as bootstrap
 from tasks.settings import Settings
 
 
@@ -26,6 +30,14 @@ class _Prefect(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer(404, {"detail": "not found"})
+
+    def version(self) -> None:
+        self._answer(200, "2.20.0")
+
+    def page(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<!doctype html>")
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
@@ -64,6 +76,22 @@ def second() -> Iterator[type[_Prefect]]:
 def test_what_was_made_meanwhile_is_taken() -> None:
     ensure_pool()
     note_project("abcdefghijklmnopqrst")
+
+
+def test_an_address_without_api_and_a_server_of_another_release_are_sentences(
+    second: type[_Prefect], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
+    monkeypatch.setattr(second, "do_GET", second.page)
+    assert bootstrap([]) == 1
+    assert "is no API of Prefect's, whose address ends in /api." in capsys.readouterr().err
+    monkeypatch.setattr(second, "do_GET", second.version)
+    for name, value in {"SUPABASE_URL": "http://127.0.0.1:9", "SUPABASE_SERVICE_KEY": "sb_secret_hush"}.items():
+        monkeypatch.setenv(name, value)
+    assert run_form(export, ExportForm, "export", []) == 1
+    said = capsys.readouterr().err
+    assert "cannot be used: Found incompatible versions: client: 3" in said
+    assert "Nothing was read or written." in said
 
 
 def test_a_machine_that_is_too_busy_to_deploy_is_a_sentence(

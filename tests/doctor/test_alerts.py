@@ -59,11 +59,11 @@ def test_a_prefect_server_that_starts_no_night_is_named(
         "work_queues": [{"is_paused": differs.get("queue_paused", False)}],
     }
 
-    def post(url: str, **_: Any) -> httpx.Response:
+    def post(_: httpx.Client, url: str, **__: Any) -> httpx.Response:
         return httpx.Response(status, json=answers[url.split("/")[-2]], request=httpx.Request("POST", url))
 
     monkeypatch.setenv("PREFECT_API_URL", "http://prefect.invalid/api")
-    monkeypatch.setattr(httpx, "post", post)
+    monkeypatch.setattr(httpx.Client, "post", post)
     (finding,) = deployments_are_there(Settings(_env_file=None))
     assert (finding.level, said in finding.what) == (level, True), finding
 

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.logging import disable_run_logger
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
+from flows.doctor import doctor
 from flows.engine.artifacts import show_report
 from flows.engine.command import USAGE, main
 from flows.engine.form_command import run_form
 from flows.export import export
-from flows.forms import ExportForm, Form
+from flows.forms import DoctorForm, ExportForm, Form
 from flows.nightly import main as nightly_command
 from flows.watch import main as watch_command
 from scripts.watch import main as watch_script
@@ -92,8 +94,10 @@ def test_a_nightly_as_of_the_first_or_last_day_there_is_is_wrong_usage(
 
 
 def test_a_folder_of_prefects_that_cannot_be_written_is_named_at_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    for name, value in PROJECT.items():
+        monkeypatch.setenv(name, value)
     (tmp_path / "file").touch()
     home = tmp_path / "file" / "prefect"
     with temporary_settings({PREFECT_API_URL: None, PREFECT_HOME: home}):
@@ -101,6 +105,27 @@ def test_a_folder_of_prefects_that_cannot_be_written_is_named_at_once(
     said = capsys.readouterr().err
     assert said.startswith(f"✗ The folder {home} cannot be written, where this command starts a Prefect server.")
     assert "PREFECT_HOME" in said
+
+
+@pytest.mark.parametrize(("flow", "form"), [(export, ExportForm), (doctor, DoctorForm)])
+def test_settings_that_are_missing_are_named_before_a_server_is_started(
+    flow: Any, form: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("flows.engine.form_command.start_own_server", lambda: pytest.fail("a server is started"))
+    assert run_form(flow, form, flow.name, []) == USAGE
+    assert capsys.readouterr().err.startswith("✗ SUPABASE_URL and SUPABASE_SERVICE_KEY not set.\n")
+
+
+def test_the_doctor_as_a_command_refers_to_what_it_prints(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in PROJECT.items():
+        monkeypatch.setenv(name, value)
+    with disable_run_logger():
+        assert run_form(doctor.fn, DoctorForm, "doctor", []) == 1
+    printed = capsys.readouterr()
+    assert "to fix.\n  The doctor's report says what to do" in printed.err
+    assert printed.out.startswith("# ")
 
 
 def test_a_mistake_and_a_failure_are_sentences(capsys: pytest.CaptureFixture[str]) -> None:
