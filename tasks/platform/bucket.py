@@ -39,7 +39,7 @@ CONTENT_TYPES = {
     ".csv": "text/csv; charset=utf-8",
 }
 PAGE = 1_000  # entries asked for in one listing
-DELETE_AT_ONCE = 1_000  # hosted Storage takes no more
+AT_ONCE = 1_000  # paths in one request: hosted Storage takes no more (src/storage/limits.ts of supabase/storage)
 NEVER_CACHED = "0"
 CACHED = "3600"
 
@@ -262,16 +262,20 @@ class Bucket:
 
     def remove(self, paths: Sequence[str]) -> None:
         """Delete files; those that are not there any more are no error."""
-        for start in range(0, len(paths), DELETE_AT_ONCE):
-            some = list(paths[start : start + DELETE_AT_ONCE])
+        for some in _in_parts(paths):
             self._retry.call(partial(self._files.remove, some), f"Removal of {len(some)} files")
 
     def sign(self, paths: Sequence[str], seconds: int) -> dict[str, str]:
         """Links that work without a key for `seconds`, by path; a path that is not there has none."""
-        if not paths:
-            return {}
-        signed = self._retry.call(lambda: self._files.create_signed_urls(list(paths), seconds), "Signed links")
-        return {str(link["path"]): str(link["signedURL"]) for link in signed if not link["error"]}
+        links = {}
+        for some in _in_parts(paths):
+            signed = self._retry.call(partial(self._files.create_signed_urls, some, seconds), "Signed links")
+            links.update({str(link["path"]): str(link["signedURL"]) for link in signed if not link["error"]})
+        return links
+
+
+def _in_parts(paths: Sequence[str]) -> Iterator[list[str]]:
+    return (list(paths[start : start + AT_ONCE]) for start in range(0, len(paths), AT_ONCE))
 
 
 def _md5(body: bytes) -> str:

@@ -54,8 +54,8 @@ _BY_CODE = (
                   "Project settings → Data API."),
     (r"53\w{3}", "The database is out of connections, memory or disk: see Reports in the dashboard. Fewer connections "
                  "at once: ETL_RANGES, ETL_WRITERS."),
-    (r"25006", "The database is read-only: its disk is full (see its usage in the dashboard), it is a replica, or "
-               "default_transaction_read_only is set."),
+    (r"25006|DatabaseReadOnly", "The database is read-only: its disk is full (see its usage in the dashboard), it is a "
+                                "replica, or default_transaction_read_only is set."),
     (r"40\w{3}", "Other sessions changed the same rows at the same time; start the run again."),
     (r"2[12]\w{3}", VALUE),
     (r"P0001|09000|23\w{3}|44000", "Look at the constraints and triggers of the table."),

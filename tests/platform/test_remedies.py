@@ -27,6 +27,7 @@ CODES = {
     "57014": (500, "ETL_STATEMENT_TIMEOUT"), "40001": (500, "start the run again"), "42501": (403, "make doctor"),
     "PGRST301": (401, "SUPABASE_SERVICE_KEY"), "PGRST202": (404, "make migrate"), "PGRST205": (404, "tasks/contracts/"),
     "53300": (503, "ETL_RANGES"), "08006": (503, "status.supabase.com"), "25006": (500, "disk"),
+    "DatabaseReadOnly": (503, "disk"),  # as Storage calls it
     "XX000": (500, "make doctor"), "42703": (400, "tasks/contracts/"), "PGRST106": (406, "exposed schemas"),
     "42P01": (404, "trigger of your own"), "42883": (404, "trigger of your own"), "55000": (500, "replica identity"),
     "55P03": (500, "lock_timeout"),

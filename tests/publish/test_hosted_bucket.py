@@ -271,17 +271,25 @@ def test_a_long_listing_is_asked_for_page_by_page() -> None:
     assert asked == [0, 1_000, 2_000, 2_500]
 
 
-def test_many_files_are_removed_a_thousand_at_once() -> None:
+def test_many_files_are_signed_and_removed_a_thousand_at_once() -> None:
     asked: list[int] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        asked.append(len(json.loads(request.content)["prefixes"]))
-        return httpx.Response(200, json=[])
+        body = json.loads(request.content)
+        paths = body.get("prefixes", body.get("paths"))
+        asked.append(len(paths))
+        if len(paths) > 1_000:
+            return _error(400, "Error", "body/paths must NOT have more than 1000 items")
+        links = [{"path": path, "signedURL": f"/object/sign/reports/{path}?token=x", "error": None} for path in paths]
+        return httpx.Response(200, json=links if "paths" in body else [])
 
+    files = [f"runs/{number}.json" for number in range(2_500)]
     with _hosted(answer) as bucket:
-        bucket.remove([f"runs/{number}.json" for number in range(2_500)])
+        bucket.remove(files)
         bucket.remove([])
-    assert asked == [1_000, 1_000, 500]
+        assert list(bucket.sign(files, 60)) == files
+        assert bucket.sign([], 60) == {}
+    assert asked == 2 * [1_000, 1_000, 500]
 
 
 def test_a_bucket_that_is_not_there_is_named() -> None:
