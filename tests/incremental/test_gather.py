@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -41,9 +42,10 @@ class Post:
 class State:
     users: Mapping[int, User]
     posts: Mapping[int, Post]
+    comments: Mapping[int, Post] = field(default_factory=dict)
 
     def of(self, table: Table) -> Mapping[int, Any]:
-        return self.users if table is USERS else self.posts if table is POSTS else {}
+        return {USERS.name: self.users, POSTS.name: self.posts, "comments": self.comments}.get(table.name, {})
 
     @property
     def kept(self) -> dict[int, User]:
@@ -126,7 +128,7 @@ class Finder:
 
 
 def gathered_by(finder: Finder, *, most_share: float = 1, base_rows: int = 0) -> Gathered:
-    rows = {table.name: base_rows for table in TABLES}
+    rows: Mapping[str, int] = defaultdict(lambda: base_rows)
     latest = int((EPOCH + timedelta(days=10_000)).timestamp() * 10**6)
     return gather(finder, finder.index, latest=latest, most_share=most_share, base_rows=rows)
 
@@ -213,6 +215,18 @@ def test_posts_that_depend_on_a_changed_user_count_too() -> None:
     with pytest.raises(GoFull, match="more than 99% of posts changed or depend"):
         gathered_by(finder, most_share=0.99)
     assert len(gathered_by(finder, most_share=1).posts.asked) == 3_000
+
+
+def test_changes_of_a_further_table_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    comments = replace(POSTS, name="comments", clean="clean_comments")
+    monkeypatch.setattr("tasks.incremental.gather.FURTHER_TABLES", (comments,))
+    before = {n: Post(None, 2) for n in range(3_000)}
+    now = State({}, {}, {**before, **{n: Post(None, 3) for n in range(151)}})
+    finder = Finder(State({}, {}, before), [now], one_instant=True)
+    (found,) = gathered_by(finder, most_share=0.051).further
+    assert len(found.asked) == 151
+    with pytest.raises(GoFull, match="more than 5% of comments changed"):
+        gathered_by(finder, most_share=0.05)
 
 
 def test_the_search_ends_where_the_share_is_certain() -> None:
