@@ -28,7 +28,7 @@ def count_axis(axes: Axes, unit: str) -> None:
 def share_axis(axes: Axes, top: float | None) -> None:
     """Shares as percentages, from zero to `top`, or to where they end."""
     axes.set_ylim(0, top)
-    _value_axis(axes, MaxNLocator(nbins=4), lambda value: tick_percent(round(value, 6)), "share")
+    _value_axis(axes, MaxNLocator(nbins=4), tick_percent, "share")
 
 
 def _value_axis(axes: Axes, locator: MaxNLocator, text: Callable[[float], str], unit: str) -> None:
