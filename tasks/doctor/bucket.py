@@ -10,7 +10,7 @@ from tasks.doctor.project import ask
 from tasks.errors import PipelineError, RequestRefused
 from tasks.platform.identity import identity_of
 from tasks.platform.remedies import no_bucket
-from tasks.platform.storage_rights import keeps_files
+from tasks.platform.storage_rights import lacks_delete
 from tasks.settings import Settings
 
 SMALL_LIMIT_BYTES = 20 * 2**20
@@ -54,7 +54,7 @@ def upload_works(settings: Settings) -> Iterator[Finding]:
         return
     if not gone:
         text = f"The probe {name} went up and cannot be deleted, and no more can what is past its time."
-        yield fail("upload", text, f"The role etl lacks delete on storage.objects. {keeps_files(settings.bucket)}")
+        yield fail("upload", text, lacks_delete(settings.bucket))
     elif back == PROBE:
         yield ok("upload", "A probe went up, was replaced, was read back unchanged, and is gone again.")
     else:

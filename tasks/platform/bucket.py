@@ -57,7 +57,7 @@ class Bucket:
         access_token: str | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._name = settings.bucket
+        self.name = settings.bucket
         self._storage = make_client(settings, key=key, access_token=access_token, transport=transport).storage
         self._files = self._storage.from_(settings.bucket)
         self._retry = Retry.of(settings)
@@ -74,17 +74,17 @@ class Bucket:
     def require_private(self) -> int | None:
         """The bytes that a file may have, where the bucket says; PublishError when it is public or is not there."""
         try:
-            bucket = self._retry.call(lambda: self._storage.get_bucket(self._name), f"Bucket {self._name}")
+            bucket = self._retry.call(lambda: self._storage.get_bucket(self.name), f"Bucket {self.name}")
         except AccessError:
             raise
         except RequestRefused as error:
             raise PublishError(
-                f"The bucket {self._name} cannot be used: {error.message}. Nothing was uploaded.",
-                remedy=no_bucket(self._name, as_etl=self._as_etl) if is_missing(error) else error.remedy,
+                f"The bucket {self.name} cannot be used: {error.message}. Nothing was uploaded.",
+                remedy=no_bucket(self.name, as_etl=self._as_etl) if is_missing(error) else error.remedy,
             ) from None
         if bucket.public:
             raise PublishError(
-                f"The bucket {self._name} is public: anyone could read the cleaned tables. Nothing was uploaded.",
+                f"The bucket {self.name} is public: anyone could read the cleaned tables. Nothing was uploaded.",
                 remedy="Make it private in the dashboard under Storage, then start again.",
             )
         return bucket.file_size_limit
@@ -94,7 +94,7 @@ class Bucket:
         signs a link for an upload it tries both, and takes them back."""
         options = CreateSignedUploadUrlOptions(upsert="true")
         try:
-            self._retry.call(lambda: self._files.create_signed_upload_url(path, options), f"Writing to {self._name}")
+            self._retry.call(lambda: self._files.create_signed_upload_url(path, options), f"Writing to {self.name}")
         except AccessError:
             raise
         except RequestRefused:  # a server that knows no such question, or nothing of `upsert`: the upload decides
@@ -175,9 +175,9 @@ class Bucket:
         )
 
     def _limit(self) -> str:
-        bucket = self._retry.call(lambda: self._storage.get_bucket(self._name), f"Bucket {self._name}")
+        bucket = self._retry.call(lambda: self._storage.get_bucket(self.name), f"Bucket {self.name}")
         if bucket.file_size_limit:
-            return f"the limit of {bucket.file_size_limit / 2**20:,.1f} MiB a file of the bucket {self._name}"
+            return f"the limit of {bucket.file_size_limit / 2**20:,.1f} MiB a file of the bucket {self.name}"
         return "the project's limit for a file (50 MB on the free plan)"
 
     def _holds(self, path: str, source: Path | bytes) -> bool:
@@ -258,12 +258,14 @@ class Bucket:
 
     def _page(self, prefix: str, offset: int) -> list[dict[str, Any]]:
         options: Any = {"limit": PAGE, "offset": offset, "sortBy": {"column": "name", "order": "asc"}}
-        return self._retry.call(lambda: self._files.list(prefix, options), f"List of {prefix or self._name}")
+        return self._retry.call(lambda: self._files.list(prefix, options), f"List of {prefix or self.name}")
 
-    def remove(self, paths: Sequence[str]) -> None:
-        """Delete files; those that are not there any more are no error."""
-        for some in _in_parts(paths):
-            self._retry.call(partial(self._files.remove, some), f"Removal of {len(some)} files")
+    def remove(self, paths: Sequence[str]) -> int:
+        """Delete files, and say how many went: those that are not there, or that may not be deleted, are no error."""
+        return sum(
+            len(self._retry.call(partial(self._files.remove, some), f"Removal of {len(some)} files"))
+            for some in _in_parts(paths)
+        )
 
     def sign(self, paths: Sequence[str], seconds: int) -> dict[str, str]:
         """Links that work without a key for `seconds`, by path; a path that is not there has none."""

@@ -43,6 +43,11 @@ def keeps_files(bucket: str) -> str:
     return f"{BY_SQL}{grants} {policy} A policy `as restrictive` must not apply to etl."
 
 
+def lacks_delete(bucket: str) -> str:
+    """What to do where files stay that Storage was asked to delete."""
+    return f"The role etl lacks delete on storage.objects. {keeps_files(bucket)}"
+
+
 def _policy(name: str, table: str, rule: str) -> str:
     """One of that name may be there: docs/keys.md has the same, and a refused statement takes back those before it."""
     policy = f"{identifier(name)} on {table}"

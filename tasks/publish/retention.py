@@ -21,6 +21,7 @@ from tasks.files.manifest import Manifest
 from tasks.files.published import NotAsPublished, find_manifest, read_pointer
 from tasks.platform.bucket import Bucket
 from tasks.platform.buckets import each
+from tasks.platform.storage_rights import lacks_delete
 from tasks.settings import Settings
 
 LEFTOVER_AFTER = timedelta(days=1)
@@ -72,7 +73,7 @@ def retain(
     statuses: of each run in the ledger that did not commit, by its id; any other counts as committed once it has a
     manifest. now: the clock. base: the run that the next night starts from, which stays whole.
     Killed at any point and started again it continues. PublishError when latest.json cannot be read: then nobody knows
-    which run must stay.
+    which run must stay; and when files stay that are to go.
     """
     days = keep_days or settings.keep_days
     with Bucket(settings) as bucket:
@@ -220,7 +221,7 @@ def _carried_out(bucket: Bucket, action: Action, manifest: Manifest | None, *, n
         _remove(bucket, action.path)
     elif action.verb == "prune" and manifest:
         # Files first: killed between the two, the next time finds the same to do.
-        bucket.remove([f"{action.path}/{file}" for file in action.files])
+        _delete(bucket, action.path, [f"{action.path}/{file}" for file in action.files])
         bucket.replace(manifest_path(action.path), manifest.without(action.files, at=now).to_json())
     return action
 
@@ -229,5 +230,14 @@ def _remove(bucket: Bucket, path: str) -> None:
     """The manifest first: from then on no list shows the run, and what stays of it is a leftover."""
     manifest = manifest_path(path)
     files: Collection[str] = [file.path for file in bucket.walk(path)]
-    bucket.remove([manifest] if manifest in files else [])
-    bucket.remove([file for file in files if file != manifest])
+    _delete(bucket, path, [manifest] if manifest in files else [])
+    _delete(bucket, path, [file for file in files if file != manifest])
+
+
+def _delete(bucket: Bucket, path: str, files: Sequence[str]) -> None:
+    """PublishError where files stay: without the right to delete, Storage takes the request and deletes none."""
+    if bucket.remove(files) < len(files) and (left := {file.path for file in bucket.walk(path)}.intersection(files)):
+        raise PublishError(
+            f"{len(left):,} files of {path} are past their time and cannot be deleted.",
+            remedy=lacks_delete(bucket.name),
+        )

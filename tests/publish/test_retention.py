@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from flows.engine.command import stopped
 from flows.forms import RetentionForm
@@ -27,6 +28,7 @@ from tasks.publish.upload import publish
 from tasks.read import list_runs, read_report
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
+from tests.pipeline.identities import token
 from tests.publish.builders import FakeRun, make_workspace, settings_of
 from tests.publish.test_retention_plan import NOW, day
 
@@ -162,11 +164,31 @@ def test_a_retention_that_fails_says_what_is_gone(filled: Settings, clean_stack:
     assert not any("/a/" in path for path in _paths(filled))
 
 
+def test_without_the_right_to_delete_it_fails_and_claims_nothing(filled: Settings, clean_stack: Stack) -> None:
+    """Storage says 200 then: all was said to be gone, also by the manifest, and nothing went."""
+    before = _paths(filled)
+    with Bucket(filled) as bucket:
+        manifests = {path: bucket.download(path) for path in before if path.endswith("manifest.json")}
+    of_etl = {"supabase_service_key": SecretStr(""), "access_token": SecretStr(token(clean_stack))}
+    clean_stack.query("create policy none on storage.objects as restrictive for delete to etl using (false)")
+    try:
+        for days in (30, 60):  # the first action removes, then it prunes
+            with pytest.raises(PipelineError, match="are past their time and cannot be deleted") as failed:
+                retain(filled.model_copy(update=of_etl), {}, now=NOW, keep_days=days)
+            assert "The role etl lacks delete on storage.objects." in failed.value.remedy
+            assert failed.value.written.startswith("Removed: 0 of ")
+    finally:
+        clean_stack.query("drop policy none on storage.objects")
+    assert _paths(filled) == before
+    with Bucket(filled) as bucket:
+        assert {path: bucket.download(path) for path in manifests} == manifests
+
+
 def test_a_retention_that_is_stopped_says_so_too(filled: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    def remove_or_stop(bucket: Bucket, paths: Sequence[str]) -> None:
+    def remove_or_stop(bucket: Bucket, paths: Sequence[str]) -> int:
         if any("/b/" in path for path in paths):
             raise KeyboardInterrupt
-        remove(bucket, paths)
+        return remove(bucket, paths)
 
     remove = Bucket.remove
     monkeypatch.setattr(Bucket, "remove", remove_or_stop)
