@@ -33,8 +33,10 @@ class Upstream:
         self.http.close()
 
     def headers(self, token: str | None) -> dict[str, str]:
-        """As whom to ask. Without a token nobody is signed in."""
-        return {"apikey": self._key, **PROFILE, **({"Authorization": f"Bearer {token}"} if token else {})}
+        """As whom to ask. Without a token nobody is signed in: the older key, a JWT, then stands for one, without which
+        hosted Storage refuses (https://github.com/supabase-community/supabase-kt/issues/44)."""
+        bearer = token or (self._key if self._key.count(".") == 2 else "")
+        return {"apikey": self._key, **PROFILE, **({"Authorization": f"Bearer {bearer}"} if bearer else {})}
 
     def url(self, path: str) -> str:
         """The address of a path of the project's."""

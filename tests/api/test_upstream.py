@@ -114,3 +114,27 @@ def test_what_is_wrong_with_nobodys_password_is_not_laid_to_it(code: str, status
         Sessions(upstream, Verifier(SETTINGS, upstream)).sign_in("ana@example.com", "x")
     assert caught.value.status == status
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "key", [jwt.encode({"role": "anon"}, "s" * 40, "HS256"), "sb_publishable_x"], ids=["jwt", "sb"]
+)
+def test_the_site_is_ready_with_either_kind_of_key(key: str, tmp_path: Path) -> None:
+    """Of the older kind hosted Storage asks for a token too; of the newer one the gateway makes it."""
+    settings = SETTINGS.model_copy(update={"supabase_key": SecretStr(key), "cache_dir": tmp_path})
+
+    def hosted(request: httpx.Request) -> httpx.Response:
+        by_key = request.headers["apikey"].startswith("sb_")
+        if by_key or request.headers.get("authorization") == f"Bearer {key}" or "/storage/" not in request.url.path:
+            return httpx.Response(200, json=[])
+        message = "headers must have required property 'authorization'"
+        return httpx.Response(400, json={"statusCode": "400", "error": "Error", "message": message})
+
+    app = create_app(settings)
+    app.state.upstream = Upstream(settings, transport=httpx.MockTransport(hosted))
+
+    async def ready() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://site") as http:
+            return await http.get("/health/ready")
+
+    assert anyio.run(ready).json()["storage"] == "ok"
