@@ -16,6 +16,9 @@ from tasks.platform.code import CODE
 from tasks.settings import Settings
 from tasks.workspace import Workspace, remove_unheld
 
+# In the first releases all runs lay here, without a lock. A project's own folder has no capital letter.
+_BEFORE_PROJECTS = "[0-9]*T[0-9]*Z-*"
+
 
 def project_folder(settings: Settings) -> str:
     """A folder name for the project: its host, and a digest of its whole address."""
@@ -33,7 +36,10 @@ def open_workspace(settings: Settings, lease: Lease) -> Iterator[Workspace]:
     runs = settings.data_dir / "runs" / project
     resumed = _resumed(runs, lease)
     # Before room is looked for: what a dead run left may be what fills the disk.
-    remove_unheld(runs, prefix=DRY if lease.run_id.startswith(DRY) else "", but=resumed.root if resumed else None)
+    dry = lease.run_id.startswith(DRY)
+    remove_unheld(runs, prefix=DRY if dry else "", but=resumed.root if resumed else None)
+    for left in () if dry else runs.parent.glob(_BEFORE_PROJECTS):
+        shutil.rmtree(left, ignore_errors=True)
     workspace = resumed or Workspace.create(settings.data_dir, lease.run_id, project=project)
     with workspace.held():
         yield workspace

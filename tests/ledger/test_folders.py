@@ -112,9 +112,11 @@ def test_what_other_code_has_read_is_not_continued(code: str, tmp_path: Path) ->
     dead = Workspace.create(tmp_path, "dead", project=project_folder(settings))
     dead.spool("raw", POSTS.name, POSTS.raw_schema).clear()
     dead.note(transport="rest", code=code)
+    Workspace.create(tmp_path, "20261123T030000Z-1a2b3c4d")  # where the first releases left it
     lease = Lease("next", "t", None, "resume", None, "rest", "dead", historical=False, last=None)
     with open_workspace(settings, lease) as workspace:
         assert can_be_resumed(workspace) == (code == CODE)
+        assert [folder.name for folder in (tmp_path / "runs").iterdir()] == [project_folder(settings)]
     assert not dead.root.exists()
 
 
