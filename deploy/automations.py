@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
@@ -29,6 +29,13 @@ HEARTBEAT = "prefect.flow-run.heartbeat"
 SILENCE = timedelta(minutes=12)
 RESTART_AFTER = timedelta(minutes=3)  # longer than the lease, so that the dead run's has ended
 NIGHT_AND_A_BIT = timedelta(hours=26)
+# Names of the first releases: each would do, and say, the same as ours of today beside it.
+FORMER_NAMES = (
+    "any flow: a run that is silent has crashed",
+    "nightly: tell of failed, held, crashed and late runs",
+    "nightly: tell when none has completed for 26 hours",
+    "other flows: tell of failed and crashed runs",
+)
 
 # The crashed run's own options, counted up, with the as_of that it had: the ledger knows it. The form bounds `restart`,
 # so the server refuses the third; `restart_of` lets a second restart of the same crash see that it is one too many.
@@ -200,13 +207,24 @@ def save(automation: Automation) -> bool:
 def _only(client: SyncPrefectClient, name: str) -> tuple[Saved, bool]:
     """The automation of that name, the same one to everybody, and whether there were others, which are deleted."""
     first, *extras = sorted(client.read_automations_by_name(name), key=lambda found: str(found.id))
-    for extra in extras:
+    _delete(client, extras)
+    return first, bool(extras)
+
+
+def remove_former() -> None:
+    """Delete those that an earlier release made under another name."""
+    with get_client(sync_client=True) as client:
+        for name in FORMER_NAMES:
+            _delete(client, client.read_automations_by_name(name))
+
+
+def _delete(client: SyncPrefectClient, automations: Iterable[Saved]) -> None:
+    for automation in automations:
         try:
-            client.delete_automation(extra.id)
+            client.delete_automation(automation.id)
         except PrefectHTTPStatusError as error:
             if error.response.status_code != httpx.codes.NOT_FOUND:
                 raise  # otherwise somebody else has deleted it by now
-    return first, bool(extras)
 
 
 def _shape(automation: AutomationCore) -> dict[str, Any]:

@@ -31,9 +31,19 @@ def as_on_server(file: Path, known: Deployments, named: frozenset[str]) -> str:
     for deployment in content["deployments"]:
         if found := known.get(deployment["name"]):
             declared = {schedule["slug"]: schedule for schedule in deployment.get("schedules", [])}
-            kept = [_kept(deployment["name"], of, declared.pop(of.slug, None), templates) for of in found.schedules]
+            schedules = _recognised(found.schedules, deployment["name"])
+            kept = [_kept(deployment["name"], of, declared.pop(of.slug, None), templates) for of in schedules]
             deployment.update(paused=found.paused, schedules=[*kept, *declared.values()])
     return yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
+
+
+def _recognised(schedules: list[DeploymentSchedule], slug: str) -> list[DeploymentSchedule]:
+    """Ours of the first releases, which had neither slug nor options, as ours; none beside ours at the same time."""
+    bare = [of for of in schedules if not of.slug and not of.parameters]
+    ours = [of for of in schedules if of.slug == slug]
+    if bare and not ours:
+        return [of.model_copy(update={"slug": slug}) if of is bare[0] else of for of in schedules]
+    return [of for of in schedules if of not in bare or of.schedule not in [one.schedule for one in ours]]
 
 
 def _kept(name: str, schedule: DeploymentSchedule, declared: Any, templates: frozenset[str]) -> dict[str, Any]:

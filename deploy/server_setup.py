@@ -21,7 +21,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPS
 from prefect.variables import Variable
 
 from deploy import alerts
-from deploy.automations import Targets, planned, save
+from deploy.automations import Targets, planned, remove_former, save
 from deploy.schedules import as_on_server, in_words, timezone_of
 from tasks.doctor.prefect import DEPLOYMENTS
 from tasks.platform.alerts import problems
@@ -78,6 +78,7 @@ def set_up(settings: Settings, *, replace: bool = False, remove_alerts: bool = F
         blocks = alerts.ensure(settings)
         ids = {name: deployment.id for name, deployment in made.items()}
         changed = [save(automation) for automation in planned(Targets(ids, tuple(blocks.values())))]
+        remove_former()
         say(f"Automations: {len(changed)}, {sum(changed)} of them new or changed")
         say(f"Alerts: {', '.join(sorted(blocks)) or 'nobody is notified yet: set ETL_ALERT_* (see .env.example)'}")
         if settings.project:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from deploy.alerts import TYPES
+from deploy.automations import FORMER_NAMES
 from deploy.prefect_services import Prefect, api, request, server
 from local_stack.state import free_port
 from scripts.bootstrap import main
@@ -113,6 +114,22 @@ def test_again_nothing_is_removed_or_changed(
     assert done.returncode == 1
     assert "nightly-alerts-smtp was not taken" in done.stdout
     assert "nightly-alerts was not taken" in done.stdout
+
+
+def test_what_the_first_releases_left_on_a_server_is_taken_over(prefect: Prefect, named: dict[str, Any]) -> None:
+    """Each night was due twice after an upgrade, and each alert came twice, by automations of another name."""
+    old = {"schedule": {"cron": SCHEDULE["ETL_CRON"], "timezone": SCHEDULE["ETL_TIMEZONE"]}}
+    (made,) = (s["id"] for s in deployment(prefect, "nightly")["schedules"])
+    send(prefect, "DELETE", "nightly", f"/schedules/{made}")
+    send(prefect, "POST", "nightly", "/schedules", [old])
+    beside = {"schedule": {"cron": "30 5 * * *", "timezone": SCHEDULE["ETL_TIMEZONE"]}}
+    send(prefect, "POST", "retention", "/schedules", [beside])
+    automation = {key: api(prefect, "/automations/filter", {})[0][key] for key in ("trigger", "actions")}
+    for name in FORMER_NAMES:
+        request(prefect, "POST", "/automations/", {**automation, "name": name}).raise_for_status()
+    done = bootstrap(prefect)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert state(prefect) == named
 
 
 @pytest.fixture
