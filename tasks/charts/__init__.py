@@ -31,14 +31,14 @@ def draw_charts(
 ) -> list[FileEntry]:
     """Draw all charts of a run under `workspace.files`, from its report spools.
 
-    history: earlier runs, newest first; this run is added to them.
+    history: runs that were there, newest first; this run is added to those of no later as_of.
     """
     folder = workspace.files / "charts"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     daily, quality = _frame(workspace, DAILY_ACTIVITY), _frame(workspace, DATA_QUALITY)
     shares = {(of["table"], of["rule"]): of["share"] for of in quality.to_dict("records")}
-    runs = [PastRun(as_of, shares), *history]
+    runs = [PastRun(as_of, shares), *(past for past in history if past.as_of <= as_of)]
     entries = []
     with drawing():
         figures = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time
 from typing import Any
 
 import pandas as pd
@@ -43,7 +43,7 @@ class Days:
     @classmethod
     def of(cls, daily: pd.DataFrame, as_of: datetime) -> Days:
         """The last day is whole when as_of is a midnight (UTC)."""
-        return cls(daily, as_of == as_of.replace(hour=0, minute=0, second=0, microsecond=0))
+        return cls(daily, as_of.time() == time())
 
     @property
     def whole(self) -> pd.DataFrame:
@@ -168,8 +168,8 @@ def _stickiness(axes: Axes, days: Days) -> None:
 def _ceiling(whole: pd.DataFrame, smooth: pd.Series[float]) -> float | None:
     """The top of the scale, from the days after the first 28 with authors: before, a few people are 100 %."""
     first = whole.index[whole.posts > 0].min()
-    later = smooth[smooth.index >= first + _WARM_UP].dropna() if pd.notna(first) else smooth[:0]
-    return float(later.quantile(0.995)) * _HEADROOM or None if len(later) >= _WARM_UP else None
+    later = smooth[smooth.index >= first + _WARM_UP].dropna()
+    return float(later.quantile(0.995)) * _HEADROOM if len(later) >= _WARM_UP else None
 
 
 def _trend(daily: pd.DataFrame) -> str:

@@ -37,7 +37,7 @@ class Labels(PathCollection):
         align: float = 0.5,
         pixels: Transform | None = None,
     ) -> None:
-        labels = [label for label in labels if label[2]]
+        labels = list(labels)
         self.texts = [text for _, _, text, _ in labels]
         super().__init__(
             [_outline(text, size, align) for text in self.texts],
@@ -78,8 +78,7 @@ def heat_map(axes: Axes, values: Numbers, **scale: Any) -> QuadMesh:
     """
     rows, columns = values.shape
     edges = np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5
-    cells = np.ma.masked_invalid(values)
-    mesh: QuadMesh = axes.pcolormesh(*edges, cells, cmap=HEAT, edgecolors=CARD, linewidth=1.2, **scale)
+    mesh: QuadMesh = axes.pcolormesh(*edges, values, cmap=HEAT, edgecolors=CARD, linewidth=1.2, **scale)
     axes.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     return mesh

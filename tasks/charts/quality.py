@@ -29,7 +29,7 @@ def data_quality(runs: Sequence[PastRun]) -> Figure:
     """
     runs = runs[::-1]
     shares = _shares(runs)
-    if shares.empty or shares.iloc[:, -1].isna().all():
+    if shares.iloc[:, -1].isna().all():
         return nothing(
             card("Data quality", "Share of rows that each rule affected, run by run"), "No row was checked yet."
         )
@@ -62,7 +62,7 @@ def _shares(runs: Sequence[PastRun]) -> pd.DataFrame:
 def _draw(axes: Axes, shares: pd.DataFrame) -> None:
     values = shares.to_numpy(dtype=float)
     norm = LogNorm(LEAST, MOST, clip=True)
-    tint = np.where(values > 0, norm(np.maximum(values, LEAST)) * 0.85 + 0.15, 0.0)
+    tint = np.where(values > 0, norm(values) * 0.85 + 0.15, 0.0)
     heat_map(axes, np.where(np.isnan(values), np.nan, tint), vmin=0, vmax=1)
     Labels(axes, [_cell(x, y, value, float(tint[y, x])) for (y, x), value in np.ndenumerate(values)], size=9)
     name_rows(axes, [f"{table} · {rule}" for table, rule in shares.index])
