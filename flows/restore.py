@@ -16,7 +16,7 @@ from tasks.errors import ChoiceError, PipelineError, report_of
 from tasks.ledger.ledger import Ledger
 from tasks.ledger.row import LedgerRow
 from tasks.platform.functions import open_database
-from tasks.publish.restore import Restored
+from tasks.publish.restore import Restored, restorable
 from tasks.publish.restore import restore as restore_run
 from tasks.settings import Settings, load_settings
 
@@ -39,7 +39,7 @@ def restore(options: RestoreForm = RestoreForm()) -> str:  # noqa: B008 - the fo
         report.written = report.written or "Nothing was moved."
         raise
     get_run_logger().info("restore run=%s as_of=%s dry_run=%s", run_id, restored.as_of.isoformat(), options.dry_run)
-    runs = committed_runs(settings) if options.dry_run else []
+    runs = listed_runs(settings) if options.dry_run else []
     about = "Which run readers see now, or would."
     show_report(page(restored, runs, dry_run=options.dry_run), key="restore", description=about)
     return run_id
@@ -66,8 +66,14 @@ def previous(settings: Settings) -> str:
     )
 
 
-def committed_runs(settings: Settings, limit: int = LISTED) -> list[LedgerRow]:
+def listed_runs(settings: Settings) -> list[LedgerRow]:
     """The runs that can be restored, newest first."""
+    with open_database(settings) as database:
+        return restorable(settings, Ledger(database, settings), LISTED)
+
+
+def committed_runs(settings: Settings, limit: int) -> list[LedgerRow]:
+    """The runs that were ever current, newest first."""
     with open_database(settings) as database:
         return Ledger(database, settings).runs(limit, status="committed", kind="run", historical=False)
 

@@ -16,14 +16,17 @@ import pyarrow.parquet as pq
 
 from tasks.contracts import REPORTS, Report
 from tasks.errors import ChoiceError, PipelineError, PublishError, report_of
+from tasks.files.layout import day_of
 from tasks.files.manifest import Manifest, ManifestRef
 from tasks.files.published import NotAsPublished, read_manifest, read_verified
 from tasks.files.stored import verify_content, verify_stored
 from tasks.ledger.as_of import AsOf
 from tasks.ledger.ledger import Ledger, Start, unrecorded_end_logged
+from tasks.ledger.row import LedgerRow
 from tasks.platform.bucket import Bucket
 from tasks.platform.functions import Json, open_database
 from tasks.publish.pointer import current_pointer, repair_pointer
+from tasks.publish.retention import run_ids
 from tasks.settings import Settings
 from tasks.sink.job import aggregates_json
 
@@ -57,7 +60,7 @@ def restore(settings: Settings, run_id: str, *, dry_run: bool = False) -> Restor
     """
     with open_database(settings) as database:
         ledger = Ledger(database, settings)
-        target = _target(ledger, run_id)
+        target = _target(settings, ledger, run_id)
         reports = _published(settings, target.manifest)
         moved = False
         if not dry_run:
@@ -79,18 +82,25 @@ def _says(written: str) -> Iterator[None]:
         raise
 
 
-def _target(ledger: Ledger, run_id: str) -> _EarlierRun:
+def _target(settings: Settings, ledger: Ledger, run_id: str) -> _EarlierRun:
     target = ledger.run(run_id)
     was_current = target and target.status == "committed" and target.kind == "run" and not target.historical
     if target and was_current and target.as_of and target.manifest:
         return _EarlierRun(target.run_id, target.as_of, target.manifest)
-    known = ", ".join(run.run_id for run in ledger.runs(10, status="committed", kind="run", historical=False))
+    known = ", ".join(run.run_id for run in restorable(settings, ledger, 10))
     raise ChoiceError(
         f"{run_id} is not a committed run that was ever current. Nothing was changed.",
         remedy=f"The newest that can be restored are {known}: give one of them."
         if known
-        else "No run was committed yet: start `nightly`.",
+        else f"None has its files in the bucket {settings.bucket}: start `nightly`.",
     )
+
+
+def restorable(settings: Settings, ledger: Ledger, newest: int) -> list[LedgerRow]:
+    """Those of the newest runs that were ever current whose files are in the bucket: it may be another one since."""
+    runs = ledger.runs(newest, status="committed", kind="run", historical=False)
+    there = run_ids(settings, {day_of(run.as_of) for run in runs if run.as_of})
+    return [run for run in runs if run.run_id in there]
 
 
 def _restore(ledger: Ledger, settings: Settings, target: _EarlierRun, aggregates: Json) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from flows.restore import listed_runs
 from local_stack import Stack
 from tasks.contracts import REPORTS
 from tasks.errors import ConfigurationError, PipelineError, PublishError
@@ -200,6 +201,11 @@ def test_what_cannot_be_restored(clean_stack: Stack, tmp_path: Path) -> None:
             bucket.store(path, body)
     assert versions(clean_stack) == before
     assert restore(settings, second.run_id).pointer_moved is False
+    with Bucket(settings) as bucket:  # as in another bucket since
+        bucket.remove([file.path for file in bucket.walk(row.manifest.run_path)])
+    with pytest.raises(ConfigurationError, match=f"can be restored are {second.run_id}: give"):
+        restore(settings, "20200101T000000Z-00000000")
+    assert [run.run_id for run in listed_runs(settings)] == [second.run_id]
 
 
 @pytest.mark.parametrize("file", [CHART, "reports/daily_activity.parquet"])
