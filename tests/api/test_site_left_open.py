@@ -74,6 +74,24 @@ def test_many_tabs_on_a_run_that_is_not_over_leave_the_site_usable(chromium: Bro
         expect(page.locator("[data-follow]")).to_have_text("running: publish")
 
 
+def test_many_windows_beside_each_other_share_one_connection(chromium: Browser, site: Site, running: str) -> None:
+    """The seventh window that was seen, on whatever page, waited until the run was over."""
+    with context(chromium, site) as opened:
+        sign_in(opened.new_page(), site.people["analyst"])
+        pages = [opened.new_page() for _ in range(8)]
+        for page in pages:
+            page.set_default_timeout(PATIENCE)
+            page.goto(running)
+        for stage, seen_in in (("publish", pages), ("load and commit", pages[-1:])):
+            site.stack.query(f"update public.etl_runs set stage = '{stage}' where run_id = '{RUN}'")
+            for page in seen_in:
+                expect(page.locator("[data-follow]")).to_have_text(f"running: {stage}")
+            for page in pages[:-1]:
+                page.close()  # whichever follows
+        site.stack.query(f"update public.etl_runs set status = 'failed' where run_id = '{RUN}'")
+        expect(pages[-1].locator("[data-follow]")).to_have_count(0)
+
+
 def test_the_days_of_a_chart_that_cannot_be_drawn_can_be_chosen_on_a_phone(chromium: Browser, site: Site) -> None:
     """What says so lay on the buttons, where those have a line of their own."""
     with context(chromium, site, width=375) as opened:
