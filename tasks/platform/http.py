@@ -86,15 +86,14 @@ def _remedy(error: RequestRefused, identity: Identity, request: httpx.Request, b
     by_storage = _STORAGE in request.url.path and _REFUSED_BY_STORAGE.search(error.message)
     if identity.kind == "service key":
         return STORAGE_GRANTS if by_storage else error.remedy
-    if error.status == 403 and not _about_the_token(error):
+    if error.status == 403:
         return remedy_for_etl(request, bucket) if by_storage else RIGHTS
     return identity.remedy
 
 
 def _about_the_token(error: RequestRefused) -> bool:
-    """PostgREST says PGRST301 or PGRST303; Storage says it in several ways, by its version, behind a 400."""
-    said = f"{error.code} {error.message}".lower()
-    return error.status == 401 or bool(_NO_TOKEN.search(said))
+    """PostgREST says PGRST301 or PGRST303."""
+    return error.status == 401 or error.code in ("PGRST301", "PGRST303", "InvalidJWT")
 
 
 @cache
@@ -136,29 +135,35 @@ def make_client(
 # every request of ours to it may be sent twice. Source: Supabase's list of Storage error codes.
 _STORAGE = "/storage/v1/"
 LOCKED = 423
-# What PostgREST and Storage say of a token that has expired, or whose key was revoked, a secret or a pair. Source: of
-# Storage src/internal/auth/jwt.ts, and its library jose.
+# What it says, as 400 or 403, of a token that has expired, or whose key (a secret or a pair) was revoked.
+# Source: src/internal/auth/jwt.ts of supabase/storage, and its library jose.
 _NO_TOKEN = re.compile(
-    r"pgrst30[13]|invalidjwt|jwt expired|claim timestamp|signature verification failed|key for the \w+ algorithm must"
+    r"jwt expired|claim timestamp|signature verification failed|key for the \w+ algorithm must", re.IGNORECASE
 )
 # What it says, without a SQLSTATE, for the database's "permission denied": the token itself was taken.
 _REFUSED_BY_STORAGE = re.compile("row-level security|permission denied")
 
 
 def raise_for_answer(response: httpx.Response) -> None:
-    """Raise what an answer of 4xx or 5xx means. Storage hides the real status in its body, often behind a 400."""
+    """Raise what an answer of 4xx or 5xx means. Storage hides the real status in its body, often behind a 400.
+
+    The answer to a token that it does not take is made a 401, as PostgREST and Auth have it.
+    """
     if response.is_success or response.status_code == 304:
         return
     response.read()
-    body = _body(response)
+    body, by_storage = _body(response), _STORAGE in response.url.path
     status = _int(body.get("statusCode")) or response.status_code
     code = body.get("error_code") or body.get("code") or body.get("error")  # Auth's own word, beside the status as code
+    message = str(body.get("message") or body.get("msg") or response.reason_phrase)
+    if by_storage and _NO_TOKEN.search(message):
+        status = 401
     raise classify(
         status,
         str(code) if code else None,
-        str(body.get("message") or body.get("msg") or response.reason_phrase),
+        message,
         retry_after=parse_retry_after(response.headers.get("retry-after")),
-        transient=_STORAGE in response.url.path and (status >= 500 or status == LOCKED),
+        transient=by_storage and (status >= 500 or status == LOCKED),
     )
 
 

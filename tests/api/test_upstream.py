@@ -78,6 +78,7 @@ def test_our_tables_are_asked_for_where_the_project_exposes_another_schema_first
     [
         (httpx.Response(401, json={"message": "Invalid API key"}), 503),
         (httpx.Response(401, json={"code": "InvalidJWT", "message": "jwt expired"}), 401),
+        (httpx.Response(400, json={"statusCode": "403", "error": "no", "message": '"exp" claim timestamp'}), 401),
         (httpx.Response(400, json={"statusCode": "404", "error": "not_found", "message": "Object not found"}), 404),
     ],
 )
