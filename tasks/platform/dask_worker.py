@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import secrets
+import shutil
 import tempfile
+import threading
+import weakref
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -26,6 +29,7 @@ from tasks.settings import Settings, load_settings
 
 LOOKED_UP = "partials"  # the folder of what every unit looks up: a worker keeps it from unit to unit
 TOKEN = "workers.token"  # noqa: S105 - the name of a file
+_ALONE = threading.Lock()  # a process has one folder of its own, whatever the number of its threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +90,18 @@ def run_units(
 
     names: files that they read, where the run's folder is not shared.
     """
-    _ready(expected)
-    finished: list[Done] = []
-    try:
-        for unit in units:
-            finished.append(_run_unit(work, unit, expected, () if finished else names))
-            if finished[-1].error:
-                break
-    finally:
-        if expected.url:
-            _own_folder(expected).forget(but=LOOKED_UP)
-    return finished
+    with _ALONE if expected.url else nullcontext():
+        _ready(expected)
+        finished: list[Done] = []
+        try:
+            for unit in units:
+                finished.append(_run_unit(work, unit, expected, () if finished else names))
+                if finished[-1].error:
+                    break
+        finally:
+            if expected.url:
+                _own_folder(expected).forget(but=LOOKED_UP)
+        return finished
 
 
 def _run_unit(work: Callable[[Any, Tick], Any], unit: Any, expected: Expected, names: Sequence[str]) -> Done:
@@ -132,12 +137,12 @@ def _run_apart(
     return relocate(result, shared.local, expected.folder), outputs
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)
 def _own_folder(expected: Expected) -> SharedFolder:
-    """A folder of this process for one run; it goes with the process."""
-    folder = tempfile.TemporaryDirectory(prefix="supabase-nightly-worker-")
-    atexit.register(folder.cleanup)
-    return SharedFolder(expected.url, Path(folder.name).resolve())
+    """A folder of this process for one run: it goes when another run begins, or with the process."""
+    shared = SharedFolder(expected.url, Path(tempfile.mkdtemp(prefix="supabase-nightly-worker-")).resolve())
+    weakref.finalize(shared, shutil.rmtree, shared.local, ignore_errors=True)
+    return shared
 
 
 @lru_cache(maxsize=4)

@@ -6,8 +6,9 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -205,19 +206,41 @@ def test_a_worker_whose_run_is_over_meanwhile_leaves_nothing_at_the_url(tmp_path
     assert not list(there.iterdir())
 
 
-def test_a_worker_stores_files_whatever_transport_its_own_settings_name(
-    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_of_a_worker_take_turns(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that ended removed the files of another one beside it; and what runs before had looked up stayed."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    began, other_ended = threading.Event(), threading.Event()
+
+    def slowly(unit: Copy, tick: Tick) -> None:
+        began.set()
+        other_ended.wait(0.5)
+        copied(unit, tick)
+
+    apart = settings.model_copy(update={"workers": 1, "shared_dir": (tmp_path / "there").as_uri()})
+    for name in ("first", "second"):
+        workspace = Workspace.create(tmp_path, name)
+        (workspace.root / "in").write_text("rows")
+        expected, unit = _expected(apart, workspace), Copy(workspace.root)
+        DaskWorkers(Cluster(), apart, expected)._share(unit)
+        with ThreadPoolExecutor(2) as threads:
+            slow = threads.submit(run_units, slowly, [unit], expected, ["in"])
+            began.wait(10)
+            other = threads.submit(run_units, lambda *_: None, [unit], expected, ["in"])
+            other.add_done_callback(lambda _: other_ended.set())
+            assert slow.result()[0].outputs == ("out",)
+    assert len([*tmp_path.glob("supabase-nightly-worker-*")]) == 1
+
+
+def test_a_worker_stores_on_any_transport(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run whose form said `rest`, where ETL_TRANSPORT is `postgres`, ended there: SUPABASE_DB_URL was not set."""
     monkeypatch.setenv("ETL_TRANSPORT", "postgres")
     monkeypatch.setenv("ETL_RETRIES", "0")
     workspace = Workspace.create(tmp_path, "run")
-    (workspace.files / "reports").mkdir(parents=True)
-    (workspace.files / "reports/a.parquet").write_bytes(b"PAR1")
-    entry = entry_of(workspace.files / "reports/a.parquet", workspace.files, rows=1, version=1, kind="report")
-    unit = UploadUnit(workspace, "runs/2026-01-31/run", entry, None)
-    with pytest.raises(ServiceUnavailable, match="Upload of runs/2026-01-31/run/reports/a"):
-        run_units(upload_unit, [unit], _expected(settings, workspace))
+    workspace.files.mkdir()
+    (file := workspace.files / "a.parquet").write_bytes(b"PAR1")
+    entry = entry_of(file, workspace.files, rows=1, version=1, kind="report")
+    with pytest.raises(ServiceUnavailable, match="Upload of runs/a"):
+        run_units(upload_unit, [UploadUnit(workspace, "runs", entry, None)], _expected(settings, workspace))
 
 
 def test_a_worker_that_was_not_started_again_after_an_update_does_nothing(tmp_path: Path, settings: Settings) -> None:
