@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import psutil
@@ -134,7 +135,7 @@ def environment(home: Path, port: int) -> dict[str, str]:
         "PREFECT_SERVER_UI_SERVE_BASE": "/",
         "PREFECT_SERVER_API_HOST": "127.0.0.1",
         "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home}/prefect.db",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///file:{quote(str(home))}/prefect.db?uri=true",
         "PREFECT_SERVER_DATABASE_TIMEOUT": "60",  # SQLite: wait for a lock rather than fail an automation
         "PREFECT_LOCAL_STORAGE_PATH": str(home / "storage"),
         "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "300",

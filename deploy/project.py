@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.settings import LOCAL_PROJECT
-from tasks.settings.environment import OF_COMMANDS, file_values, said_in
+from tasks.settings.environment import OF_COMMANDS, file_values, said_in, value_of
 
 if TYPE_CHECKING:
     from local_stack import Stack
@@ -34,7 +34,8 @@ def _url() -> str:
 def set_up_prefect() -> None:
     """Point Prefect at its own folder here, unless the environment says where."""
     for name, value in PREFECT.items():
-        os.environ[name] = os.environ.get(name) or value  # an empty folder would be the one that a command starts in
+        # An empty folder would be the one that a command starts in, and one named ~ lie there.
+        os.environ[name] = os.path.expanduser(value_of(name) or value)
 
 
 def use(*, start: bool = True, keep: bool = True) -> str:

@@ -42,3 +42,15 @@ def test_an_empty_folder_of_prefects_is_not_the_one_that_a_command_starts_in(mon
         monkeypatch.setenv(name, "")
     project.set_up_prefect()
     assert os.environ["PREFECT_HOME"] == PREFECT["PREFECT_HOME"]
+
+
+@pytest.mark.parametrize("where", ["environment", ".env"])
+def test_a_folder_of_prefects_may_be_in_the_home_and_be_named_in_env(
+    where: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`make run` made a folder named ~, and took no notice of the line in `.env`, which other commands read."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PREFECT_HOME", "~/prefect" if where == "environment" else "")
+    file.write_text("" if where == "environment" else "PREFECT_HOME=~/prefect\n")
+    project.set_up_prefect()
+    assert os.environ["PREFECT_HOME"] == str(tmp_path / "prefect")

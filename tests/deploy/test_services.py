@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from sqlalchemy import create_engine, make_url
 
 from deploy import prefect_services
 from deploy.prefect_services import Prefect, ServiceError, answers, api, listens, own_temporary_folder, server
@@ -130,6 +131,15 @@ def test_its_pages_are_its_own_whatever_the_environment_says_of_another_server(
     show = f"{settings}; print(s.ui_url, s.server.ui.api_url, s.server.ui.serve_base)"
     done = subprocess.run([sys.executable, "-c", show], env=prefect.env, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [prefect.url, f"{prefect.url}/api", "/"]
+
+
+def test_its_database_lies_in_its_folder_whatever_that_is_called(tmp_path: Path) -> None:
+    """Of a clone in `a ?b` it was the file `a ` beside it, for everybody to read."""
+    home = tmp_path / "a ?#%41b"
+    url = make_url(Prefect.at(home).env["PREFECT_SERVER_DATABASE_CONNECTION_URL"])
+    create_engine(url.set(drivername="sqlite")).connect().close()
+    assert list(tmp_path.iterdir()) == [home]
+    assert (home / "prefect.db").exists()
 
 
 def test_temporary_files_lie_in_a_folder_of_this_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
