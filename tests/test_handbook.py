@@ -128,6 +128,17 @@ def test_the_timer_is_installed_by_the_block(tmp_path: Path) -> None:
         assert (units / f"{name}.service").stat().st_mode & 0o777 == 0o644
 
 
+def test_another_command_runs_with_what_the_unit_gives_the_night() -> None:
+    """Before the first night nothing had made the state folder: the doctor said that it cannot be written to."""
+    given = shlex.split(block("systemd-run"))
+    lines = (ROOT / "deploy" / "systemd" / "supabase-nightly.service").read_text().splitlines()
+    named = ("EnvironmentFile", "StateDirectory", "StateDirectoryMode")
+    properties = [line for line in lines if line.partition("=")[0] in named]
+    assert len(properties) == len(named)
+    assert {f"--property={line}" for line in properties} <= set(given)
+    assert {f"--setenv={name}={STATE}" for name in ("HOME", "ETL_DATA_DIR")} <= set(given)
+
+
 @pytest.mark.parametrize(("code", "ends"), [(0, 0), (4, 0), (1, 1), (3, 1)])
 def test_the_workflow_fails_where_the_unit_does(code: int, ends: int) -> None:
     assert "\nSuccessExitStatus=4\n" in (ROOT / "deploy" / "systemd" / "supabase-nightly.service").read_text()
