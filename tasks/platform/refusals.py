@@ -30,8 +30,8 @@ _NOT_LET_IN = re.compile(
 _ADDRESS = "Copy the session pooler's address from the dashboard (Connect → Session pooler) into SUPABASE_DB_URL."
 _UNVERIFIED = re.compile(r"root certificate|certificate verify failed|server certificate|sslrootcert")
 _CERTIFICATE = (
-    "sslmode=verify-full needs the CA certificate of the project on this machine: download it from the dashboard "
-    "(Database → Settings → SSL Configuration) and name it in SUPABASE_DB_URL, as in "
+    "sslmode=verify-full needs a host that the certificate names, and the project's CA certificate on this machine: "
+    "download it from the dashboard (Database → Settings → SSL Configuration) and name it in SUPABASE_DB_URL, as in "
     "sslmode=verify-full&sslrootcert=/etc/supabase-ca.crt. sslmode=require encrypts too, and verifies nothing."
 )
 # A connection URI that libpq cannot use; its words are not repeated, they may be a part of the password.
