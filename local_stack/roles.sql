@@ -16,7 +16,8 @@ alter schema public owner to postgres;
 create schema extensions authorization postgres;
 grant usage on schema public, extensions to anon, authenticated, service_role;
 
--- On Supabase a fresh table in `public` is open through REST: a migration has to revoke, so here too.
+-- On Supabase a fresh table in `public` was open through REST until 30 October 2026, and what was made before still is: a
+-- migration has to revoke, so here too. https://supabase.com/changelog/45329-breaking-change-tables-not-exposed-to-data-and-graphql-api-automatically
 alter default privileges for role postgres in schema public grant all on tables to anon, authenticated, service_role;
 alter default privileges for role postgres in schema public grant all on sequences to anon, authenticated, service_role;
 alter default privileges for role postgres in schema public grant all on functions to anon, authenticated, service_role;

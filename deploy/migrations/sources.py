@@ -68,7 +68,7 @@ def _rights(run: Run, table: Table) -> Iterator[str]:
     """Those of the runs: after the migrations, which give them once, a table that was dropped has lost them."""
     schema, full = identifier(table.source_schema), identifier(table.source_schema, table.source)
     lacking = {role for (role,) in run(_LACKING.format(literal(schema), literal(full)))}
-    if "service_role" in lacking:  # what Supabase grants by itself in the schema `public`
+    if "service_role" in lacking:  # what Supabase granted by itself in the schema `public`, until October 2026
         yield f"grant usage on schema {schema} to service_role;"
         yield f"grant all on {full} to service_role;"
     if "etl" in lacking:
