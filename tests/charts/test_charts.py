@@ -61,7 +61,7 @@ def _draw(tmp_path: Path, name: str, *, later: Sequence[PastRun] = ()) -> tuple[
 
 def test_all_charts_are_drawn_alike_twice(tmp_path: Path) -> None:
     workspace, first = _draw(tmp_path, "a")
-    with mpl.rc_context({"font.size": 30, "axes.grid": True}):  # someone's own matplotlibrc
+    with mpl.rc_context({"font.size": 30, "lines.linestyle": ":"}):  # someone's own matplotlibrc
         _, second = _draw(tmp_path, "b", later=LATER)
     assert first == second, "of a past day, too: the nights after it are not its own"
     assert [entry.path for entry in first] == [f"charts/{name}.png" for name in CHARTS]
@@ -102,6 +102,20 @@ def test_growth_of_one_day_shows_it() -> None:
     assert {axes.lines[0].get_marker() for axes in figure.axes} == {"o"}, "a line of one point shows nothing"
     assert "1 user and 1 post by 1 June 2025" in text
     assert "+1 user and +1 post in the last 1 day (UTC)" in text
+
+
+@pytest.mark.parametrize(
+    ("days", "names"),
+    [(7, [f"{day} Jan" for day in range(1, 8)]), (5_000, ["2028", "2032", "2036"])],
+)
+def test_dates_and_counts_stand_inside_their_axes(days: int, names: list[str]) -> None:
+    daily = pd.DataFrame({"date": pd.date_range("2026-01-01", periods=days), "posts": 13, "total_posts": range(days)})
+    axes = growth(daily.assign(new_users=1, total_users=1), as_of=AS_OF).axes[2]
+    dates, counts = placed(axes)
+    assert [name for *_, name in dates] == names
+    (first, last), top = axes.get_xlim(), axes.get_ylim()[1]
+    assert all(first <= day <= last for day, *_ in dates)
+    assert all(0 <= count <= top for _, count, _ in counts)
 
 
 def test_months_without_a_post_have_no_fractions_of_a_post() -> None:
