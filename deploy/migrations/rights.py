@@ -14,7 +14,7 @@ from deploy.migrations.taken import made_functions
 from tasks.platform.quoting import literal
 
 _OWNERS_ONLY = "'etl_access_token', 'etl_make_indexes', 'etl_open_to_readers'"
-_TABLES = "'etl_base', 'etl_batches', 'etl_reject_rows', 'etl_runs', 'etl_waiting'"
+BOOKS = "'etl_base', 'etl_batches', 'etl_reject_rows', 'etl_runs', 'etl_waiting'"
 _SAID = 8  # statements; a `grant all` makes hundreds
 
 
@@ -29,8 +29,7 @@ def take_back_rights(run: Run, files: Sequence[Migration], *, say: Callable[[str
         opened_again = "select public.etl_open_to_readers()"  # rights on columns went with those on their table
         script = ";\n".join(["begin", *opened, opened_again, "commit"])
         with_lock_retries(partial(run, script, "Taking rights back"), say=say)
-        more = f"; and {len(opened) - _SAID} more" if len(opened) > _SAID else ""
-        say(f"took back what somebody had opened to everybody: {'; '.join(opened[:_SAID])}{more}")
+        say(f"took back what somebody had opened to everybody: {_listed(opened)}")
 
 
 def give_back_rights(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:
@@ -42,7 +41,12 @@ def give_back_rights(run: Run, files: Sequence[Migration], *, say: Callable[[str
     if lacking := [str(statement) for (statement,) in found]:
         script = ";\n".join(["begin", *lacking, "commit"])
         with_lock_retries(partial(run, script, "Giving rights back"), say=say)
-        say(f"gave back {len(lacking)} rights that etl, service_role, Auth or readers had lost")
+        say(f"gave back what etl, service_role, Auth or readers had lost: {_listed(lacking)}")
+
+
+def _listed(made: Sequence[str]) -> str:
+    more = f"; and {len(made) - _SAID} more" if len(made) > _SAID else ""
+    return "; ".join(made[:_SAID]) + more
 
 
 def _opened(files: Sequence[Migration]) -> str:
@@ -52,7 +56,7 @@ with ours as (
   select c.oid, c.relkind, c.relowner, c.relacl, c.relrowsecurity, coalesce(t.kind, 'book') as kind
   from pg_class c left join public.etl_tables() t on t.relation = c.oid
   where t.relation is not null
-    or c.relnamespace = 'public'::regnamespace and c.relname in ({_TABLES}, 'etl_seed', 'etl_migrations', 'etl_rejects')
+    or c.relnamespace = 'public'::regnamespace and c.relname in ({BOOKS}, 'etl_seed', 'etl_migrations', 'etl_rejects')
 )
 select format('alter table %s enable row level security', o.oid::regclass) from ours o
 where o.relkind = 'r' and not o.relrowsecurity
@@ -89,13 +93,13 @@ cross join (values ('select'), ('insert'), ('update'), ('delete')) o (privilege)
 where r.rolname in ('etl', 'service_role')
   and (c.oid in (select t.relation from public.etl_tables() t)
     or c.relnamespace = 'public'::regnamespace
-      and (c.relname in ({_TABLES}) or c.relname = 'etl_rejects' and o.privilege = 'select'))
+      and (c.relname in ({BOOKS}) or c.relname = 'etl_rejects' and o.privilege = 'select'))
   and not has_table_privilege(r.oid, c.oid, o.privilege)
 union all
 select format('create policy etl_all on public.%I to etl using (true) with check (true)', c.relname)
 from pg_class c
 where (c.oid in (select t.relation from public.etl_tables() t)
-    or c.relnamespace = 'public'::regnamespace and c.relname in ({_TABLES}))
+    or c.relnamespace = 'public'::regnamespace and c.relname in ({BOOKS}))
   and not exists (select from pg_policy p where p.polrelid = c.oid and p.polname = 'etl_all')"""
 
 

@@ -9,6 +9,7 @@ from deploy.migrations.bucket import lacking_in_storage
 from deploy.migrations.database import Run
 from deploy.migrations.difference import statements
 from deploy.migrations.files import last_shape, migrations
+from deploy.migrations.rights import BOOKS
 from deploy.migrations.shape import wanted_shape
 from tasks.contracts import TABLES
 from tasks.errors import ConfigurationError
@@ -42,6 +43,15 @@ def _tables(run: Run) -> Iterator[tuple[str, str]]:
     found = json.loads(run("select public.etl_own_tables()::text")[0][0])
     for difference in differences(found):
         yield difference.what, difference.fix
+    for (name,) in run(_UNLOGGED):
+        yield f"a crash of the server empties {name}, which is unlogged", f"alter table {name} set logged; {_OWNER}"
+
+
+_UNLOGGED = f"""\
+select c.oid::regclass::text from pg_class c
+where c.relpersistence = 'u' and (c.oid in (select t.relation from public.etl_tables() t)
+  or c.relnamespace = 'public'::regnamespace and c.relname in ({BOOKS}, 'etl_seed', 'etl_migrations'))
+order by 1"""  # noqa: S608 - names of our own
 
 
 def _storage(run: Run) -> Iterator[tuple[str, str]]:
