@@ -27,6 +27,7 @@ from tasks.platform import dask
 from tasks.platform.dask import _expected, open_workers
 from tasks.settings import Transport
 from tasks.workspace import Workspace
+from tests.incremental.kit import assert_same_as_full
 from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import UNTIL, Project
 from tests.pipeline.test_killed import forget
@@ -163,7 +164,13 @@ def test_workers_without_a_shared_disk(transport: Transport, project: Project, r
     apart = project.env(transport, ETL_DATA_DIR=str(tmp_path / "elsewhere"))
     with cluster(apart, tmp_path) as address:
         together = run(transport, ETL_DASK_ADDRESS=address, ETL_SHARED_DIR=url)
-    assert (counted(together), project.state()) == (alone, expected)
+        assert (counted(together), project.state()) == (alone, expected)
+        project.stack.query("update users set name = 'New' where id in (select id from users limit 20)")
+        project.stack.query("delete from posts where id in (select id from posts limit 20)")
+        night = run(transport, ETL_DASK_ADDRESS=address, ETL_SHARED_DIR=url)
+    assert_same_as_full(
+        project, night, lambda: run(transport, full_refresh=True, ETL_DASK_ADDRESS="", ETL_SHARED_DIR="")
+    )
     assert not list((tmp_path / "exchange").glob("*/*")), "what was exchanged is personal, and goes with the run"
 
 
