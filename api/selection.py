@@ -113,8 +113,9 @@ def _as_json(report: str, schema: pa.Schema, tables: Iterator[pa.Table]) -> Iter
 
 
 def _as_csv(_: str, schema: pa.Schema, tables: Iterator[pa.Table]) -> Iterator[bytes]:
-    yield csv_of(schema.empty_table())  # a report without rows has a header, too
-    yield from (csv_of(table, header=False) for table in tables)
+    yield from csv_of(schema.empty_table())  # a report without rows has a header, too
+    for table in tables:
+        yield from csv_of(table, header=False)
 
 
 def _as_arrow(_: str, schema: pa.Schema, tables: Iterator[pa.Table]) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from prefect import get_run_logger
@@ -16,7 +17,7 @@ from flows.engine.form_command import run_form
 from flows.engine.run_page import size, table
 from flows.forms import ExportForm, report_named
 from tasks.platform.identity import claims_of, expiry_of
-from tasks.publish.export import encode, select, span, upload_export
+from tasks.publish.export import encode, export_folder, select, span, upload_export
 from tasks.read.options import Choice
 from tasks.read.run import find_run
 from tasks.settings import Settings, load_settings
@@ -32,44 +33,46 @@ def export(options: ExportForm = ExportForm()) -> str | None:  # noqa: B008 - th
         options: What to export.
     """
     settings = load_settings()
-    file = make_file(settings, options)
-    get_run_logger().info("export %s", file.summary)
-    if options.dry_run:
-        show_report(dry_page(file, options.report), key="export", description=HOLDS)
-        return None
-    path, link = upload(settings, file.body, options)
+    with export_folder(settings) as folder:
+        file = make_file(settings, options, folder)
+        get_run_logger().info("export %s", file.summary)
+        if options.dry_run:
+            show_report(dry_page(file, options.report), key="export", description=HOLDS)
+            return None
+        path, link = upload(settings, file.path, options)
     show(link, path, file, options)
     return path
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """The bytes of a file, and what they hold."""
+    """A file on this machine, and what it holds."""
 
-    body: bytes
+    path: Path
     rows: int
     columns: Sequence[str]
     summary: str
 
 
 @etl_task("make the file")
-def make_file(settings: Settings, options: ExportForm) -> Export:
-    """The file that the form asks for."""
+def make_file(settings: Settings, options: ExportForm, folder: Path) -> Export:
+    """The file that the form asks for, in the folder."""
     report = report_named(options.report)
     run = find_run(Choice(settings=settings), may_be_offline=False)  # others take the file for the latest run's
     whole = run.report(options.report, engine="arrow")
     part = select(whole, report, columns=options.columns, first=options.date_from, last=options.date_to)
-    body, rows, columns = encode(part, options.format), part.num_rows, part.column_names
+    path, rows, columns = folder / f"{options.report}.{options.format}", part.num_rows, part.column_names
+    encode(part, options.format, path)
     days = span(whole, report) if (options.date_from or options.date_to) and not rows else None
     why = f" (the run's days go from {days[0]} to {days[1]})" if days else ""
-    summary = f"{options.report}: {rows:,} rows{why}, {len(columns)} columns, {size(len(body))}"
-    return Export(body, rows, columns, summary)
+    summary = f"{options.report}: {rows:,} rows{why}, {len(columns)} columns, {size(path.stat().st_size)}"
+    return Export(path, rows, columns, summary)
 
 
 @etl_task("upload")
-def upload(settings: Settings, body: bytes, options: ExportForm) -> tuple[str, str]:
+def upload(settings: Settings, file: Path, options: ExportForm) -> tuple[str, str]:
     """Path in the bucket, and the signed link to it."""
-    return upload_export(settings, body, options.report, options.format, link_seconds=options.link_days * 86_400)
+    return upload_export(settings, file, options.report, options.format, link_seconds=options.link_days * 86_400)
 
 
 def dry_page(file: Export, name: str) -> str:

@@ -11,7 +11,7 @@ from flows.engine.outcome import RunOutcome
 from tasks.files.manifest import FileEntry
 from tasks.platform.bucket import Bucket
 from tasks.platform.buckets import each
-from tasks.publish.export import encode
+from tasks.publish.export import csv_of
 from tasks.settings import Settings
 
 MOST_ROWS = 100_000  # a larger report is exported on request: it would cost more than it is looked at
@@ -26,7 +26,7 @@ def publish_csv(settings: Settings, outcome: RunOutcome) -> dict[str, str]:
         name = PurePosixPath(entry.path).stem
         path = f"{folder}/{name}-{outcome.run_id}.csv"
         body = bucket.download(f"{outcome.run_path}/{entry.path}")
-        bucket.store(path, encode(pq.read_table(io.BytesIO(body)), "csv"))
+        bucket.store(path, b"".join(csv_of(pq.read_table(io.BytesIO(body)))))
         return name, path
 
     return dict(each(settings, store, entries))

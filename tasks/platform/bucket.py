@@ -6,6 +6,7 @@ Hosted Storage answers many errors with HTTP 400, the real status in the body: `
 from __future__ import annotations
 
 import hashlib
+import io
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -182,9 +183,9 @@ class Bucket:
 
     def _holds(self, path: str, source: Path | bytes) -> bool:
         """Whether the bucket has just these bytes: by the md5 etag, or by reading back where the etag is none."""
-        body = source if isinstance(source, bytes) else source.read_bytes()
-        md5 = self.info(path).md5
-        return self.download(path) == body if md5 is None else md5 == _md5(body)
+        if (md5 := self.info(path).md5) is not None:
+            return md5 == _md5(source)
+        return self.download(path) == (source if isinstance(source, bytes) else source.read_bytes())
 
     def info(self, path: str) -> StoredInfo:
         """Size and checksum of a file, as Storage itself states them. RequestRefused when it is not there."""
@@ -280,5 +281,6 @@ def _in_parts(paths: Sequence[str]) -> Iterator[list[str]]:
     return (list(paths[start : start + AT_ONCE]) for start in range(0, len(paths), AT_ONCE))
 
 
-def _md5(body: bytes) -> str:
-    return hashlib.md5(body, usedforsecurity=False).hexdigest()
+def _md5(source: Path | bytes) -> str:
+    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+        return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()

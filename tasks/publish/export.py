@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, time
+from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -16,8 +17,10 @@ from tasks.contracts import Column, Report
 from tasks.errors import PublishError
 from tasks.files.layout import EXPORTS
 from tasks.files.parquet import require_columns
+from tasks.ledger.resume import project_folder
 from tasks.platform.bucket import Bucket
 from tasks.settings import Settings
+from tasks.workspace import Workspace
 
 Format = Literal["parquet", "csv"]
 CSV_ROWS = 100_000  # that are made into text at once: Arrow holds no more than 2 GiB of it
@@ -60,23 +63,36 @@ def _bound(day: date, at: time, column: Column) -> pa.Scalar[Any]:
     return pa.scalar(day if column.kind == "date" else datetime.combine(day, at, UTC), column.field.type)
 
 
-def encode(table: pa.Table, form: Format) -> bytes:
-    """The file's bytes: Parquet with zstd, or CSV (see `csv_of`)."""
+@contextmanager
+def export_folder(settings: Settings) -> Iterator[Path]:
+    """Where a file is until it is stored: a folder of the project that its next run removes if this process cannot."""
+    name, project = f"export-{uuid.uuid4().hex[:8]}", project_folder(settings)
+    workspace = Workspace.create(settings.data_dir, name, project=project)
+    try:
+        with workspace.held():
+            yield workspace.root
+    finally:
+        workspace.remove()
+
+
+def encode(table: pa.Table, form: Format, path: Path) -> None:
+    """Write the file: Parquet with zstd, or CSV (see `csv_of`)."""
     if form == "csv":
-        return csv_of(table)
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
+        with path.open("wb") as file:
+            file.writelines(csv_of(table))
+    else:
+        pq.write_table(table, path, compression="zstd")
 
 
-def csv_of(table: pa.Table, *, header: bool = True) -> bytes:
-    """CSV in UTF-8: texts in quotes, null as nothing, instants in ISO form; a float always says that it is one.
+def csv_of(table: pa.Table, *, header: bool = True) -> Iterator[bytes]:
+    """CSV in UTF-8, in pieces: texts in quotes, null as nothing, instants in ISO form; a float always says that it is
+    one.
 
     pyarrow's own writer makes 0 of 0.0: readers that go by the first rows take such a column for whole numbers.
     """
-    names = [_quoted(pa.array(table.column_names))] if header else []
-    some = (table.slice(start, CSV_ROWS) for start in range(0, table.num_rows, CSV_ROWS))
-    return b"".join([*(_joined(of, ",") for of in names), *map(_lines, some)])
+    if header:
+        yield _joined(_quoted(pa.array(table.column_names)), ",")
+    yield from (_lines(table.slice(start, CSV_ROWS)) for start in range(0, table.num_rows, CSV_ROWS))
 
 
 def _lines(rows: pa.Table) -> bytes:
@@ -105,7 +121,7 @@ def _quoted(texts: Any) -> Any:
     return pc.binary_join_element_wise('"', pc.replace_substring(texts, '"', '""'), '"', "")
 
 
-def upload_export(settings: Settings, body: bytes, report: str, form: Format, *, link_seconds: int) -> tuple[str, str]:
+def upload_export(settings: Settings, file: Path, report: str, form: Format, *, link_seconds: int) -> tuple[str, str]:
     """Store an exported file under a new path; returns the path, and a link to it that works for `link_seconds`.
 
     PublishError when the bucket is public or takes no file of that size, or the file cannot be stored or gets no link.
@@ -113,13 +129,13 @@ def upload_export(settings: Settings, body: bytes, report: str, form: Format, *,
     path = export_path(report, form, at=datetime.now(UTC), unique=uuid.uuid4().hex[:8])
     with Bucket(settings) as bucket:
         most = bucket.require_private()
-        if most is not None and len(body) > most:
+        if most is not None and (size := file.stat().st_size) > most:
             raise PublishError(
-                f"The file has {len(body) / 2**20:,.1f} MiB, and the bucket {settings.bucket} takes "
+                f"The file has {size / 2**20:,.1f} MiB, and the bucket {settings.bucket} takes "
                 f"{most / 2**20:,.1f} MiB a file. Nothing was uploaded.",
                 remedy="Export fewer columns or days, or Parquet; or raise the limit in the project's Storage.",
             )
-        bucket.store(path, body)
+        bucket.store(path, file)
         link = bucket.sign([path], link_seconds).get(path)
     if link is None:
         raise PublishError(

@@ -65,6 +65,7 @@ def test_a_command_prints_the_report_with_its_links_and_then_the_answer(
     *report, answer = capsys.readouterr().out.splitlines()
     assert report[0].startswith("# The file is ready: [Download daily_activity.parquet](http")
     assert json.loads(answer) in "\n".join(report)
+    assert not [*(deployed.folder / "data" / "runs").rglob("export-*")], "its rows may name people"
 
 
 @pytest.mark.parametrize(

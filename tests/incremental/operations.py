@@ -20,6 +20,7 @@ from tasks.errors import LeaseHeld, PipelineError, RunHeld
 from tasks.incremental.base import base_run
 from tasks.ledger.ledger import Ledger
 from tasks.platform.functions import open_database
+from tasks.publish.export import export_folder
 from tasks.publish.restore import restore
 from tasks.read import list_runs
 from tasks.settings import load_settings
@@ -190,9 +191,9 @@ def exported(o: Operations) -> None:
             one, other = (run.run_id for run in o.rng.sample(o.runs, 2))
             o.refused(lambda: compare_runs.fn(settings, CompareForm(report=report, base=one, run=other)))
         form = ExportForm(report=report, format=o.rng.choice(("csv", "parquet")))
-        made = o.refused(lambda: make_file.fn(settings, form))
-        if made:
-            upload.fn(settings, made.body, form)
+        with export_folder(settings) as folder:
+            if made := o.refused(lambda: make_file.fn(settings, form, folder)):
+                upload.fn(settings, made.path, form)
 
 
 def changes(o: Operations) -> None:

@@ -141,7 +141,7 @@ def test_nothing_goes_to_a_public_bucket(
             pass
         assert TRAFFIC.sent - before < max(file.bytes for file in files)
         with pytest.raises(PublishError, match="is public"):
-            upload_export(settings, b"a,b\n", "daily_activity", "csv", link_seconds=60)
+            upload_export(settings, workspace.files / files[0].path, "daily_activity", "csv", link_seconds=60)
     finally:
         clean_stack.query("update storage.buckets set public = false where id = 'reports'")
     with Bucket(settings) as bucket:

@@ -209,7 +209,8 @@ def test_what_was_read_once_is_read_without_a_network(published: Bucketful) -> N
 
 
 @pytest.mark.parametrize(
-    "make", [lambda of: make_file.fn(of, ExportForm()), lambda of: compare_runs.fn(of, CompareForm())]
+    "make",
+    [lambda of: make_file.fn(of, ExportForm(), of.cache_dir), lambda of: compare_runs.fn(of, CompareForm())],
 )
 def test_what_others_take_for_the_latest_run_is_never_what_this_machine_read_last(
     published: Bucketful, make: Callable[[Settings], object]
