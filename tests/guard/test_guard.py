@@ -14,7 +14,7 @@ from tasks.contracts import AUTHOR_ACTIVITY, DAILY_ACTIVITY, POST_STATISTICS, RE
 from tasks.errors import ConfigurationError, RunHeld
 from tasks.ledger.guard import check_run, find_drift, require_known
 from tasks.reports.build import headline, report_spool, run_counts
-from tasks.reports.checks import check_contract
+from tasks.reports.checks import check_contract, in_order
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
 from tasks.sink import TablePlan
@@ -158,6 +158,14 @@ def test_rows_out_of_order_are_an_error(workspace: Workspace) -> None:
     report_spool(workspace, AUTHOR_ACTIVITY).write(0, rows.combine_chunks().to_batches())
     with pytest.raises(ConfigurationError, match="not sorted"):
         check(workspace)
+
+
+def test_more_ids_than_one_array_holds_are_looked_at_where_they_are() -> None:
+    """Sorted to see whether they are sorted, they ended as a defect: an array has 2 GiB of text at most."""
+    ids = pa.table({"user_id": ["u" * 2**20]})
+    assert in_order(pa.concat_tables([ids] * 2_100), ["user_id"])
+    pairs = {second: pa.table({"a": [1, 1, 2], "b": [1, second, 0]}) for second in (0, 2)}
+    assert [in_order(table, ["a", "b"]) for table in pairs.values()] == [False, True]
 
 
 @pytest.mark.parametrize(
