@@ -82,7 +82,7 @@ class Sessions:
         except AccessError as error:
             raise wrong_key() if error.status == 401 else error from None  # of a person Auth says 400
         session = Session(answer["access_token"], answer["refresh_token"], int(answer.get("expires_in", 3_600)))
-        self._verifier.require_in_time(session.access_token)
+        self._verifier.require_taken(session.access_token)
         return session
 
     def sign_out(self, caller: Caller) -> None:

@@ -12,7 +12,7 @@ import jwt
 from api.problems import Problem, unauthorised
 from api.upstream import Upstream
 from tasks.errors import PipelineError, ServiceUnavailable
-from tasks.platform.identity import etl_role_of
+from tasks.platform.identity import claims_of, etl_role_of
 from tasks.settings import Settings
 
 Role = Literal["customer", "analyst", "operator"]
@@ -22,7 +22,7 @@ SECRET = ("HS256",)
 KEYS_SECONDS = 600.0
 KEYS_AGAIN_SECONDS = 30.0  # a key that is not known may be new; asked for at most so often
 MAX_TOKEN = 16_384
-EXPIRED = "The token has expired."
+EXPIRED, ANOTHER = "The token has expired.", "The token is another project's."
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +59,18 @@ class Verifier:
             token, str(claims["sub"]), str(claims.get("email") or ""), _role(claims), int(claims["exp"]), by_cookie
         )
 
-    def require_in_time(self, token: str) -> None:
-        """Problem 503 when a token that Auth has just given has expired by this machine's clock."""
+    def require_taken(self, token: str) -> None:
+        """Problem 503 when a token that Auth has just given has expired by this machine's clock, or has another issuer.
+
+        With a custom domain it stays the project's own: https://github.com/orgs/supabase/discussions/44373
+        """
         try:
             self.caller(token)
         except Problem as problem:
+            if problem.detail == ANOTHER:
+                text = "This site takes the project's tokens for another project's."
+                remedy = f"The operator sets ETL_API_ISSUER={claims_of(token)['iss']}"
+                raise Problem(503, text, remedy=remedy) from None
             raise _wrong_clock("ahead of") if problem.detail == EXPIRED else problem from None
 
     def _claims(self, token: str) -> dict[str, Any]:
@@ -85,7 +92,7 @@ class Verifier:
         except jwt.PyJWTError:
             raise unauthorised("The token is not one of this project's.") from None
         if claims.get("iss") not in (None, self._issuer):
-            raise unauthorised("The token is another project's.")
+            raise unauthorised(ANOTHER)
         return claims
 
     @staticmethod

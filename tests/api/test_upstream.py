@@ -139,3 +139,18 @@ def test_the_site_is_ready_with_either_kind_of_key(key: str, tmp_path: Path) -> 
             return await http.get("/health/ready")
 
     assert anyio.run(ready).json()["storage"] == "ok"
+
+
+def test_behind_a_custom_domain_the_issuer_to_set_is_named() -> None:
+    """It stays the project's own address: whoever signed in read that the token was another project's."""
+    issuer = "https://abcdefghijklmnopqrst.supabase.co/auth/v1"
+    claims = {"iss": issuer, "role": "authenticated", "aud": "authenticated", "sub": "x", "exp": int(time.time()) + 600}
+    answer = {"access_token": jwt.encode(claims, "s" * 40, "HS256"), "refresh_token": "r", "expires_in": 600}
+    custom = {"supabase_url": "https://api.example.com", "supabase_jwt_secret": SecretStr("s" * 40)}
+    settings = SETTINGS.model_copy(update=custom)
+    upstream = Upstream(settings, transport=httpx.MockTransport(lambda request: httpx.Response(200, json=answer)))
+    with pytest.raises(Problem) as caught:
+        Sessions(upstream, Verifier(settings, upstream)).sign_in("ana@example.com", "x")
+    assert (caught.value.status, caught.value.remedy) == (503, f"The operator sets ETL_API_ISSUER={issuer}")
+    named = settings.model_copy(update={"api_issuer": issuer})
+    assert Sessions(upstream, Verifier(named, upstream)).sign_in("ana@example.com", "x").refresh_token == "r"
