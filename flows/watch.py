@@ -118,11 +118,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _done(options: argparse.Namespace) -> int:
     if options.health:
         return health()
+    settings = load_settings()
     if options.serve:
         with prefect_answering():
             watch.serve(name="watch", limit=1)
     else:
-        watch_changes(load_settings(), say=_say)
+        watch_changes(settings, say=_say)
     return 0
 
 

@@ -10,6 +10,7 @@ import httpx
 from tasks.doctor.findings import Finding, ok, warn
 from tasks.platform.prefect_client import prefect_client
 from tasks.settings import Settings
+from tasks.settings.environment import without_user
 
 CHECK = "prefect"
 DEPLOYMENTS = ("nightly", "backfill", "export", "compare", "restore", "retention", "watch", "doctor")
@@ -58,7 +59,9 @@ def _hindrances(settings: Settings, nightly: dict[str, Any]) -> Iterator[tuple[s
 
 
 def _reason(error: Exception) -> str:
-    return f"HTTP {error.response.status_code}" if isinstance(error, httpx.HTTPStatusError) else type(error).__name__
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"HTTP {error.response.status_code}"
+    return f"{type(error).__name__}: {without_user(str(error))}"  # a certificate, for instance
 
 
 def ask(settings: Settings, objects: str, wanted: dict[str, Any]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect import Flow
 from prefect.logging import disable_run_logger
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
@@ -112,8 +113,9 @@ def test_settings_that_are_missing_are_named_before_a_server_is_started(
     flow: Any, form: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("flows.engine.form_command.start_own_server", lambda: pytest.fail("a server is started"))
-    assert run_form(flow, form, flow.name, []) == USAGE
-    assert capsys.readouterr().err.startswith("✗ SUPABASE_URL and SUPABASE_SERVICE_KEY not set.\n")
+    monkeypatch.setattr(Flow, "serve", lambda *_, **__: pytest.fail("a server is started"))
+    assert (run_form(flow, form, flow.name, []), watch_command(["--serve"])) == (USAGE, USAGE)
+    assert capsys.readouterr().err.count("✗ SUPABASE_URL and SUPABASE_SERVICE_KEY not set.\n") == 2
 
 
 def test_the_doctor_as_a_command_refers_to_what_it_prints(

@@ -100,7 +100,7 @@ def test_without_them_it_stays_closed(
     known = {} if gateway else {"PREFECT_API_SSL_CERT_FILE": str(certificate)}
     settings = settings_of(monkeypatch, address, {**gateway, **known})
     (finding,) = deployments_are_there(settings)
-    assert ("ConnectError" if gateway else "HTTP 403") in finding.what
+    assert ("certificate verify failed" if gateway else "HTTP 403") in finding.what
     with pytest.raises(Problem):
         Prefect(settings).run("run")
 
