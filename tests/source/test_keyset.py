@@ -246,3 +246,25 @@ def test_the_first_failure_stops_the_other_ranges(tmp_path: Path) -> None:
     with pytest.raises(AccessError):
         read_keys(server, tmp_path, ranges=4)
     assert len(asked) < 1000
+
+
+@pytest.mark.parametrize(
+    ("estimate", "parts"), [(2_000, []), (2_001, [4]), (10_000_001, [201]), (13_000_000, [256]), (-1, [])]
+)
+def test_a_table_is_cut_into_ranges_of_fifty_thousand_rows_and_at_most_256(
+    tmp_path: Path, estimate: int, parts: list[int]
+) -> None:
+    asked: list[int] = []
+
+    def cuts(number: int) -> list[str]:
+        asked.append(number)
+        return []
+
+    got, _ = read_keys(FakePostgrest(ids(3), cuts=cuts, estimate=estimate), tmp_path, ranges=4)
+    assert (got, asked) == (ids(3), parts)
+
+
+@pytest.mark.parametrize("kind", ["uuid", "bigint"])
+def test_a_sampled_key_of_another_kind_ends_the_reading(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(ReadError, match=f"A key of the table is no {kind}"):
+        read_keys(FakePostgrest([], kind=kind, cuts=lambda parts: ["x"]), tmp_path)
