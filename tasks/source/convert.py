@@ -120,7 +120,7 @@ def _cast(texts: pa.Array, kind: pa.DataType) -> pa.Array:
 def _in_bounds(values: pa.Array, cell: pa.Array, column: Column) -> tuple[pa.Array, pa.Array]:
     ticks = values.cast(pa.int64())
     early = pc.or_kleene(pc.less(ticks, EARLIEST), pc.ends_with(cell, " BC"))
-    late = pc.or_kleene(pc.greater_equal(ticks, LATEST), pc.match_substring_regex(cell, r"^\d{5,}-.*[^C]$"))
+    late = pc.or_kleene(pc.greater_equal(ticks, LATEST), pc.match_substring_regex(cell, r"^\d{5,}-"))
     good = pc.fill_null(pc.and_(pc.greater_equal(ticks, EARLIEST), pc.less(ticks, LATEST)), False)
     what = pc.case_when(
         pc.make_struct(pc.or_(good, pc.is_null(cell)), *(pc.equal(cell, t) for t in ("infinity", "-infinity")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,22 @@ def test_a_body_that_stays_cut_is_never_a_short_page(tmp_path: Path) -> None:
         read_keys(FakePostgrest(ids(30), trouble=trouble), tmp_path)
 
 
+def test_a_server_that_drips_does_not_hold_a_worker(tmp_path: Path) -> None:
+    class Dripping(httpx.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"["
+            for _ in range(40):
+                time.sleep(0.005)
+                yield b" "
+            yield b"]"
+
+    def trouble(request: httpx.Request) -> httpx.Response | None:
+        return httpx.Response(200, stream=Dripping()) if is_page(request) else None
+
+    with pytest.raises(ServiceUnavailable, match="The answer was not complete after 0 s"):
+        read_keys(FakePostgrest([], trouble=trouble), tmp_path, retry_seconds=0.05)
+
+
 def test_a_refusal_ends_at_once_and_names_the_page_without_values(tmp_path: Path) -> None:
     pages = []
 
@@ -268,3 +285,14 @@ def test_a_table_is_cut_into_ranges_of_fifty_thousand_rows_and_at_most_256(
 def test_a_sampled_key_of_another_kind_ends_the_reading(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ReadError, match=f"A key of the table is no {kind}"):
         read_keys(FakePostgrest([], kind=kind, cuts=lambda parts: ["x"]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cut", "text"),
+    [(2**53 - 1, "9007199254740991"), (2**53, "09007199254740992"), (-(2**53), "-09007199254740992")],
+)
+def test_a_key_that_a_float_does_not_hold_is_no_number_in_a_url(tmp_path: Path, cut: int, text: str) -> None:
+    server = FakePostgrest([cut, cut + 1], kind="bigint", cuts=lambda parts: [cut])
+    assert read_keys(server, tmp_path)[0] == [cut, cut + 1]
+    counted = [r.url.params["id"] for r in server.requests if "count=exact" in r.headers.get("prefer", "")]
+    assert sorted(counted) == [f"gt.{text}", f"lte.{text}"]

@@ -105,6 +105,7 @@ def test_what_a_failed_slice_held_in_memory_is_free_again(tmp_path: Path) -> Non
     with pytest.raises(ConnectionError):
         sorter.add(0, broken())
     assert budget.take(10_000)
+    assert not budget.take(1)
     sorter.add(0, batches_of(keys[::-1], 20))  # without room in memory: from the disk
     assert [row["id"] for row in in_order(sorter)] == keys
     assert all(run.firsts.base is None for run in sorter.runs[0])  # else each run keeps all of its keys
@@ -128,8 +129,9 @@ def test_a_table_of_more_than_a_hundred_thousand_buckets_is_read_in_their_order(
 
 def test_whole_numbers_are_sorted_by_value(tmp_path: Path) -> None:
     values = [5, -3, 2**62, 0, -(2**62)]
-    sorter = Sorter(tmp_path, "id", 64, expected=64)
+    sorter = Sorter(tmp_path, "id", 39, 64, Budget(40))
     sorter.add(0, [pa.record_batch({"id": pa.array(values, pa.int64())})])
+    assert len(sorter.buckets()) == 2, "of 40 bytes, as a bucket has 39 at most"
     assert [row["id"] for row in in_order(sorter)] == sorted(values)
 
 
