@@ -234,8 +234,9 @@ def revoke_source(schema: str, name: str, sources: Iterable[tuple[str, str]]) ->
     return f"""\
 do $$
 declare
-  former regclass := to_regclass({literal(full)});
+  former regclass;
 begin
+  former := to_regclass({literal(full)});  -- refused, too, where this login may not use the schema
   if former is null or exists (
     select from unnest(array[{names}]::text[]) s (name)
     cross join lateral public.etl_relations_behind(to_regclass(s.name)) b

@@ -223,6 +223,14 @@ def test_a_view_becomes_a_source(filled: str) -> None:
         query(filled, "drop view public.shown; drop function public.ones")
 
 
+def test_a_former_source_in_a_schema_that_the_login_may_not_use_keeps_no_migration_back(filled: str) -> None:
+    """A warning names it for its owner; the whole file was refused."""
+    query(filled, "create schema shop; create table shop.posts (id int)")
+    shop = {**WANTED, "clean_posts": replace(WANTED["clean_posts"], source=("shop", "posts"))}
+    (revoked,) = [statement for statement in statements(shop, WANTED) if "revoke select" in statement]
+    query(filled, f"set role service_role; {revoked}")
+
+
 def test_a_shape_survives_its_record() -> None:
     assert recorded(f"select 1;\n{record(WANTED)}\n") == WANTED
     assert recorded("select 1;") is None
