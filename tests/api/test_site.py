@@ -212,6 +212,16 @@ def test_the_theme_is_chosen_and_kept(tab: Watched) -> None:
     assert page.locator("html").get_attribute("data-theme") == "dark"
 
 
+def test_without_scripts_no_page_has_a_button_that_needs_them(chromium: Browser, site: Site) -> None:
+    with context(chromium, site, java_script_enabled=False, width=390) as opened:
+        page = opened.new_page()
+        sign_in(page, site.people["analyst"])
+        for path in PAGES:
+            page.goto(path.format(run=site.runs[1]))
+            expect(page.get_by_role("link", name="Compare two runs")).to_be_visible()
+            assert page.locator("[type=button]").filter(visible=True).all_inner_texts() == [], path
+
+
 def test_a_page_prints_in_dark_letters_and_whole(chromium: Browser, site: Site) -> None:
     with context(chromium, site, theme="dark") as opened:
         watched = Watched(opened.new_page())

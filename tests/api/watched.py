@@ -59,9 +59,10 @@ class Watched:
         assert self.strangers == []
 
 
-def context(chromium: Browser, site: Site, *, width: int = 1440, theme: Any = "light") -> BrowserContext:
+def context(chromium: Browser, site: Site, *, width: int = 1440, theme: Any = "light", **more: Any) -> BrowserContext:
+    base_url = str(site.http.base_url)
     return chromium.new_context(
-        base_url=str(site.http.base_url), viewport={"width": width, "height": 900}, color_scheme=theme, locale="en-GB"
+        base_url=base_url, viewport={"width": width, "height": 900}, color_scheme=theme, locale="en-GB", **more
     )
 
 
