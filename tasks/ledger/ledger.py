@@ -131,7 +131,7 @@ class Ledger:
             "kind": start.kind,
             "yields": start.yields,
             "earlier": [ticket.token for ticket in start.earlier],
-            "resume_run": self._own_run(start.earlier) or list(start.resume_runs) or None,
+            "resume_run": self._own_run(start.earlier) or self._to_resume(start) or None,
             "started_by": start.started_by or None,
         }
 
@@ -139,6 +139,14 @@ class Ledger:
         """The run of the last of these attempts that got as far as the ledger. One that never did has no as_of to keep,
         and must not stand before what was to be resumed."""
         return next((ticket.run_id for ticket in reversed(earlier) if self.run(ticket.run_id)), None)
+
+    def _to_resume(self, start: Start) -> list[str]:
+        """`resume_runs`; none where a `resume` died before the ledger knew it: that was to resume the last run."""
+        runs = list(start.resume_runs)
+        if runs and start.as_of.mode == "resume":
+            newest = self.runs(_LAST_RUNS, kind="run")
+            return runs if any(row.run_id in runs or row.started_by in runs for row in newest) else []
+        return runs
 
     def wait_until_past(self, lease: Lease) -> None:
         """A night of 00:00 is as of its own start, which a database whose clock is seconds behind has yet to reach."""

@@ -108,6 +108,19 @@ def test_a_resume_names_its_run(stack: Stack, settings: Settings) -> None:
         ).as_of == days_before(5)
 
 
+@both
+def test_a_restarted_resume_that_died_before_the_ledger_knew_it_has_the_as_of_that_it_was_to_have(
+    stack: Stack, settings: Settings
+) -> None:
+    """It had that of midnight."""
+    with ledger_of(settings) as ledger:
+        ledger.fail(
+            ledger.start(start(settings, AsOf.instant(days_before(3)), started_by="somebody")), WriteError("no")
+        )
+        asked = start(settings, AsOf("resume", AS_OF), resume_runs=("lost",))
+        assert ledger.start(asked).as_of == days_before(3)
+
+
 def test_who_holds_the_lease_in_the_middle_of_a_load_is_reported_at_once(stack: Stack, tmp_path: Path) -> None:
     empty(stack)
     settings = settings_for(stack, "postgres", tmp_path)
