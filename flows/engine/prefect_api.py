@@ -89,13 +89,13 @@ def _require_home() -> None:
 
 def _translated(error: Exception, *, flow_started: bool) -> PipelineError | None:
     status = next((e for e in _chain(error) if isinstance(e, PrefectHTTPStatusError)), None)
-    where, happened = _where(), ""
+    where, happened, refused = _where(), "", status is not None
     if status is not None:
         happened = f"{where} refused a request with HTTP {status.response.status_code}."
     elif any(isinstance(e, httpx.TransportError) or str(e).startswith(_AWAY) for e in _chain(error)):
         happened = f"{where} does not answer."
     elif str(error).startswith(_OTHER_VERSION):
-        happened = f"{where} cannot be used: {error}"
+        happened, refused = f"{where} cannot be used: {error}", True
     if not happened:
         return None
     if flow_started:
@@ -103,8 +103,8 @@ def _translated(error: Exception, *, flow_started: bool) -> PipelineError | None
             f"{happened} The flow had begun by then.",
             remedy="The ledger (`etl_runs`) says whether a run was committed; readers never see a partial one.",
         )
-    kind = TerminalError if status is not None else ServiceUnavailable
-    return kind(f"{happened} Nothing was read or written.", remedy=_remedy(refused=status is not None))
+    kind = TerminalError if refused else ServiceUnavailable
+    return kind(f"{happened} Nothing was read or written.", remedy=_remedy(refused=refused))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -91,7 +91,7 @@ def test_an_address_without_api_and_a_server_of_another_release_are_sentences(
     assert run_form(export, ExportForm, "export", []) == 1
     said = capsys.readouterr().err
     assert "cannot be used: Found incompatible versions: client: 3" in said
-    assert "Nothing was read or written." in said
+    assert "Nothing was read or written.\n  Look at PREFECT_API_URL" in said
 
 
 def test_a_machine_that_is_too_busy_to_deploy_is_a_sentence(
