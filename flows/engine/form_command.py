@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from prefect import Flow
+from prefect.settings import PREFECT_UI_URL
 from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource
 
@@ -74,6 +75,8 @@ def _ended(flow: Callable[[F], Any], form: type[F], name: str, given: list[str])
 
 
 def _failed(error: PipelineError, code: int) -> int:
+    if not PREFECT_UI_URL.value():  # a server of its own, which ends with the command, and its pages
+        error.facts = {**error.facts, "page": ""}
     show_failure(error)
     return code
 

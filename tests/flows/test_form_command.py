@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from prefect import Flow
 from prefect.logging import disable_run_logger
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_UI_URL, temporary_settings
 
 from flows.doctor import doctor
 from flows.engine.artifacts import show_report
@@ -142,6 +142,23 @@ def test_a_mistake_and_a_failure_are_sentences(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == "✗ No file was uploaded.\n  Ask who operates Storage.\n"
     with pytest.raises(SystemExit, match="2"):
         run_form(flow, ExportForm, "export", ["--reprot", "daily_activity"])
+
+
+@pytest.mark.parametrize(("server", "has_page"), [("", False), ("https://prefect.example.org/api", True)])
+def test_the_page_of_a_failed_run_is_named_where_its_server_stays(
+    server: str, has_page: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A backfill with a server of its own named a page at `None/flow-runs/…`."""
+
+    def flow(options: ExportForm) -> None:
+        error = PublishError("No file was uploaded.")
+        error.facts = {"page": f"{PREFECT_UI_URL.value()}/flow-runs/flow-run/1"}
+        raise error
+
+    with temporary_settings({PREFECT_API_URL: server} if server else {}, restore_defaults={PREFECT_API_URL}):
+        assert run_form(flow, ExportForm, "export", []) == 1
+    page = "  The run's page: https://prefect.example.org/flow-runs/flow-run/1\n" if has_page else ""
+    assert capsys.readouterr().err == f"✗ No file was uploaded.\n{page}"
 
 
 @pytest.mark.parametrize(
