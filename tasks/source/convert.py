@@ -21,18 +21,13 @@ EARLIEST = 0  # 1970-01-01, in microseconds since the epoch
 LATEST = 253_402_300_800_000_000  # 10000-01-01
 _INSTANT = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)?$"
 _PLAIN_DATE = r"^\d{4}-\d\d-\d\d$"
-# What a cell is in JSON, where that is not what it becomes.
-_WIRE: dict[Kind, pa.DataType] = {"timestamptz": pa.string(), "date": pa.string(), "float": pa.string()}
-
-
-# Of our function for rows, whole numbers and the fingerprint come as text.
-_AS_TEXT = frozenset({"bigint", "int"})
+# Of our functions for rows these come as text, and so does the fingerprint.
+_TEXTS: frozenset[Kind] = frozenset({"bigint", "int", "float", "timestamptz", "date"})
 
 
 def to_arrow(rows: list[Any], info: TableInfo) -> pa.RecordBatch:
     """A page of rows as a batch of the table's raw schema. ReadError when the server sent other types than it said."""
-    stamped = bool(rows) and isinstance(rows[0], dict) and COLUMN in rows[0]
-    fields = [(c.name, pa.string() if stamped and c.kind in _AS_TEXT else _wire(c)) for c in info.columns]
+    fields = [(c.name, pa.string() if c.kind in _TEXTS else ARROW_TYPES[c.kind]) for c in info.columns]
     try:
         cells = pa.array(rows, type=pa.struct([*fields, (COLUMN, pa.string())]))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
@@ -50,10 +45,6 @@ def to_arrow(rows: list[Any], info: TableInfo) -> pa.RecordBatch:
             problems.append(found)
     columns[COLUMN] = fingerprints.cast(pa.int64())
     return conform(columns, pc.coalesce(*problems) if problems else None, info)
-
-
-def _wire(column: Column) -> pa.DataType:
-    return _WIRE.get(column.kind, ARROW_TYPES[column.kind])
 
 
 def conform(columns: dict[str, pa.Array], invalid: pa.Array | None, info: TableInfo) -> pa.RecordBatch:
