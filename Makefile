@@ -34,7 +34,7 @@ ALONE := scripts/alone.py $(VENV).lock
 
 define MAKE_ENVIRONMENT
 if $(PY) -c 'import sys, pip; sys.exit(not ($(FITS)))' 2>/dev/null; then exit 0; fi
-test ! -e $(VENV) || echo "$(VENV) does not work: its Python is gone, replaced or does not fit, or making it was cut short. Making it again …"
+test ! -e $(VENV) || echo "$(VENV) does not work: its Python is gone, replaced or does not fit, or making it was cut short. Making it again …" >&2
 $(PYTHON) -m venv --clear $(VENV)
 endef
 
@@ -42,7 +42,7 @@ endef
 # beside the lock in .venv, somebody's own packages or those of older tests, may lack something and keeps no run back.
 define MAKE_INSTALL
 if test -e $(VENV)/.installed && test -z "$$(find requirements.txt -newer $(VENV)/.installed)"; then exit 0; fi
-echo "Installing the pinned requirements (about 2 minutes, once) …"
+echo "Installing the pinned requirements (about 2 minutes, once) …" >&2
 $(PY) -m pip install --quiet --no-deps --require-hashes -r requirements.txt
 $(PY) -m pip check | awk -F '[ =[]+' 'NR == FNR { pinned[$$1]; next } $$1 in pinned { print; broken = 1 } END { exit broken }' requirements.txt - >&2
 touch $(VENV)/.installed
@@ -50,7 +50,7 @@ endef
 
 define MAKE_INSTALL_DEV
 if test -e $(VENV)/.installed-dev && test -z "$$(find requirements-dev.txt $(VENV)/.installed -newer $(VENV)/.installed-dev)"; then exit 0; fi
-echo "Installing what tests and checks need …"
+echo "Installing what tests and checks need …" >&2
 $(PY) -m pip install --quiet --no-deps --require-hashes -r requirements-dev.txt
 touch $(VENV)/.installed-dev
 endef
