@@ -13,6 +13,7 @@ from importlib import import_module
 from flows.engine import incremental, stages
 from flows.engine.garbage import collect_as_usual
 from flows.engine.outcome import RunOutcome, RunRequest
+from flows.engine.pointing import Pointer, move_pointer
 from flows.engine.run import Run, open_run
 from tasks.arrow.ahead import beside
 from tasks.cleaning.passes import CleanCounts
@@ -145,10 +146,7 @@ def report_and_commit(run: Run, users: CleanCounts, posts: CleanCounts) -> RunOu
     published = stages.publish_the_files(run, files)
     loaded = stages.load_and_commit(run, published, files.counts, plans)
     incremental.keep_base(run, published.files)
-    pointer = stages.point_to_it(run, published, loaded)
-    if pointer.notes:  # the database may have been away for all tries of one question: it is asked another one
-        pointer = stages.point_to_it(run, published, loaded)
-    return _outcome(run, loaded, published, pointer)
+    return _outcome(run, loaded, published, move_pointer(run, published, loaded))
 
 
 def _report(run: Run, users: CleanCounts, posts: CleanCounts) -> tuple[stages.Files, Mapping[str, TablePlan]]:
@@ -200,7 +198,7 @@ def _outcome(
     run: Run,
     written: Mapping[str, TablePlan] | Mapping[str, LoadCounts],
     published: stages.Published | None = None,
-    pointer: stages.Pointer | None = None,
+    pointer: Pointer | None = None,
 ) -> RunOutcome:
     counts = run_counts(run.workspace)
     return RunOutcome(

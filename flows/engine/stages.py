@@ -9,16 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import PurePosixPath
 
 from flows.engine.incremental import audit, distrust_base, mode_of_manifest, with_mode
 from flows.engine.progress import Meter
 from flows.engine.run import Run
 from flows.engine.stage import stage
-from flows.terminal.display import IN_SUMMARY
 from tasks.cleaning.passes import CleanCounts, clean_further, clean_posts, clean_users, reduce_again
 from tasks.contracts import FURTHER_TABLES, POSTS, TABLES, USERS, Table
-from tasks.errors import PipelineError, ProofFailed
+from tasks.errors import ProofFailed
 from tasks.files.layout import LATEST
 from tasks.files.manifest import FileEntry, ManifestRef
 from tasks.files.run_files import write_files
@@ -29,7 +27,6 @@ from tasks.ledger.room import require_room
 from tasks.platform.bucket import Bucket
 from tasks.platform.rights import rights
 from tasks.platform.version import code_version
-from tasks.publish.pointer import point_to_current
 from tasks.publish.upload import publish
 from tasks.reports.build import build_reports, run_counts
 from tasks.reports.figures import RunCounts
@@ -259,40 +256,6 @@ def load_and_commit(
     run.committed = True
     run.record(**by_table(loaded))
     return loaded
-
-
-@dataclass(frozen=True, slots=True)
-class Pointer:
-    """Whether readers see the run now, and if it is committed but they do not, which other one they see, and why."""
-
-    current: bool
-    notes: tuple[str, ...] = ()
-    run_id: str = ""
-
-
-@stage("Move pointer")
-def point_to_it(run: Run, progress: Meter, published: Published, loaded: Mapping[str, LoadCounts]) -> Pointer:
-    """`latest.json` names the run. The run is committed: a failure here is noted, and the next start does it."""
-    if run.lease.historical:
-        return Pointer(current=False, run_id=_seen_instead(run))
-    try:
-        named = point_to_current(run.settings, run.ledger)
-    except PipelineError as error:
-        note = f"latest.json did not move: {error.message} The run is committed; the next start moves it."
-        logger.warning(note, extra=IN_SUMMARY)
-        return Pointer(current=False, notes=(note,))
-    run.record(path=named)
-    return Pointer(current=named == published.manifest.path, run_id=PurePosixPath(named or "").parent.name)
-
-
-def _seen_instead(run: Run) -> str:
-    """The run that readers go on seeing; empty where the ledger does not say."""
-    try:
-        seen = run.ledger.current()
-    except PipelineError as error:
-        logger.warning("Which run readers see is not known: %s", error.message)
-        return ""
-    return seen.run_id if seen else ""
 
 
 def by_table(counts: Mapping[str, TablePlan | LoadCounts]) -> dict[str, int]:

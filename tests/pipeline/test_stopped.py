@@ -121,7 +121,7 @@ def test_a_run_that_is_stopped_after_its_commit_says_so(
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(1)
 
-    monkeypatch.setattr("flows.engine.stages.point_to_current", stop)
+    monkeypatch.setattr("flows.engine.pointing.point_to_current", stop)
     code = command.main(["--as-of", AS_OF, "--json"], prog="nightly", run=lambda _: run("postgres"))
     said, shown = capsys.readouterr()
     assert code == 130
