@@ -30,7 +30,9 @@ select 'relation', oid::regclass::text, relkind::text, coalesce(relacl, acldefau
 where relnamespace in ('public'::regnamespace, to_regnamespace('supabase_migrations'))
   and relname not like 'schema_migrations%'
 union all
-select 'function', oid::regprocedure::text, null, proacl::text from pg_proc where pronamespace = 'public'::regnamespace
+select 'function', oid::regprocedure::text, null,
+  (select string_agg(a::text, ' ' order by a::text) from unnest(proacl) a)
+from pg_proc where pronamespace = 'public'::regnamespace
 union all
 select 'policy', polname || ' on ' || polrelid::regclass, null, null from pg_policy
 order by 1, 2"""
@@ -187,6 +189,7 @@ def test_a_refused_file_is_named_with_the_reason_and_the_remedy(
 def test_a_connection_that_breaks_is_reported_without_the_query(
     project: str, in_the_way: Callable[[str], None]
 ) -> None:
+    before = query(project, OBJECTS)
     in_the_way("perform pg_terminate_backend(pg_backend_pid())")
     with pytest.raises(ServiceUnavailable) as caught:
         migrate(project)
@@ -195,6 +198,8 @@ def test_a_connection_that_breaks_is_reported_without_the_query(
     )
     query(project, "drop function public.in_the_way cascade")
     assert migrate(project) == ["20261122000400_ledger"]
+    left = set(query(project, OBJECTS).splitlines()) ^ set(before.splitlines())
+    assert not left, "also a function that returned something else in that file"
 
 
 @pytest.mark.parametrize(
