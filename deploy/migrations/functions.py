@@ -64,7 +64,7 @@ def make_dropped_functions(run: Run, files: Sequence[Migration], *, say: Callabl
 def make_newer_functions(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:
     """Make each function as the files leave it where one is another: somebody ran files of an earlier release.
 
-    By its release alone those that came before the first file with a release would not be noticed. The list of our
+    By its release alone those of files from before the first one with a release would not be noticed. The list of our
     tables is that of the contracts, and of the tables that are there.
     """
     if str(run("select public.etl_release()")[0][0]) > RELEASE:
@@ -76,8 +76,8 @@ def make_newer_functions(run: Run, files: Sequence[Migration], *, say: Callable[
     again = [_AGAIN.format(name=name, made=sql, rights=_rights(name)) for name, sql in made.items()]
     sql = "\n".join(["begin; set local check_function_bodies = off;", *again, "commit;"])
     with_lock_retries(partial(run, sql, "Making the functions of this release again"), say=say)
-    gone = "".join(f"drop function {signature};" for signature in _former(run, files, made))
-    with_lock_retries(partial(run, f"begin; {gone} commit;", "Dropping functions of earlier releases"), say=say)
+    if gone := "".join(f"drop function {signature};" for signature in _former(run, files, made)):
+        with_lock_retries(partial(run, f"begin; {gone} commit;", "Dropping functions of earlier releases"), say=say)
     say("made all functions again, as somebody had put those of an earlier release back")
 
 

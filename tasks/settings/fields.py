@@ -46,7 +46,7 @@ def _of_a_project(value: str) -> str:
     # Reads go to the nearest replica, writes to the primary: https://supabase.com/docs/guides/platform/read-replicas
     if (urlsplit(value).hostname or "").endswith("-all.supabase.co"):
         raise ValueError(
-            "must not be the load balancer of the read replicas, where rows that have not come to one yet are missed: "
+            "must not be the load balancer of the read replicas, where rows that have not reached one yet are missed: "
             "take https://<ref>.supabase.co"
         )
     return value

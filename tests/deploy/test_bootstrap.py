@@ -117,7 +117,7 @@ def test_again_nothing_is_removed_or_changed(
 
 
 def test_what_the_first_releases_left_on_a_server_is_taken_over(prefect: Prefect, named: dict[str, Any]) -> None:
-    """Each night was due twice after an upgrade, and each alert came twice, by automations of another name."""
+    """Each night was due twice after an upgrade, and each alert was sent twice, by automations of another name."""
     old = {"schedule": {"cron": SCHEDULE["ETL_CRON"], "timezone": SCHEDULE["ETL_TIMEZONE"]}}
     (made,) = (s["id"] for s in deployment(prefect, "nightly")["schedules"])
     send(prefect, "DELETE", "nightly", f"/schedules/{made}")

@@ -22,7 +22,7 @@ _STORAGE = {
 
 
 class Gate:
-    """expired: tokens that are good no longer. tokens: all that came, in order.
+    """expired: tokens that are good no longer. tokens: all that were sent, in order.
 
     kinds: the requests that make a token expire, the first of each.
     """

@@ -42,7 +42,7 @@ def test_a_session_that_expires_in_the_middle_is_refreshed(
         set_env(monkeypatch, env)
         outcome = run_pipeline(RunRequest(as_of=AsOf.parse(AS_OF)))
         assert not gate.kinds, "no token expired in this stage"
-        assert len(gate.tokens) > len(STAGES[stage]), "no other token came"
+        assert len(gate.tokens) > len(STAGES[stage]), "no other token was sent"
     assert outcome.status == "committed"
     assert outcome.tables["posts"]["inserted"] == demo.posts.kept
     assert "the user of ETL_EMAIL, role etl; no more than a run needs" in outcome.identity[0]

@@ -209,10 +209,10 @@ def test_a_worker_whose_run_is_over_meanwhile_leaves_nothing_at_the_url(tmp_path
 def test_threads_of_a_worker_take_turns(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task that ended removed the files of another one beside it; and what runs before had looked up stayed."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    began, other_ended = threading.Event(), threading.Event()
+    started, other_ended = threading.Event(), threading.Event()
 
     def slowly(unit: Copy, tick: Tick) -> None:
-        began.set()
+        started.set()
         other_ended.wait(0.5)
         copied(unit, tick)
 
@@ -224,7 +224,7 @@ def test_threads_of_a_worker_take_turns(tmp_path: Path, settings: Settings, monk
         DaskWorkers(Cluster(), apart, expected)._share(unit)
         with ThreadPoolExecutor(2) as threads:
             slow = threads.submit(run_units, slowly, [unit], expected, ["in"])
-            began.wait(10)
+            started.wait(10)
             other = threads.submit(run_units, lambda *_: None, [unit], expected, ["in"])
             other.add_done_callback(lambda _: other_ended.set())
             assert slow.result()[0].outputs == ("out",)
