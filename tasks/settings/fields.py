@@ -85,8 +85,12 @@ def _headers(value: SecretStr) -> SecretStr:
         given = json.loads(value.get_secret_value())
     except ValueError:
         given = None
-    if not isinstance(given, dict) or not all(isinstance(of, str) for of in given.values()):
-        raise ValueError('must be headers in JSON, like {"X-Name": "value"}')
+    # HTTP takes no other text, and what says so repeats the value, a key perhaps.
+    if not isinstance(given, dict) or not all(
+        isinstance(of, str) and re.fullmatch(r"[!#$%&'*+.^`|~\w-]+:([!-~]([ -~]*[!-~])?)?", f"{name}:{of}", re.ASCII)
+        for name, of in given.items()
+    ):
+        raise ValueError('must be headers in JSON, like {"X-Name": "value"}: plain ASCII, without spaces around it')
     return value
 
 

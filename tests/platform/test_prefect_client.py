@@ -111,6 +111,8 @@ def test_without_them_it_stays_closed(
         ("PREFECT_API_SSL_CERT_FILE", "/nowhere/ca.pem"),
         ("PREFECT_API_TLS_INSECURE_SKIP_VERIFY", "perhaps"),
         ("PREFECT_CLIENT_CUSTOM_HEADERS", '{"X-Gateway": 7}'),
+        ("PREFECT_CLIENT_CUSTOM_HEADERS", '{"X-Gateway": "key "}'),  # the doctor repeated it, as an illegal value
+        ("PREFECT_CLIENT_CUSTOM_HEADERS", '{"X-Gateway": "schlüssel"}'),  # the site did not start
     ],
 )
 def test_a_wrong_value_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
