@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -26,7 +27,7 @@ from tasks.errors import (
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER = "5"
+RETRY_AFTER, RATE_LIMITED = 5, 60  # seconds, where the project says none
 
 
 class FieldProblem(BaseModel):
@@ -64,8 +65,7 @@ DATA_EXCEPTION = "22"  # the SQLSTATEs of a value that PostgreSQL cannot take: n
 def of_error(error: PipelineError) -> Problem:
     """The answer for an error of the pipeline's own code."""
     if isinstance(error, TransientError):
-        text = "The project does not answer right now."
-        return Problem(503, text, remedy="Try again in a moment.", headers={"Retry-After": RETRY_AFTER})
+        return _for_now(error)
     if isinstance(error, RequestRefused) and error.status == 401:
         # PostgREST and Storage give a code; the gateway before them, which asks for the key alone, gives none.
         return unauthorised("The project does not take this token any more.") if error.code else wrong_key()
@@ -80,6 +80,17 @@ def of_error(error: PipelineError) -> Problem:
         return Problem(422, UNUSABLE, remedy=OPENAPI)
     logger.error("The project refused a request: %s", type(error).__name__)
     return Problem(502, "The project refused the request.", remedy="Give the operator the request id.")
+
+
+def _for_now(error: TransientError) -> Problem:
+    """503. The project counts what all people of this site ask, sign-ins by its address, as one caller's."""
+    limited = getattr(error, "status", 0) == HTTPStatus.TOO_MANY_REQUESTS
+    seconds = math.ceil(getattr(error, "retry_after", None) or (RATE_LIMITED if limited else RETRY_AFTER))
+    text, remedy = "The project does not answer right now.", "Try again in a moment."
+    if limited:
+        text = "The project takes no more requests of this site for now: there were too many."
+        remedy = f"Try again in {seconds} seconds. The operator sees to Authentication → Rate Limits in the dashboard."
+    return Problem(503, text, remedy=remedy, headers={"Retry-After": str(seconds)})
 
 
 NO_ROLE = (

@@ -48,7 +48,7 @@ class RunEvents:
         """Problem 503 when as many follow runs as this process allows."""
         if sum(one.followers for one in list(self._followed.values())) >= FOLLOWERS:
             text = "Too many follow runs at this moment."
-            raise Problem(503, text, remedy="Try again in a moment.", headers={"Retry-After": RETRY_AFTER})
+            raise Problem(503, text, remedy="Try again in a moment.", headers={"Retry-After": str(RETRY_AFTER)})
 
     async def of(self, caller: Caller, run_id: str, run: LedgerRun) -> AsyncIterator[str]:
         """`stage` now and at each change, `end` once it is over.

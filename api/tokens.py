@@ -17,7 +17,7 @@ from tasks.settings import Settings
 
 Role = Literal["customer", "analyst", "operator"]
 
-ASYMMETRIC = ("ES256", "RS256")
+ASYMMETRIC = ("ES256", "RS256", "EdDSA")
 SECRET = ("HS256",)
 KEYS_SECONDS = 600.0
 KEYS_AGAIN_SECONDS = 30.0  # a key that is not known may be new; asked for at most so often
@@ -144,5 +144,5 @@ class _Keys:
             self._away = True
             return  # what was known serves on; of another key nothing can be said for a while
         self._away = False
-        keys = [key for key in answer.get("keys", []) if key.get("kty") in ("EC", "RSA")]
+        keys = [key for key in answer.get("keys", []) if key.get("kty") in ("EC", "RSA", "OKP")]
         self._known = {str(key.get("kid") or ""): jwt.PyJWK(key) for key in keys}  # each verifies by its own algorithm

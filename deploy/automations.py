@@ -29,13 +29,13 @@ HEARTBEAT = "prefect.flow-run.heartbeat"
 SILENCE = timedelta(minutes=12)
 RESTART_AFTER = timedelta(minutes=3)  # longer than the lease, so that the dead run's has ended
 NIGHT_AND_A_BIT = timedelta(hours=26)
-# Names of the first releases: each would do, and say, the same as ours of today beside it.
-FORMER_NAMES = (
-    "any flow: a run that is silent has crashed",
-    "nightly: tell of failed, held, crashed and late runs",
-    "nightly: tell when none has completed for 26 hours",
-    "other flows: tell of failed and crashed runs",
-)
+# Names of today, and those of the first releases: each of these would do, and say, the same beside ours.
+FORMER_NAMES = {
+    "any flow: an unresponsive run has crashed": "any flow: a run that is silent has crashed",
+    "nightly: notify of failed, held, crashed and late runs": "nightly: tell of failed, held, crashed and late runs",
+    "nightly: notify when no run was committed for 26 hours": "nightly: tell when none has completed for 26 hours",
+    "other flows: notify of failed and crashed runs": "other flows: tell of failed and crashed runs",
+}
 
 # The crashed run's own options, counted up, with the as_of that it had: the ledger knows it. The form bounds `restart`,
 # so the server refuses the third; `restart_of` lets a second restart of the same crash see that it is one too many.
@@ -189,11 +189,14 @@ def _of(*deployments: UUID) -> dict[str, Any]:
 def save(automation: Automation) -> bool:
     """Make it, or bring the one of its name up to date; True when something changed.
 
-    One that is as it should be is left alone: an update would restart the hours that it counts.
+    It is off where it takes the place of one that somebody had switched off. One that is as it should be is left alone:
+    an update would restart the hours that it counts.
     """
     with get_client(sync_client=True) as client:
         wanted = AutomationCore(**automation.model_dump(exclude={"id", "owner_resource"}))
         if not client.read_automations_by_name(automation.name):
+            former = client.read_automations_by_name(FORMER_NAMES.get(automation.name, ""))
+            wanted.enabled = all(found.enabled for found in former)
             client.create_automation(wanted)
             _only(client, automation.name)  # somebody else may set this server up at the same moment
             return True
@@ -214,7 +217,7 @@ def _only(client: SyncPrefectClient, name: str) -> tuple[Saved, bool]:
 def remove_former() -> None:
     """Delete those that an earlier release made under another name."""
     with get_client(sync_client=True) as client:
-        for name in FORMER_NAMES:
+        for name in FORMER_NAMES.values():
             _delete(client, client.read_automations_by_name(name))
 
 

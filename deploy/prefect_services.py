@@ -120,8 +120,8 @@ def own_temporary_folder(home: Path) -> Path:
 def environment(home: Path, port: int) -> dict[str, str]:
     """Prefect's settings: state under `home`, reachable from this machine and with its password only, no telemetry.
 
-    What the environment or .env says of the pages of another server is not for this one: its pages sent whoever opened
-    them, with this password, to the API of that one.
+    What the environment or .env says of the pages and the gateway of another server is not for this one: its pages sent
+    whoever opened them, with this password, to the API of that one, and a gateway's `Authorization` stood in its place.
     """
     password, url = auth_string(home), f"http://127.0.0.1:{port}"
     return {
@@ -130,6 +130,7 @@ def environment(home: Path, port: int) -> dict[str, str]:
         "TMPDIR": str(own_temporary_folder(home)),
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": f"{url}/api",
+        "PREFECT_CLIENT_CUSTOM_HEADERS": "{}",
         "PREFECT_UI_URL": url,
         "PREFECT_SERVER_UI_API_URL": f"{url}/api",
         "PREFECT_SERVER_UI_SERVE_BASE": "/",

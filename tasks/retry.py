@@ -31,6 +31,8 @@ _SERVER_ERROR = 500  # without a SQLSTATE it is not the database's; every call o
 _FROM_DATABASE = re.compile(r"[0-9A-Z]{5}|PGRST\w+|SUP")
 TRANSIENT_CODES = re.compile(r"40001|40P01|55P03|57P0\d|57014|53\w{3}|08\w{3}|PGRST00[0-3]")
 STATEMENT_TIMEOUT = "57014"
+# PostgREST's for a function that it does not know: in the seconds after a migration it has not loaded it yet.
+NOT_LOADED, RELOADS = "PGRST202", 3
 ACCESS_CODES = re.compile(r"42501|28\w{3}|PGRST30\d")
 # Which SQLSTATEs have messages that name objects only. Others may quote a value of the row.
 NAMES_ONLY = re.compile(r"42\w{3}|23\w{3}|21\w{3}|40\w{3}|57\w{3}|53\w{3}|08\w{3}|3[BDF]\w{3}|PGRST\w+|ET\w{3}")
@@ -161,16 +163,19 @@ class Retry:
         for attempt in range(self.attempts + 1):
             try:
                 return self._once(request)
-            except TransientError as error:
+            except (TransientError, RequestRefused) as error:
                 pause = self._pause(attempt, error)
-                last = attempt == self.attempts or time.monotonic() + pause > deadline
-                if (give_up and give_up(error)) or last:
+                last = attempt >= self._retries(error) or time.monotonic() + pause > deadline
+                if last or (give_up and give_up(error)):
                     raise _named(error, what, attempt + 1) from None
                 logger.warning("%s: %s Try %d in %.1f s.", what, error.message, attempt + 2, pause)
                 self.sleep(pause)
-            except RequestRefused as error:
-                raise _named(error, what, 1) from None
         raise AssertionError("unreachable")
+
+    def _retries(self, error: TransientError | RequestRefused) -> int:
+        if isinstance(error, TransientError):
+            return self.attempts
+        return min(self.attempts, RELOADS) if error.code == NOT_LOADED else 0
 
     def _once(self, request: Callable[[], T]) -> T:
         try:
@@ -178,7 +183,7 @@ class Retry:
         except (httpx.TransportError, httpx.DecodingError) as error:  # the second: a packed body cut short
             raise network_error(error) from None
 
-    def _pause(self, attempt: int, error: TransientError) -> float:
+    def _pause(self, attempt: int, error: Exception) -> float:
         """Seconds to wait: never less than the server asked for, and not the same for all who wait."""
         ceiling = min(MAX_PAUSE, self.base * 2.0**attempt)
         jittered = ceiling * random.SystemRandom().uniform(0.5, 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from email.utils import formatdate
 
 import httpx
@@ -126,6 +127,17 @@ def test_a_refusal_is_not_tried_again() -> None:
     with pytest.raises(RequestRefused, match="a page: no"):
         Retry(sleep=Clock().sleep).call(request, "a page")  # type: ignore[arg-type]
     assert tries == [1]
+
+
+def test_a_function_of_a_moment_ago_is_asked_for_until_it_is_loaded() -> None:
+    """A run in the seconds after `make migrate` said that the migrations were not applied."""
+    clock = Clock()
+    for loaded_after in (3, 4):
+        tries, request = failing(*[classify(404, "PGRST202", "no function") for _ in range(loaded_after)])
+        with pytest.raises(RequestRefused, match="Tried 4 times") if loaded_after > 3 else nullcontext():
+            assert Retry(sleep=clock.sleep).call(request, "a call") == "answer"  # type: ignore[arg-type]
+        assert tries == [4]
+    assert sum(clock.pauses) < 8
 
 
 def test_a_caller_may_give_up_on_what_it_knows_better() -> None:

@@ -60,7 +60,10 @@ def _storage(run: Run) -> Iterator[tuple[str, str]]:
     if not run("select count(*) from storage.buckets where id = 'reports'")[0][0]:
         yield "there is no bucket reports", "create it in the dashboard under Storage, private"
     if lacking := lacking_in_storage(run):
-        yield "the role etl lacks rights on Storage's tables", f"{' '.join(lacking)} {_OWNER}"
+        yield (
+            "the role etl lacks rights on Storage's tables",
+            f"{' '.join(lacking)} {_OWNER}; without them runs need SUPABASE_SERVICE_KEY",
+        )
     held = {(str(name), str(table)) for name, table in run(_POLICIES)}
     for name, table in STORAGE_POLICIES.items():
         if (name, table) not in held:

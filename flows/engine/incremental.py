@@ -174,7 +174,8 @@ def changed_by_hand(run: Run) -> bool:
 def _mark_wrong_rows(run: Run, progress: Meter) -> int:
     lease = {"p_run": run.lease.run_id, "p_token": run.lease.token}
     for table in TABLES:
-        run.marked += mark_wrong(run.database, lease, table)
+        for marked in mark_wrong(run.database, lease, table):
+            run.marked += marked
     run.record(changed_by_hand=run.marked)
     return run.marked
 

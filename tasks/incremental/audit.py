@@ -8,7 +8,7 @@ of that is 0, unless somebody wrote to our tables, or this program is wrong.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -37,13 +37,13 @@ _PARTS = 16
 MOST_ROWS = 100_000  # changed rows up to which the months that they were in are looked up
 
 
-def mark_wrong(database: Database, lease: Mapping[str, Any], table: Table) -> int:
+def mark_wrong(database: Database, lease: Mapping[str, Any], table: Table) -> Iterator[int]:
     """Take the hash from cleaned rows that are not what it says: they count as different then, and are written again.
 
-    Key range by key range; where the database takes too long the audit goes without. Returns how many: at least one
-    where a range was asked for again, whose first answer is lost.
+    Key range by key range; where the database takes too long the audit goes without. Yields how many of each: at least
+    one where a range was asked for again, whose first answer is lost.
     """
-    marked, unheard = 0, list[Exception]()
+    unheard: list[Exception] = []
 
     def is_too_slow(error: Exception) -> bool:
         too_slow = is_statement_timeout(error)  # then nothing of it is done
@@ -55,14 +55,16 @@ def mark_wrong(database: Database, lease: Mapping[str, Any], table: Table) -> in
     cuts = database.call("etl_sample_known", p_table=table.name, p_parts=_PARTS)
     for after, until in pairwise(("", *cuts, "")):
         asked: dict[str, Any] = {"p_table": table.name, "p_columns": columns, "p_after": after, "p_until": until}
+        unheard.clear()
         try:
-            marked += int(database.call("etl_mark_wrong", give_up=is_too_slow, **lease, **asked))
+            marked = int(database.call("etl_mark_wrong", give_up=is_too_slow, **lease, **asked))
         except ServiceUnavailable as error:
             if not is_statement_timeout(error):
                 raise
             logger.warning("The hashes of %s are not audited: the database takes too long.", table.name)
-            break
-    return marked or len(unheard)
+            yield len(unheard)
+            return
+        yield marked or len(unheard)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,10 @@ def restore(settings: Settings, run_id: str, *, dry_run: bool = False) -> Restor
     with open_database(settings) as database:
         ledger = Ledger(database, settings)
         target = _target(settings, ledger, run_id)
-        reports = _published(settings, target.manifest)
+        try:
+            reports = _published(settings, target.manifest)
+        except NotAsPublished as problem:
+            raise _refusal(problem, _others(settings, ledger, target)) from None
         moved = False
         if not dry_run:
             _restore(ledger, settings, target, aggregates_json(reports))
@@ -139,18 +142,23 @@ def _point(ledger: Ledger, settings: Settings, target: _EarlierRun) -> bool:
 def _published(settings: Settings, ref: ManifestRef) -> list[tuple[Report, pa.Table]]:
     """The run's aggregates from its published files, each verified by its checksum. All others must be there, too."""
     with Bucket(settings) as bucket:
-        try:
-            manifest = read_manifest(bucket, ref)
-            verify_stored(settings, manifest.run, manifest.files)
-            verify_content(settings, manifest.run, manifest.files)
-            return [(r, _read(bucket, manifest, r)) for r in REPORTS if r.in_postgres]
-        except NotAsPublished as problem:
-            raise _refusal(problem) from None
+        manifest = read_manifest(bucket, ref)
+        verify_stored(settings, manifest.run, manifest.files)
+        verify_content(settings, manifest.run, manifest.files)
+        return [(r, _read(bucket, manifest, r)) for r in REPORTS if r.in_postgres]
 
 
-def _refusal(problem: NotAsPublished) -> PublishError:
+def _others(settings: Settings, ledger: Ledger, target: _EarlierRun) -> str:
+    """Which of the newest runs can be restored in its place. In another bucket than before there may be none."""
+    current = ledger.current()
+    not_these = {target.run_id, current and current.run_id}
+    known = ", ".join(run.run_id for run in restorable(settings, ledger, 10) if run.run_id not in not_these)
+    return f"Restore another run: {known}." if known else f"No other run has its files in the bucket {settings.bucket}."
+
+
+def _refusal(problem: NotAsPublished, remedy: str) -> PublishError:
     if problem.pruned is None or problem.pruned.removed is None:
-        return PublishError(f"{problem}. Nothing was changed.", remedy="Restore another run.")
+        return PublishError(f"{problem}. Nothing was changed.", remedy=remedy)
     day = problem.pruned.removed.at.date()
     return PublishError(
         f"{problem.pruned.run_id} was pruned by retention on {day}: its files that name user ids are gone, so readers "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Unpack, overload
 
@@ -73,6 +72,9 @@ def read_history(report: str, *, days: int = DAYS, engine: Engine = "pandas", **
             table, found = _read(catalog, declared, runs, columns, filters)
         except FileNotFoundError:  # past its time meanwhile, and forgotten by another process that shares the cache
             table, found = _read(catalog, declared, runs, columns, filters)
+    there = {run.run for run in found}
+    for path in (f"{run.run}/{entry.path}" for run, entry in runs if run.run not in there):
+        warnings.warn(f"{path} is not in the bucket any more: its run is left out.", stacklevel=2)
     if table is None:
         raise why_hidden(catalog.settings, catalog.access_token) or NotThere(
             f"No run of the last {days} days with runs has the report {report}.",
@@ -90,19 +92,9 @@ def _read(
 ) -> tuple[pa.Table | None, list[Manifest]]:
     """The rows of all runs whose file is there, None without one, and these runs."""
     local = catalog.fetch_what_is_there(runs, Cache.of(catalog.settings))
-    found = list(_there(runs, local))
+    found = [run for run, _ in runs if run.run in local]
     tables = [_rows(report, run, local[run.run], columns, filters) for run in found]
     return (pa.concat_tables(_of_one_type(tables), promote_options="permissive") if tables else None), found
-
-
-def _there(runs: list[tuple[Manifest, FileEntry]], local: Mapping[str, Path]) -> Iterator[Manifest]:
-    """The runs whose file is there; who called `read_history` is warned of each other one."""
-    for run, entry in runs:
-        if run.run in local:
-            yield run
-        else:
-            text = f"{run.run}/{entry.path} is not in the bucket any more: its run is left out."
-            warnings.warn(text, stacklevel=4)
 
 
 def _of_one_type(tables: list[pa.Table]) -> list[pa.Table]:

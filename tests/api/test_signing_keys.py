@@ -8,7 +8,7 @@ import time
 import httpx
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from api.problems import Problem
 from api.tokens import Verifier
@@ -20,37 +20,42 @@ pytestmark = pytest.mark.xdist_group("api")
 SIGNING_KEYS = {kid: ec.generate_private_key(ec.SECP256R1()) for kid in ("known", "unknown")}
 
 RSA_KEY = rsa.generate_private_key(65_537, 2_048)
+ED_KEY = ed25519.Ed25519PrivateKey.generate()
 
 
 def signed(kid: str, by: str) -> str:
     """A token that says to be signed by the key `kid`, and is by the key `by`."""
+    key, algorithm = (ED_KEY, "EdDSA") if by == "ed" else (SIGNING_KEYS[by], "ES256")
     claims = {"sub": "u", "aud": "authenticated", "role": "authenticated", "exp": int(time.time()) + 60}
-    return jwt.encode(claims, SIGNING_KEYS[by], "ES256", headers={"kid": kid})
+    return jwt.encode(claims, key, algorithm, headers={"kid": kid})
 
 
 def verifier_of(site: Site, *, away: int = 0) -> tuple[Verifier, list[str]]:
     """A verifier without a secret, of a project with one signing key whose Auth is away the first times; and its
     requests."""
     jwk = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(SIGNING_KEYS["known"].public_key()))
+    ed = jwt.algorithms.OKPAlgorithm.to_jwk(ED_KEY.public_key(), as_dict=True)
     asked: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked.append(request.url.path)
         if len(asked) <= away:
             return httpx.Response(503)
-        return httpx.Response(200, json={"keys": [{**jwk, "kid": "known", "alg": "ES256"}]})
+        return httpx.Response(
+            200, json={"keys": [{**jwk, "kid": "known", "alg": "ES256"}, {**ed, "kid": "ed", "alg": "EdDSA"}]}
+        )
 
     settings = site.settings.model_copy(update={"supabase_jwt_secret": type(site.settings.supabase_key)("")})
     return Verifier(settings, Upstream(site.settings, transport=httpx.MockTransport(answer))), asked
 
 
 def test_tokens_are_verified_by_the_projects_public_keys(site: Site) -> None:
-    """As on projects with signing keys: ES256, a key found by its id, another key refused; no secret is needed."""
+    """As on projects with signing keys: ES256 or EdDSA, a key found by its id, another refused; no secret is needed."""
     verifier, asked = verifier_of(site)
-    assert [verifier.caller(signed("known", "known")).user_id for _ in range(3)] == ["u"] * 3
+    assert [verifier.caller(signed(key, key)).user_id for key in ("known", "known", "ed")] == ["u"] * 3
     assert asked == ["/auth/v1/.well-known/jwks.json"]
     of_another_kind = jwt.encode({"sub": "u"}, RSA_KEY, "RS256", headers={"kid": "known"})
-    for token in (signed("known", "unknown"), signed("unknown", "unknown"), of_another_kind):
+    for token in (signed("known", "unknown"), signed("unknown", "unknown"), signed("known", "ed"), of_another_kind):
         with pytest.raises(Problem, match="not one of this project's"):
             verifier.caller(token)
     public = SIGNING_KEYS["known"].public_key()

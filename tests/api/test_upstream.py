@@ -117,6 +117,28 @@ def test_what_is_wrong_with_nobodys_password_is_not_laid_to_it(code: str, status
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize(("headers", "seconds"), [({}, "60"), ({"retry-after": "17"}, "17")], ids=["auth", "edge"])
+def test_when_too_many_have_signed_in_the_form_says_how_long_to_wait(
+    headers: dict[str, str], seconds: str, tmp_path: Path
+) -> None:
+    """It said that the project did not answer, and to try again in a moment, which took another of the sign-ins."""
+    body = {"code": 429, "error_code": "over_request_rate_limit", "msg": "Request rate limit reached"}
+    settings = SETTINGS.model_copy(update={"cache_dir": tmp_path})
+    app = create_app(settings)
+    upstream = Upstream(
+        settings, transport=httpx.MockTransport(lambda request: httpx.Response(429, json=body, headers=headers))
+    )
+    app.state.sessions = Sessions(upstream, Verifier(settings, upstream))
+
+    async def sign_in() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://site") as http:
+            return await http.post("/auth/sign-in", json={"email": "ana@example.com", "password": "x"})
+
+    answer = anyio.run(sign_in)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, seconds)
+    assert f"Try again in {seconds} seconds" in answer.json()["remedy"]
+
+
 @pytest.mark.parametrize(
     "key", [jwt.encode({"role": "anon"}, "s" * 40, "HS256"), "sb_publishable_x"], ids=["jwt", "sb"]
 )

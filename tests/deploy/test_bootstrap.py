@@ -47,6 +47,9 @@ def bootstrap_in(folder: Path, prefect: Prefect, *arguments: str, **env: str) ->
     return subprocess.run(command, cwd=folder, env=full, capture_output=True, text=True, timeout=200, check=False)
 
 
+SWITCHED_OFF = "other flows: notify of failed and crashed runs"
+
+
 def state(prefect: Prefect) -> dict[str, Any]:
     """What people would notice if it changed."""
     deployments = [deployment(prefect, name) for name in ("nightly", "retention")]
@@ -125,10 +128,16 @@ def test_what_the_first_releases_left_on_a_server_is_taken_over(prefect: Prefect
     beside = {"schedule": {"cron": "30 5 * * *", "timezone": SCHEDULE["ETL_TIMEZONE"]}}
     send(prefect, "POST", "retention", "/schedules", [beside])
     automation = {key: api(prefect, "/automations/filter", {})[0][key] for key in ("trigger", "actions")}
-    for name in FORMER_NAMES:
-        request(prefect, "POST", "/automations/", {**automation, "name": name}).raise_for_status()
+    (off,) = (a for a in api(prefect, "/automations/filter", {}) if a["name"] == SWITCHED_OFF)
+    request(prefect, "DELETE", f"/automations/{off['id']}").raise_for_status()
+    for name, former in FORMER_NAMES.items():
+        enabled = name != SWITCHED_OFF
+        request(prefect, "POST", "/automations/", {**automation, "name": former, "enabled": enabled}).raise_for_status()
     done = bootstrap(prefect)
     assert done.returncode == 0, done.stdout + done.stderr
+    made = {a["name"]: a for a in api(prefect, "/automations/filter", {})}
+    assert [name for name, of in made.items() if not of["enabled"]] == [SWITCHED_OFF], "as its former one was"
+    named["ids"] = sorted({*named["ids"], made[SWITCHED_OFF]["id"]} - {off["id"]})
     assert state(prefect) == named
 
 

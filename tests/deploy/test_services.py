@@ -121,16 +121,18 @@ def test_an_empty_password_is_none(tmp_path: Path) -> None:
 def test_its_pages_are_its_own_whatever_the_environment_says_of_another_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They sent whoever opened them, with this server's password, to the API of the other one."""
+    """They sent whoever opened them, with this server's password, to the API of the other one, whose gateway's
+    `Authorization` stood in place of that password."""
+    monkeypatch.setenv("PREFECT_CLIENT_CUSTOM_HEADERS", '{"Authorization": "Basic b3RoZXI6c2VydmVy"}')
     for name in ("PREFECT_UI_URL", "PREFECT_SERVER_UI_API_URL", "PREFECT_UI_API_URL"):
         monkeypatch.setenv(name, "https://prefect.example.org/api")
     for name in ("PREFECT_SERVER_UI_SERVE_BASE", "PREFECT_UI_SERVE_BASE"):
         monkeypatch.setenv(name, "/below")
     prefect = Prefect.at(tmp_path / "prefect", port=free_port())
     settings = "from prefect.settings import get_current_settings as now; s = now()"
-    show = f"{settings}; print(s.ui_url, s.server.ui.api_url, s.server.ui.serve_base)"
+    show = f"{settings}; print(s.ui_url, s.server.ui.api_url, s.server.ui.serve_base, s.client.custom_headers)"
     done = subprocess.run([sys.executable, "-c", show], env=prefect.env, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [prefect.url, f"{prefect.url}/api", "/"]
+    assert done.stdout.split() == [prefect.url, f"{prefect.url}/api", "/", "{}"]
 
 
 def test_its_database_lies_in_its_folder_whatever_that_is_called(tmp_path: Path) -> None:

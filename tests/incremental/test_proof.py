@@ -17,7 +17,8 @@ import pyarrow as pa
 import pytest
 
 from tasks.contracts import POSTS, TABLES
-from tasks.errors import ProofFailed, ServiceUnavailable
+from tasks.errors import ProofFailed, RequestRefused, ServiceUnavailable
+from tasks.incremental.audit import mark_wrong
 from tasks.incremental.gather import Touched
 from tasks.incremental.known import KNOWN_SCHEMA
 from tasks.incremental.mode import GoFull
@@ -162,6 +163,15 @@ def database_with(stored: Sequence[int]) -> Iterator[Database]:
 
     with answering(answer) as database:
         yield database
+
+
+def test_what_was_marked_before_the_database_refuses_a_range_is_counted() -> None:
+    """The failed run said that it had written nothing."""
+    answers = iter([httpx.Response(200, json=["5"]), httpx.Response(200, json=2), httpx.Response(403)])
+    marked: list[int] = []
+    with answering(lambda request: next(answers)) as database, pytest.raises(RequestRefused):
+        marked.extend(mark_wrong(database, {}, POSTS))
+    assert marked == [2]
 
 
 @pytest.mark.parametrize("noted", [False, True])

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from flows.restore import listed_runs
+from flows.restore import listed_runs, previous
 from local_stack import Stack
 from tasks.contracts import REPORTS
 from tasks.errors import ConfigurationError, PipelineError, PublishError
@@ -205,6 +205,8 @@ def test_what_cannot_be_restored(clean_stack: Stack, tmp_path: Path) -> None:
         bucket.remove([file.path for file in bucket.walk(row.manifest.run_path)])
     with pytest.raises(ConfigurationError, match=f"can be restored are {second.run_id}: give"):
         restore(settings, "20200101T000000Z-00000000")
+    with pytest.raises(PublishError, match="No other run has its files in the bucket reports"):
+        restore(settings, previous(settings))
     assert [run.run_id for run in listed_runs(settings)] == [second.run_id]
 
 

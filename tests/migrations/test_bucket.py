@@ -97,6 +97,7 @@ def test_a_role_that_may_not_do_it_in_storage_says_who_does(project: str, platfo
     with pytest.raises(ConfigurationError, match="there is no bucket reports: create it in the dashboard") as caught:
         migrate(project)
     assert "lacks rights on Storage's tables: grant " in str(caught.value)
+    assert "without them runs need SUPABASE_SERVICE_KEY" in str(caught.value)
     query(project, f"grant {platform} to postgres with inherit true")
 
 

@@ -136,9 +136,12 @@ def test_without_any_run_it_is_said(changeable: Bucketful) -> None:
 
 
 def test_a_file_that_another_process_forgets_meanwhile_is_fetched_again(
-    published: Bucketful, monkeypatch: pytest.MonkeyPatch
+    changeable: Bucketful, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of a run whose file is lost it is warned once, though all are looked for a second time."""
     forgotten: list[Path] = []
+    with Bucket(changeable.settings) as bucket:
+        bucket.remove([f"{changeable.earlier.run_path}/reports/daily_activity.parquet"])
 
     def loaded(what: str, file: Path, *rest: Any) -> pa.Table:
         if not forgotten:
@@ -147,6 +150,8 @@ def test_a_file_that_another_process_forgets_meanwhile_is_fetched_again(
         return load_stamped(what, file, *rest)
 
     monkeypatch.setattr(history, "load_stamped", loaded)
-    found = read_history("daily_activity", settings=published.settings)
-    assert list(found.attrs["runs"].values()) == ["earlier", "later"]
+    with pytest.warns(UserWarning, match="its run is left out") as warned:
+        found = read_history("daily_activity", settings=changeable.settings)
+    assert list(found.attrs["runs"].values()) == ["later"]
+    assert len(warned) == 1
     assert forgotten[0].exists()
