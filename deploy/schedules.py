@@ -43,7 +43,8 @@ def _recognised(schedules: list[DeploymentSchedule], slug: str) -> list[Deployme
     ours = [of for of in schedules if of.slug == slug]
     if bare and not ours:
         return [of.model_copy(update={"slug": slug}) if of is bare[0] else of for of in schedules]
-    return [of for of in schedules if of not in bare or of.schedule not in [one.schedule for one in ours]]
+    at = [of.schedule for of in ours if of.active]  # where somebody has switched ours off of the two, theirs stays
+    return [of for of in schedules if of not in bare or of.schedule not in at]
 
 
 def _kept(name: str, schedule: DeploymentSchedule, declared: Any, templates: frozenset[str]) -> dict[str, Any]:

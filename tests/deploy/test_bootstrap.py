@@ -58,9 +58,9 @@ def state(prefect: Prefect) -> dict[str, Any]:
     return {
         "paused": [of["paused"] for of in deployments],
         "schedules": [
-            (s["schedule"]["cron"], s["schedule"]["timezone"], s["active"], s["parameters"]["options"])
+            (s["schedule"]["cron"], s["schedule"]["timezone"], s["active"], s["parameters"].get("options"))
             for of in deployments
-            for s in sorted(of["schedules"], key=lambda s: str(s["slug"]))
+            for s in sorted(of["schedules"], key=lambda s: (str(s["slug"]), s["schedule"]["cron"]))
         ],
         "automations": {a["name"]: [action["type"] for action in a["actions"]] for a in automations},
         "ids": sorted(a["id"] for a in automations),
@@ -145,17 +145,20 @@ def test_what_the_first_releases_left_on_a_server_is_taken_over(prefect: Prefect
 def changed_by_hand(prefect: Prefect, named: dict[str, Any]) -> Iterator[list[tuple[Any, ...]]]:
     """Schedules as a person changes them; how they should be after a bootstrap.
 
-    The nightly is switched off as Prefect's command line and V2 pages do it, which lose its options.
+    The nightly is switched off as Prefect's command line and V2 pages do it, which lose its options; that of the first
+    releases, at the same time, is not.
     """
     nightly, retention = named["schedules"]
+    old = {"schedule": {"cron": nightly[0], "timezone": nightly[1]}}
     noon = {"schedule": {"cron": "0 13 * * *", "timezone": "UTC"}, "parameters": {"options": {"as_of": "now"}}}
     late = {"schedule": {"cron": "0 22 * * *", "timezone": "UTC"}, "parameters": {"options": {"keep_days": 90}}}
     change(prefect, "nightly", {"active": False})
     change(prefect, "retention", late)
-    send(prefect, "POST", "nightly", "/schedules", [noon])
+    send(prefect, "POST", "nightly", "/schedules", [noon, old])
     send(prefect, "POST", "retention", "/pause_deployment")
     yield [
         ("0 13 * * *", "UTC", True, {"as_of": "now"}),
+        (*nightly[:2], True, None),
         (*nightly[:2], False, nightly[3]),
         ("0 22 * * *", "UTC", True, {"dry_run": False, "keep_days": 90}),
     ]
@@ -163,8 +166,8 @@ def changed_by_hand(prefect: Prefect, named: dict[str, Any]) -> Iterator[list[tu
     for name, (cron, timezone, active, options) in (("nightly", nightly), ("retention", retention)):
         schedule = {"cron": cron, "timezone": timezone}
         change(prefect, name, {"schedule": schedule, "active": active, "parameters": {"options": options}})
-    (made,) = (s["id"] for s in deployment(prefect, "nightly")["schedules"] if s["slug"] is None)
-    send(prefect, "DELETE", "nightly", f"/schedules/{made}")
+    for made in [s["id"] for s in deployment(prefect, "nightly")["schedules"] if s["slug"] is None]:
+        send(prefect, "DELETE", "nightly", f"/schedules/{made}")
 
 
 def deployment(prefect: Prefect, name: str) -> dict[str, Any]:
