@@ -107,10 +107,11 @@ def test_a_key_that_may_lack_a_value_or_has_no_ranges_is_named(of: dict[str, Any
         replace(USERS, columns=(replace(USERS.key, **of), *USERS.columns[1:]))
 
 
-@pytest.mark.parametrize("by_month", ["duplicate_of", "sent_at", "email"])
+@pytest.mark.parametrize("by_month", ["duplicate_of", "sent_at", "email", "status", "seen_at"])
 def test_a_column_by_whose_month_no_file_can_be_split_is_named(by_month: str) -> None:
+    columns = (*USERS.columns, Column("seen_at", "timestamptz", "Seen."))
     with pytest.raises(ConfigurationError, match=f"users cannot be split by the month of {by_month}") as caught:
-        check_table(replace(USERS, by_month=by_month))
+        check_table(replace(USERS, by_month=by_month, columns=columns))
     assert caught.value.remedy.endswith("in the files: created_at, updated_at.")
     check_table(replace(USERS, by_month="created_at"))
 
@@ -214,21 +215,29 @@ def test_a_report_without_its_function_is_named_with_the_place_to_add_it() -> No
 
 
 def test_a_table_without_what_its_rules_need_is_named() -> None:
-    fewer = replace(USERS, columns=tuple(c for c in USERS.columns if c.name != "created_at"))
-    with pytest.raises(ConfigurationError, match="contract of users lacks created_at"):
-        check_table(fewer)
+    of_posts = ("user_id", "content", "word_count", "char_count", "is_before_signup", "created_at", "row_hash")
+    further = replace(POSTS, name="comments")
+    of_users = ("created_at", "duplicate_of", "row_hash")
+    for table, needed in ((USERS, of_users), (POSTS, of_posts), (further, ("row_hash",))):
+        for name in needed:
+            fewer = tuple(column for column in table.columns if column.name != name)
+            with pytest.raises(ConfigurationError, match=f"contract of {table.name} lacks {name}"):
+                check_table(replace(table, columns=fewer))
     renamed = replace(USERS, columns=(replace(USERS.key, name="user_id", source="id"), *USERS.columns[1:]))
     with pytest.raises(ConfigurationError, match="contract of users lacks id"):
         check_table(renamed)
-    dated = replace(POSTS["updated_at"], kind="date")
-    with pytest.raises(
-        ConfigurationError, match="updated_at of comments is of the kind date, and rules need an instant"
-    ):
-        check_table(replace(POSTS, name="comments", columns=(POSTS["id"], dated, POSTS["row_hash"]), by_month=None))
+    for name in ("created_at", "updated_at"):
+        dated = replace(POSTS[name], kind="date")
+        with pytest.raises(
+            ConfigurationError, match=f"{name} of comments is of the kind date, and rules need an instant"
+        ):
+            check_table(replace(further, columns=(POSTS["id"], dated, POSTS["row_hash"]), by_month=None))
     columns = (POSTS["id"], POSTS["user_id"], POSTS["row_hash"])
-    comments = replace(POSTS, name="comments", columns=columns)
     with pytest.raises(ValueError, match="no rule of this table fills it"):
-        rules_of_columns(comments)
+        rules_of_columns(replace(further, columns=columns))
+    derived = Column("rank", "int", "Rank.", derived=True)
+    with pytest.raises(ValueError, match=r"comments\.rank is derived, and nothing derives it"):
+        rules_of_columns(replace(further, columns=(POSTS["id"], derived, POSTS["row_hash"])))
 
 
 def test_a_further_table_is_cleaned_by_its_columns() -> None:
@@ -238,6 +247,6 @@ def test_a_further_table_is_cleaned_by_its_columns() -> None:
     undated = tuple(POSTS[name] for name in ("id", "updated_at", "row_hash"))
     with pytest.raises(ValueError, match="updated_at: on_null='rule', and no rule of this table fills it"):
         rules_of_columns(replace(POSTS, name="comments", columns=undated))
-    open_end = (POSTS["id"], replace(POSTS["created_at"], nullable=True), POSTS["row_hash"])
-    names = [rule.name for rule in rules_of_columns(replace(POSTS, name="comments", columns=open_end))]
-    assert names == ["invalid_value", "created_in_future"]
+    for name, rules in (("created_at", ["invalid_value", "created_in_future"]), ("updated_at", ["invalid_value"])):
+        open_end = (POSTS["id"], replace(POSTS[name], nullable=True, on_null="reject"), POSTS["row_hash"])
+        assert [rule.name for rule in rules_of_columns(replace(POSTS, name="comments", columns=open_end))] == rules

@@ -75,7 +75,7 @@ class CleaningPass:
         counted.affected[name] = counted.affected.get(name, 0) + affected
         have = counted.samples.setdefault(name, [])
         if affected and len(have) < SAMPLES:
-            have.extend(take_samples(step, self.table, SAMPLES - len(have)))
+            have.extend(take_samples(step, self.table))
 
     def write_rejects(self, workspace: Workspace, index: int) -> None:
         """The unit's rejects as one file of the spool, under the unit's number; none when nothing was rejected."""

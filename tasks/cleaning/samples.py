@@ -48,9 +48,9 @@ def load_samples(workspace: Workspace) -> dict[str, dict[str, list[dict[str, str
     return dict(json.loads((workspace.partials / "samples.json").read_text()))
 
 
-def take_samples(step: Step, table: Table, wanted: int) -> list[Sample]:
-    """The first `wanted` rows that the rule affected in this batch. `after` of a rejected row is what was expected."""
-    rows = pa.array(np.flatnonzero(step.affected)[:wanted])
+def take_samples(step: Step, table: Table) -> list[Sample]:
+    """The first rows that the rule affected in this batch. `after` of a rejected row is what was expected."""
+    rows = pa.array(np.flatnonzero(step.affected)[:SAMPLES])
     before = step.before.take(rows)
     if isinstance(step.rule, Reject):
         columns = step.rule.describe(before)

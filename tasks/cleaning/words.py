@@ -31,12 +31,11 @@ WIDE_WHITE_SPACE = r"[\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{20
 def text_bytes(array: pa.Array) -> tuple[Bytes, Offsets]:
     """The bytes of a string array, and where each text begins in them (one offset more than texts). No copy."""
     _, offset_buffer, data_buffer = array.buffers()
-    if len(array) == 0 or offset_buffer is None:
+    if not len(array):
         return np.empty(0, np.uint8), np.zeros(1, np.int32)
     offsets = np.frombuffer(offset_buffer, np.int32)[array.offset : array.offset + len(array) + 1]
     first, last = int(offsets[0]), int(offsets[-1])
-    data = np.frombuffer(data_buffer, np.uint8)[first:last] if last > first else np.empty(0, np.uint8)
-    return data, offsets - first
+    return np.frombuffer(data_buffer, np.uint8)[first:last], offsets - first
 
 
 def any_in_text(hits: Mask, offsets: Offsets) -> Mask:

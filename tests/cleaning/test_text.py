@@ -59,8 +59,23 @@ def test_cleaning_what_is_clean_changes_nothing(cleaning: Cleaning, values: list
 
 @pytest.mark.parametrize("cleaning", kinds)
 def test_every_short_text_loses_its_outer_white_space_also_where_nothing_else_in_it_changes(cleaning: Cleaning) -> None:
-    short = ["".join(of) for size in range(5) for of in product("a日 \n", repeat=size)]
+    short = ["".join(of) for size in range(5) for of in product("a日 \n\r", repeat=size)]
     assert clean_texts(pa.array(short), cleaning).to_pylist() == [clean_slowly(text, cleaning) for text in short]
+
+
+# All that is white, invisible, a control or a mark of writing, and what stands beside it.
+SCRIPTS = [chr(n) for n in [*range(1, 0x3100), *range(0xF900, 0x10000)]]
+
+
+@pytest.mark.parametrize("cleaning", kinds)
+def test_every_character_of_the_scripts_is_cleaned_by_the_definition(cleaning: Cleaning) -> None:
+    around = [f"{c}a{c}a{c}" for c in SCRIPTS]
+    assert clean_texts(pa.array(around), cleaning).to_pylist() == [clean_slowly(text, cleaning) for text in around]
+
+
+def test_every_white_character_parts_words_and_no_other_one_does() -> None:
+    assert word_counts(pa.array([f"a{c}a" for c in SCRIPTS])).tolist() == [1 + (c in WHITE_SPACE) for c in SCRIPTS]
+    assert word_counts(pa.array(["a\x85a"])).tolist() == [2]
 
 
 @given(values=arrays, offset=st.integers(0, 3))
@@ -71,12 +86,14 @@ def test_words_are_runs_of_what_is_not_white(values: list[str | None], offset: i
 
 
 def test_a_null_has_no_words_whatever_lies_under_it() -> None:
-    """Arrow may leave bytes where a value became null."""
+    """Arrow may leave bytes where a value became null, and of no texts not even say where they begin."""
     offsets, data = pa.py_buffer(np.array([0, 3, 9], np.int32)), pa.py_buffer(b"a b c d e")
     hidden = pa.StringArray.from_buffers(2, offsets, data, pa.py_buffer(b"\x02"))
     assert hidden.to_pylist() == [None, " c d e"]
     assert word_counts(hidden).tolist() == [0, 3]
     assert clean_texts(hidden, "line").to_pylist() == [None, "c d e"]
+    bare = pa.StringArray.from_buffers(0, None, pa.py_buffer(b""))
+    assert len(word_counts(bare)) == len(clean_texts(bare, "line")) == 0
 
 
 def test_white_space_is_the_property() -> None:

@@ -114,8 +114,8 @@ def run_rules(
 
 
 def _masked(step: Step, facts: Facts) -> Frame:
-    """The rows after a step, with the rule's bit in the mask of those that it changed or flagged."""
-    if isinstance(step.rule, Reject) or not facts.bits or not step.affected.any():
+    """The rows after a step, with the rule's bit in the mask of those that it affected."""
+    if not facts.bits or not step.affected.any():
         return step.after
     bit = np.int64(1 << facts.bits[step.rule.name])
     mask = step.after[MASK].to_numpy() | np.where(step.affected, bit, 0)
@@ -181,4 +181,4 @@ def _shares_memory(one: pa.Array, other: pa.Array) -> bool:
     def addresses(array: pa.Array) -> list[int | None]:
         return [None if buffer is None else buffer.address for buffer in array.buffers()]
 
-    return bool(one.offset == other.offset and len(one) == len(other) and addresses(one) == addresses(other))
+    return addresses(one) == addresses(other)

@@ -44,7 +44,7 @@ def describe_invalid(table: Table) -> Reject:
         for column in must_come_filled(table):
             is_null = pc.and_(said.is_null(), frame[column.name].is_null())
             said = pc.if_else(is_null, f"{column.name}: null", said)
-        parts = pc.extract_regex(said, r"(?s)^(?P<column>[^:]+): (?P<actual>.*)$")
+        parts = pc.extract_regex(said, r"(?s)^(?P<column>.+): (?P<actual>.+)$")
         column, actual = pc.struct_field(parts, 0), pc.struct_field(parts, 1)
         where = pc.index_in(column, pa.array(list(expected)))
         return column, actual, pa.array(list(expected.values())).take(where)
@@ -83,8 +83,6 @@ def fill_updated_at(frame: Frame, facts: Facts) -> Frame:
         return frame
     created, updated = frame["created_at"], frame["updated_at"]
     wrong = pc.or_(updated.is_null(), pc.fill_null(pc.less(updated, created), False))
-    if not wrong.true_count:
-        return frame
     return with_column(frame, "updated_at", pc.if_else(wrong, created, updated))
 
 

@@ -51,13 +51,12 @@ def normalise_status(frame: Frame, facts: Facts) -> Frame:
 
 def mark_duplicates(frame: Frame, facts: Facts) -> Frame:
     """`duplicate_of`: the id of the first user with the same e-mail, null for the first and for those without."""
-    none = pa.scalar(None, ARROW_TYPES[facts.table.key.kind])
-    if facts.first_of is None or not facts.first_of.num_rows:
-        return with_column(frame, "duplicate_of", pa.array([None] * frame.num_rows, none.type))
+    if facts.first_of is None:
+        raise ValueError("duplicate_email needs the first user of each e-mail")
     ids = facts.first_of["id"].combine_chunks()
     firsts = facts.first_of["first"].combine_chunks()
     position = pc.index_in(frame[facts.table.key.name].cast(ids.type), value_set=ids)
-    return with_column(frame, "duplicate_of", firsts.take(position).cast(none.type))
+    return with_column(frame, "duplicate_of", firsts.take(position).cast(ARROW_TYPES[facts.table.key.kind]))
 
 
 def first_of_each_email(keys: pa.Table) -> pa.Table:
