@@ -64,7 +64,7 @@ def _where(condition: str) -> str:
 def _value(column: Column, kind: str) -> str:
     """The source's cell in the contract's type."""
     cell = f"s.{identifier(column.source_name)}"
-    if (column.kind == "uuid" and kind != "uuid") or (column.kind == "text" and kind in _CAST_TO_TEXT):
+    if column.kind == "text" and kind in _CAST_TO_TEXT:
         return f"{cell}::text"
     if column.kind == "timestamptz" and kind == "date":  # what no timestamp holds as the last one: after 9999 like it
         cell = f"(case when {cell} < 'infinity' then least({cell}, '{_LAST_DAY}') else {cell} end)"
