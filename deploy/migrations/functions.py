@@ -34,17 +34,6 @@ _VIEW = re.compile(
 )
 
 _DROPPED = re.compile(r"^drop function if exists (public\.\w+\([^;]*\));", re.MULTILINE)
-# What an earlier release returned is not replaced by something else.
-_AGAIN = """
-do $again$
-begin
-  execute $made${made}$made$;
-exception when invalid_function_definition then
-  drop function public.{name};
-  execute $made${made}$made$;
-  execute $rights${rights}$rights$;
-end
-$again$;"""
 
 
 def make_dropped_functions(run: Run, files: Sequence[Migration], *, say: Callable[[str], None]) -> None:
@@ -73,16 +62,15 @@ def make_newer_functions(run: Run, files: Sequence[Migration], *, say: Callable[
     found = run("select p.proname::text, p.prosrc from pg_proc p where p.pronamespace = 'public'::regnamespace")
     if all(f"${body}$" in made[name] for name, body in found if name in made):
         return
-    again = [_AGAIN.format(name=name, made=sql, rights=_rights(name)) for name, sql in made.items()]
-    sql = "\n".join(["begin; set local check_function_bodies = off;", *again, "commit;"])
+    gone = [f"drop function {signature};" for signature in _former(run, files, made)]
+    again = [sql + _rights(name) for name, sql in made.items()]
+    sql = "\n".join(["begin; set local check_function_bodies = off;", *gone, *again, "commit;"])
     with_lock_retries(partial(run, sql, "Making the functions of this release again"), say=say)
-    if gone := "".join(f"drop function {signature};" for signature in _former(run, files, made)):
-        with_lock_retries(partial(run, f"begin; {gone} commit;", "Dropping functions of earlier releases"), say=say)
     say("made all functions again, as somebody had put those of an earlier release back")
 
 
 def _former(run: Run, files: Sequence[Migration], made: Mapping[str, str]) -> list[str]:
-    """Signatures that the files drop, where there is a function of an earlier release beside that of this one."""
+    """Signatures that the files drop, where an earlier release has its function: beside ours, or in the way of it."""
     dropped = {signature for migration in files for signature in _DROPPED.findall(migration.sql)}
     listed = ", ".join(f"({literal(signature)})" for signature in sorted(dropped))
     found = run(f"select s.f, p.prosrc from (values {listed}) s (f) join pg_proc p on p.oid = to_regprocedure(s.f)")
