@@ -104,7 +104,7 @@ where (c.oid in (select t.relation from public.etl_tables() t)
 
 
 def _lacking_of_readers(files: Sequence[Migration]) -> str:
-    """Rights of signed-in people, whose rows the policies decide. A single column that somebody closed stays closed."""
+    """Rights of signed-in people, whose rows the policies decide. A single column that somebody closed is no reason."""
     return f"""\
 select format('grant execute on function %s to %I', p.oid::regprocedure, r.rolname)
 from pg_proc p cross join pg_roles r

@@ -76,6 +76,9 @@ def test_rights_that_somebody_took_are_given_back(project: str) -> None:
     query(project, _block())
     assert migrate(project, say=said.append) == []
     assert len(said) == 1, "a column that somebody closed stays closed"
+    query(project, "delete from etl_migrations where version = (select max(version) from etl_migrations)")
+    assert len(migrate(project)) == 1
+    assert {*of_readers.splitlines()} < {*query(project, OF_READERS).splitlines()}, "but not over an update"
     assert query(project, "select count(*) from pg_policy where not polpermissive") == "1"
 
 
