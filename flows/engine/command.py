@@ -81,13 +81,17 @@ def require_settings(transport: str) -> None:
     load_settings(**({} if transport == "auto" else {"transport": transport}))
 
 
-class UsageError(Exception):
-    """Arguments that cannot be used; the message is a sentence."""
+class UsageError(PipelineError):
+    """Arguments that cannot be used."""
+
+
+def _arguments_of(prog: str) -> str:
+    return f"`{prog} --help` lists the arguments."
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message[0].upper()}{message[1:]}. `{self.prog} --help` lists the arguments.")
+        raise UsageError(f"{message[0].upper()}{message[1:]}.", remedy=_arguments_of(self.prog))
 
 
 def main(
@@ -172,7 +176,8 @@ def _parse(given: list[str], prog: str, as_of: str) -> Options:
         )
     except ValidationError as error:
         said = [said_of(problem) for problem in error.errors()]
-        raise UsageError(" ".join([*said, AsOf.explain_day(namespace.as_of)]).rstrip()) from None
+        message = " ".join([*said, AsOf.explain_day(namespace.as_of)]).rstrip()
+        raise UsageError(message, remedy=_arguments_of(prog)) from None
     return Options(namespace, form)
 
 
@@ -206,11 +211,10 @@ class _Report:
 
     as_json: bool
 
-    def failed(self, error: Exception, code: int) -> int:
-        known = error if isinstance(error, PipelineError) else PipelineError(str(error))
-        show_failure(known)
+    def failed(self, error: PipelineError, code: int) -> int:
+        show_failure(error)
         if self.as_json:
-            print_json_of_error(known)
+            print_json_of_error(error)
         return code
 
 

@@ -100,6 +100,7 @@ def test_wrong_usage_is_a_sentence_and_2(
     said = json.loads(capsys.readouterr().out)
     assert list(said) == [*NAMES, *HOW, "error", "remedy", "written"]
     assert said["status"] == "failed"
+    assert said["remedy"]
     assert word in said["error"] + said["remedy"]
 
 
