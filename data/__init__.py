@@ -1,3 +1,3 @@
 """Demo data, and what the pipeline documents about its files."""
 
-import tasks.early  # noqa: F401 - before anything that takes its time
+import tasks.platform.early  # noqa: F401 - before anything that takes its time

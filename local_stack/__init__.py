@@ -5,7 +5,7 @@ stack = up(Path("data/local/stack"))
 down(stack.home)
 """
 
-import tasks.early  # noqa: F401 - before anything that takes its time
+import tasks.platform.early  # noqa: F401 - before anything that takes its time
 from local_stack.errors import StackError
 from local_stack.stack import Stack, Status, down, find, rekey, reset, status, up, uses
 

@@ -264,7 +264,7 @@ def test_a_command_prints_on_a_terminal_of_any_encoding(tmp_path: Path, encoding
     """A whole night ended in a traceback, at the ± of its summary."""
     probe = tmp_path / "probe"
     probe.mkdir()
-    (probe / "__init__.py").write_text("import tasks.early", encoding="utf-8")
+    (probe / "__init__.py").write_text("import tasks.platform.early", encoding="utf-8")
     (probe / "__main__.py").write_text("print('✓ ±0 −1 ł')", encoding="utf-8")
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "PYTHONIOENCODING": encoding}
     done = subprocess.run([sys.executable, "-m", "probe"], env=env, capture_output=True, check=False, timeout=60)
