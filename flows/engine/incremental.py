@@ -83,8 +83,6 @@ def go_full_without(run: Run, lost: FileLost) -> None:
 def _go_full(run: Run, because: str) -> None:
     logger.info("This night reads everything, because %s.", because)
     run.mode, run.night, run.not_read = Mode(None, because), None, {}
-    for table in TABLES:
-        raw_spool(run.workspace, table).clear()
     run.workspace.note(mode=run.mode.name)  # what is read from here on can be resumed
 
 

@@ -18,6 +18,10 @@ _TABLES = {
     "rejects": 'select "table", id, "column", came, expected, fingerprint, rule_mask, in_file '
     'from public.etl_reject_rows order by "table", id',
 }
+POISON = """
+create function poison() returns trigger language plpgsql as $$ begin
+  raise exception 'no' using errcode = '23514'; end $$;
+create trigger poison before insert or update on clean_posts for each row execute function poison()"""
 _FULL_DISK = """
 create function full_disk() returns trigger language plpgsql as
 $$ begin raise exception 'no room' using errcode = '53100'; end $$;

@@ -1,30 +1,27 @@
-"""Each reason to read everything, said in words; and what a full night finds that nobody should have done."""
+"""Each reason to read everything, said in words."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import httpx
 import pytest
 
 from data.demo import DemoCounts
 from flows.engine.report_page import mode_sentence
-from tasks.errors import ProofFailed, RunHeld, WriteError
+from tasks.errors import LeaseLost, ProofFailed, WriteError
 from tasks.publish.restore import restore
 from tasks.settings import Transport
-from tests.incremental.kit import stored
+from tests.incremental.kit import POISON
+from tests.incremental.test_nights import TAKEN_OVER
 from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import Project
 
 TRANSPORTS: tuple[Transport, ...] = ("postgres", "rest")
-_POISON = """
-create function poison() returns trigger language plpgsql as $$ begin
-  raise exception 'no' using errcode = '23514'; end $$;
-create trigger poison before insert or update on clean_posts for each row execute function poison()"""
 
 
 def _delete_file(project: Project, part: str) -> None:
@@ -134,7 +131,7 @@ def test_a_load_over_rest_that_broke_off_makes_the_next_nights_full(
 ) -> None:
     run("rest")
     project.stack.query(
-        f"update posts set content = 'other' where id in (select id from clean_posts limit 3); {_POISON}"
+        f"update posts set content = 'other' where id in (select id from clean_posts limit 3); {POISON}"
     )
     try:
         with pytest.raises(WriteError):
@@ -146,6 +143,29 @@ def test_a_load_over_rest_that_broke_off_makes_the_next_nights_full(
     night = run("rest")
     assert night.full_because == "an earlier run broke off while it wrote rows"
     assert run("rest").mode == "incremental"
+
+
+_MANY_POSTS = """
+insert into users (created_at) values ('2026-01-01');
+insert into posts (user_id, content, created_at) select id, n, '2026-01-02' from users, generate_series(1, 150) n"""
+
+
+def test_a_night_that_turns_out_to_be_full_goes_on_with_what_an_earlier_start_has_read(
+    project: Project, run: Runner, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It removed that, and read all of it again."""
+    project.stack.query(_MANY_POSTS)
+    run("rest")
+    project.stack.query(f"update posts set content = 'other'; {TAKEN_OVER}")
+    try:
+        with pytest.raises(LeaseLost):
+            run("rest")
+    finally:
+        project.stack.query("drop function public.taken_over() cascade")
+    caplog.set_level(logging.INFO)
+    night = run("rest", as_of="resume")
+    assert "more than 10% of posts changed" in str(night.full_because)
+    assert sum("rows=150 ranges=1 resumed=1" in message for message in caplog.messages) == 1
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -194,7 +214,7 @@ def test_a_transaction_that_was_rolled_back_leaves_the_base_as_it_was(
 ) -> None:
     first = run()
     project.stack.query(
-        f"update posts set content = 'other' where id in (select id from clean_posts limit 3); {_POISON}"
+        f"update posts set content = 'other' where id in (select id from clean_posts limit 3); {POISON}"
     )
     try:
         with pytest.raises(WriteError):
@@ -213,85 +233,3 @@ def test_a_run_for_a_past_instant_reads_everything_and_is_no_base(
     past = run(as_of="2025-12-24T00:00:00+00:00")
     assert past.full_because == "a run for a past instant reads everything"
     assert run().base_run == first.run_id
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_full_night_finds_a_row_that_somebody_changed_by_hand(
-    transport: Transport, project: Project, demo: DemoCounts, run: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where it does not hear so at once: over REST the answer that says so is lost."""
-    send, lost = httpx.HTTPTransport.handle_request, list[bytes]()
-
-    def losing(connection: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
-        answer = send(connection, request)
-        if request.url.path.endswith("/etl_mark_wrong") and answer.read() != b"0":
-            lost.append(answer.content)
-            raise httpx.ReadError("The connection broke", request=request)
-        return answer
-
-    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", losing)
-    run(transport)
-    project.stack.query("update clean_posts set title = 'by hand' where id in (select id from clean_posts limit 1)")
-    assert run(transport).mode == "incremental", "whose fingerprint is the stored one: nothing to see"
-    full = run(transport, full_refresh=True)
-    assert full.drifted == 1
-    assert lost == ([b"1"] if transport == "rest" else [])
-    assert "1 rows differ" in mode_sentence(full)
-    assert any("drifted" in note for note in full.notes)
-    assert project.stack.query("select count(*) from clean_posts where title = 'by hand'") == "0", "it is right again"
-    assert run(transport, full_refresh=True).drifted == 0
-
-
-def test_a_held_night_leaves_rows_that_somebody_changed_by_hand_as_they_are(
-    project: Project, demo: DemoCounts, run: Runner
-) -> None:
-    """It took their hash before it was held, though it said that nothing was written."""
-    run()
-    project.stack.query("update clean_posts set title = 'by hand' where id in (select id from clean_posts limit 1)")
-    project.stack.query("delete from posts where id in (select id from clean_posts where title <> 'by hand' limit 900)")
-    stored_before = stored(project)
-    with pytest.raises(RunHeld, match="posts_deletes") as held:
-        run(full_refresh=True)
-    assert "Nothing was published or written" in held.value.remedy
-    assert stored(project) == stored_before
-    assert run(full_refresh=True, accept=held.value.values.keys()).drifted == 1
-    assert project.stack.query("select count(*) from clean_posts where title = 'by hand'") == "0"
-
-
-@pytest.mark.slow
-def test_a_full_night_that_fails_once_it_has_marked_such_rows_says_so_and_the_next_one_puts_them_right(
-    project: Project, demo: DemoCounts, run: Runner
-) -> None:
-    """It said that no row changed. What it marked is no harm to the nights between."""
-    run()
-    project.stack.query("update clean_users set name = 'by hand' where id in (select id from clean_users limit 1)")
-    project.stack.query("update posts set content = 'other' where id in (select id from clean_posts limit 1)")
-    project.stack.query(_POISON)
-    with pytest.raises(WriteError) as failed:
-        run(full_refresh=True, ETL_MAX_REFUSED_SHARE="0")
-    project.stack.query("drop function poison cascade")
-    assert "1 rows that somebody changed by hand are marked" in failed.value.written
-    assert run().mode == "incremental"
-    assert run(full_refresh=True).drifted == 1
-    assert project.stack.query("select count(*) from clean_users where name = 'by hand' or row_hash = ''") == "0"
-
-
-def test_tables_that_were_empty_have_not_drifted_when_they_are_filled(project: Project, run: Runner) -> None:
-    """A product before its first posts: the first month with some was taken for one that somebody had changed."""
-    project.stack.query("insert into users (created_at) values ('2026-01-01')")
-    run()
-    project.stack.query("insert into posts (user_id, created_at) select id, created_at from users")
-    assert run(full_refresh=True).drifted == 0
-
-
-def test_what_depends_on_a_changed_row_has_not_drifted(project: Project, demo: DemoCounts, run: Runner) -> None:
-    run()
-    project.stack.query(
-        "update users set created_at = created_at - interval '2 days' "
-        "where id in (select user_id from clean_posts limit 9); "
-        "delete from users where id in (select duplicate_of from clean_users where duplicate_of is not null "
-        "and duplicate_of not in (select user_id from posts where user_id is not null) limit 1)"
-    )
-    full = run(full_refresh=True)
-    assert full.drifted == 0
