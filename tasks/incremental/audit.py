@@ -168,7 +168,6 @@ class Audit:
             return None
         for part in known_parts(self.look_up, table, keys):
             touched |= set(pc.unique(months(part)).to_pylist()) if part.num_rows else set()
-            touched |= {m for m in month_names(part["created_at"].combine_chunks()).to_pylist() if m}
         return touched
 
 

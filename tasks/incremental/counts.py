@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from tasks.cleaning.counts import CleanCounts, RuleCount
 from tasks.cleaning.rules.base import Reject, Rule, bits_of
-from tasks.incremental.known import masks, rejected_by
+from tasks.incremental.known import masks
 from tasks.reports.figures import RunCounts
 
 
@@ -31,7 +31,7 @@ def table_counts(table: str, rules: Sequence[Rule], base: RunCounts, known: pa.T
 def _contributions(rules: Sequence[Rule], known: pa.Table) -> dict[str, int]:
     """Per rule, how many of the rows the base counted as affected."""
     bits, mask = bits_of(rules), masks(known).to_numpy(zero_copy_only=False).astype(np.int64)
-    rejecting = rejected_by(known).to_pylist()
+    rejecting = known["rule"].to_pylist()
     return {
         rule.name: rejecting.count(rule.name)
         if isinstance(rule, Reject)

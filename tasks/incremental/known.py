@@ -79,12 +79,6 @@ def masks(known: pa.Table) -> pa.Array:
     return pc.if_else(known["rule"].is_valid(), known["reject_mask"], known["rule_mask"]).combine_chunks()
 
 
-def rejected_by(known: pa.Table) -> pa.Array:
-    """The rule that rejected each row; null for kept rows, also those that the database refused."""
-    refused = pc.equal(known["rule"], REFUSED_RULE)
-    return pc.if_else(pc.fill_null(refused, False), pa.scalar(None, pa.string()), known["rule"]).combine_chunks()
-
-
 def months(known: pa.Table) -> pa.Array:
     """The month, as 2026-01, in whose files each row is; null for rows that are in none."""
     refused = pc.fill_null(pc.equal(known["rule"], REFUSED_RULE), False)

@@ -39,7 +39,6 @@ from tests.sink.kit import (
 )
 
 both = pytest.mark.parametrize("transport", TRANSPORTS)
-ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
@@ -167,19 +166,24 @@ def test_every_function_that_writes_asks_for_the_token(stack: Stack, settings: S
     with open_database(settings) as database:
         run = start(Ledger(database, settings), settings)
         stale: dict[str, Any] = {"p_run": run.run_id, "p_token": "00000000-0000-4000-8000-00000000dead"}
-        rows = [{"id": post(1)["id"]}]
         calls: dict[str, dict[str, Any]] = {
-            "etl_write": {"p_batch": "b", "p_table": "posts", "p_rows": rows, "p_limit": 1},
+            "etl_write": {"p_batch": "b", "p_table": "posts", "p_rows": [{"id": post(1)["id"]}], "p_limit": 1},
             "etl_write_staged": {"p_table": "posts", "p_count": 1, "p_limit": 1},
             "etl_delete": {"p_batch": "b", "p_table": "posts", "p_ids": [post(1)["id"]]},
             "etl_write_rejects": {"p_rows": []},
             "etl_delete_rejects": {"p_table": "posts", "p_ids": []},
+            "etl_mark_wrong": {"p_table": "posts", "p_columns": ["id"], "p_after": "", "p_until": ""},
+            "etl_distrust_base": {},
             "etl_commit": {"p_facts": {}, "p_aggregates": {}},
             "etl_restore": {"p_target": run.run_id, "p_aggregates": {}},
             "etl_stage": {"p_stage": "load", "p_figures": {}},
             "etl_begin": {"p_began": "2026-01-01T00:00:00Z"},
             "etl_beat": {},
+            "etl_require_lease": {},
         }
+        others = {"etl_start", "etl_finish", "etl_note_flow_run"}  # without the row of this token they do nothing
+        takers = stack.query("select proname from pg_proc where proname ~ '^etl_' and 'p_token' = any (proargnames)")
+        assert {*calls, *others} == {*takers.split()}
         for function, arguments in calls.items():
             with pytest.raises(LeaseLost):
                 database.call(function, **stale, **arguments)
@@ -293,8 +297,4 @@ def _check_for(heartbeat: Heartbeat | NoHeartbeat, *, seconds: float) -> None:
 def test_a_database_that_was_never_migrated_says_what_to_do(stack: Stack, tmp_path: Path) -> None:
     settings = settings_for(stack, "rest", tmp_path)
     with open_database(settings) as database, pytest.raises(ConfigurationError, match="make migrate"):
-        _unknown(database)
-
-
-def _unknown(database: Database) -> None:
-    database.call("etl_of_tomorrow")
+        database.call("etl_of_tomorrow")
