@@ -33,13 +33,15 @@ from tasks.contracts import (
     Table,
     versions,
 )
+from tasks.contracts.checks import check_tables
 from tasks.errors import ConfigurationError
 from tasks.reports import BUILDERS, NEEDED, check_builders
 from tasks.reports.checks import totals
 from tests.publish.builders import AS_OF, reports
 
 EVERYTHING = [*TABLES, *REPORTS]
-PHONE = {"name": "phone", "kind": "text", "description": "A number."}
+TAKEN = ["cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"]
+TAKEN += ["_author", "_fingerprint", "_invalid", "_mask", "_n", "_row"]
 
 
 @pytest.mark.parametrize("declared", EVERYTHING, ids=lambda d: d.name)
@@ -78,12 +80,12 @@ def test_files_hold_no_personal_column(table: Table) -> None:
         ({"kind": "number"}, "there is no kind 'number', there are uuid, bigint, text"),
         ({"name": ""}, "1 to 63 bytes"),
         ({"name": "é" * 32}, "1 to 63 bytes"),
+        ({"name": "é" * 32, "source": "phone"}, "1 to 63 bytes"),
         ({"source": "p" * 64}, "1 to 63 bytes"),
-        ({"name": "xmin"}, "the name is taken"),
-        ({"name": "_invalid"}, "the name is taken"),
-        ({"name": "_row"}, "the name is taken"),
+        ({"name": "a\0b"}, "1 to 63 bytes"),
+        *(({"name": name}, f"column {name}: the name is taken") for name in TAKEN),
         ({"name": "fingerprint"}, "column fingerprint of users: the name is taken"),
-        ({"name": "_n"}, "the name is taken"),
+        ({"name": "rule_mask"}, "column rule_mask of users: the name is taken"),
         ({"name": "discount_%"}, "column discount_%: no name of ours has a %"),
         ({"kind": "int", "cleaning": "line"}, "phone is no text"),
         ({"name": "email"}, "the table users has two columns called email"),
@@ -114,6 +116,18 @@ def test_a_column_by_whose_month_no_file_can_be_split_is_named(by_month: str) ->
         check_table(replace(USERS, by_month=by_month, columns=columns))
     assert caught.value.remedy.endswith("in the files: created_at, updated_at.")
     check_table(replace(USERS, by_month="created_at"))
+
+
+def test_tables_that_share_a_name_or_write_to_a_source_are_named() -> None:
+    with pytest.raises(ValueError, match="two tables are called posts"):
+        check_tables([USERS, POSTS, replace(POSTS, clean="clean_comments")], REPORTS)
+    with pytest.raises(ValueError, match="two tables are written to clean_posts"):
+        check_tables([USERS, POSTS, replace(POSTS, name="comments")], REPORTS)
+    for source in ("clean_users", "daily_activity"):
+        with pytest.raises(ValueError, match=f"public.{source} is a source, which is never written"):
+            check_tables([USERS, replace(POSTS, source=source)], REPORTS)
+        check_tables([USERS, replace(POSTS, source=source, source_schema="product")], REPORTS)
+    check_tables([USERS, replace(POSTS, source="author_activity")], REPORTS)
 
 
 def test_a_report_whose_keys_are_none_of_its_columns_is_named() -> None:
@@ -151,9 +165,11 @@ def test_a_version_that_was_not_raised_is_named(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(versions, "TABLES", (wider,))
     with pytest.raises(ValueError, match="The columns of users changed: raise `version`"):
         versions.write_record()
-    monkeypatch.setattr(versions, "TABLES", (replace(wider, version=USERS.version + 1),))
+    raised = replace(wider, version=USERS.version + 1)
+    monkeypatch.setattr(versions, "TABLES", (raised, replace(USERS, name="people")))
     versions.write_record()
-    assert versions.recorded()["users"]["version"] == USERS.version + 1
+    assert versions.recorded()["users"]["version"] == raised.version
+    assert versions.recorded()["people"]["version"] == USERS.version
 
 
 def test_what_becomes_of_a_null_is_declared() -> None:

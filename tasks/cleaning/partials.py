@@ -70,7 +70,7 @@ def add_up(partial: Partial, parts: Sequence[Columns]) -> Columns:
     starts = np.flatnonzero(np.diff(packed, prepend=-1))
     summed = {first: packed[starts] >> 32, second: packed[starts] & 0xFFFFFFFF}
     for name, ufunc in partial.combine.items():
-        summed[name] = ufunc.reduceat(columns[name][order], starts) if len(starts) else columns[name]
+        summed[name] = ufunc.reduceat(columns[name][order], starts)
     return summed
 
 

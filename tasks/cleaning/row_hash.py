@@ -33,6 +33,6 @@ def _hashable(array: pa.Array, column: Column) -> pa.Array:
     if column.kind == "timestamptz":
         return array.cast(pa.int64())
     if column.kind == "float":
-        bits = np.ascontiguousarray(pc.fill_null(array, 0.0).to_numpy(zero_copy_only=False)).view(np.uint64)
+        bits = pc.fill_null(array, 0.0).to_numpy(zero_copy_only=False).view(np.uint64)
         return pc.if_else(array.is_valid(), pa.array(bits), pa.scalar(None, pa.uint64()))
     return array

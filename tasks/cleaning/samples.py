@@ -110,12 +110,12 @@ def mask_line(text: str) -> str:
 
 def mask_id(text: str) -> str:
     """The first digits of a uuid; anything else as it is."""
-    return f"{text[:8]}…" if len(text) == 36 and text.count("-") == 4 else text
+    return f"{text[:8]}…" if text.count("-") == 4 else text
 
 
 def mask_block(text: str) -> str:
     """Only how long a text is, how many lines it has, and what in it cannot be seen."""
-    unseen = sorted({char for char in text[:_LOOKED_AT] if ord(char) in _UNSEEN and char not in " \n"})
+    unseen = sorted({char for char in text[:_LOOKED_AT] if ord(char) in _UNSEEN and char != "\n"})
     edges = " with outer white space" if text != text.strip() else ""
     inside = f", with {' '.join(_visible(char) for char in unseen[:8])}" if unseen else ""
     return f"[{len(text):,} characters, {text.count(chr(10)) + 1:,} lines{edges}{inside}]"
@@ -133,7 +133,7 @@ def _mask_word(word: str) -> str:
 
 def _visible(char: str) -> str:
     code = ord(char)
-    return f"\\u{code:04x}" if code in _UNSEEN and char != " " else char
+    return f"\\u{code:04x}" if code in _UNSEEN else char
 
 
 __all__ = ["SAMPLES", "Sample", "mask_block", "mask_email", "mask_line", "save_samples", "shorten", "take_samples"]

@@ -145,7 +145,7 @@ def _words(ids: pa.Array) -> UInt64s:
     """Ids as 64-bit words: (n, 1) of a bigint, (n, 2) of a uuid in its lower-case form of 36 characters."""
     if pa.types.is_integer(ids.type):
         return np.asarray(ids.fill_null(0).to_numpy(zero_copy_only=False), np.int64).view(np.uint64).reshape(-1, 1)
-    filled = ids.fill_null("00000000-0000-0000-0000-000000000000") if ids.null_count else ids
+    filled = ids.fill_null("00000000-0000-0000-0000-000000000000")
     start = np.frombuffer(filled.buffers()[1], np.int32)[filled.offset] if len(filled) else 0
     text = np.frombuffer(filled.buffers()[2], np.uint8)[start : start + 36 * len(filled)] if len(filled) else b""
     digits = _HEX[np.frombuffer(text, np.uint8).reshape(-1, 36)[:, _UUID_DIGITS]]

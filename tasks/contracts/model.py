@@ -70,8 +70,8 @@ class Column:
 
     @property
     def must_come_filled(self) -> bool:
-        """Whether a null at the source rejects the row."""
-        return not self.nullable and not self.derived and self.on_null == "reject"
+        """Of a column of the source: whether a null there rejects the row."""
+        return not self.nullable and self.on_null == "reject"
 
     @property
     def source_name(self) -> str:

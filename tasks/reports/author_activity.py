@@ -52,8 +52,6 @@ def _rhythm(facts: ReportFacts) -> tuple[Ints, Floats]:
 
 def longest_streaks(day: Ints, active_days: Ints) -> Ints:
     """Most consecutive days of each author. day: sorted by author and day; active_days: days of each author."""
-    if not len(day):
-        return np.empty(0, np.int64)
     author_starts = np.cumsum(active_days) - active_days
     breaks = np.diff(day, prepend=day[0]) != 1
     breaks[author_starts] = True

@@ -69,7 +69,7 @@ def _of_authors(days: Columns) -> pd.DataFrame:
     """One row per author. days: whole authors, sorted by author."""
     author = days["author"]
     starts = np.flatnonzero(np.diff(author, prepend=-1))
-    columns = {name: add.reduceat(days[name], starts) if len(starts) else author for name, add in _OF_AUTHORS.items()}
+    columns = {name: add.reduceat(days[name], starts) for name, add in _OF_AUTHORS.items()}
     columns["active_days"] = np.diff(starts, append=len(author))
     return pd.DataFrame(columns, index=pd.Index(author[starts], name="author"))
 

@@ -16,8 +16,7 @@ def post_statistics(facts: ReportFacts) -> pa.Table:
     starts = np.flatnonzero(np.diff(slot, prepend=-1))
     slots = slot[starts]
     posts, words, untitled = (
-        np.add.reduceat(amounts, starts) if len(starts) else amounts
-        for amounts in (weight, word_count * weight, facts.histogram["untitled"])
+        np.add.reduceat(amounts, starts) for amounts in (weight, word_count * weight, facts.histogram["untitled"])
     )
     return as_report(
         POST_STATISTICS,

@@ -23,8 +23,6 @@ def quantiles_by_group(values: Ints, weights: Ints, starts: Ints, share: float) 
     Sorted by group and value; group i begins at row `starts[i]`, and no group is empty. A value is found by its rank
     among all rows, so nothing is repeated.
     """
-    if not len(starts):
-        return np.empty(0, np.float64)
     reached = np.cumsum(weights)
     before = np.concatenate([[0], reached])[starts]
     size = np.add.reduceat(weights, starts)

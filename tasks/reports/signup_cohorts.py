@@ -36,9 +36,9 @@ def signup_cohorts(facts: ReportFacts) -> pa.Table:
 
 def _active_months(facts: ReportFacts, rows: Columns) -> tuple[Ints, Ints]:
     """Cohort and month since of each author's active months, each once; what is before the cohort counts at 0."""
-    author, first = rows["author"], int(rows["day"].min(initial=0))
-    months = month_of(np.arange(first, rows["day"].max(initial=first) + 1) * DAY)  # of days, of which there are few
-    month, cohort = months[rows["day"] - first], facts.months_of_users[author]
+    author, day = rows["author"], rows["day"]
+    months = month_of(np.arange(day.max() + 1) * DAY)  # of days, of which there are few
+    month, cohort = months[day], facts.months_of_users[author]
     since = np.maximum(month - cohort, 0)
     # Author days are sorted by author and day, so equal pairs stand side by side.
     new = (np.diff(author, prepend=-1) != 0) | (np.diff(since, prepend=-1) != 0)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tasks.cleaning import partials, pieces, reduced
+from tasks.arrow.rebatch import for_work
+from tasks.cleaning import partials, pieces, reduced, units
 from tasks.cleaning.passes import CleanCounts, clean_further, clean_posts, clean_users
 from tasks.contracts import FURTHER_TABLES, POSTS, REPORTS, USERS, Table
 from tasks.files import state
@@ -92,10 +94,11 @@ def make_run(
 
 @contextmanager
 def small_pieces(
-    *, merge: int = 0, spill: int = 3, batch: int = 2, fan_in: int = 2, group: int = 2, span: int = 2
+    *, merge: int = 0, spill: int = 3, batch: int = 2, fan_in: int = 2, group: int = 2, span: int = 2, work: int = 10
 ) -> Iterator[None]:
-    """Partial tables cut as those of a large source are: rows and partitions of a few, trees of several levels."""
+    """Rows and partial tables cut as those of a large source: batches and partitions of a few, trees of levels."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(units, "for_work", partial(for_work, rows=work))
         patch.setattr(partials, "_MERGE_ROWS", merge)
         patch.setattr(partials, "SPILL_ROWS", spill)
         patch.setattr(pieces, "BATCH_ROWS", batch)

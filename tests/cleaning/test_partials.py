@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tasks.cleaning import partials, pieces
 from tasks.cleaning.counts import Scope
 from tasks.cleaning.partials import AUTHOR_DAYS, DAY, HOUR, Accumulator, Columns, add_up, hour_slots
+from tasks.cleaning.passes import to_micros
 from tasks.cleaning.pieces import MergeUnit, PartialTable, Piece, merge_sorted, merge_unit
 from tasks.cleaning.reduced import PARTIALS, Reduced, clear_partials, reducing
 from tasks.platform.workers import Tick
@@ -137,6 +138,7 @@ def test_an_accumulator_holds_a_bounded_number_of_rows(monkeypatch: pytest.Monke
 
 @given(st.integers(0, 253_402_300_799_999_999))
 def test_an_hour_slot_is_month_weekday_and_hour(created: int) -> None:
+    assert to_micros(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=created)) == created
     slot = int(hour_slots(np.array([created]))[0])
     moment = datetime.fromtimestamp(created // 1_000_000, UTC)
     month, weekday, hour = slot // 168, slot // 24 % 7 + 1, slot % 24

@@ -61,6 +61,7 @@ def test_every_kind_of_column_has_a_text(stack: Stack) -> None:
         {"a_bigint": -(2**63), "a_float": -0.0, "a_bool": True, "a_date": 19_782, "a_int": 0, "a_text": ""},
         {"a_bigint": 1, "a_float": 0.1, "a_bool": False, "a_date": None, "a_int": None, "a_text": "é\n"},
         {"a_bigint": 2, "a_float": None, "a_bool": None, "a_date": 0, "a_int": 2**62, "a_text": None},
+        {"a_bigint": 3, "a_float": 0.0, "a_bool": None, "a_date": 1, "a_int": -1, "a_text": "\x7f"},
     ]
     numbers = pa.schema([f.with_type(pa.int32()) if f.name == "a_date" else f for f in table.clean_schema])
     frame = pa.RecordBatch.from_pylist(values, schema=numbers).cast(table.clean_schema)

@@ -11,17 +11,20 @@ import pyarrow as pa
 import pytest
 
 from tasks.cleaning.batches import as_schema
-from tasks.cleaning.passes import REJECT_SCHEMA, clean_users, to_micros
+from tasks.cleaning.passes import REJECT_SCHEMA, clean_posts, clean_users, to_micros
 from tasks.cleaning.rules import RULES, Facts, Reject, Rule
 from tasks.cleaning.rules.base import Step, run_rule, run_rules
 from tasks.cleaning.rules.common import GRACE
 from tasks.cleaning.rules.further import rules_of_columns
 from tasks.cleaning.rules.posts import with_author
+from tasks.cleaning.rules.users import first_of_each_email
 from tasks.cleaning.samples import Sample, take_samples
+from tasks.cleaning.units import staged_users
 from tasks.cleaning.user_index import UserIndex, index_schema
 from tasks.cleaning.words import WHITE_SPACE
 from tasks.contracts import DATA_QUALITY, POSTS, TABLES, USERS, Column, Table
 from tasks.errors import ConfigurationError
+from tasks.reports.build import build_reports
 from tasks.workspace import Workspace
 from tests.cleaning.spools import AS_OF, SNAPSHOT_AT, Row, cleaned, fill_raw, make_run, post, uid, user
 from tests.reports.test_recomputed import HOSTILE_POSTS, HOSTILE_USERS
@@ -95,6 +98,8 @@ def as_read(rows: list[Row], table: Table) -> list[Row]:
 
 def test_the_report_lists_every_rule_in_order(tmp_path: Path) -> None:
     workspace, _ = make_run(tmp_path, [], [])
+    with pytest.raises(ValueError, match="reduced for another as_of"):
+        build_reports(workspace, as_of=SNAPSHOT_AT)
     rows = workspace.spool("reports", "data_quality", DATA_QUALITY.schema).table().to_pylist()
     assert [(row["table"], row["rule"]) for row in rows] == [(t.name, r.name) for t in TABLES for r in RULES[t.name]]
 
@@ -151,6 +156,20 @@ def test_a_column_may_be_called_anything_where_a_value_of_it_is_invalid() -> Non
     assert take_samples(steps[0], table) == expected
 
 
+def test_cleaning_again_in_the_same_folder_goes_by_the_new_rows(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path, "run")
+    for second, cuts in ((2, [1, 1]), (3, [])):
+        fill_raw(workspace, USERS, [user(1), user(second, email="user1@example.com"), user(9, created_at=None)], cuts)
+        fill_raw(workspace, POSTS, [post(1, 2), post(2, 3), post(3, None)], cuts)
+        clean_users(workspace, snapshot_at=SNAPSHOT_AT)
+        clean_posts(workspace, snapshot_at=SNAPSHOT_AT, as_of=AS_OF)
+    assert {row["id"]: row["duplicate_of"] for row in cleaned(workspace, USERS)} == {uid(1): None, uid(3): uid(1)}
+    assert [row["id"] for row in cleaned(workspace, POSTS)] == [uid(2)]
+    rejects = {of.name: workspace.spool("rejects", of.name, REJECT_SCHEMA).table().num_rows for of in (USERS, POSTS)}
+    assert rejects == {"users": 1, "posts": 2}
+    assert not staged_users(workspace).files(), "users are written once"
+
+
 def test_a_mask_names_the_rules_that_changed_or_flagged_a_row(tmp_path: Path) -> None:
     """The next night takes the counts of a row that changed from it."""
     users = [
@@ -205,6 +224,12 @@ def test_the_same_email_in_five_spellings_is_one(tmp_path: Path) -> None:
     firsts = {row["id"]: row["duplicate_of"] for row in cleaned(workspace, USERS)}
     assert firsts == {uid(1): None, **{uid(n): uid(1) for n in (2, 3, 4, 5)}}
     assert counts["users"].rules[-1].affected == 4
+
+
+def test_the_first_of_an_email_is_the_earliest_and_then_the_smallest_id() -> None:
+    emails = pa.array(["a@b.c"] * 3, pa.large_string())
+    found = first_of_each_email(pa.table({"email": emails, "created_at": [5, 4, 4], "id": [1, 10, 9]}))
+    assert found.to_pylist() == [{"id": 10, "first": 9}, {"id": 1, "first": 9}]
 
 
 def test_a_reject_takes_out_rows_and_changes_none() -> None:

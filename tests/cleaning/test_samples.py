@@ -24,6 +24,9 @@ from tests.cleaning.test_text import INVISIBLE
         ("anna maria@example.org", "a*** m***@e***.org"),
         ("@example.com", "@***"),
         ("anna@example.anna1", "a***"),
+        ("anna@example.annä", "a***"),
+        ("anna@ .com", "a*** .***"),
+        ("anna@example.annamaria", "a***@e***.annama"),
     ],
 )
 def test_an_email_keeps_its_shape(email: str, masked: str) -> None:
@@ -37,28 +40,33 @@ def test_a_name_keeps_its_words_and_what_cannot_be_seen() -> None:
 def test_a_text_keeps_its_size_only() -> None:
     masked = mask_block("My secret\u202e \n is this ")
     assert masked == "[21 characters, 2 lines with outer white space, with \\u202e]"
+    assert mask_block("a".join(map(chr, range(9))) + "b").endswith(
+        "with " + " ".join(f"\\u{n:04x}" for n in range(8)) + "]"
+    )
 
 
 def test_what_cannot_be_seen_is_written_out_and_what_can_is_not() -> None:
     controls = [chr(code) for code in range(0xA0) if unicodedata.category(chr(code)) == "Cc"]
-    for char in {*controls, *WHITE_SPACE, *INVISIBLE} - {" "}:
+    formats = [chr(code) for code in range(0x2000, 0x2070) if unicodedata.category(chr(code)) == "Cf"]
+    for char in {*controls, *WHITE_SPACE, *INVISIBLE, *formats} - {" "}:
         assert mask_line(f"Ann{char}Bo") == f"A***\\u{ord(char):04x}B***"
     assert shorten("¡ᚁ‐‧‰⁞⁰ é—") == "¡ᚁ‐‧‰⁞⁰ é—"
 
 
 def test_a_text_shows_its_size_and_a_value_that_names_nobody_itself(tmp_path: Path) -> None:
     """Each row is changed in one column alone."""
-    users = [user(1, bio="Quiet words\r\nhere"), user(2, status="Gone")]
+    users = [user(1, bio="Quiet words\r\nhere"), user(2, status="Gone"), user(3, email="user2@example.com")]
     posts = [post(1, 1, content="Untold\u200b"), post(2, 1, title="Unseen "), post(3, 1, updated_at=None)]
     samples = load_samples(make_run(tmp_path, users, posts)[0])
     found = [samples["users"]["clean_text"], samples["users"]["normalise_status"], samples["posts"]["clean_text"]]
-    found.append(samples["posts"]["updated_before_created"])
+    found += [samples["posts"]["updated_before_created"], samples["users"]["duplicate_email"]]
     assert [tuple(sample.values()) for of_rule in found for sample in of_rule] == [
         ("bio", "[17 characters, 2 lines, with \\u000d]", "[16 characters, 2 lines]"),
         ("status", "Gone", "other"),
         ("content", "[7 characters, 1 lines, with \\u200b]", "[6 characters, 1 lines]"),
         ("title", "U*** ", "U***"),
         ("updated_at", "null", "2026-02-26 00:00:00.000000Z"),
+        ("duplicate_of", "", "00000002…"),
     ]
 
 
@@ -86,5 +94,5 @@ def test_the_first_five_of_each_rule_whatever_the_cut(tmp_path: Path) -> None:
         "after": "h***@p***.com",
     }
     assert samples["users"]["normalise_status"][0] == {"column": "status", "before": "X", "after": "other"}
-    assert samples["posts"]["orphan"][0]["after"] == "the id of a kept user"
+    assert list(samples["posts"]["orphan"][0].values()) == ["user_id", "00000009…", "the id of a kept user"]
     assert samples["users"]["missing_created_at"] == []

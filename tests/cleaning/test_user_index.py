@@ -50,6 +50,14 @@ def test_it_survives_the_disk(tmp_path: Path) -> None:
     index = index_of([str(UUID(int=n)) for n in range(3)])
     index.save(tmp_path / "index.arrow")
     assert UserIndex.load(tmp_path / "index.arrow").table.equals(index.table)
+    UserIndex(index_schema().empty_table()).save(tmp_path / "empty.arrow")
+    nobody = UserIndex.load(tmp_path / "empty.arrow")
+    assert nobody.has_numbers
+    assert (
+        nobody.positions(pa.array([uid(1)])).tolist()
+        == nobody.positions_of_numbers(index.numbers[1:2]).tolist()
+        == [-1]
+    )
 
 
 @given(st.lists(ids, unique=True), st.lists(ids))

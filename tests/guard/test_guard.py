@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from tasks.contracts import AUTHOR_ACTIVITY, DAILY_ACTIVITY, POST_STATISTICS, REPORTS, SIGNUP_COHORTS, Report
+from tasks.cleaning.counts import load_counts
+from tasks.contracts import (
+    AUTHOR_ACTIVITY,
+    DAILY_ACTIVITY,
+    POST_STATISTICS,
+    REPORTS,
+    SIGNUP_COHORTS,
+    USER_STATISTICS,
+    Report,
+)
 from tasks.errors import ConfigurationError, RunHeld
 from tasks.ledger.guard import check_run, find_drift, require_known
 from tasks.reports.build import headline, report_spool, run_counts
-from tasks.reports.checks import check_contract, in_order
+from tasks.reports.checks import check_contract, check_totals, in_order
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
 from tasks.sink import TablePlan
 from tasks.workspace import Workspace
-from tests.cleaning.spools import all_reports, make_run, post, user
+from tests.cleaning.spools import AS_OF, all_reports, make_run, post, user
 
 SETTINGS = Settings(_env_file=None, drift_floor_rows=10)
 
@@ -126,6 +136,8 @@ def test_reports_fit_their_contracts(workspace: Workspace, report: Report) -> No
     check_contract(report, table)
     with pytest.raises(ConfigurationError, match=report.name):
         check_contract(report, table.rename_columns([f"{name}_" for name in table.schema.names]))
+    with pytest.raises(ConfigurationError, match=f"expected {table.schema.names[0]} .* not null"):
+        check_contract(report, table.set_column(0, table.schema.names[0], table.column(0)))
 
 
 def broken(table: pa.Table, column: str, values: Any) -> pa.Table:
@@ -175,6 +187,10 @@ def test_more_ids_than_one_array_holds_are_looked_at_where_they_are() -> None:
         (DAILY_ACTIVITY, "new_users", "users in scope"),
         (POST_STATISTICS, "words", "words"),
         (DAILY_ACTIVITY, "new_authors", "posting users"),
+        (USER_STATISTICS, "active_users", "users in scope"),
+        (SIGNUP_COHORTS, "users", "users in scope"),
+        (AUTHOR_ACTIVITY, "post_count", "posts in scope"),
+        (POST_STATISTICS, "posts", "posts in scope"),
     ],
     ids=lambda value: value.name if isinstance(value, Report) else str(value),
 )
@@ -184,6 +200,14 @@ def test_totals_that_disagree_are_an_error(workspace: Workspace, report: Report,
     report_spool(workspace, report).write(0, wrong.combine_chunks().to_batches())
     with pytest.raises(ConfigurationError, match=f"disagree on {total}"):
         check(workspace)
+
+
+def test_totals_that_disagree_with_what_cleaning_counted_are_an_error(workspace: Workspace) -> None:
+    counts = {name: load_counts(workspace, name) for name in ("users", "posts")}
+    for table, figure, total in (("posts", "kept", "posts in scope"), ("users", "read", "users rejected")):
+        wrong = replace(counts[table], **{figure: getattr(counts[table], figure) + 1})
+        with pytest.raises(ConfigurationError, match=f"disagree on {total}"):
+            check_totals(all_reports(workspace), {**counts, table: wrong})
 
 
 def test_a_column_that_the_contract_names_no_more_holds_nothing(workspace: Workspace) -> None:
@@ -196,10 +220,11 @@ def test_a_column_that_the_contract_names_no_more_holds_nothing(workspace: Works
     require_known(names)
 
 
-def test_the_headline_counts_what_is_out_of_scope(workspace: Workspace) -> None:
-    figures = headline(workspace)
-    assert figures["total_posts"] == 200
-    assert figures["users_after_as_of"] == figures["posts_after_as_of"] == 0
+def test_the_headline_counts_what_is_out_of_scope(tmp_path: Path) -> None:
+    users = [user(1), user(2, created_at=AS_OF)]
+    posts = [post(1, 1), post(2, 2), post(3, 1, created_at=AS_OF), post(4, 9)]
+    figures = headline(make_run(tmp_path, users, posts)[0])
+    assert [figures[of] for of in ("total_posts", "users_after_as_of", "posts_after_as_of")] == [1, 1, 2]
     assert "as_of" not in figures
 
 

@@ -64,7 +64,10 @@ def check(folder: Path, users: list[Row], posts: list[Row], **when: Any) -> dict
     for table in TABLES:
         of, rejects = counts[table.name], workspace.spool("rejects", table.name, REJECT_SCHEMA).table()
         assert (of.kept, of.rejected) == (len(cleaned(workspace, table)), rejects.num_rows)
-    return all_reports(workspace)
+    reports, posts_counted = all_reports(workspace), counts["posts"]
+    total = reports["user_statistics"]["total_posts"][0].as_py()
+    assert posts_counted.in_scope.after_as_of == posts_counted.kept - total
+    return reports
 
 
 def test_all_is_derived_a_second_time() -> None:
@@ -90,10 +93,11 @@ def test_empty_sources_give_columns_and_no_rows(tmp_path: Path) -> None:
         assert reports[report.name].schema == report.schema
 
 
-def test_a_single_user_without_posts(tmp_path: Path) -> None:
+def test_a_single_user_without_posts_and_with_an_early_one(tmp_path: Path) -> None:
     reports = check(tmp_path, [user(1)], [])
     assert reports["daily_activity"].num_rows == 40
     assert reports["signup_cohorts"].to_pylist()[0]["retention"] == 0.0
+    assert check(tmp_path, [user(1)], [post(1, 1, created_at=AS_OF - 50 * DAY)])["daily_activity"].num_rows == 50
 
 
 HOSTILE_USERS = [
@@ -155,6 +159,10 @@ HOSTILE_POSTS = [
     post(21, 13, _invalid="content: before 1970"),
     post(22, 6, title="\u2066a\u2069\t b\nc", content="\u180e\u200c x \u2060"),
     post(23, 20, created_at=at("1970-01-01T00:00:00")),
+    post(24, 1, created_at=at("1970-01-01T00:00:00")),
+    post(25, 1, created_at=at("1970-01-05T00:00:00"), content=None),
+    post(26, 22, created_at=AS_OF - 3 * DAY),
+    post(27, 23, created_at=AS_OF - 2 * DAY),
 ]
 
 
@@ -172,7 +180,10 @@ def test_hostile_rows(tmp_path: Path, as_of: datetime) -> None:
 
 def test_forty_thousand_posts_by_one_author_in_one_second(tmp_path: Path) -> None:
     second = AS_OF - 2 * DAY
-    posts = [post(n, 1, created_at=second + timedelta(microseconds=n), title=f"{n} ") for n in range(40_000)]
+    posts = [
+        post(n, 1, created_at=second + timedelta(microseconds=n), title=f"{n} ", content="a " * (n % 11))
+        for n in range(40_000)
+    ]
     workspace, _ = make_run(tmp_path, [user(1)], posts)
     assert all_reports(workspace)["author_activity"].to_pylist()[0]["post_count"] == 40_000
     with recomputed([user(1)], posts, as_of=AS_OF, snapshot_at=SNAPSHOT_AT) as connection:
