@@ -88,8 +88,13 @@ def test_a_note_of_a_dead_process_names_no_server(tmp_path: Path) -> None:
 
 def test_a_server_is_found_whatever_the_clock_does(tmp_path: Path) -> None:
     """When its process started moves with the system's clock: once that was set there was no server."""
-    command = [sys.executable, "-c", "input()", "-m", "scripts.ui"]
-    with other_server() as port, subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", "input(' ')", "-m", "scripts.ui"]
+    with (
+        other_server() as port,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,
+    ):
+        assert process.stdout
+        process.stdout.read(1)  # until it has begun the system may name no command of it
         url = f"http://127.0.0.1:{port}"
         note = {"url": url, "pid": process.pid, "started_at": psutil.Process(process.pid).create_time() + 1}
         (tmp_path / "ui.json").write_text(json.dumps(note))
