@@ -8,17 +8,18 @@ from pathlib import Path
 import httpx
 import pytest
 
+from local_stack import Stack
 from tests.api.conftest import make_account, serving, settings_for
-from tests.conftest import temporary_stack
+from tests.conftest import emptied
 
 pytestmark = pytest.mark.xdist_group("api")
 
 
 @pytest.fixture(scope="module")
-def analyst(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def analyst(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """An analyst at the site of an empty project."""
     folder: Path = tmp_path_factory.mktemp("empty")
-    with temporary_stack() as stack, serving(settings_for(stack, folder)) as http:
+    with serving(settings_for(emptied(stack), folder)) as http:
         http.headers.update(make_account(stack, "analyst").headers)
         yield http
 

@@ -9,11 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from local_stack import Stack
+from local_stack import Stack, up
 from tasks.contracts import POSTS, Column, Kind
 from tasks.settings import Transport
 from tasks.source import open_source
-from tests.conftest import temporary_stack
 from tests.source.kit import posts_at, read, settings_for, source_table, spool_at
 
 TRANSPORTS = pytest.mark.parametrize("transport", ["rest", "postgres"])
@@ -121,9 +120,13 @@ def test_keys_past_two_to_the_53_keep_every_digit(stack: Stack, tmp_path: Path) 
             assert rows["id"].to_pylist() == keys
 
 
-def test_the_row_cap_of_the_server_is_found(tmp_path: Path) -> None:
-    with temporary_stack(max_rows=7) as capped, source_table(capped, rows=500) as name:
-        rows, done = read(settings_for(capped, "rest", tmp_path), posts_at(name), tmp_path)
+def test_the_row_cap_of_the_server_is_found(stack: Stack, tmp_path: Path) -> None:
+    up(stack.home, empty=True, max_rows=7)
+    try:
+        with source_table(stack, rows=500) as name:
+            rows, done = read(settings_for(stack, "rest", tmp_path), posts_at(name), tmp_path)
+    finally:
+        up(stack.home, empty=True, max_rows=1000)
     assert rows.num_rows == done.rows == 500
     assert len(set(rows["id"].to_pylist())) == 500
 
