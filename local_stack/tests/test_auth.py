@@ -19,7 +19,7 @@ from local_stack import Stack
 from local_stack.tests.conftest import client, sdk
 from tests.sink.kit import Night, empty, settings_for, work
 
-pytestmark = pytest.mark.xdist_group("stack-auth")
+pytestmark = pytest.mark.xdist_group("stack")
 
 FILE = "stack-auth/one.json"
 README = Path(__file__).parents[2] / "README.md"

@@ -13,7 +13,7 @@ import pytest
 from local_stack import Stack, up
 from local_stack.tests.conftest import Token, client, reload_schema
 
-pytestmark = pytest.mark.xdist_group("stack-rest")
+pytestmark = pytest.mark.xdist_group("stack")
 
 FUNCTIONS = """
 create or replace function public.stack_raise(code text) returns void language plpgsql

@@ -20,7 +20,7 @@ from local_stack.home import Home
 from local_stack.state import free_port
 from local_stack.tests.conftest import reload_schema
 
-pytestmark = pytest.mark.xdist_group("stack-stock")
+pytestmark = pytest.mark.xdist_group("stack")
 
 BUCKET = "stock-files"
 

@@ -24,7 +24,7 @@ from local_stack.home import Home
 from local_stack.processes import running
 from local_stack.tests.conftest import sdk
 
-pytestmark = pytest.mark.xdist_group("stack-storage")
+pytestmark = pytest.mark.xdist_group("stack")
 
 BUCKET = "stack-files"
 CONTENT = bytes(range(256)) * 40

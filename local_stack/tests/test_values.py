@@ -11,7 +11,7 @@ import pytest
 from local_stack import Stack
 from local_stack.tests.conftest import reload_schema, sdk
 
-pytestmark = pytest.mark.xdist_group("stack-values")
+pytestmark = pytest.mark.xdist_group("stack")
 
 
 def read(service: httpx.Client, expression: str) -> str:
