@@ -41,11 +41,14 @@ FORMS: dict[str, type[Form]] = {
 PAGES = ["report", "summary", "statistics", "cleaning", "cleaning-samples", "traffic", "files"]
 
 
-def choices(form: type[Form]) -> Iterator[tuple[str, object]]:
-    """Every value of a dropdown or a switch of a form that the form is not opened with."""
+def choices(form: type[Form]) -> Iterator[dict[str, object]]:
+    """Every value of a dropdown or a switch of a form that the form is not opened with, one of each field at a time."""
+    offered: dict[str, list[object]] = {}
     for name, field in form.model_json_schema()["properties"].items():
         values = field.get("enum", [True, False] if field.get("type") == "boolean" else [])
-        yield from ((name, value) for value in values if name != "dry_run" and value != field.get("default"))
+        offered[name] = [value for value in values if name != "dry_run" and value != field.get("default")]
+    for number in range(max(map(len, offered.values()))):
+        yield {name: values[number] for name, values in offered.items() if number < len(values)}
 
 
 def cases() -> Iterator[Any]:
@@ -53,9 +56,9 @@ def cases() -> Iterator[Any]:
         yield pytest.param(name, None, id=f"{name}-as-opened")
         if "dry_run" in form.model_fields and name != "watch":  # which runs until it is stopped: tests/live
             yield pytest.param(name, {"dry_run": False}, id=f"{name}-not-dry")
-        for field, value in choices(form):
-            options = {field: value, **({"dry_run": False} if "dry_run" in form.model_fields else {})}
-            yield pytest.param(name, options, id=f"{name}-{field}-{value}")
+        for chosen in choices(form):
+            options = {**chosen, **({"dry_run": False} if "dry_run" in form.model_fields else {})}
+            yield pytest.param(name, options, id="-".join([name, *(f"{of}-{value}" for of, value in chosen.items())]))
 
 
 def test_a_command_prints_the_report_with_its_links_and_then_the_answer(
