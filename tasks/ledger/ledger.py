@@ -192,9 +192,10 @@ class Ledger:
         name = type(error).__name__
         text = f"{name}: {error}" if isinstance(error, PipelineError) else name  # others may quote data
         text = text.removeprefix("PipelineError: ")  # a run that was stopped: nothing went wrong
-        self._database.call(
-            "etl_finish", p_run=holder.run_id, p_token=holder.token, p_status=status, p_error=text, p_figures=figures
-        )
+        stopped = type(error) is PipelineError or not isinstance(error, Exception)
+        facts = {"p_run": holder.run_id, "p_token": holder.token, "p_status": status, "p_error": text}
+        once = (lambda _: True) if stopped else None  # the end waits for it, and without it the lease's term runs out
+        self._database.call("etl_finish", give_up=once, p_figures=figures, **facts)
 
     def restore(self, lease: Lease, target: str, aggregates: Json) -> None:
         """Make the committed run `target` the current one, with these aggregates; ends `lease`, which is a restore."""
