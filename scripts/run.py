@@ -24,7 +24,7 @@ from tasks.settings.environment import prefect_api_url
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run once; exit codes as of `python -m flows.nightly`: `make` turns each that is not 0 into 2."""
-    return command.main(arguments, prog="python -m scripts.run", run=_run, as_of="now")
+    return command.main(arguments, prog="python -m scripts.run", run=_run)
 
 
 def _run(options: command.Options) -> RunOutcome:

@@ -37,7 +37,7 @@ exit codes:
 AS_OF_HELP = (
     "the instant that the reports are as of, exclusive. A day is the midnight with which it begins: 2026-02-01 covers "
     "whole days up to and including 2026-01-31. An instant: 2026-02-01T12:00Z. midnight: that of today, UTC. now: this "
-    "moment. resume: that of the last run, if it failed, else midnight"
+    "moment. resume: that of the last run, if it failed, else midnight (default: %(default)s)"
 )
 TRANSPORT_HELP = (
     "how to reach the project. postgres is best for large tables and needs SUPABASE_DB_URL; rest needs no database "
@@ -94,22 +94,16 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message[0].upper()}{message[1:]}.", remedy=_arguments_of(self.prog))
 
 
-def main(
-    arguments: Sequence[str] | None,
-    *,
-    prog: str,
-    run: Callable[[Options], RunOutcome],
-    as_of: str = "midnight",
-) -> int:
+def main(arguments: Sequence[str] | None, *, prog: str, run: Callable[[Options], RunOutcome]) -> int:
     """Parse, run, report. Returns the exit code: see `EXIT_CODES`.
 
-    run: does it. as_of: the default. While it runs stderr shows its stages, or with -v its log; stdout ends with a
-    summary, or with --json one JSON object on one line, whatever happened. Errors are on stderr in either case.
+    run: does it. While it runs stderr shows its stages, or with -v its log; stdout ends with a summary, or with --json
+    one JSON object on one line, whatever happened. Errors are on stderr in either case.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     report = _Report("--json" in given)
     try:
-        options = _parse(given, prog, as_of)
+        options = _parse(given, prog)
     except (UsageError, ConfigurationError) as error:
         return report.failed(error, USAGE)
     if meaning := AsOf.explain_day(options.given.as_of):
@@ -163,8 +157,8 @@ def _show(outcome: RunOutcome) -> None:
         show(outcome)
 
 
-def _parse(given: list[str], prog: str, as_of: str) -> Options:
-    namespace = parser(prog, as_of).parse_args(given)
+def _parse(given: list[str], prog: str) -> Options:
+    namespace = parser(prog).parse_args(given)
     require_known(one_each(namespace.accept))
     try:
         form = NightlyForm(
@@ -181,7 +175,7 @@ def _parse(given: list[str], prog: str, as_of: str) -> Options:
     return Options(namespace, form)
 
 
-def parser(prog: str, as_of: str) -> argparse.ArgumentParser:
+def parser(prog: str) -> argparse.ArgumentParser:
     """The arguments of the command."""
     parser = _Parser(
         prog=prog,
@@ -190,7 +184,7 @@ def parser(prog: str, as_of: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,  # `--js` would be taken for --json by some and not by others
     )
-    parser.add_argument("--as-of", default=as_of, metavar="WHEN", help=f"{AS_OF_HELP} (default: {as_of})")
+    parser.add_argument("--as-of", default="now", metavar="WHEN", help=AS_OF_HELP)
     parser.add_argument("--transport", default="auto", choices=get_args(TransportChoice), help=TRANSPORT_HELP)
     parser.add_argument("--full-refresh", action="store_true", help="read and clean every row, not only what changed")
     parser.add_argument("--accept", action="append", default=[], metavar="NAME", help="let this held metric pass")

@@ -96,7 +96,7 @@ def test_a_night_as_of_midnight_is_followed_by_a_run_with_what_changed_since(fil
         watched.change("insert")
         watched.wait_until_idle()
         runs = watched.committed()
-        night = [sys.executable, "-m", "flows.nightly"]
+        night = [sys.executable, "-m", "flows.nightly", "--as-of", "midnight"]
         subprocess.run(night, cwd=ROOT, env=environment(filled, tmp_path), check=True, capture_output=True)
         watched.wait(lambda: watched.committed() == runs + 2, "no run after the night")
         watched.wait_until_idle()

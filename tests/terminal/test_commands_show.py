@@ -164,5 +164,6 @@ def test_help_says_the_exit_codes_and_what_a_day_means(
         assert any(line.split()[:1] == [str(code)] and word in line for line in said), code
     text = " ".join(" ".join(said).split())
     assert prog in text
+    assert "if it failed, else midnight (default: now)" in text
     assert "2026-02-01 covers whole days up to and including 2026-01-31" in text
     assert max(map(len, said)) <= 80
