@@ -1,7 +1,7 @@
 """Back to an earlier committed run: its aggregates in Postgres, and `latest.json`.
 
-The cleaned tables hold the current rows and are not touched; neither are files. The next run continues from
-the restored one.
+The cleaned tables hold the current rows and are not touched; neither are files. The next run starts from the last one
+that was committed, as it would have without.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def _as_filters(what: str, filters: Filters | None) -> Iterator[None]:
         if filters is None:
             raise
         raise ConfigurationError(
-            f"The filters {filters!r} cannot be applied to {what}: {str(error).splitlines()[0]}.",
+            f"The filters {filters!r} cannot be applied to {what}: {str(error).splitlines()[0].rstrip('.')}.",
             remedy='They look like [("posts", ">", 10), ("date", ">=", date(2026, 1, 1))].',
         ) from None
 

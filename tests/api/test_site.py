@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.ma
 
 AXE = vendor.HERE / "node_modules" / "axe-core" / "axe.min.js"
 PAGES = ["/", *(f"/explore/{report.name}" for report in REPORTS), "/compare", "/quality", "/history", "/history/{run}"]
-LOOKS = [(1440, "light"), (390, "dark"), (1440, "dark"), (390, "light")]
+LOOKS = [(1440, "light"), (390, "dark"), (1440, "dark"), (320, "light")]
 
 
 def test_a_wrong_sign_in_says_so_and_a_right_one_leads_on(chromium: Browser, site: Site) -> None:
