@@ -163,6 +163,7 @@ HOSTILE_POSTS = [
     post(25, 1, created_at=at("1970-01-05T00:00:00"), content=None),
     post(26, 22, created_at=AS_OF - 3 * DAY),
     post(27, 23, created_at=AS_OF - 2 * DAY),
+    post(28, 24, created_at=AS_OF - 3 * DAY),
 ]
 
 
@@ -201,7 +202,7 @@ def test_any_cut_gives_the_same_bytes(tmp_path: Path) -> None:
     cuts = [(), (1, 1, 2, 3, 5, 8, 13), tuple(range(30))]
     runs = [make_run(tmp_path, HOSTILE_USERS, HOSTILE_POSTS, cuts=cut)[0] for cut in cuts]
     states = [write_state(run) for run in runs]
-    with small_pieces():
+    with small_pieces(work=1):
         runs.append(make_run(tmp_path, HOSTILE_USERS, HOSTILE_POSTS, cuts=cuts[-1])[0])
         states.append(write_state(runs[-1]))
         assert len(PartialTable(runs[-1], AUTHOR_DAYS).spool.files()) > 3, "there are several partitions"
