@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,11 +12,10 @@ import pytest
 
 from data.demo import DemoCounts
 from flows.engine.report_page import mode_sentence
-from tasks.errors import LeaseLost, ProofFailed, WriteError
+from tasks.errors import ProofFailed, WriteError
 from tasks.publish.restore import restore
 from tasks.settings import Transport
 from tests.incremental.kit import POISON
-from tests.incremental.test_nights import TAKEN_OVER
 from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import Project
 
@@ -143,29 +141,6 @@ def test_a_load_over_rest_that_broke_off_makes_the_next_nights_full(
     night = run("rest")
     assert night.full_because == "an earlier run broke off while it wrote rows"
     assert run("rest").mode == "incremental"
-
-
-_MANY_POSTS = """
-insert into users (created_at) values ('2026-01-01');
-insert into posts (user_id, content, created_at) select id, n, '2026-01-02' from users, generate_series(1, 150) n"""
-
-
-def test_a_night_that_turns_out_to_be_full_goes_on_with_what_an_earlier_start_has_read(
-    project: Project, run: Runner, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It removed that, and read all of it again."""
-    project.stack.query(_MANY_POSTS)
-    run("rest")
-    project.stack.query(f"update posts set content = 'other'; {TAKEN_OVER}")
-    try:
-        with pytest.raises(LeaseLost):
-            run("rest")
-    finally:
-        project.stack.query("drop function public.taken_over() cascade")
-    caplog.set_level(logging.INFO)
-    night = run("rest", as_of="resume")
-    assert "more than 10% of posts changed" in str(night.full_because)
-    assert sum("rows=150 ranges=1 resumed=1" in message for message in caplog.messages) == 1
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
