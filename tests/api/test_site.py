@@ -18,7 +18,7 @@ from tasks.read import read_report
 from tests.api.conftest import Site, make_account
 from tests.api.watched import PATIENCE, Watched, context, sign_in
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("api"), pytest.mark.timeout(600)]
 
 AXE = vendor.HERE / "node_modules" / "axe-core" / "axe.min.js"
 PAGES = ["/", *(f"/explore/{report.name}" for report in REPORTS), "/compare", "/quality", "/history", "/history/{run}"]
