@@ -13,16 +13,16 @@ from tasks.workspace import Workspace
 BATCH_ROWS = 50_000
 _MEMORY = "256MB"
 
-# The hash is that of `etl_rejects_page`. A null key is kept as the empty text; several such rows are one reject.
+# The hash is that of `etl_rejects_page`. A null key came as the text `null`; several such rows are one reject.
 _ORDERED = """
   select *, key || chr(31) || rule as id, md5(concat_ws(chr(31), coalesce("column", chr(30)), coalesce(came, chr(30)),
          coalesce(expected, chr(30)), coalesce(fingerprint::varchar, chr(30)),
          coalesce(rule_mask::varchar, chr(30)))) as row_hash
   from (
-    select "table", coalesce(key, '') as key, rule,
+    select "table", key, rule,
            min("column") as "column", min(came) as came, min(expected) as expected,
            min(fingerprint) as fingerprint, min(rule_mask) as rule_mask
-    from rejects group by "table", coalesce(key, ''), rule
+    from rejects group by "table", key, rule
   ) once
   order by id
 """
