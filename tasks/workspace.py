@@ -22,6 +22,7 @@ from humanize import naturalsize
 from pyarrow.dataset import dataset
 from pydantic import TypeAdapter
 
+from tasks.contracts import REJECT_SCHEMA, Report, Table
 from tasks.errors import ConfigurationError, TerminalError
 from tasks.platform.whole_file import whole_file
 
@@ -178,6 +179,22 @@ class Workspace:
     def spool(self, stage: str, table: str, schema: pa.Schema) -> Spool:
         return Spool(self.root / stage / table, schema)
 
+    def raw(self, table: Table) -> Spool:
+        """Rows as a transport delivers them."""
+        return self.spool("raw", table.name, table.raw_schema)
+
+    def clean(self, table: Table) -> Spool:
+        """Rows that the rules have left, as the cleaned table holds them."""
+        return self.spool("clean", table.name, table.clean_schema)
+
+    def rejects(self, table: Table) -> Spool:
+        """What is kept of rows that a rule rejected."""
+        return self.spool("rejects", table.name, REJECT_SCHEMA)
+
+    def report(self, report: Report) -> Spool:
+        """Where a report waits to be published."""
+        return self.spool("reports", report.name, report.schema)
+
     @property
     def files(self) -> Path:
         """What will be published, laid out as it will be in Storage."""
@@ -192,7 +209,7 @@ class Workspace:
     def note(self, **facts: object) -> None:
         """Add facts to run.json, atomically: what a resumed run needs to know of this one."""
         path = self.root / "run.json"
-        text = json.dumps({**self.facts(), **facts}, default=_iso, indent=1)
+        text = json.dumps({**self.facts(), **facts}, default=datetime.isoformat, indent=1)
         with whole_file(path) as part:
             part.write_text(text)
 
@@ -220,20 +237,12 @@ def remove_unheld(runs: Path, *, prefix: str = "", but: Path | None = None) -> N
 
 def disk_problem(error: BaseException) -> str:
     """What of the disk, or of the rights on it, an error is about; empty when it is about something else."""
-    said = _DISK_PROBLEMS.get(error.errno or 0) if isinstance(error, OSError) else None
-    if said is None or not isinstance(error, OSError):
+    if not isinstance(error, OSError) or error.errno not in _DISK_PROBLEMS:
         return ""
-    if (
-        error.filename is None
-    ):  # a write to a file that is open; connections have such errors too, but not of a full disk
-        return f"the disk of ETL_DATA_DIR {said}" if error.errno in _FULL else ""
-    return f"the disk of {error.filename} {said}" if error.errno in _FULL else f"{error.filename} {said}"
-
-
-def _iso(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"a fact of type {type(value).__name__} has no form in run.json")
+    said = _DISK_PROBLEMS[error.errno]
+    if error.errno in _FULL:
+        return f"the disk of {error.filename or 'ETL_DATA_DIR'} {said}"
+    return f"{error.filename} {said}" if error.filename else ""  # without one it may be of a connection
 
 
 def require_free(folder: Path, needed: int) -> None:

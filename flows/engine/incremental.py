@@ -14,7 +14,6 @@ from flows.engine.stage import stage
 from tasks.arrow.ahead import beside
 from tasks.cleaning.passes import CleanCounts, to_micros
 from tasks.cleaning.rules.common import GRACE
-from tasks.cleaning.units import raw_spool
 from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import TABLES
 from tasks.errors import FileLost
@@ -141,7 +140,7 @@ def _require_own_reading(run: Run) -> None:
     """A reading that an earlier start left belongs to its seed: other fingerprints would mark all as changed."""
     if run.workspace.facts().get("seed") not in (None, run.seed):
         for table in TABLES:
-            raw_spool(run.workspace, table).clear()
+            run.workspace.raw(table).clear()
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from tasks.ledger.ledger import Ledger, Start
 from tasks.platform.functions import open_database
 from tasks.platform.identity import acting
 from tasks.platform.version import code_version
-from tasks.reports.build import read_report_spool, run_counts
+from tasks.reports.build import run_counts
 from tasks.settings import Settings, load_settings
 from tasks.sink import LoadCounts, TablePlan
 from tasks.source import Preflight
@@ -209,7 +209,7 @@ def _outcome(
         transport=run.lease.transport,
         headline=counts.headline,
         tables={name: {**of.model_dump(), **_written(written, name)} for name, of in counts.tables.items()},
-        quality=read_report_spool(run.workspace, DATA_QUALITY).to_pylist(),
+        quality=run.workspace.report(DATA_QUALITY).table().to_pylist(),
         stages=run.stages,
         project=run.settings.supabase_url,
         bucket=run.settings.bucket,

@@ -66,21 +66,20 @@ def check_sources(run: Run, progress: Meter) -> Preflight:
 @stage("Read posts")
 def read_posts(run: Run, progress: Meter, sources: Preflight) -> TableRead:
     """Posts first: a post's author was there before it."""
-    return _read(run, progress, POSTS.name)
+    return _read(run, progress, POSTS)
 
 
 @stage("Read users")
 def read_users(run: Run, progress: Meter, posts: TableRead) -> TableRead:
     """Users after the posts."""
-    return _read(run, progress, USERS.name)
+    return _read(run, progress, USERS)
 
 
-def _read(run: Run, progress: Meter, name: str) -> TableRead:
-    table = next(t for t in TABLES if t.name == name)
-    read = run.source.read(table, run.workspace.spool("raw", table.name, table.raw_schema), progress=progress)
-    run.rows[name] = read.rows
-    run.workspace.note(columns={**run.workspace.columns(), name: read.shares})
-    run.row_bytes[name] = round(read.bytes / max(1, read.rows), 1)
+def _read(run: Run, progress: Meter, table: Table) -> TableRead:
+    read = run.source.read(table, run.workspace.raw(table), progress=progress)
+    run.rows[table.name] = read.rows
+    run.workspace.note(columns={**run.workspace.columns(), table.name: read.shares})
+    run.row_bytes[table.name] = round(read.bytes / max(1, read.rows), 1)
     run.record(rows=read.rows, ranges=read.ranges, resumed=read.resumed_ranges, how=read.how)
     return read
 
@@ -88,7 +87,7 @@ def _read(run: Run, progress: Meter, name: str) -> TableRead:
 @stage("Read further tables")
 def read_further(run: Run, progress: Meter, users: TableRead) -> list[TableRead]:
     """Tables that the contracts declare beside users and posts."""
-    return [_read(run, progress, table.name) for table in FURTHER_TABLES]
+    return [_read(run, progress, table) for table in FURTHER_TABLES]
 
 
 @stage("Recheck orphans")
@@ -145,7 +144,7 @@ def _clean_a_further(run: Run, table: Table, progress: Meter) -> CleanCounts:
 def _cleaned(run: Run, table: Table, counts: CleanCounts) -> CleanCounts:
     """The counts, recorded. Raw rows are freed; over REST a run that resumes this one could still use them."""
     if run.lease.transport == "postgres":
-        run.workspace.spool("raw", table.name, table.raw_schema).remove()
+        run.workspace.raw(table).remove()
     run.record(read=counts.read, kept=counts.kept, rejected=counts.rejected)
     return counts
 

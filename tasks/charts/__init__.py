@@ -57,6 +57,5 @@ def draw_charts(
 
 def _frame(workspace: Workspace, report: Report) -> pd.DataFrame:
     """A report as pandas sees it, days as datetime64."""
-    table = workspace.spool("reports", report.name, report.schema).table()
-    frame: pd.DataFrame = table.to_pandas(date_as_object=False)
+    frame: pd.DataFrame = workspace.report(report).table().to_pandas(date_as_object=False)
     return frame

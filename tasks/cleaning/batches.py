@@ -81,7 +81,7 @@ class CleaningPass:
         """The unit's rejects as one file of the spool, under the unit's number; none when nothing was rejected."""
         if self.rejected:
             rows = pa.concat_tables(self.rejected).combine_chunks().cast(REJECT_SCHEMA)
-            workspace.spool("rejects", self.table.name, REJECT_SCHEMA).write(index, rows.to_batches())
+            workspace.rejects(self.table).write(index, rows.to_batches())
 
 
 def keep_counts(

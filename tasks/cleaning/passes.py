@@ -22,10 +22,8 @@ from tasks.cleaning.units import (
     CleaningUnit,
     clean_posts_of_range,
     clean_rows_of_range,
-    clean_spool,
     clean_users_alone,
     clean_users_together,
-    raw_spool,
     reduce_posts_of_range,
     staged_users,
 )
@@ -129,7 +127,7 @@ def reduce_again(
     """The partial tables for another as_of, from the posts that `clean_posts` has left: nothing is cleaned again."""
     clear_partials(workspace)
     reduced = Reduced(to_micros(as_of))
-    files = clean_spool(workspace, POSTS).files()
+    files = workspace.clean(POSTS).files()
     units = [CleaningUnit(workspace, int(path.stem), latest=0, as_of=to_micros(as_of)) for path in files]
     tick = Running(progress, total).add
     for of_unit in workers.map(reduce_posts_of_range, units, tick=tick, together=TOGETHER):
@@ -145,13 +143,13 @@ def to_micros(instant: datetime) -> int:
 
 def _units(workspace: Workspace, table: Table, snapshot_at: datetime, *, as_of: int = 0) -> list[CleaningUnit]:
     latest = to_micros(snapshot_at) + GRACE
-    files = raw_spool(workspace, table).files()
+    files = workspace.raw(table).files()
     return [CleaningUnit(workspace, int(path.stem), latest, as_of, table) for path in files]
 
 
 def _clear(workspace: Workspace, table: Table) -> None:
-    clean_spool(workspace, table).clear()
-    workspace.spool("rejects", table.name, REJECT_SCHEMA).clear()
+    workspace.clean(table).clear()
+    workspace.rejects(table).clear()
 
 
 def _email_keys(staged: Spool) -> pa.Table:

@@ -58,19 +58,11 @@ def staged_users(workspace: Workspace) -> Spool:
     return workspace.spool("staged", USERS.name, pa.schema([*(c.field for c in USERS.source_columns), *working]))
 
 
-def raw_spool(workspace: Workspace, table: Table) -> Spool:
-    return workspace.spool("raw", table.name, table.raw_schema)
-
-
-def clean_spool(workspace: Workspace, table: Table) -> Spool:
-    return workspace.spool("clean", table.name, table.clean_schema)
-
-
 def clean_users_alone(unit: CleaningUnit, tick: Tick) -> Counted:
     """First pass: the rules that look at one user. Raw file in, staged file and rejects out."""
     rules = tuple(rule for rule in USERS_RULES if not is_whole_table(rule))
     work = CleaningPass(USERS, rules, Facts(USERS, unit.latest, bits=bits_of(USERS_RULES)), tick, is_last=False)
-    _each_batch(unit, raw_spool(unit.workspace, USERS), staged_users(unit.workspace), work.run)
+    _each_batch(unit, unit.workspace.raw(USERS), staged_users(unit.workspace), work.run)
     work.write_rejects(unit.workspace, unit.index)
     return work.counted
 
@@ -88,7 +80,7 @@ def clean_users_together(unit: CleaningUnit, tick: Tick) -> tuple[Counted, pa.Ta
         index.append(_index_rows(frame))
         return finished(frame, USERS)
 
-    _each_batch(unit, staged_users(unit.workspace), clean_spool(unit.workspace, USERS), finish)
+    _each_batch(unit, staged_users(unit.workspace), unit.workspace.clean(USERS), finish)
     return work.counted, pa.concat_tables(index)
 
 
@@ -104,7 +96,7 @@ def clean_posts_of_range(unit: CleaningUnit, tick: Tick) -> tuple[Counted, Reduc
             reduce_posts(frame, partials)
             return finished(frame, POSTS)
 
-        _each_batch(unit, raw_spool(unit.workspace, POSTS), clean_spool(unit.workspace, POSTS), finish)
+        _each_batch(unit, unit.workspace.raw(POSTS), unit.workspace.clean(POSTS), finish)
     work.write_rejects(unit.workspace, unit.index)
     return work.counted, reduced
 
@@ -117,7 +109,7 @@ def clean_rows_of_range(unit: CleaningUnit, tick: Tick) -> Counted:
     def finish(frame: Frame) -> Frame:
         return finished(work.run(frame), table)
 
-    _each_batch(unit, raw_spool(unit.workspace, table), clean_spool(unit.workspace, table), finish)
+    _each_batch(unit, unit.workspace.raw(table), unit.workspace.clean(table), finish)
     work.write_rejects(unit.workspace, unit.index)
     return work.counted
 
@@ -126,7 +118,7 @@ def reduce_posts_of_range(unit: CleaningUnit, tick: Tick) -> Reduced:
     """Pieces of the partial tables from posts that are clean already, for another as_of."""
     users = loaded_index(unit.workspace.partials / USER_INDEX)
     with reducing(unit.workspace, unit.index, unit.as_of, users.created_at) as (partials, reduced):
-        for frame in for_work(read_batches(clean_spool(unit.workspace, POSTS).path(unit.index))):
+        for frame in for_work(read_batches(unit.workspace.clean(POSTS).path(unit.index))):
             reduce_posts(with_author(frame, users), partials)
             tick(frame.num_rows)
     return reduced

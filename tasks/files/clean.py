@@ -21,7 +21,7 @@ from tasks.files.parquet import file_schema, open_writer, to_file_shape
 from tasks.files.steps import write_in_steps
 from tasks.platform.workers import HERE, Workers
 from tasks.settings import Settings
-from tasks.workspace import Spool, Workspace, read_batches
+from tasks.workspace import Workspace, read_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class SplitUnit:
     index: int
 
     def inputs(self) -> list[Path]:
-        return [_spool(self.workspace, _table(self.table)).path(self.index)]
+        return [self.workspace.clean(_table(self.table)).path(self.index)]
 
     def split(self) -> MonthSplit:
         table = _table(self.table)
@@ -105,13 +105,13 @@ class CleanFiles:
     def splitting(self) -> list[SplitUnit]:
         if self.table.by_month is None:
             return []
-        files = _spool(self.workspace, self.table).files()
+        files = self.workspace.clean(self.table).files()
         return [SplitUnit(self.workspace, self.table.name, int(path.stem)) for path in files]
 
     def writing(self, splits: Sequence[MonthSplit]) -> list[MonthUnit] | list[WholeUnit]:
         name, shape = self.table.name, self.shape
         if self.table.by_month is None:
-            files = tuple(_spool(self.workspace, self.table).files())
+            files = tuple(self.workspace.clean(self.table).files())
             return [WholeUnit(self.workspace, name, files, shape)]
         months = sorted({month for split in splits for month in split.pieces})
         return [MonthUnit(self.workspace, name, month, of_month(splits, month), shape) for month in months]
@@ -154,10 +154,6 @@ def write_parts(
 def _entry(workspace: Workspace, table: Table, file: Path) -> FileEntry:
     rows = pq.read_metadata(file).num_rows
     return entry_of(file, workspace.files, rows=rows, version=table.version, kind="clean")
-
-
-def _spool(workspace: Workspace, table: Table) -> Spool:
-    return workspace.spool("clean", table.name, table.clean_schema)
 
 
 def _table(name: str) -> Table:

@@ -53,7 +53,7 @@ def write_tables(workspace: Workspace, settings: Settings, *, workers: Workers =
 
 
 def _write_report(workspace: Workspace, report: Report, as_of: datetime, *, historical: bool) -> FileEntry:
-    rows = workspace.spool("reports", report.name, report.schema).table()
+    rows = workspace.report(report).table()
     path = workspace.files / "reports" / f"{report.name}.parquet"
     write_report(report, rows, path, as_of=as_of, historical=historical)
     return entry_of(path, workspace.files, rows=rows.num_rows, version=report.version, kind="report")

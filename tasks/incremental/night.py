@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from tasks.arrow.ahead import at_once
 from tasks.cleaning.counts import load_counts, save_counts
 from tasks.cleaning.rules import RULES
-from tasks.cleaning.units import USER_INDEX, clean_spool, raw_spool
+from tasks.cleaning.units import USER_INDEX
 from tasks.cleaning.user_index import UserIndex, index_schema, loaded_index
 from tasks.contracts import POSTS, TABLES, USERS, Table
 from tasks.files.clean import FileShape
@@ -81,7 +81,7 @@ class IncrementalNight:
         """The rows that were read, as the raw spools of all tables: cleaning finds them there."""
         self.gathered = gathered
         for touched in gathered.tables:
-            spool = raw_spool(self.workspace, touched.table)
+            spool = self.workspace.raw(touched.table)
             spool.clear()
             spool.write(0, touched.sorted_rows().to_batches(max_chunksize=self.settings.batch_rows))
 
@@ -168,7 +168,7 @@ class IncrementalNight:
 
     def _put(self, table: Table) -> pa.Table:
         """The rows that were read and kept, in the shape of the files, sorted by key."""
-        batches = [to_file_shape(table, batch) for batch in clean_spool(self.workspace, table).batches()]
+        batches = [to_file_shape(table, batch) for batch in self.workspace.clean(table).batches()]
         return pa.Table.from_batches(batches, schema=file_schema(table)).combine_chunks()
 
     @property

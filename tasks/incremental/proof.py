@@ -16,7 +16,7 @@ from tasks.incremental.gather import Touched
 from tasks.incremental.mode import GoFull
 from tasks.platform.functions import Database
 from tasks.retry import is_statement_timeout
-from tasks.sink.model import REFUSED_RULE, cleaned
+from tasks.sink.model import REFUSED_RULE
 from tasks.sink.sink import Verify
 from tasks.source.changes import WHOLE
 from tasks.source.fingerprint import sum_of
@@ -90,7 +90,7 @@ def verify_known(night: IncrementalNight) -> Verify:
 
 def _kept(night: IncrementalNight, table: Table) -> pa.Array:
     """Keys of the rows that were read and that no rule rejected, as text."""
-    keys = [batch[table.key.name].cast(pa.string()) for batch in cleaned(night.workspace, table).batches()]
+    keys = [batch[table.key.name].cast(pa.string()) for batch in night.workspace.clean(table).batches()]
     return pa.concat_arrays([pa.array([], pa.string()), *keys])
 
 

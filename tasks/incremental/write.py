@@ -11,16 +11,7 @@ from tasks.cleaning.counts import load_counts
 from tasks.contracts import TABLES, Table
 from tasks.incremental.night import IncrementalNight
 from tasks.sink.merge import distinct
-from tasks.sink.model import (
-    ID_SCHEMA,
-    REFUSED_RULE,
-    TablePlan,
-    changes,
-    cleaned,
-    deletes,
-    reject_changes,
-    reject_deletes,
-)
+from tasks.sink.model import ID_SCHEMA, REFUSED_RULE, TablePlan, changes, deletes, reject_changes, reject_deletes
 from tasks.sink.rejects import sorted_rejects
 from tasks.workspace import Spool
 
@@ -39,7 +30,7 @@ def _plan_rows(night: IncrementalNight, table: Table) -> TablePlan:
     written.clear()
     inserts = updates = written_rows = 0
     kept = [pa.array([], pa.string())]
-    for index, batch in enumerate(cleaned(night.workspace, table).batches()):
+    for index, batch in enumerate(night.workspace.clean(table).batches()):
         ids = batch[table.key.name].cast(pa.string())
         stored = known.take(pc.index_in(ids, value_set=known["key"].combine_chunks()))
         new = stored["row_hash"].combine_chunks().is_null()

@@ -15,7 +15,7 @@ from tasks.cleaning.counts import load_counts
 from tasks.cleaning.rules import RULES
 from tasks.contracts import REPORTS, TABLES
 from tasks.errors import ChoiceError, RunHeld
-from tasks.reports.build import read_report_spool, run_counts
+from tasks.reports.build import run_counts
 from tasks.reports.checks import check_contract, check_totals
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
@@ -91,7 +91,7 @@ def check_run(
     accepted: the metrics that somebody accepts, with the value that each had when the run was held. asked: the names
     that were given. dry_run: nobody can accept what this run sees, which the ledger does not have.
     """
-    reports = {report.name: read_report_spool(workspace, report) for report in REPORTS}
+    reports = {report.name: workspace.report(report).table() for report in REPORTS}
     for report in REPORTS:
         check_contract(report, reports[report.name])
     check_totals(reports, {table.name: load_counts(workspace, table.name) for table in TABLES})

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import pyarrow as pa
-
 from tasks.cleaning.counts import RuleCount, load_counts
 from tasks.cleaning.partials import AUTHOR_DAYS, WORD_HISTOGRAM
 from tasks.cleaning.passes import to_micros
 from tasks.cleaning.pieces import PartialTable
 from tasks.cleaning.units import USER_INDEX
 from tasks.cleaning.user_index import loaded_index
-from tasks.contracts import REPORTS, TABLES, USER_STATISTICS, Report
+from tasks.contracts import REPORTS, TABLES, USER_STATISTICS
 from tasks.reports import BUILDERS, ReportFacts
 from tasks.reports.figures import Figure, RuleCounts, RunCounts, TableCounts
-from tasks.workspace import Spool, Workspace
+from tasks.workspace import Workspace
 
 
 def build_reports(workspace: Workspace, *, as_of: datetime) -> None:
@@ -23,7 +21,7 @@ def build_reports(workspace: Workspace, *, as_of: datetime) -> None:
     facts = load_facts(workspace, as_of)
     for report in REPORTS:
         batches = BUILDERS[report.name](facts).combine_chunks().to_batches()
-        report_spool(workspace, report).write(0, batches)
+        workspace.report(report).write(0, batches)
 
 
 def load_facts(workspace: Workspace, as_of: datetime) -> ReportFacts:
@@ -40,18 +38,9 @@ def load_facts(workspace: Workspace, as_of: datetime) -> ReportFacts:
     )
 
 
-def report_spool(workspace: Workspace, report: Report) -> Spool:
-    """Where a report waits to be published."""
-    return workspace.spool("reports", report.name, report.schema)
-
-
-def read_report_spool(workspace: Workspace, report: Report) -> pa.Table:
-    return report_spool(workspace, report).table()
-
-
 def headline(workspace: Workspace) -> dict[str, Figure]:
     """The row of user_statistics but as_of, and the kept rows out of scope: users_after_as_of, posts_after_as_of."""
-    row: dict[str, Figure] = read_report_spool(workspace, USER_STATISTICS).drop_columns("as_of").to_pylist()[0]
+    row: dict[str, Figure] = workspace.report(USER_STATISTICS).table().drop_columns("as_of").to_pylist()[0]
     kept_users = load_counts(workspace, "users").kept
     return {
         **row,

@@ -233,7 +233,7 @@ def _reject(table: Table, row: Refused) -> dict[str, Any]:
 def aggregates_of(workspace: Workspace) -> Json:
     """The reports that are tables too, for `etl_commit`: statistics are a history, the others are replaced whole."""
     reports = (report for report in REPORTS if report.in_postgres)
-    return aggregates_json((r, workspace.spool("reports", r.name, r.schema).table()) for r in reports)
+    return aggregates_json((r, workspace.report(r).table()) for r in reports)
 
 
 def aggregates_json(tables: Iterable[tuple[Report, pa.Table]]) -> Json:

@@ -41,11 +41,6 @@ class LoadCounts:
     refused: int
 
 
-def cleaned(workspace: Workspace, table: Table) -> Spool:
-    """The run's rows, in key order."""
-    return workspace.spool("clean", table.name, table.clean_schema)
-
-
 def changes(workspace: Workspace, table: Table) -> Spool:
     """Rows to insert or update, in key order, as the cleaned table holds them."""
     return workspace.spool("changes", table.name, table.clean_schema)
@@ -53,7 +48,7 @@ def changes(workspace: Workspace, table: Table) -> Spool:
 
 def rows_to_write(workspace: Workspace, table: Table, plan: TablePlan) -> Spool:
     """Rows that are new or differ; into an empty table the cleaned rows as they are."""
-    return changes(workspace, table) if plan.target_rows else cleaned(workspace, table)
+    return changes(workspace, table) if plan.target_rows else workspace.clean(table)
 
 
 def suspects(workspace: Workspace, table: Table) -> Spool:

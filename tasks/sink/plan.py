@@ -16,16 +16,7 @@ from tasks.platform.progress import Progress, Running, no_progress
 from tasks.settings import Settings
 from tasks.sink.chosen import sink_of
 from tasks.sink.merge import STAMPED, Difference, merge
-from tasks.sink.model import (
-    ID_SCHEMA,
-    TablePlan,
-    changes,
-    cleaned,
-    deletes,
-    reject_changes,
-    reject_deletes,
-    suspects,
-)
+from tasks.sink.model import ID_SCHEMA, TablePlan, changes, deletes, reject_changes, reject_deletes, suspects
 from tasks.sink.rejects import sorted_rejects
 from tasks.sink.target import TargetReader
 from tasks.workspace import BatchRef, Spool, Workspace
@@ -42,7 +33,7 @@ def plan(
     """
     if run is not None and run.historical:
         return {table.name: TablePlan(0, 0, 0, 0, 0) for table in TABLES}
-    tally = Running(progress, sum(cleaned(workspace, table).rows() for table in TABLES))
+    tally = Running(progress, sum(workspace.clean(table).rows() for table in TABLES))
     with sink_of(settings).compare() as target:
         plans = {table.name: _plan_rows(target, workspace, table, tally) for table in TABLES}
         for table in TABLES:
@@ -51,7 +42,7 @@ def plan(
 
 
 def _plan_rows(target: TargetReader, workspace: Workspace, table: Table, tally: Running) -> TablePlan:
-    ours, changed, gone = cleaned(workspace, table), changes(workspace, table), deletes(workspace, table)
+    ours, changed, gone = workspace.clean(table), changes(workspace, table), deletes(workspace, table)
     odd = suspects(workspace, table)
     for spool in (changed, gone, odd):
         spool.clear()

@@ -30,7 +30,7 @@ _ORDERED = """
 
 def sorted_rejects(workspace: Workspace, table: Table) -> Iterator[pa.RecordBatch]:
     """Each reject once, with `id` and `row_hash` beside its columns. Sorted on disk when there are many."""
-    spool = workspace.spool("rejects", table.name, REJECT_SCHEMA)
+    spool = workspace.rejects(table)
     if not spool.files():
         return
     with open_duckdb(memory=_MEMORY, spill_to=workspace.root / "sorting") as connection:

@@ -2,8 +2,8 @@
 
 with open_source(settings) as source:
     source.preflight([POSTS, USERS])
-    source.read(POSTS, workspace.spool("raw", "posts", POSTS.raw_schema))
-    source.read(USERS, workspace.spool("raw", "users", USERS.raw_schema))
+    source.read(POSTS, workspace.raw(POSTS))
+    source.read(USERS, workspace.raw(USERS))
     source.reconcile(workspace)
 """
 

@@ -26,8 +26,7 @@ _ANTI_JOIN = "select p.id, p.user_id from posts p anti join users u on p.user_id
 
 def reconcile(workspace: Workspace, ask: Ask, bounds: Bounds) -> Reconciled:
     """Fix the two raw spools. ask: the rows of a table with these keys, as they are now, in its raw schema."""
-    posts = workspace.spool("raw", POSTS.name, POSTS.raw_schema)
-    users = workspace.spool("raw", USERS.name, USERS.raw_schema)
+    posts, users = workspace.raw(POSTS), workspace.raw(USERS)
     orphans = _orphans(posts.batches(), users.batches())
     asked, moved, added = orphans.num_rows, POSTS.raw_schema.empty_table(), USERS.raw_schema.empty_table()
     gone = orphans.column("id").combine_chunks().slice(0, 0)

@@ -19,7 +19,7 @@ from tasks.cleaning import partials, pieces, reduced, units
 from tasks.cleaning.passes import CleanCounts, clean_further, clean_posts, clean_users
 from tasks.contracts import FURTHER_TABLES, POSTS, REPORTS, USERS, Table
 from tasks.files import state
-from tasks.reports.build import build_reports, read_report_spool
+from tasks.reports.build import build_reports
 from tasks.workspace import Workspace
 
 Row = dict[str, Any]
@@ -117,4 +117,4 @@ def cleaned(workspace: Workspace, table: Table) -> list[Row]:
 
 
 def all_reports(workspace: Workspace) -> dict[str, pa.Table]:
-    return {report.name: read_report_spool(workspace, report) for report in REPORTS}
+    return {report.name: workspace.report(report).table() for report in REPORTS}

@@ -22,7 +22,7 @@ import json, sys
 from datetime import datetime, timezone
 from pathlib import Path
 import pyarrow as pa
-from tasks.reports.build import build_reports, read_report_spool
+from tasks.reports.build import build_reports
 from tasks.cleaning.passes import REJECT_SCHEMA, clean_further, clean_posts, clean_users
 from tasks.contracts import AUTHOR_ACTIVITY, FURTHER_TABLES, POSTS, REPORTS, USERS
 from tasks.ledger.guard import check_run
@@ -57,7 +57,7 @@ print(json.dumps({
         for table in ("users", "posts")
         for row in workspace.spool("rejects", table, REJECT_SCHEMA).table().to_pylist()
     ],
-    "authors": read_report_spool(workspace, AUTHOR_ACTIVITY).select(["user_id", "status"]).to_pylist(),
+    "authors": workspace.report(AUTHOR_ACTIVITY).table().select(["user_id", "status"]).to_pylist(),
 }))
 """
 

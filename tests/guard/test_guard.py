@@ -23,7 +23,7 @@ from tasks.contracts import (
 )
 from tasks.errors import ConfigurationError, RunHeld
 from tasks.ledger.guard import check_run, find_drift, require_known
-from tasks.reports.build import headline, report_spool, run_counts
+from tasks.reports.build import headline, run_counts
 from tasks.reports.checks import check_contract, check_totals, in_order
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
@@ -167,7 +167,7 @@ def test_what_is_out_of_contract_is_an_error(workspace: Workspace, report: Repor
 
 def test_rows_out_of_order_are_an_error(workspace: Workspace) -> None:
     rows = all_reports(workspace)["author_activity"].sort_by([("user_id", "descending")])
-    report_spool(workspace, AUTHOR_ACTIVITY).write(0, rows.combine_chunks().to_batches())
+    workspace.report(AUTHOR_ACTIVITY).write(0, rows.combine_chunks().to_batches())
     with pytest.raises(ConfigurationError, match="not sorted"):
         check(workspace)
 
@@ -197,7 +197,7 @@ def test_more_ids_than_one_array_holds_are_looked_at_where_they_are() -> None:
 def test_totals_that_disagree_are_an_error(workspace: Workspace, report: Report, column: str, total: str) -> None:
     table = all_reports(workspace)[report.name]
     wrong = broken(table, column, pc.add(table[column], 1))
-    report_spool(workspace, report).write(0, wrong.combine_chunks().to_batches())
+    workspace.report(report).write(0, wrong.combine_chunks().to_batches())
     with pytest.raises(ConfigurationError, match=f"disagree on {total}"):
         check(workspace)
 

@@ -17,7 +17,7 @@ from flows.engine.run import Run, open_run
 from tasks.contracts import DATA_QUALITY, TABLES
 from tasks.files.run_files import write_files
 from tasks.ledger.as_of import AsOf
-from tasks.reports.build import read_report_spool, run_counts
+from tasks.reports.build import run_counts
 from tasks.reports.figures import RunCounts
 from tasks.settings import Transport
 from tasks.sink.model import REFUSED_RULE, changes, deletes, reject_changes, reject_deletes
@@ -54,7 +54,7 @@ def full_night(outcome: RunOutcome, transport: Transport) -> FullNight:
         return FullNight(
             files={entry.path: entry.sha256 for entry in entries},
             counts=run_counts(run.workspace),
-            quality=read_report_spool(run.workspace, DATA_QUALITY).to_pylist(),
+            quality=run.workspace.report(DATA_QUALITY).table().to_pylist(),
             differs=_differs(run),
         )
 

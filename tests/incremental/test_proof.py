@@ -25,7 +25,7 @@ from tasks.incremental.mode import GoFull
 from tasks.incremental.proof import require_proof, verify_known
 from tasks.platform.functions import Database, RestDatabase
 from tasks.settings import Settings
-from tasks.sink.model import REFUSED_RULE, cleaned
+from tasks.sink.model import REFUSED_RULE
 from tasks.source.changes import Changes
 from tasks.workspace import Workspace
 
@@ -136,7 +136,7 @@ def night_of(world: World, folder: Path) -> Any:
     kept = [key for key in touched.rows["id"].to_pylist() if world[key].then != "rejected"]
     for table in TABLES:
         ids = [{"id": key} for key in kept] if table is POSTS else []
-        cleaned(workspace, table).write(0, pa.Table.from_pylist(ids, schema=table.clean_schema).to_batches())
+        workspace.clean(table).write(0, pa.Table.from_pylist(ids, schema=table.clean_schema).to_batches())
     nothing = {table.name: KNOWN_SCHEMA.empty_table() for table in TABLES}
     return SimpleNamespace(
         workspace=workspace,

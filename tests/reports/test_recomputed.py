@@ -29,7 +29,6 @@ from tasks.contracts import (
     Table,
 )
 from tasks.files.state import write_state
-from tasks.reports.build import report_spool
 from tests.cleaning.spools import (
     AS_OF,
     SNAPSHOT_AT,
@@ -207,7 +206,7 @@ def test_any_cut_gives_the_same_bytes(tmp_path: Path) -> None:
         states.append(write_state(runs[-1]))
         assert len(PartialTable(runs[-1], AUTHOR_DAYS).spool.files()) > 3, "there are several partitions"
     for report in REPORTS:
-        assert len({report_spool(run, report).path(0).read_bytes() for run in runs}) == 1, report.name
+        assert len({run.report(report).path(0).read_bytes() for run in runs}) == 1, report.name
     assert len(states[0]) > 10
     assert all(state == states[0] for state in states), "checksums and rows of the files for the next night"
 
