@@ -82,7 +82,7 @@ def _require_empty(connection: Connection) -> None:
             cursor.execute(f"select exists (select from {full_name(table)})")  # noqa: S608
             if cursor.fetchone() != (False,):
                 raise ConfigurationError(
-                    f"{table.source_schema}.{table.source} holds rows, and the demo data only goes into empty tables; "
+                    f"{table.at_source} holds rows, and the demo data only goes into empty tables; "
                     "nothing was written.",
                     remedy="Use a new database, or `python -m local_stack reset`.",
                 )
@@ -103,7 +103,7 @@ def _copy(connection: Connection, chunks: Iterable[tuple[Table, pa.Table]], tota
 def _named(error: adbc_driver_manager.Error) -> Exception:
     lacks_column = not error.sqlstate and isinstance(error, adbc_driver_manager.ProgrammingError)  # the driver looks
     if lacks_column or error.sqlstate in ("42P01", "42703"):
-        tables = " and ".join(f"{table.source_schema}.{table.source}" for table in SOURCES.values())
+        tables = " and ".join(table.at_source for table in SOURCES.values())
         return ConfigurationError(
             f"The tables {tables}, or columns of theirs, are missing; nothing was written.",
             remedy="The embedded stack makes them: `python -m local_stack up`.",

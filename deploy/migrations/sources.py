@@ -43,7 +43,7 @@ def _complete(run: Run, table: Table, say: Callable[[str], None], note: Callable
     # As on Supabase it keeps the API's clients out.
     protection = [] if is_view or (found and found[0][2]) else [f"alter table {full} enable row level security;"]
     if statements := "\n".join([*shape, *rights, *protection]):
-        what = f"Making the source table {table.source_schema}.{table.source}"
+        what = f"Making the source table {table.at_source}"
         with_lock_retries(partial(run, statements, what), say=say)
     if found and rights:
         note(f"Gave the runs' roles the right to read {full}")

@@ -92,7 +92,7 @@ def _sources(run: Run) -> Iterator[tuple[str, str]]:
             grant = f"grant usage on schema {identifier(table.source_schema)} to etl; grant select on {full} to etl;"
             if hidden:
                 grant += f" create policy etl_reads on {full} for select to etl using (true);"
-            yield f"the role etl may not read {table.source_schema}.{table.source}", f"{grant} {_OWNER}"
+            yield f"the role etl may not read {table.at_source}", f"{grant} {_OWNER}"
 
 
 _READABLE = """\

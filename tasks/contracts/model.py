@@ -129,6 +129,11 @@ class Table:
         return self.columns[0]
 
     @property
+    def at_source(self) -> str:
+        """Schema and name of the source, as messages have them."""
+        return f"{self.source_schema}.{self.source}"
+
+    @property
     def source_columns(self) -> tuple[Column, ...]:
         return tuple(c for c in self.columns if not c.derived)
 

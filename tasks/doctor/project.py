@@ -185,7 +185,7 @@ def sources_are_whole(settings: Settings) -> Iterator[Finding]:
 
     with open_source(settings) as source:
         source.preflight(TABLES)
-    names = ", ".join(f"{t.source_schema}.{t.source}" for t in TABLES)
+    names = ", ".join(t.at_source for t in TABLES)
     yield ok("sources", f"{names}: columns as declared, seen whole (no row-level security filters them).")
 
 

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.arrow.arrays import rows_without, without
 from tasks.arrow.rebatch import for_work
+from tasks.cleaning.batches import is_whole_table
 from tasks.cleaning.rules import USERS_RULES
 from tasks.cleaning.rules.base import Facts, run_rules
 from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import ARROW_TYPES, FURTHER_TABLES, POSTS, USERS, Table
 from tasks.incremental.look_up import look_up_keys
 from tasks.incremental.mode import GoFull
-from tasks.source.changes import CannotFindChanges as CannotFind
-from tasks.source.changes import ChangeFinder, Changes, TooManyChanges, keys_of
+from tasks.source.changes import CannotFindChanges, ChangeFinder, Changes, TooManyChanges, keys_of
 
 ROUNDS = 5
 FEW = 100  # rows that never make a night full, whatever their share of the table
@@ -49,7 +50,7 @@ class Touched:
         """The rows of these keys as they are now, in place of what was fetched of them before."""
         key = self.table.key.name
         again = keys_of(self.table, [k for k in keys if k in self.asked])
-        kept = self.rows.filter(pc.invert(pc.is_in(self.rows[key], value_set=again))) if len(again) else self.rows
+        kept = rows_without(self.rows, key, again) if len(again) else self.rows
         self.rows = pa.concat_tables([kept, rows])
         self.asked |= set(keys)
 
@@ -88,7 +89,8 @@ def gather(
     Posts are detected before users: a post's author was there before it.
     """
     posts, users, *further = (
-        _touched(_find(finder, table, most_share, base_rows[table.name])) for table in (POSTS, USERS, *FURTHER_TABLES)
+        Touched(_find(finder, table, most_share, base_rows[table.name]), table.raw_schema.empty_table())
+        for table in (POSTS, USERS, *FURTHER_TABLES)
     )
     for touched in further:
         _fetch(finder, touched, list(touched.changes.fingerprints))
@@ -126,12 +128,11 @@ def _find(finder: ChangeFinder, table: Table, most_share: float, rows: int) -> C
     # The source has at most as many rows as before and those that changed: past this, the share is certain.
     most = FEW + int(most_share / (1 - most_share) * rows) if most_share < 1 else 2**31
     try:
-        found = finder.find(table, most, rows)
+        return finder.find(table, most, rows)
     except TooManyChanges:
         raise GoFull(_too_many(table, most_share)) from None
-    except CannotFind as problem:
+    except CannotFindChanges as problem:
         raise GoFull(str(problem.args[0])) from None
-    return found
 
 
 def _require_few(touched: Touched, most_share: float) -> None:
@@ -144,10 +145,6 @@ def _too_many(table: Table, most_share: float) -> str:
     return f"more than {100 * most_share:g}% of {table.name} changed or depend on a change (ETL_MAX_CHANGED_SHARE)"
 
 
-def _touched(changes: Changes) -> Touched:
-    return Touched(changes, changes.table.raw_schema.empty_table())
-
-
 def _fetch(finder: ChangeFinder, touched: Touched, keys: Sequence[str]) -> None:
     if keys:
         touched.put(keys, finder.fetch(touched.table, keys_of(touched.table, keys)))
@@ -156,7 +153,7 @@ def _fetch(finder: ChangeFinder, touched: Touched, keys: Sequence[str]) -> None:
 def _fetch_closure(finder: ChangeFinder, users: Touched, new: Sequence[str], latest: int) -> None:
     """Fetch the users who share an e-mail, old or new, with a changed one, until no other is found."""
     for _ in range(ROUNDS):
-        rows = _of_keys(users.rows, USERS, new)
+        rows = users.rows.filter(pc.is_in(users.rows[USERS.key.name], value_set=keys_of(USERS, new)))
         emails = _emails(kept_users(rows, latest))
         found = _dependents(finder, USERS, "duplicate_of", new) | _dependents(finder, USERS, "email", emails)
         new = sorted(found - users.asked)
@@ -166,14 +163,10 @@ def _fetch_closure(finder: ChangeFinder, users: Touched, new: Sequence[str], lat
     raise GoFull(f"users with the same e-mail kept appearing in {ROUNDS} rounds of reading")
 
 
-def _of_keys(rows: pa.Table, table: Table, keys: Sequence[str]) -> pa.Table:
-    return rows.filter(pc.is_in(rows[table.key.name], value_set=keys_of(table, keys)))
-
-
 def kept_users(rows: pa.Table, latest: int) -> pa.Table:
     """Of raw users those that no rule rejects, as their own rules leave them: id, created_at, and email where it is."""
     names = [name for name in (USERS.key.name, "created_at", "email") if name in USERS]
-    rules = [rule for rule in USERS_RULES if not getattr(rule, "whole_table", False)]
+    rules = [rule for rule in USERS_RULES if not is_whole_table(rule)]
     kept = [pa.schema([USERS.raw_schema.field(name) for name in names]).empty_table()]
     for batch in for_work(rows.combine_chunks().to_batches()):
         frame, _ = run_rules(batch, rules, Facts(USERS, latest), witness=lambda step: None)
@@ -222,9 +215,9 @@ def _recheck_orphans(finder: ChangeFinder, gathered: Gathered, index: UserIndex,
     authors = keys_of(USERS, pc.unique(orphans["user_id"]).cast(pa.string()).to_pylist())
     found = finder.fetch(USERS, authors)
     there = found[USERS.key.name].combine_chunks()
-    left = orphans.filter(pc.invert(pc.is_in(orphans["user_id"], value_set=there)))
+    left = rows_without(orphans, "user_id", there)
     _fetch(finder, gathered.posts, left[POSTS.key.name].cast(pa.string()).to_pylist())
-    absent = authors.filter(pc.invert(pc.is_in(authors, value_set=there))).cast(pa.string()).to_pylist()
+    absent = without(authors, there).cast(pa.string()).to_pylist()
     gathered.users.put([k for k in absent if k not in gathered.users.asked], found.slice(0, 0))
     return [str(k) for k in there.cast(pa.string()).to_pylist()]
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from tasks.arrow.arrays import rows_without
 from tasks.contracts import Table
 from tasks.files.clean import FileShape, write_parts
 from tasks.files.manifest import FileEntry, entry_of
@@ -97,7 +98,7 @@ def _edited(key: str, rows: pa.RecordBatch, put: pa.Table, drop: pa.Array) -> pa
 
 def _sorted(key: str, rows: pa.RecordBatch, put: pa.Table, drop: pa.Array) -> pa.Table:
     """The rows of a batch after an edit with many rows."""
-    kept = pa.Table.from_batches([rows.filter(pc.invert(pc.is_in(rows[key], value_set=drop)))])
+    kept = pa.Table.from_batches([rows_without(rows, key, drop)])
     return pa.concat_tables([kept, put]).sort_by(key) if put.num_rows else kept
 
 

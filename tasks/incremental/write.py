@@ -7,10 +7,10 @@ from dataclasses import asdict
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.arrow.arrays import differs, without
 from tasks.cleaning.counts import load_counts
 from tasks.contracts import TABLES, Table
 from tasks.incremental.night import IncrementalNight
-from tasks.sink.merge import distinct
 from tasks.sink.model import ID_SCHEMA, REFUSED_RULE, TablePlan, changes, deletes, reject_changes, reject_deletes
 from tasks.sink.rejects import sorted_rejects
 from tasks.workspace import Spool
@@ -37,9 +37,9 @@ def _plan_rows(night: IncrementalNight, table: Table) -> TablePlan:
         updated = pc.and_(pc.invert(new), pc.fill_null(pc.not_equal(batch["row_hash"], _of(stored, "row_hash")), False))
         changed = pc.or_(new, updated)
         for name in ("fingerprint", "rule_mask"):
-            changed = pc.or_(changed, distinct(batch[name], _of(stored, name)))
-        written_rows += changed.true_count
+            changed = pc.or_(changed, differs(batch[name], _of(stored, name)))
         if rows := changed.true_count:
+            written_rows += rows
             written.write(index, [batch.filter(changed)] if rows < batch.num_rows else [batch])
         inserts, updates = inserts + new.true_count, updates + updated.true_count
         kept.append(ids)
@@ -54,7 +54,7 @@ def _gone(night: IncrementalNight, table: Table, kept: pa.Array) -> int:
     """Keys of cleaned rows that are not kept any more, left in their spool."""
     known = night.known[table.name]
     there = known.filter(known["row_hash"].is_valid())["key"].combine_chunks()
-    gone = there.filter(pc.invert(pc.is_in(there, value_set=kept)))
+    gone = without(there, kept)
     _write_ids(deletes(night.workspace, table), gone)
     return len(gone)
 
@@ -68,8 +68,7 @@ def _plan_rejects(night: IncrementalNight, table: Table) -> None:
         now.append(batch["id"].cast(pa.string()))
         spool.write(index, [batch.select(spool.schema.names).cast(spool.schema)])
     of_rules = known.filter(pc.fill_null(pc.not_equal(known["rule"], REFUSED_RULE), False))
-    before = of_rules["reject_id"].combine_chunks()
-    gone = before.filter(pc.invert(pc.is_in(before, value_set=pa.concat_arrays(now))))
+    gone = without(_of(of_rules, "reject_id"), pa.concat_arrays(now))
     _write_ids(reject_deletes(night.workspace, table), gone)
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.arrow.arrays import differs
+
 OLD, NEW = "_old", "_new"
 _BASE, _RUN = "__base__", "__run__"
 
@@ -72,7 +74,7 @@ def _changed(
     old: pa.Table, new: pa.Table, keys: Sequence[str], columns: Sequence[str]
 ) -> tuple[pa.Table, dict[str, int]]:
     """Rows that differ, from two tables of the same rows in the same order."""
-    masks = {name: differs(old[name], new[name]) for name in columns}
+    masks = {name: _cells_differ(old[name], new[name]) for name in columns}
     cells = {name: count for name, mask in masks.items() if (count := pc.sum(mask).as_py() or 0)}
     any_cell = pa.chunked_array([pa.array([False] * new.num_rows, pa.bool_())])
     for name in cells:
@@ -84,15 +86,15 @@ def _changed(
     return table.filter(any_cell), cells
 
 
-def differs(old: pa.ChunkedArray, new: pa.ChunkedArray) -> pa.ChunkedArray:
+def _cells_differ(old: pa.ChunkedArray, new: pa.ChunkedArray) -> pa.ChunkedArray:
     """Row by row whether the values differ, never null; a column whose type changed is compared as text."""
     if old.type != new.type:
         old, new = old.cast(pa.string()), new.cast(pa.string())
-    unequal = pc.fill_null(pc.not_equal(old, new), False)
+    unequal = differs(old, new)
     if pa.types.is_floating(new.type):
         both_nan = pc.and_(pc.fill_null(pc.is_nan(old), False), pc.fill_null(pc.is_nan(new), False))
         unequal = pc.and_not(unequal, both_nan)
-    return pc.or_(unequal, pc.xor(pc.is_null(old), pc.is_null(new)))
+    return unequal
 
 
 def _in_order(table: pa.Table, keys: Sequence[str]) -> pa.Table:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.arrow.arrays import differs, without
+
 STREAM = ("id", "row_hash")
 STAMPED = (*STREAM, "fingerprint", "rule_mask")
 
@@ -58,16 +60,15 @@ def _compare(batch: pa.RecordBatch, there: pa.Table) -> Difference:
     place = pc.index_in(batch["id"], value_set=_whole(there["id"]))
     is_new = pc.is_null(place)
     updated = pc.fill_null(pc.not_equal(batch["row_hash"], pc.take(_whole(there["row_hash"]), place)), True)
-    differs = pc.or_(updated, _other_stamps(batch, pc.take(there, place)))
-    gone = pc.invert(pc.is_in(there["id"], value_set=batch["id"]))
-    inserts, changed = is_new.true_count, updated.true_count
+    changed = pc.or_(updated, _other_stamps(batch, pc.take(there, place)))
+    inserts, differing = is_new.true_count, updated.true_count
     return Difference(
         batch=batch,
-        changed=differs,
-        gone=_whole(there["id"].filter(gone)),
+        changed=changed,
+        gone=_whole(without(there["id"], batch["id"])),
         inserts=inserts,
-        updates=changed - inserts,
-        unchanged=batch.num_rows - changed,
+        updates=differing - inserts,
+        unchanged=batch.num_rows - differing,
         target_rows=there.num_rows,
         suspect=_suspect(batch, pc.take(there, place), updated),
     )
@@ -76,9 +77,9 @@ def _compare(batch: pa.RecordBatch, there: pa.Table) -> Difference:
 def _same_keys(batch: pa.RecordBatch, there: pa.Table) -> Difference:
     updated = pc.fill_null(pc.not_equal(batch["row_hash"], _whole(there["row_hash"])), True)
     updates = updated.true_count
-    differs = pc.or_(updated, _other_stamps(batch, there))
+    changed = pc.or_(updated, _other_stamps(batch, there))
     suspect = _suspect(batch, there, updated)
-    return Difference(batch, differs, batch["id"][:0], 0, updates, batch.num_rows - updates, there.num_rows, suspect)
+    return Difference(batch, changed, batch["id"][:0], 0, updates, batch.num_rows - updates, there.num_rows, suspect)
 
 
 def _suspect(batch: pa.RecordBatch, there: pa.Table, updated: pa.Array) -> pa.Array | None:
@@ -89,17 +90,11 @@ def _suspect(batch: pa.RecordBatch, there: pa.Table, updated: pa.Array) -> pa.Ar
 
 def _other_stamps(batch: pa.RecordBatch, there: pa.Table) -> pa.Array:
     """Rows whose columns beside `id` and `row_hash` differ; null equals null."""
-    differs = pa.repeat(False, batch.num_rows)
+    other = pa.repeat(False, batch.num_rows)
     for name in there.schema.names:
         if name not in STREAM:
-            differs = pc.or_(differs, distinct(batch[name], _whole(there[name])))
-    return differs
-
-
-def distinct(ours: pa.Array, theirs: pa.Array) -> pa.Array:
-    """Where two arrays differ; null equals null only."""
-    unequal = pc.fill_null(pc.not_equal(ours, theirs), False)
-    return pc.or_(unequal, pc.xor(ours.is_null(), theirs.is_null()))
+            other = pc.or_(other, differs(batch[name], _whole(there[name])))
+    return other
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

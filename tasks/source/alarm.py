@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.arrow.arrays import without
 from tasks.contracts import ARROW_TYPES
 from tasks.errors import ReadError
 from tasks.platform.quoting import url_column
@@ -47,14 +48,14 @@ def verify_range(api: Api, info: TableInfo, within: KeyRange, spool: Spool, rows
         return "not counted" if total is None else "counted"
     missing, extra = _differences(api, info, within, spool)
     found = _found_or_gone(api, info, missing)
-    vanished = _without(extra, fetch_by_keys(api, info, extra))
+    vanished = without(extra, fetch_by_keys(api, info, extra).column(0))
     patch_rows(spool, info.table.key.name, found, vanished, bounds)
     return "listed"
 
 
 def fetch_by_keys(api: Api, info: TableInfo, keys: pa.Array) -> pa.Table:
     """The rows of these keys that exist now, in the raw schema."""
-    name = f"{info.table.source_schema}.{info.table.source}, rows asked for by key"
+    name = f"{info.table.at_source}, rows asked for by key"
     parts = (keys[start : start + ROWS_PER_REQUEST].to_pylist() for start in range(0, len(keys), ROWS_PER_REQUEST))
     batches = [to_arrow(rows, info) for part in parts if (rows := _rows(api, info, sorted(part), name))]
     return pa.Table.from_batches(batches, schema=info.table.raw_schema)
@@ -77,7 +78,7 @@ def _too_much(error: Exception) -> bool:
 def _answers(api: Api, info: TableInfo, keys: pa.Array, columns: str, what: str) -> Iterator[list[Any]]:
     """Pages of the rows with these keys. What the server's row cap cuts off a page is asked for again."""
     table = info.table
-    name = f"{table.source_schema}.{table.source}, {what}"
+    name = f"{table.at_source}, {what}"
     for start in range(0, len(keys), KEYS_PER_REQUEST):
         wanted = sorted(keys[start : start + KEYS_PER_REQUEST].to_pylist())
         while wanted:
@@ -101,8 +102,8 @@ def _differences(api: Api, info: TableInfo, within: KeyRange, spool: Spool) -> t
             pending = pa.concat_arrays([pending, following])
         here = pending.filter(pc.less_equal(pending, listed[-1]))
         pending = pending.slice(len(here))
-        missing.append(_without(listed, here))
-        extra.append(_without(here, listed))
+        missing.append(without(listed, here))
+        extra.append(without(here, listed))
         if sum(map(len, missing)) > MOST_MISSING:
             raise TooManyMissing
     return pa.concat_arrays(missing), pa.concat_arrays([*extra, pending, *read])
@@ -119,21 +120,16 @@ def _listed(api: Api, info: TableInfo, within: KeyRange) -> Iterator[pa.Array]:
         yield batch.column(0)
 
 
-def _without(keys: pa.Array, others: pa.Array | pa.Table) -> pa.Array:
-    values = others.column(0).combine_chunks() if isinstance(others, pa.Table) else others
-    return keys.filter(pc.invert(pc.is_in(keys, value_set=values)))
-
-
 def _found_or_gone(api: Api, info: TableInfo, missing: pa.Array) -> pa.Table:
     """The rows of the missing keys; ReadError for keys that stay listed, but have no row to give."""
     found = info.table.raw_schema.empty_table()
     for _ in range(_ASKED):
         found = pa.concat_tables([found, fetch_by_keys(api, info, missing)])
-        missing = _still_listed(api, info, _without(missing, found))
+        missing = _still_listed(api, info, without(missing, found.column(0)))
         if not len(missing):
             return found
     raise ReadError(
-        f"{info.table.source_schema}.{info.table.source}: {len(missing)} rows are listed by their keys but cannot be "
+        f"{info.table.at_source}: {len(missing)} rows are listed by their keys but cannot be "
         "read. The read is not complete; nothing was published.",
         remedy="Start the run again; if it stays, look for a proxy or cache in front of the API.",
     )

@@ -73,7 +73,7 @@ class Api:
 
     def rows(self, table: Table, after: Key | None, until: Key | None, limit: int) -> Any:
         """A query on rows after a key, up to and with `until`, in key order, each with its fingerprint."""
-        bounds = {"p_after": _text(after), "p_until": _text(until), "p_limit": limit}
+        bounds = {"p_after": key_text(after), "p_until": key_text(until), "p_limit": limit}
         return self.client.rpc(ROWS_FUNCTION, {"p_source": source_request(table), **bounds})
 
     def rows_among(self, table: Table, keys: list[Key]) -> Any:
@@ -118,7 +118,8 @@ class Api:
         return Answer(_rows(body, response), len(body), _total(response.headers.get("content-range", "")))
 
 
-def _text(key: Key | None) -> str:
+def key_text(key: Key | None) -> str:
+    """A key as our functions take it; empty for an end of the key space."""
     return "" if key is None else str(key)
 
 

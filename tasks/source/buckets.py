@@ -30,7 +30,7 @@ def _converted(
     sorter: Sorter, bucket: Bucket, info: TableInfo, bounds: Bounds, filled: Counter[str]
 ) -> Iterator[pa.RecordBatch]:
     """The bucket's rows as the raw spool has them, as much at a time as is written at once."""
-    last, where = None, f"{info.table.source_schema}.{info.table.source}"
+    last, where = None, info.table.at_source
     for rows in sorter.read(bucket, nbytes=max(1, bounds.nbytes // 4)):
         raw = from_driver(rows, info)
         keys = raw.column(info.table.key.name)

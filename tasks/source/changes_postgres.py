@@ -54,11 +54,11 @@ class PostgresChanges:
         self._workers = _WORKERS
 
     def find(self, table: Table, most: int, rows: int) -> Changes:
-        what = f"finding the changes of {table.source_schema}.{table.source}"
+        what = f"finding the changes of {table.at_source}"
         return self._retry.call(lambda: self._find(table, most), what)
 
     def fetch(self, table: Table, keys: pa.Array) -> pa.Table:
-        what = f"{table.source_schema}.{table.source}, rows asked for by key"
+        what = f"{table.at_source}, rows asked for by key"
         return self._retry.call(lambda: self._fetch(table, keys), what)
 
     def look_up(self, function: str, *, give_up: GiveUp | None = None, **arguments: Any) -> Any:
@@ -106,20 +106,26 @@ class PostgresChanges:
                 raise TooManyChanges
 
     def _fetch(self, table: Table, keys: pa.Array) -> pa.Table:
-        info, rows = self._info(table), [table.raw_schema.empty_table()]
         with self._reader(table) as connection:
-            for start in range(0, len(keys), _KEYS_AT_ONCE):
-                query = keys_query(info, keys[start : start + _KEYS_AT_ONCE].to_pylist())
-                read = batches(connection, query, nbytes=_BATCH_BYTES, patience=self._settings.statement_timeout)
-                found = [from_driver(batch, info) for batch in read if batch.num_rows]
-                rows.append(pa.Table.from_batches(found, schema=table.raw_schema))
-        return pa.concat_tables(rows)
+            return rows_of_keys(connection, self._info(table), keys, patience=self._settings.statement_timeout)
 
     @contextmanager
     def _reader(self, table: Table | None) -> Iterator[Connection]:
         """A connection in the snapshot; SnapshotLost when that ended. table: whose rows are read, if any."""
         with self._snapshot(self._info(table or USERS)) as snapshot, snapshot.reader() as connection:
             yield connection
+
+
+def rows_of_keys(connection: Connection, info: TableInfo, keys: pa.Array, *, patience: float) -> pa.Table:
+    """The rows of these keys as the connection sees them, in the raw schema. patience: see `batches`."""
+    schema = info.table.raw_schema
+    rows = [schema.empty_table()]
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        query = keys_query(info, keys[start : start + _KEYS_AT_ONCE].to_pylist())
+        read = batches(connection, query, nbytes=_BATCH_BYTES, patience=patience)
+        found = [from_driver(batch, info) for batch in read if batch.num_rows]
+        rows.append(pa.Table.from_batches(found, schema=schema))
+    return pa.concat_tables(rows)
 
 
 def _add(found: Changes, row: dict[str, Any]) -> None:

@@ -19,8 +19,8 @@ from tasks.retry import GiveUp, is_statement_timeout
 from tasks.settings import Settings
 from tasks.source import preflight
 from tasks.source.alarm import fetch_by_keys
-from tasks.source.api import Api
-from tasks.source.changes import CannotFindChanges, Changes
+from tasks.source.api import Api, key_text
+from tasks.source.changes import CannotFindChanges, Changes, TooManyChanges
 from tasks.source.fingerprint import source_request
 from tasks.source.model import TableInfo
 from tasks.source.ranges import Key, KeyRange, Plan, cuts_from
@@ -76,10 +76,8 @@ class RestChanges:
         if answer is not None and not answer["more"]:
             found.add(answer, most)
             return set()
-        if answer is not None:
-            found_so_far = len(found.fingerprints) + len(answer["changed"])
-            if found_so_far > most:
-                found.add(answer, most)
+        if answer is not None and len(found.fingerprints) + len(answer["changed"]) > most:
+            raise TooManyChanges
         return {submit(self._ask, table, half) for half in halves(within, table)}
 
     def _ask(self, table: Table, within: KeyRange) -> tuple[KeyRange, dict[str, Any] | None]:
@@ -87,8 +85,8 @@ class RestChanges:
         arguments: dict[str, Any] = {
             "p_table": table.name,
             "p_source": source_request(table),
-            "p_after": "" if within.after is None else str(within.after),
-            "p_until": "" if within.until is None else str(within.until),
+            "p_after": key_text(within.after),
+            "p_until": key_text(within.until),
             "p_most": MOST_KEYS,
         }
         with self._database() as database:

@@ -32,7 +32,7 @@ def to_arrow(rows: list[Any], info: TableInfo) -> pa.RecordBatch:
         cells = pa.array(rows, type=pa.struct([*fields, (COLUMN, pa.string())]))
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise ReadError(
-            f"{info.table.source_schema}.{info.table.source}: a page holds values of other types than the preflight "
+            f"{info.table.at_source}: a page holds values of other types than the preflight "
             f"saw ({type(error).__name__}). Nothing was published.",
             remedy="Did somebody change a column's type while it was read? Start the run again.",
         ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -59,12 +60,8 @@ def pages(
     table = info.table
     size, after, number = PageSize(api.settings.page_rows, most), within.after, 0
     while True:
-        what = f"{table.source_schema}.{table.source}, page {number + 1} of range {within.index + 1}"
-
-        def query(rows: int, after: Key | None = after) -> Any:
-            return ask(after, rows)
-
-        answer = fetch(api, query, size, what, most)
+        what = f"{table.at_source}, page {number + 1} of range {within.index + 1}"
+        answer = fetch(api, partial(ask, after), size, what, most)
         if not answer.rows:
             return
         batch = make(answer.rows)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.arrow.arrays import rows_without
 from tasks.arrow.rebatch import bounded
 from tasks.workspace import Spool, read_batches
 
@@ -63,7 +64,7 @@ def _patched(spool: Spool, index: int, key: str, put: pa.Table, gone: pa.Array) 
         for batch in read_batches(spool.path(index)):
             before = put.filter(pc.less_equal(put.column(key), batch.column(key)[-1]))
             put = put.slice(before.num_rows)
-            kept = pa.Table.from_batches([batch]).filter(pc.invert(pc.is_in(batch.column(key), gone)))
+            kept = rows_without(pa.Table.from_batches([batch]), key, gone)
             mixed = kept if not before.num_rows else pa.concat_tables([kept, before]).sort_by(key)
             yield from mixed.combine_chunks().to_batches()
     yield from put.combine_chunks().to_batches()

@@ -21,10 +21,9 @@ from tasks.platform.workers import HERE, Workers
 from tasks.retry import Retry
 from tasks.settings import Settings, Transport
 from tasks.source import preflight
-from tasks.source.binary import from_driver
 from tasks.source.buckets import write_bucket
 from tasks.source.changes import ChangeFinder
-from tasks.source.changes_postgres import PostgresChanges
+from tasks.source.changes_postgres import PostgresChanges, rows_of_keys
 from tasks.source.connection import batches, connect
 from tasks.source.fingerprint import FINGERPRINT_FUNCTION, source_request
 from tasks.source.model import Preflight, Reconciled, TableInfo, TableRead
@@ -32,7 +31,7 @@ from tasks.source.parallel import Tally, elapsed, run
 from tasks.source.patch import Bounds
 from tasks.source.reconcile import reconcile
 from tasks.source.runs import Bucket
-from tasks.source.select import keys_query, slice_query
+from tasks.source.select import slice_query
 from tasks.source.slices import Slice, slices_of
 from tasks.source.snapshot import Readers, Snapshot, SnapshotLost
 from tasks.source.sorting import Sorter
@@ -52,7 +51,6 @@ _PAGE_BYTES = 8_192
 _LEAST_PAGES = 16
 _SLICES_EACH = 8  # of a connection, where they are not too small then
 _READS = 3  # of a table whose snapshot was lost
-_ASKED_KEYS = 1_000
 _LEAST_PART = 2**17
 _ROLE_HELP = "Grant the role of ETL_DB_ROLE what supabase/migrations grants to etl: `make migrate`."
 
@@ -110,7 +108,7 @@ class PostgresSource:
                 how += f"; read again from the start {attempt} times, because the snapshot was lost"
             return TableRead(table.name, tally.rows, tally.nbytes, elapsed(start), ranges, 0, how, filled)
         raise ReadError(
-            f"{table.source_schema}.{table.source}: the snapshot was lost {_READS} times. Nothing was published.",
+            f"{table.at_source}: the snapshot was lost {_READS} times. Nothing was published.",
             remedy="See why the database ends this role's sessions: restarts, or a limit on long transactions.",
         )
 
@@ -134,9 +132,8 @@ class PostgresSource:
     def _snapshot_for(self, info: TableInfo) -> Iterator[Snapshot]:
         """The snapshot, with the table locked in it; SnapshotLost when its transactions ended while it was used."""
         if self._snapshot is None:
-            tables = list(self._infos.values())
-            make = lambda: Snapshot(self._settings, tables)  # noqa: E731
-            self._snapshot = Retry.of(self._settings).call(make, connecting_to(self._settings))
+            retry, tables = Retry.of(self._settings), list(self._infos.values())
+            self._snapshot = retry.call(lambda: Snapshot(self._settings, tables), connecting_to(self._settings))
         try:
             self._snapshot.lock(info)
         except ServiceUnavailable:
@@ -235,14 +232,8 @@ class PostgresSource:
 
     def _ask(self, table: Table, keys: pa.Array) -> pa.Table:
         """Rows by key, as they are now."""
-        info, found = self._info(table), [table.raw_schema.empty_table()]
         with connect(self._settings) as connection:
-            for start in range(0, len(keys), _ASKED_KEYS):
-                query = keys_query(info, keys[start : start + _ASKED_KEYS].to_pylist())
-                read = batches(connection, query, nbytes=DRIVER_BYTES, patience=self._settings.statement_timeout)
-                rows = [from_driver(batch, info) for batch in read if batch.num_rows]
-                found.append(pa.Table.from_batches(rows, schema=table.raw_schema))
-        return pa.concat_tables(found)
+            return rows_of_keys(connection, self._info(table), keys, patience=self._settings.statement_timeout)
 
 
 def _give_back() -> None:

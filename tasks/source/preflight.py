@@ -75,7 +75,7 @@ def parse_answer(answer: dict[str, Any], tables: Sequence[Table], trusted: froze
 
 
 def _parse_table(table: Table, found: dict[str, Any], role: str, trusted: frozenset[str]) -> TableInfo:
-    where = f"{table.source_schema}.{table.source}"
+    where = table.at_source
     if not found["exists"]:
         raise ConfigurationError(
             f"There is no table {where}. Nothing was read.",
@@ -118,7 +118,7 @@ def _kind_remedy(column: Column, kind: str, *, key: bool) -> str:
 
 
 def _require_access(found: dict[str, Any], table: Table, role: str) -> None:
-    where = f"{table.source_schema}.{table.source}"
+    where = table.at_source
     if not found["schema_usable"] or found["unreadable"]:
         columns = ", ".join(found["unreadable"])
         raise AccessError(
@@ -164,7 +164,7 @@ def _require_key(state: dict[str, Any], table: Table) -> None:
         text for text, holds in (("unique", state["unique"]), ("free of nulls", state["not_null"])) if not holds
     ]
     if problems:
-        where = f"{table.source_schema}.{table.source}.{table.key.source_name}"
+        where = f"{table.at_source}.{table.key.source_name}"
         raise PreflightError(
             f"{where} is not {' and '.join(problems)}, so it cannot be the key. Nothing was read.",
             remedy=_repeated_key(table)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.arrow.arrays import rows_without, without
 from tasks.arrow.duckdb import open_duckdb
 from tasks.contracts import POSTS, USERS, Table
 from tasks.source.model import Reconciled
@@ -33,14 +34,14 @@ def reconcile(workspace: Workspace, ask: Ask, bounds: Bounds) -> Reconciled:
     for _ in range(_ROUNDS):
         if not orphans.num_rows:
             break
-        added = pa.concat_tables([added, ask(USERS, _without(pc.unique(orphans["user_id"]), added["id"]))])
-        orphans = _rows_without(orphans, "user_id", added["id"])
+        added = pa.concat_tables([added, ask(USERS, without(pc.unique(orphans["user_id"]), added["id"]))])
+        orphans = rows_without(orphans, "user_id", added["id"])
         left, changed = _asked_again(ask, orphans)
         gone = pa.concat_arrays([gone, left])
-        moved = pa.concat_tables([_rows_without(moved, "id", changed["id"]), changed])
+        moved = pa.concat_tables([rows_without(moved, "id", changed["id"]), changed])
         known = [*users.batches(), *added.to_batches()] if changed.num_rows else []
         orphans = _orphans(changed.to_batches(), known)
-    moved = _rows_without(moved, "id", gone)
+    moved = rows_without(moved, "id", gone)
     patch_rows(posts, "id", moved, gone, bounds)
     patch_rows(users, "id", added, added["id"].combine_chunks().slice(0, 0), bounds)
     return Reconciled(asked, len(gone), moved.num_rows, added.num_rows)
@@ -53,7 +54,7 @@ def _asked_again(ask: Ask, orphans: pa.Table) -> tuple[pa.Array, pa.Table]:
         before = orphans.slice(start, _AT_ONCE)
         keys = before["id"].combine_chunks()
         now = ask(POSTS, keys)
-        gone.append(_without(keys, now["id"]))
+        gone.append(without(keys, now["id"]))
         changed.append(_changed(now, before))
     return pa.concat_arrays(gone), pa.concat_tables(changed)
 
@@ -77,15 +78,3 @@ def _changed(now: pa.Table, before: pa.Table) -> pa.Table:
     position = pc.index_in(now["id"], value_set=before["id"].combine_chunks())
     same = pc.equal(now["user_id"], before["user_id"].combine_chunks().take(position.combine_chunks()))
     return now.filter(pc.invert(pc.fill_null(same, False)))
-
-
-def _rows_without(table: pa.Table, column: str, keys: pa.Array | pa.ChunkedArray) -> pa.Table:
-    return table.filter(pc.invert(pc.is_in(table[column], value_set=_plain(keys))))
-
-
-def _without(keys: pa.Array, others: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return keys.filter(pc.invert(pc.is_in(keys, value_set=_plain(others))))
-
-
-def _plain(keys: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys

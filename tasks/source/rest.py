@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from queue import SimpleQueue
 
 import httpx
@@ -40,7 +39,7 @@ from tasks.source.patch import Bounds
 from tasks.source.ranges import KeyRange, Plan, cuts_from, parts_for, source_of
 from tasks.source.reconcile import reconcile
 from tasks.source.units import known
-from tasks.workspace import Spool, Workspace, read_batches
+from tasks.workspace import Spool, Workspace
 
 ROWS_PER_RANGE = 50_000
 # Pages are made to fill half of it: a server writes an answer larger than its work_mem (2 MiB on the smallest project)
@@ -215,7 +214,7 @@ class RestSource:
                 os.replace(unverified.path(within.index), spool.path(within.index))
                 return outcome
         raise ReadError(
-            f"{info.table.source_schema}.{info.table.source}, range {within.index + 1}: read {_READS} times, and each "
+            f"{info.table.at_source}, range {within.index + 1}: read {_READS} times, and each "
             "time far fewer rows came than are listed. The read is not complete; nothing was published.",
             remedy="Look for a proxy or cache in front of the API.",
         )
@@ -245,7 +244,7 @@ def read_key_range(unit: RangeUnit, tick: Tick) -> tuple[str, int, int]:
 
 def _sizes(spool: Spool) -> tuple[int, int]:
     """Rows and bytes of the finished ranges."""
-    sizes = [(b.num_rows, b.nbytes) for path in spool.files() for b in read_batches(Path(path))]
+    sizes = [(batch.num_rows, batch.nbytes) for batch in spool.batches()]
     return sum(rows for rows, _ in sizes), sum(nbytes for _, nbytes in sizes)
 
 

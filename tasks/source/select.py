@@ -17,16 +17,13 @@ _CAST_TO_TEXT = frozenset({"enum", "citext", "name"})
 
 def keys_query(info: TableInfo, keys: Sequence[Key]) -> str:
     """The rows with these keys in key order: `info.columns`, under the contract's names."""
-    return _query(info, f"{_key(info)} in ({', '.join(key_literal(info, k) for k in keys)})")
+    key, listed = f"s.{identifier(info.table.key.source_name)}", ", ".join(key_literal(info, k) for k in keys)
+    return f"select {_columns(info)} from {_source(info)} where {key} in ({listed}) order by {key}"  # noqa: S608 - names are quoted
 
 
 def key_literal(info: TableInfo, key: Key) -> str:
     """A key as SQL; keys were made by `int` or `UUID`, so there is nothing in them to escape."""
     return f"'{key}'::{POSTGRES_TYPES[info.table.key.kind]}"
-
-
-def _key(info: TableInfo) -> str:
-    return f"s.{identifier(info.table.key.source_name)}"
 
 
 def slice_query(info: TableInfo, part: Slice) -> str:
@@ -36,16 +33,13 @@ def slice_query(info: TableInfo, part: Slice) -> str:
         for operator, block in ((">=", part.start), ("<", part.stop))
         if block is not None
     ]
-    return f"select {_columns(info)} from {_source(info)}{_where(' and '.join(conditions))}"  # noqa: S608 - names are quoted
+    where = f" where {' and '.join(conditions)}" if conditions else ""
+    return f"select {_columns(info)} from {_source(info)}{where}"  # noqa: S608 - names are quoted
 
 
 def lock_query(info: TableInfo) -> str:
     """What locks the table as a SELECT of our columns does, and reads nothing."""
     return f"select {_columns(info)} from {_source(info)} limit 0"  # noqa: S608 - names are quoted
-
-
-def _query(info: TableInfo, condition: str) -> str:
-    return f"select {_columns(info)} from {_source(info)}{_where(condition)} order by {_key(info)}"  # noqa: S608 - names are quoted
 
 
 def _columns(info: TableInfo) -> str:
@@ -55,10 +49,6 @@ def _columns(info: TableInfo) -> str:
 
 def _source(info: TableInfo) -> str:
     return f"{identifier(info.table.source_schema, info.table.source)} s"
-
-
-def _where(condition: str) -> str:
-    return f" where {condition}" if condition else ""
 
 
 def _value(column: Column, kind: str) -> str:

@@ -8,7 +8,7 @@ the reading or after it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from tasks.errors import PipelineError, ServiceUnavailable
 from tasks.platform.postgres import Connection, execute
@@ -81,11 +81,9 @@ class Snapshot:
         except PipelineError:
             return False
 
-    @contextmanager
-    def reader(self) -> Iterator[Connection]:
+    def reader(self) -> AbstractContextManager[Connection]:
         """Another connection at the same instant. SnapshotLost when it cannot be had any more."""
-        with reader_at(self._settings, self.name) as connection:
-            yield connection
+        return reader_at(self._settings, self.name)
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def read_slice(unit: SliceUnit, tick: Tick) -> SliceRead:
 
 
 def slice_name(info: TableInfo, part: Slice, of: int) -> str:
-    return f"{info.table.source_schema}.{info.table.source}, slice {part.index + 1} of {of}"
+    return f"{info.table.at_source}, slice {part.index + 1} of {of}"
 
 
 def save_runs(plan: SortPlan, sorter: Sorter) -> str:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.cleaning.rules.text import differs
+from tasks.arrow.arrays import differs
 from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import Table
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.arrow.arrays import differs
 from tasks.cleaning.words import (
     WHITE_SPACE,
     Bytes,
@@ -49,14 +50,6 @@ def clean_texts(array: pa.Array, cleaning: Cleaning, *, keep_empty: bool = False
     if not changed.true_count:
         return array
     return pc.replace_with_mask(array, narrow(suspects, changed), after.filter(changed))
-
-
-def differs(before: pa.Array, after: pa.Array) -> pa.Array:
-    """Per row, whether the two differ; null equals null only."""
-    unequal = pc.fill_null(pc.not_equal(before, after), False)
-    if not before.null_count and not after.null_count:
-        return unequal
-    return pc.or_(unequal, pc.xor(before.is_null(), after.is_null()))
 
 
 def _suspects(array: pa.Array, cleaning: Cleaning) -> Mask:
