@@ -33,7 +33,8 @@ import pyarrow.compute as pc
 
 from bench.plain_pandas import clean_and_aggregate
 from tasks.cleaning import units as clean
-from tasks.cleaning.passes import clean_posts, clean_users, to_micros
+from tasks.cleaning.partials import to_micros
+from tasks.cleaning.passes import clean_posts, clean_users
 from tasks.cleaning.row_hash import row_hashes
 from tasks.contracts import POSTS, USERS
 from tasks.reports.build import build_reports

@@ -135,6 +135,17 @@ def read_batches(path: Path, *, fields: Sequence[int] = ()) -> Iterator[pa.Recor
             yield reader.get_batch(index)
 
 
+def write_table(path: Path, table: pa.Table) -> None:
+    """A table that is held whole, as one Arrow file that is not packed."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def read_table(path: Path) -> pa.Table:
+    with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
+        return reader.read_all()
+
+
 @dataclass(frozen=True, slots=True)
 class Workspace:
     """The folder of one run: `run.json`, spools by stage (raw, clean, …), and under files/ what is published."""

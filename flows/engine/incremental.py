@@ -12,7 +12,8 @@ from flows.engine.progress import Meter
 from flows.engine.run import Run
 from flows.engine.stage import stage
 from tasks.arrow.ahead import beside
-from tasks.cleaning.passes import CleanCounts, to_micros
+from tasks.cleaning.counts import CleanCounts
+from tasks.cleaning.partials import to_micros
 from tasks.cleaning.rules.common import GRACE
 from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import TABLES

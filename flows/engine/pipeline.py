@@ -16,7 +16,7 @@ from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.pointing import Pointer, move_pointer
 from flows.engine.run import Run, open_run
 from tasks.arrow.ahead import beside
-from tasks.cleaning.passes import CleanCounts
+from tasks.cleaning.counts import CleanCounts
 from tasks.cleaning.samples import load_samples
 from tasks.contracts import DATA_QUALITY, FURTHER_TABLES
 from tasks.errors import ChoiceError, FileLost, LeaseHeld, PipelineError, TransientError

@@ -17,7 +17,7 @@ from flows.engine import stages
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.pipeline import read_and_clean, report_and_commit, settings_for, start_of
 from flows.engine.run import Run, open_next, open_run
-from tasks.cleaning.passes import CleanCounts
+from tasks.cleaning.counts import CleanCounts
 from tasks.errors import LeaseHeld, TransientError
 from tasks.ledger.as_of import AsOf
 from tasks.ledger.lease import Ticket

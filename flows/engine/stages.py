@@ -14,7 +14,8 @@ from flows.engine.incremental import audit, distrust_base, mode_of_manifest, wit
 from flows.engine.progress import Meter
 from flows.engine.run import Run
 from flows.engine.stage import stage
-from tasks.cleaning.passes import CleanCounts, clean_further, clean_posts, clean_users, reduce_again
+from tasks.cleaning.counts import CleanCounts
+from tasks.cleaning.passes import clean_further, clean_posts, clean_users, reduce_again
 from tasks.contracts import FURTHER_TABLES, POSTS, TABLES, USERS, Table
 from tasks.errors import ProofFailed
 from tasks.files.layout import LATEST

@@ -129,6 +129,3 @@ def _past(instant: datetime) -> datetime:
     if instant < EARLIEST:
         raise ValueError(f"{instant.isoformat()} lies before {EARLIEST.date()}, the earliest as_of.")
     return instant.astimezone(UTC)
-
-
-__all__ = ["AS_OF_WORDS", "EARLIEST", "FIGURE", "MAX_RESTARTS", "NightlyForm"]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ Columns = dict[str, Ints]
 HOUR = 3_600_000_000  # µs
 DAY = 24 * HOUR
 WINDOWS = (1, 7, 30)  # days
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MERGE_ROWS = 200_000
 _PARTITIONS, _LEAST_SPAN = 16, 8_192
 SPILL_ROWS = 400_000  # of some 48 bytes; twice as many and a batch are in memory at most
@@ -85,13 +87,21 @@ def empty(partial: Partial) -> Columns:
     return {name: np.empty(0, np.int64) for name in partial.schema.names}
 
 
+def to_micros(instant: datetime) -> int:
+    """Whole µs since the epoch, exactly."""
+    return (instant - _EPOCH) // timedelta(microseconds=1)
+
+
+def month_of(micros: Ints) -> Ints:
+    """Months since January 1970 of instants, µs."""
+    return np.asarray(micros.view("datetime64[us]").astype("datetime64[M]").astype(np.int64), np.int64)
+
+
 def hour_slots(created: Ints) -> Ints:
     """Month × weekday × hour of instants (µs, UTC) as one number: (months since 1970 × 7 + weekday − 1) × 24 + hour."""
     hours = created // HOUR
-    days = hours // 24
-    months = created.view("datetime64[us]").astype("datetime64[M]").astype(np.int64)
-    weekday = (days + 3) % 7  # 1970-01-01 was a Thursday
-    return np.asarray((months * 7 + weekday) * 24 + hours % 24, np.int64)
+    weekday = (hours // 24 + 3) % 7  # 1970-01-01 was a Thursday
+    return np.asarray((month_of(created) * 7 + weekday) * 24 + hours % 24, np.int64)
 
 
 @dataclass

@@ -6,12 +6,13 @@ e-mail). Posts need the users that were kept, and are reduced to partial tables 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import pyarrow as pa
 
 from tasks.cleaning.batches import Counted, keep_counts
-from tasks.cleaning.counts import CleanCounts, RuleCount, load_counts, save_scope
+from tasks.cleaning.counts import CleanCounts, save_scope
+from tasks.cleaning.partials import to_micros
 from tasks.cleaning.reduced import Reduced, clear_partials
 from tasks.cleaning.rules import POSTS_RULES, RULES, USERS_RULES
 from tasks.cleaning.rules.common import GRACE
@@ -28,23 +29,10 @@ from tasks.cleaning.units import (
     staged_users,
 )
 from tasks.cleaning.user_index import UserIndex, index_schema
-from tasks.contracts import POSTS, REJECT_SCHEMA, USERS, Table
+from tasks.contracts import POSTS, USERS, Table
 from tasks.platform.progress import Progress, Running, no_progress
 from tasks.platform.workers import HERE, TOGETHER, Workers
-from tasks.workspace import Spool, Workspace
-
-__all__ = [
-    "REJECT_SCHEMA",
-    "CleanCounts",
-    "RuleCount",
-    "clean_further",
-    "clean_posts",
-    "clean_users",
-    "load_counts",
-    "to_micros",
-]
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from tasks.workspace import Spool, Workspace, write_table
 
 
 def clean_users(
@@ -66,7 +54,7 @@ def clean_users(
     counted = Counted()
     for of_unit in workers.map(clean_users_alone, units, tick=Running(progress, total).add, together=TOGETHER):
         counted.add(of_unit)
-    _save(first_of_each_email(_email_keys(staged)), workspace, FIRST_OF_EMAIL)
+    write_table(workspace.partials / FIRST_OF_EMAIL, first_of_each_email(_email_keys(staged)))
     index = [index_schema().empty_table()]
     for of_unit, rows in workers.map(clean_users_together, units, together=TOGETHER):
         counted.add(of_unit)
@@ -136,11 +124,6 @@ def reduce_again(
     save_scope(workspace, POSTS, reduced.scope())
 
 
-def to_micros(instant: datetime) -> int:
-    """Whole µs since the epoch, exactly."""
-    return (instant - _EPOCH) // timedelta(microseconds=1)
-
-
 def _units(workspace: Workspace, table: Table, snapshot_at: datetime, *, as_of: int = 0) -> list[CleaningUnit]:
     latest = to_micros(snapshot_at) + GRACE
     files = workspace.raw(table).files()
@@ -162,8 +145,3 @@ def _email_keys(staged: Spool) -> pa.Table:
         return schema.empty_table()
     keys = [batch.select(["email", "created_at", USERS.key.name]) for batch in staged.batches()]
     return pa.concat_tables([schema.empty_table(), *(pa.table(b.columns, schema.names).cast(schema) for b in keys)])
-
-
-def _save(table: pa.Table, workspace: Workspace, name: str) -> None:
-    with pa.OSFile(str(workspace.partials / name), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)

@@ -31,15 +31,12 @@ class Sample:
     before: str
     after: str
 
-    def as_json(self) -> dict[str, str]:
-        return asdict(self)
-
 
 def save_samples(workspace: Workspace, table: str, samples: Mapping[str, Sequence[Sample]]) -> None:
     """Keep the samples of a table in the run's folder, beside those of other tables."""
     path = workspace.partials / "samples.json"
     saved = json.loads(path.read_text()) if path.exists() else {}
-    saved[table] = {rule: [sample.as_json() for sample in of_rule] for rule, of_rule in samples.items()}
+    saved[table] = {rule: [asdict(sample) for sample in of_rule] for rule, of_rule in samples.items()}
     path.write_text(json.dumps(saved, indent=1))
 
 
@@ -76,8 +73,7 @@ def _shown(value: Any, column: Column) -> str:
         return "null"
     if not pa.types.is_string(value.type):
         return str(value_as_text(pa.array([value.as_py()], value.type))[0])
-    mask = _mask_for(column)
-    return mask(value.as_py())
+    return _mask_for(column)(value.as_py())
 
 
 def _mask_for(column: Column) -> Callable[[str], str]:
@@ -134,6 +130,3 @@ def _mask_word(word: str) -> str:
 def _visible(char: str) -> str:
     code = ord(char)
     return f"\\u{code:04x}" if code in _UNSEEN else char
-
-
-__all__ = ["SAMPLES", "Sample", "mask_block", "mask_email", "mask_line", "save_samples", "shorten", "take_samples"]

@@ -28,7 +28,7 @@ from tasks.cleaning.words import word_counts
 from tasks.contracts import POSTS, STAMPS, TABLES, USERS, Table
 from tasks.errors import ConfigurationError
 from tasks.platform.workers import Tick
-from tasks.workspace import Spool, Workspace, read_batches
+from tasks.workspace import Spool, Workspace, read_batches, read_table
 
 USER_INDEX = "user_index.arrow"
 FIRST_OF_EMAIL = "first_of_email.arrow"
@@ -177,5 +177,4 @@ def _first_of(path: Path) -> pa.Table:
 
 @lru_cache(maxsize=1)
 def _loaded_first_of(path: Path, written: int) -> pa.Table:
-    with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
-        return reader.read_all()
+    return read_table(path)

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from tasks.contracts import ARROW_TYPES, USERS, Table
+from tasks.contracts import ARROW_TYPES, USERS
+from tasks.workspace import read_table, write_table
 
 Int64s = npt.NDArray[np.int64]
 UInt64s = npt.NDArray[np.uint64]
@@ -23,11 +24,11 @@ _HEX[list(b"0123456789abcdef")] = np.arange(16)
 _UUID_DIGITS = np.array([i for i in range(36) if i not in (8, 13, 18, 23)])
 
 
-def index_schema(table: Table = USERS) -> pa.Schema:
+def index_schema() -> pa.Schema:
     """id, created_at, status, is_duplicate and has_email of each kept user, in the order of the ids."""
     return pa.schema(
         [
-            pa.field("id", ARROW_TYPES[table.key.kind]),
+            pa.field("id", ARROW_TYPES[USERS.key.kind]),
             pa.field("created_at", pa.timestamp("us", tz="UTC")),
             pa.field("status", pa.string()),
             pa.field("is_duplicate", pa.bool_()),
@@ -47,12 +48,10 @@ class UserIndex:
 
     @classmethod
     def load(cls, path: Path) -> UserIndex:
-        with pa.OSFile(str(path), "rb") as source, pa.ipc.open_file(source) as reader:
-            return cls(reader.read_all())
+        return cls(read_table(path))
 
     def save(self, path: Path) -> None:
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, self.table.schema) as writer:
-            writer.write_table(self.table)
+        write_table(path, self.table)
 
     @property
     def size(self) -> int:

@@ -93,14 +93,12 @@ def _word_starts(data: Bytes, text_starts: Offsets) -> Mask:
     return starts
 
 
-def replace_where(array: pa.Array, where: pa.Array, pattern: str, replacement: str) -> pa.Array:
-    """Replace a pattern in those of the texts that `where` points at and that have it; the same array if none has."""
-    suspects = array.filter(where)
-    has = pc.fill_null(pc.match_substring_regex(suspects, pattern), False)
+def remove(array: pa.Array, pattern: str) -> pa.Array:
+    """The texts without what a pattern matches; the same array if it matches in none."""
+    has = pc.fill_null(pc.match_substring_regex(array, pattern), False)
     if not has.true_count:
         return array
-    replaced = pc.replace_substring_regex(suspects.filter(has), pattern, replacement)
-    return pc.replace_with_mask(array, narrow(where, has), replaced)
+    return pc.replace_with_mask(array, has, pc.replace_substring_regex(array.filter(has), pattern, ""))
 
 
 def narrow(where: pa.Array, has: pa.Array) -> pa.Array:

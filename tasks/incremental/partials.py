@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 
 from tasks.arrow.ahead import ahead, beside
 from tasks.cleaning.counts import Scope
-from tasks.cleaning.partials import AUTHOR_DAYS, DAY, WINDOWS, Columns, Ints, add_up
+from tasks.cleaning.partials import AUTHOR_DAYS, DAY, WINDOWS, Columns, Ints, add_up, to_micros
 from tasks.cleaning.pieces import PartialTable, merge_pieces
 from tasks.cleaning.reduced import PARTIALS, Reduced, clear_partials, piece_files, reducing
 from tasks.cleaning.user_index import UserIndex
@@ -42,7 +41,6 @@ _BATCH_ROWS = 65_536
 _PIECE_ROWS = 65_536  # of some 48 bytes, held a few times over while they are sorted
 _COMPUTED, _CARRIED = 0, 1  # numbers of the files of pieces
 _COMPUTED_GROUP = "computed_tables"  # of the months that are computed again, alone
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class MonthPartials:
@@ -130,7 +128,7 @@ class MonthPartials:
 
     def _posts_of_cut_day(self, edge: int, months: set[str]) -> int:
         """Posts in scope from an instant to the end of its day in these months, which no partial table has."""
-        month = f"{_EPOCH + timedelta(microseconds=edge):%Y-%m}"
+        month = _month(edge)
         if not edge % DAY or month not in months:
             return 0
         end, total = -(-edge // DAY) * DAY, 0
@@ -144,11 +142,10 @@ class MonthPartials:
 
     def _months_of_scope(self, look_up: LookUp) -> set[str]:
         """Months in which the scope of a row changes, as as_of moves, in either direction."""
-        before = (self._night.base.as_of - _EPOCH) // timedelta(microseconds=1)
-        low, high = sorted((before, self._night.as_of))
+        low, high = sorted((to_micros(self._night.base.as_of), self._night.as_of))
         if low == high:
             return set()
-        first, last = (f"{_EPOCH + timedelta(microseconds=at):%Y-%m}" for at in (low, high))
+        first, last = map(_month, (low, high))
         passed = {month for month in self._of_month if first <= month <= last}
         created = self._index.created_at
         between = (created >= low) & (created < high)
@@ -185,3 +182,8 @@ class MonthPartials:
         created = batch["created_at"].cast(pa.int64()).to_numpy()
         untitled = pc.invert(batch["has_title"]) if titled else pa.array(np.ones(batch.num_rows, np.bool_))
         return author, created, batch["word_count"].to_numpy(), untitled.cast(pa.int64()).to_numpy()
+
+
+def _month(micros: int) -> str:
+    """The month of an instant, as 2026-01."""
+    return str(np.datetime64(micros, "us").astype("datetime64[M]"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from tasks.cleaning.partials import DAY
+from tasks.cleaning.partials import DAY, Ints
 from tasks.contracts import AUTHOR_ACTIVITY
-from tasks.reports.facts import Floats, Ints, ReportFacts, as_report
-from tasks.reports.quantiles import quantiles_by_group
+from tasks.reports.facts import ReportFacts, as_report
+from tasks.reports.quantiles import Floats, quantiles_by_group
 
 
 def author_activity(facts: ReportFacts) -> pa.Table:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from tasks.cleaning.counts import RuleCount, load_counts
-from tasks.cleaning.partials import AUTHOR_DAYS, WORD_HISTOGRAM
-from tasks.cleaning.passes import to_micros
+from tasks.cleaning.partials import AUTHOR_DAYS, WORD_HISTOGRAM, to_micros
 from tasks.cleaning.pieces import PartialTable
 from tasks.cleaning.units import USER_INDEX
 from tasks.cleaning.user_index import loaded_index

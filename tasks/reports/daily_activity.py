@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from tasks.cleaning.partials import DAY, Columns
+from tasks.cleaning.partials import DAY, Columns, Ints
 from tasks.contracts import DAILY_ACTIVITY
-from tasks.reports.facts import Ints, ReportFacts, as_report, share
+from tasks.reports.facts import ReportFacts, as_report, share
 
 WINDOWS = (7, 28)
 

@@ -13,13 +13,12 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks.cleaning.counts import CleanCounts
-from tasks.cleaning.partials import AUTHOR_DAYS, DAY, Columns, empty
+from tasks.cleaning.partials import AUTHOR_DAYS, DAY, Columns, Ints, empty, month_of
 from tasks.cleaning.pieces import PartialTable
 from tasks.cleaning.user_index import UserIndex
 from tasks.contracts import Report
+from tasks.reports.quantiles import Floats
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 _OF_AUTHORS = dict(AUTHOR_DAYS.combine)  # days of an author add up as posts of a day do
 
 
@@ -97,11 +96,6 @@ def share(part: Any, whole: Any) -> Floats:
     part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     shares: Floats = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole != 0)
     return shares
-
-
-def month_of(micros: Ints) -> Ints:
-    """Months since January 1970."""
-    return np.asarray(micros.view("datetime64[us]").astype("datetime64[M]").astype(np.int64), np.int64)
 
 
 def first_day_of(months: Ints) -> Ints:

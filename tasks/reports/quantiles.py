@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
+from tasks.cleaning.partials import Ints
+
 Floats = npt.NDArray[np.float64]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from tasks.cleaning.partials import DAY, Columns
+from tasks.cleaning.partials import DAY, Columns, Ints, month_of
 from tasks.contracts import SIGNUP_COHORTS
-from tasks.reports.facts import Ints, ReportFacts, as_report, first_day_of, month_of
+from tasks.reports.facts import ReportFacts, as_report, first_day_of
 
 
 def signup_cohorts(facts: ReportFacts) -> pa.Table:

@@ -16,7 +16,8 @@ import pytest
 
 from tasks.arrow.rebatch import for_work
 from tasks.cleaning import partials, pieces, reduced, units
-from tasks.cleaning.passes import CleanCounts, clean_further, clean_posts, clean_users
+from tasks.cleaning.counts import CleanCounts
+from tasks.cleaning.passes import clean_further, clean_posts, clean_users
 from tasks.contracts import FURTHER_TABLES, POSTS, REPORTS, USERS, Table
 from tasks.files import state
 from tasks.reports.build import build_reports

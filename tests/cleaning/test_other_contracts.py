@@ -23,8 +23,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 import pyarrow as pa
 from tasks.reports.build import build_reports
-from tasks.cleaning.passes import REJECT_SCHEMA, clean_further, clean_posts, clean_users
-from tasks.contracts import AUTHOR_ACTIVITY, FURTHER_TABLES, POSTS, REPORTS, USERS
+from tasks.cleaning.passes import clean_further, clean_posts, clean_users
+from tasks.contracts import AUTHOR_ACTIVITY, FURTHER_TABLES, POSTS, REJECT_SCHEMA, REPORTS, USERS
 from tasks.ledger.guard import check_run
 from tasks.settings import Settings
 from tasks.workspace import Workspace

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from tasks.cleaning import partials, pieces
 from tasks.cleaning.counts import Scope
-from tasks.cleaning.partials import AUTHOR_DAYS, DAY, HOUR, Accumulator, Columns, add_up, hour_slots
-from tasks.cleaning.passes import to_micros
+from tasks.cleaning.partials import AUTHOR_DAYS, DAY, HOUR, Accumulator, Columns, add_up, hour_slots, to_micros
 from tasks.cleaning.pieces import MergeUnit, PartialTable, Piece, merge_sorted, merge_unit
 from tasks.cleaning.reduced import PARTIALS, Reduced, clear_partials, reducing
 from tasks.platform.workers import Tick

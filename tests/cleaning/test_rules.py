@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from tasks.cleaning.batches import as_schema
-from tasks.cleaning.passes import REJECT_SCHEMA, clean_posts, clean_users, to_micros
+from tasks.cleaning.partials import to_micros
+from tasks.cleaning.passes import clean_posts, clean_users
 from tasks.cleaning.rules import RULES, Facts, Reject, Rule
 from tasks.cleaning.rules.base import Step, run_rule, run_rules
 from tasks.cleaning.rules.common import GRACE
@@ -22,7 +23,7 @@ from tasks.cleaning.samples import Sample, take_samples
 from tasks.cleaning.units import staged_users
 from tasks.cleaning.user_index import UserIndex, index_schema
 from tasks.cleaning.words import WHITE_SPACE
-from tasks.contracts import DATA_QUALITY, POSTS, TABLES, USERS, Column, Table
+from tasks.contracts import DATA_QUALITY, POSTS, REJECT_SCHEMA, TABLES, USERS, Column, Table
 from tasks.errors import ConfigurationError
 from tasks.reports.build import build_reports
 from tasks.workspace import Workspace

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from tasks.cleaning.passes import to_micros
+from tasks.cleaning.partials import to_micros
 from tasks.cleaning.rules import RULES
 from tasks.contracts import DATA_QUALITY, FURTHER_TABLES, POSTS, REPORTS, STAMPS, TABLES, USERS, Table
 from tasks.workspace import Workspace

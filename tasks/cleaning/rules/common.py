@@ -123,14 +123,3 @@ UPDATED_BEFORE_CREATED = Change(
     "updated_at is null or before created_at: it becomes created_at.",
     fill_updated_at,
 )
-
-__all__ = [
-    "CLEAN_TEXT",
-    "CREATED_IN_FUTURE",
-    "GRACE",
-    "MISSING_CREATED_AT",
-    "UPDATED_BEFORE_CREATED",
-    "describe_column",
-    "describe_invalid",
-    "value_as_text",
-]

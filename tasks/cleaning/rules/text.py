@@ -18,7 +18,7 @@ from tasks.cleaning.words import (
     any_in_text,
     is_ascii_space,
     narrow,
-    replace_where,
+    remove,
     text_bytes,
 )
 from tasks.contracts import Cleaning
@@ -100,15 +100,12 @@ def _clean_all(texts: pa.Array, cleaning: Cleaning, *, keep_empty: bool) -> pa.A
     texts = pc.replace_substring(pc.replace_substring(texts, "\r\n", "\n"), "\r", "\n")
     if cleaning == "line":
         texts = pc.replace_substring(pc.replace_substring(texts, "\n", " "), "\t", " ")
-    everywhere = pa.array(np.ones(len(texts), np.bool_))
-    texts = replace_where(texts, everywhere, _UNWANTED[cleaning], "")
-    texts = pc.utf8_trim(_compose(texts), characters=WHITE_SPACE)
+    texts = pc.utf8_trim(_compose(remove(texts, _UNWANTED[cleaning])), characters=WHITE_SPACE)
     return texts if keep_empty else pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
 
 def _compose(texts: pa.Array) -> pa.Array:
-    wide = pc.invert(pc.string_is_ascii(texts))
-    wide = pc.fill_null(wide, False)
+    wide = pc.fill_null(pc.invert(pc.string_is_ascii(texts)), False)
     if not wide.true_count:
         return texts
     return pc.replace_with_mask(texts, wide, pc.utf8_normalize(texts.filter(wide), form="NFC"))
