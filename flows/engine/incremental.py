@@ -25,7 +25,6 @@ from tasks.incremental.base import Base, load_base, missing_files, without_file
 from tasks.incremental.gather import Gathered, gather
 from tasks.incremental.mode import GoFull, Mode, Night, base_facts, choose_mode, is_comparable
 from tasks.incremental.night import IncrementalNight
-from tasks.incremental.saved import saved
 from tasks.incremental.store import keep_files
 from tasks.publish.upload import storing
 from tasks.reports.figures import RunCounts
@@ -45,8 +44,8 @@ def find_changes(run: Run, progress: Meter, sources: Preflight) -> bool:
     night = Night(run.request.full_refresh, run.lease.historical, sources, sources.clock)
     run.mode, run.sources = choose_mode(night, base, run.settings), sources
     run.comparable = base if base and is_comparable(night, base, run.settings) else None
-    if run.mode.base:
-        _try(run, lambda: _read(run, run.mode.base, progress))
+    if base := run.mode.base:
+        _try(run, partial(_read, run, base, progress))
     if run.night is None:
         _require_own_reading(run)
     run.workspace.note(mode=run.mode.name, seed=run.seed)
@@ -57,13 +56,14 @@ def find_changes(run: Run, progress: Meter, sources: Preflight) -> bool:
 @stage("Merge with the last run")
 def merge_with_base(run: Run, progress: Meter, users: CleanCounts, posts: CleanCounts) -> bool:
     """Files, partial tables and counts from the base's and the changes. False: the night has to read everything."""
-    _try(run, lambda: _merge(run))
+    if run.night is not None:
+        _try(run, partial(run.night.merge, run.database.call, workers=run.workers))
     if run.night is not None:
         run.record(files=len(run.night.entries), copied=len(run.night.copied))
     return run.night is not None
 
 
-def _try(run: Run, work: Any) -> None:
+def _try(run: Run, work: Callable[[], None]) -> None:
     """Work of an incremental night; where the changes alone do not suffice, the night is full, and says why."""
     try:
         work()
@@ -86,9 +86,8 @@ def _go_full(run: Run, because: str) -> None:
     run.workspace.note(mode=run.mode.name)  # what is read from here on can be resumed
 
 
-def _read(run: Run, base: Base | None, progress: Meter) -> None:
+def _read(run: Run, base: Base, progress: Meter) -> None:
     """What changed, in the run's folder; `run.night` when everything about it is known."""
-    assert base is not None
     night = IncrementalNight(run.settings, run.workspace, base, to_micros(run.as_of))
     with beside(partial(_index_of_base, night)) as index:  # Storage answers while the database compares
         gathered = _gather(run, base, index.result)
@@ -99,7 +98,7 @@ def _read(run: Run, base: Base | None, progress: Meter) -> None:
     run.rows = {of.table.name: of.rows.num_rows for of in gathered.tables}
     # How far the columns are filled is known of a whole read only; a column that comes or goes makes the night full.
     run.workspace.note(columns=base.counts.columns)
-    run.not_read = saved(gathered, base)
+    run.not_read = night.not_read()
     rows = sum(run.rows.values())
     progress(rows, rows)
     run.record(rows=rows, rounds=gathered.rounds, rows_not_read=run.not_read["rows"])
@@ -130,11 +129,6 @@ def _gather(run: Run, base: Base, index: Callable[[], UserIndex]) -> Gathered:
     finally:
         finder.end()
     raise GoFull("the snapshot in which changes are found was lost again and again")
-
-
-def _merge(run: Run) -> None:
-    assert run.night is not None
-    run.night.merge(run.database.call, workers=run.workers)
 
 
 def _require_own_reading(run: Run) -> None:
@@ -170,9 +164,8 @@ def changed_by_hand(run: Run) -> bool:
 
 @stage("Verify stored rows")
 def _mark_wrong_rows(run: Run, progress: Meter) -> int:
-    lease = {"p_run": run.lease.run_id, "p_token": run.lease.token}
     for table in TABLES:
-        for marked in mark_wrong(run.database, lease, table):
+        for marked in mark_wrong(run.database, run.lease.evidence, table):
             run.marked += marked
     run.record(changed_by_hand=run.marked)
     return run.marked
@@ -195,7 +188,7 @@ def audit(run: Run, entries: list[FileEntry], plans: Mapping[str, TablePlan]) ->
 
 def distrust_base(run: Run) -> None:
     """The next start reads everything: what was stored is not what was read."""
-    run.database.call("etl_distrust_base", p_run=run.lease.run_id, p_token=run.lease.token)
+    run.database.call("etl_distrust_base", **run.lease.evidence)
 
 
 def with_mode(run: Run, counts: RunCounts) -> RunCounts:

@@ -72,7 +72,9 @@ class MonthUnit:
         schema = file_schema(table)
         batches = (batch for split in self.splits for batch in split.batches(self.month, schema))
         folder = self.workspace.files / "clean" / table.name / f"month={self.month}"
-        return [_entry(self.workspace, table, file) for file in write_parts(table, batches, folder, self.shape)]
+        return [
+            clean_entry(table, file, self.workspace.files) for file in write_parts(table, batches, folder, self.shape)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class WholeUnit:
         table = _table(self.table)
         batches = (to_file_shape(table, batch) for path in self.files for batch in read_batches(path))
         parts = write_parts(table, batches, self.workspace.files / "clean" / table.name, self.shape, always=True)
-        return [_entry(self.workspace, table, file) for file in parts]
+        return [clean_entry(table, file, self.workspace.files) for file in parts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +153,9 @@ def write_parts(
         yield path
 
 
-def _entry(workspace: Workspace, table: Table, file: Path) -> FileEntry:
-    rows = pq.read_metadata(file).num_rows
-    return entry_of(file, workspace.files, rows=rows, version=table.version, kind="clean")
+def clean_entry(table: Table, file: Path, root: Path) -> FileEntry:
+    """The entry of a finished part below `root`."""
+    return entry_of(file, root, rows=pq.read_metadata(file).num_rows, version=table.version, kind="clean")
 
 
 def _table(name: str) -> Table:

@@ -22,10 +22,6 @@ class MonthSplit:
     path: Path
     pieces: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
 
-    def months(self) -> list[str]:
-        """The months that have rows, as `2026-01`, earliest first."""
-        return sorted(self.pieces)
-
     def batches(self, month: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """The rows of a month in the order in which they were split, a small batch at a time."""
         if month not in self.pieces:

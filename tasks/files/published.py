@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from tasks.files.layout import LATEST
+from tasks.files.layout import LATEST, manifest_path
 from tasks.files.manifest import Manifest, ManifestRef, Pointer, sha256_of
 from tasks.platform.bucket import Bucket
 
@@ -55,7 +55,7 @@ def _pruned(path: str, body: bytes) -> Manifest | None:
 
 def find_manifest(bucket: Bucket, run: str) -> Manifest | None:
     """The manifest under a run's path as it is now, not verified: nothing states its sha256. None: there is none."""
-    path = f"{run}/manifest.json"
+    path = manifest_path(run)
     body = bucket.find(path)
     return parse_manifest(path, body) if body else None
 

@@ -211,5 +211,4 @@ def read_author_days(file: Path, index: UserIndex) -> Iterator[Columns]:
 
 
 def read_histogram(file: Path) -> Columns:
-    table = pq.read_table(file)
-    return {name: table[name].to_numpy() for name in WORD_HISTOGRAM.schema.names}
+    return columns_of(pq.read_table(file))

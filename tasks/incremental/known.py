@@ -79,12 +79,16 @@ def masks(known: pa.Table) -> pa.Array:
     return pc.if_else(known["rule"].is_valid(), known["reject_mask"], known["rule_mask"]).combine_chunks()
 
 
+def is_refused(known: pa.Table) -> pa.Array:
+    """Rows that the database refused."""
+    return pc.fill_null(pc.equal(known["rule"], REFUSED_RULE), False).combine_chunks()
+
+
 def months(known: pa.Table) -> pa.Array:
     """The month, as 2026-01, in whose files each row is; null for rows that are in none."""
-    refused = pc.fill_null(pc.equal(known["rule"], REFUSED_RULE), False)
-    kept = known["rule"].is_null()
     none = pa.scalar(None, pa.timestamp("us", tz="UTC"))
-    created = pc.if_else(refused, known["file_created_at"], pc.if_else(kept, known["created_at"], none))
+    kept = pc.if_else(known["rule"].is_null(), known["created_at"], none)
+    created = pc.if_else(is_refused(known), known["file_created_at"], kept)
     return month_names(created.combine_chunks())
 
 

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from tasks.arrow.arrays import rows_without
 from tasks.contracts import Table
-from tasks.files.clean import FileShape, write_parts
-from tasks.files.manifest import FileEntry, entry_of
+from tasks.files.clean import FileShape, clean_entry, write_parts
+from tasks.files.manifest import FileEntry
 from tasks.files.parquet import file_schema
 from tasks.incremental.store import BaseFiles
 
@@ -49,7 +49,7 @@ def merge_folder(
     start = _first_changed(table, base, edit, files)
     batches = _merged(table, files.paths(base[start:]), edit)
     written = write_parts(table, batches, root / folder, shape, always=always and start == 0, first=start)
-    return [*base[:start], *(_entry(table, file, root) for file in written)]
+    return [*base[:start], *(clean_entry(table, file, root) for file in written)]
 
 
 def _first_changed(table: Table, base: Sequence[FileEntry], edit: Edit, files: BaseFiles) -> int:
@@ -113,7 +113,3 @@ def _spliced(key: str, rows: pa.RecordBatch, put: pa.Table, drop: pa.Array) -> p
         if gone in new:
             pieces.append(put.slice(new[gone], 1))
     return pa.concat_tables([*pieces, pa.Table.from_batches([rows.slice(start)])])
-
-
-def _entry(table: Table, file: Path, root: Path) -> FileEntry:
-    return entry_of(file, root, rows=pq.read_metadata(file).num_rows, version=table.version, kind="clean")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,7 +12,7 @@ from typing import Literal
 from tasks.contracts import POSTS, USERS
 from tasks.files.manifest import BaseFacts
 from tasks.incremental.base import Base
-from tasks.incremental.output import output_fingerprint
+from tasks.platform.code import CODE
 from tasks.settings import Settings
 from tasks.source.model import Preflight
 
@@ -120,6 +122,15 @@ def _is_due(facts: BaseFacts, clock: datetime, settings: Settings) -> bool:
     # A nightly starts some minutes earlier or later from day to day.
     due = timedelta(days=settings.full_refresh_days) - timedelta(hours=1)
     return facts.last_full is None or clock - facts.last_full >= due
+
+
+def output_fingerprint(settings: Settings) -> str:
+    """Changes with contracts, rules, reports, partial tables, files, libraries, and the settings that shape files.
+
+    Never the version of the code as git knows it, which can be unknown.
+    """
+    shape = {"part_rows": settings.part_rows, "row_group_rows": settings.row_group_rows, "code": CODE}
+    return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
 
 
 def source_types(sources: Preflight) -> dict[str, dict[str, str]]:

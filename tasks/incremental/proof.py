@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 from tasks.contracts import TABLES, Table
 from tasks.errors import ProofFailed, ServiceUnavailable
 from tasks.incremental.gather import Touched
+from tasks.incremental.known import is_refused
 from tasks.incremental.mode import GoFull
 from tasks.platform.functions import Database
 from tasks.retry import is_statement_timeout
-from tasks.sink.model import REFUSED_RULE
 from tasks.sink.sink import Verify
 from tasks.source.changes import WHOLE
 from tasks.source.fingerprint import sum_of
@@ -55,10 +55,6 @@ def stored_fingerprints(known: pa.Table) -> pa.Array:
     """The fingerprint of each row as it is known: that of its reject, where it has one; null for a refused row."""
     rejected = known["rule"].is_valid()
     return pc.if_else(rejected, known["reject_fingerprint"], known["fingerprint"]).combine_chunks()
-
-
-def is_refused(known: pa.Table) -> pa.Array:
-    return pc.fill_null(pc.equal(known["rule"], REFUSED_RULE), False).combine_chunks()
 
 
 def verify_known(night: IncrementalNight) -> Verify:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.files.manifest import FileEntry
+from tasks.files.manifest import FileEntry, sha256_of
+from tasks.incremental.base import NEEDED
 from tasks.ledger.resume import project_folder
 from tasks.platform.bucket import Bucket
 from tasks.platform.buckets import each
@@ -46,7 +46,7 @@ class BaseFiles:
         own = self.scratch / entry.sha256
         if not own.exists():
             self._take(cache_folder(self.settings) / entry.sha256, own)
-        return own.exists() and hashlib.sha256(own.read_bytes()).hexdigest() == entry.sha256
+        return own.exists() and sha256_of(own.read_bytes()) == entry.sha256
 
     def _take(self, kept: Path, own: Path) -> None:
         """A name of the run's own for a kept file: a run that commits beside a dry one keeps none but its own files."""
@@ -61,7 +61,7 @@ class BaseFiles:
     def _download(self, bucket: Bucket, entry: FileEntry) -> None:
         path = f"{self.run_path}/{entry.path}"
         body = bucket.download_published(path)
-        if hashlib.sha256(body).hexdigest() != entry.sha256:
+        if sha256_of(body) != entry.sha256:
             raise damaged(path)
         (cache_folder(self.settings) / entry.sha256).unlink(missing_ok=True)
         self.scratch.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def keep_files(settings: Settings, entries: Iterable[FileEntry], *folders: Path)
         shutil.rmtree(folder, ignore_errors=True)
         return
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    wanted = {entry.sha256: entry for entry in entries if entry.kind in ("clean", "state")}
+    wanted = {entry.sha256: entry for entry in entries if entry.kind in NEEDED}
     for sha256, entry in wanted.items():
         found = next((p for at in folders for p in (at / entry.path, at / sha256) if p.exists()), None)
         if found is not None and not (folder / sha256).exists():

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Protocol
 
 from tasks.cleaning.counts import load_counts
 from tasks.cleaning.rules import RULES
@@ -19,6 +18,7 @@ from tasks.reports.build import run_counts
 from tasks.reports.checks import check_contract, check_totals
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
+from tasks.sink.model import TablePlan
 from tasks.workspace import Workspace
 
 # How far beyond the value that was seen an accepted metric may be: sources change between a hold and the next start.
@@ -35,15 +35,6 @@ class Drift:
     name: str
     value: float
     message: str
-
-
-class Planned(Protocol):
-    """What the guard looks at of a table's plan."""
-
-    @property
-    def deletes(self) -> int: ...
-    @property
-    def target_rows(self) -> int: ...
 
 
 def metric_names() -> list[str]:
@@ -78,7 +69,7 @@ def require_known(accept: Iterable[str]) -> None:
 def check_run(
     workspace: Workspace,
     *,
-    plan: Mapping[str, Planned],
+    plan: Mapping[str, TablePlan],
     last: RunCounts | None,
     settings: Settings,
     accepted: Mapping[str, float] | None = None,
@@ -128,7 +119,7 @@ def _how_to_accept(drifts: list[Drift], dry_run: bool) -> str:
 
 
 def find_drift(
-    counts: RunCounts, *, plan: Mapping[str, Planned], last: RunCounts | None, settings: Settings
+    counts: RunCounts, *, plan: Mapping[str, TablePlan], last: RunCounts | None, settings: Settings
 ) -> list[Drift]:
     """Every metric outside its bounds. counts: the figures of this run; last: those of the one before."""
     drifts = list(_deletes(plan, settings))
@@ -181,7 +172,7 @@ def _drops(now: RunCounts, before: RunCounts, settings: Settings) -> Iterator[Dr
             )
 
 
-def _deletes(plan: Mapping[str, Planned], settings: Settings) -> Iterator[Drift]:
+def _deletes(plan: Mapping[str, TablePlan], settings: Settings) -> Iterator[Drift]:
     for table, planned in plan.items():
         deletes, rows = planned.deletes, planned.target_rows
         many = deletes > settings.drift_floor_rows and deletes > settings.max_delete_share * rows

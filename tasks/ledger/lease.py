@@ -6,8 +6,6 @@ import logging
 import secrets
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -22,14 +20,23 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class _Holder:
+    """Who asks the database: a run, and the evidence that it is this one."""
+
+    run_id: str
+    token: str = field(repr=False)
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """What every call of ours that changes something carries."""
+        return {"p_run": self.run_id, "p_token": self.token}
+
+
+class Ticket(_Holder):
     """What an attempt asks for the lease with, known before the database is asked: its run id, and its own secret.
 
     A later attempt of the same process presents it, so that it does not have to wait for what this one left behind.
     """
-
-    run_id: str
-    token: str = field(repr=False)
 
     @classmethod
     def new(cls) -> Ticket:
@@ -38,7 +45,7 @@ class Ticket:
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(_Holder):
     """A run that holds the lease, as the ledger knows it. `token` is the evidence, and never leaves this process.
 
     as_of is None until `Ledger.begin` when the mode is `now`. snapshot_at: the database's clock when reading started;
@@ -46,8 +53,6 @@ class Lease:
     run that is current, None when there is none.
     """
 
-    run_id: str
-    token: str = field(repr=False)
     as_of: datetime | None
     as_of_mode: str
     snapshot_at: datetime | None
@@ -104,7 +109,7 @@ class Heartbeat(threading.Thread):
 
     def _beat(self, database: Database) -> None:
         while not self._done.is_set():
-            database.call("etl_beat", p_run=self._lease.run_id, p_token=self._lease.token)
+            database.call("etl_beat", **self._lease.evidence)
             self._away = False
             if self._lease.transport == "postgres":  # over REST the server ends what waits
                 self._say_waits(database.call("etl_waits", p_seconds=self._every))
@@ -152,14 +157,3 @@ class NoHeartbeat:
 
     def stop(self) -> None:
         """Nothing beats."""
-
-
-@contextmanager
-def beating(settings: Settings, lease: Lease) -> Iterator[Heartbeat]:
-    """Beat while the block runs, also while it waits for the network; `check()` raises LeaseLost."""
-    heartbeat = Heartbeat(settings, lease)
-    heartbeat.start()
-    try:
-        yield heartbeat
-    finally:
-        heartbeat.stop()

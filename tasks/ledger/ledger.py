@@ -12,8 +12,8 @@ from typing import Any, Literal, Self
 
 from tasks.errors import ConfigurationError, LeaseHeld, PipelineError
 from tasks.ledger.as_of import AsOf
-from tasks.ledger.lease import Heartbeat, Lease, NoHeartbeat, Ticket, beating, lease_of
-from tasks.ledger.row import LedgerRow, parse_row
+from tasks.ledger.lease import Heartbeat, Lease, NoHeartbeat, Ticket, lease_of
+from tasks.ledger.row import LedgerRow
 from tasks.platform.functions import Database, Json
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, Transport
@@ -105,8 +105,7 @@ class Ledger:
             if not start.needed(self):
                 raise NotNeeded
             try:
-                answer = self._database.call("etl_start", p_run=ticket.run_id, p_token=ticket.token, p_facts=facts)
-                return parse_row(answer)
+                return LedgerRow.model_validate(self._database.call("etl_start", **ticket.evidence, p_facts=facts))
             except LeaseHeld as held:
                 now = time.monotonic()
                 left = deadline - now
@@ -163,22 +162,26 @@ class Ledger:
         ConfigurationError when as_of is later than that: a report must not be as of what has not happened yet.
         """
         require_past(lease, snapshot_at)
-        row = self._database.call("etl_begin", p_run=lease.run_id, p_token=lease.token, p_began=snapshot_at.isoformat())
-        return lease_of(parse_row(row), lease.token, lease.last)
+        row = self._database.call("etl_begin", **lease.evidence, p_began=snapshot_at.isoformat())
+        return lease_of(LedgerRow.model_validate(row), lease.token, lease.last)
 
     @contextmanager
     def holding(self, lease: Lease) -> Iterator[Heartbeat | NoHeartbeat]:
-        """Keep the lease while the block runs; `check()` raises LeaseLost."""
-        with beating(self._settings, lease) as heartbeat:
+        """Keep the lease while the block runs, also while it waits for the network; `check()` raises LeaseLost."""
+        heartbeat = Heartbeat(self._settings, lease)
+        heartbeat.start()
+        try:
             yield heartbeat
+        finally:
+            heartbeat.stop()
 
     def note_flow_run(self, lease: Lease, flow_run_id: str) -> None:
         """Which flow run of Prefect's this run belongs to, so that its page can be found."""
-        self._database.call("etl_note_flow_run", p_run=lease.run_id, p_token=lease.token, p_flow_run=flow_run_id)
+        self._database.call("etl_note_flow_run", **lease.evidence, p_flow_run=flow_run_id)
 
     def stage(self, lease: Lease, name: str, **figures: Mapping[str, Any]) -> None:
         """A stage begins. figures: `seconds`, `bytes`, `counts`, merged into what the ledger has. Raises LeaseLost."""
-        self._database.call("etl_stage", p_run=lease.run_id, p_token=lease.token, p_stage=name, p_figures=figures)
+        self._database.call("etl_stage", **lease.evidence, p_stage=name, p_figures=figures)
 
     def fail(self, lease: Lease, error: BaseException, **figures: Mapping[str, Any]) -> None:
         """The run failed in the stage recorded last. A run that was replaced, or is finished, stays as it is."""
@@ -193,15 +196,13 @@ class Ledger:
         text = f"{name}: {error}" if isinstance(error, PipelineError) else name  # others may quote data
         text = text.removeprefix("PipelineError: ")  # a run that was stopped: nothing went wrong
         stopped = type(error) is PipelineError or not isinstance(error, Exception)
-        facts = {"p_run": holder.run_id, "p_token": holder.token, "p_status": status, "p_error": text}
+        facts = {**holder.evidence, "p_status": status, "p_error": text, "p_figures": figures}
         once = (lambda _: True) if stopped else None  # the end waits for it, and without it the lease's term runs out
-        self._database.call("etl_finish", give_up=once, p_figures=figures, **facts)
+        self._database.call("etl_finish", give_up=once, **facts)
 
     def restore(self, lease: Lease, target: str, aggregates: Json) -> None:
         """Make the committed run `target` the current one, with these aggregates; ends `lease`, which is a restore."""
-        self._database.call(
-            "etl_restore", p_run=lease.run_id, p_token=lease.token, p_target=target, p_aggregates=aggregates
-        )
+        self._database.call("etl_restore", **lease.evidence, p_target=target, p_aggregates=aggregates)
 
     def current(self) -> LedgerRow | None:
         """The run that latest.json must name and whose aggregates are in Postgres; None before the first commit."""
@@ -214,7 +215,7 @@ class Ledger:
     def runs(self, limit: int = 100, **filters: Any) -> list[LedgerRow]:
         """Rows of the ledger, newest first. filters: status, kind, historical, as_of (a list of instants, ISO)."""
         answer = self._database.call("etl_history", p_filter={"limit": limit, **filters})
-        return [parse_row(row) for row in answer]
+        return [LedgerRow.model_validate(row) for row in answer]
 
     def has_committed(self, as_of: datetime, since: datetime) -> bool:
         """Whether a run of this as_of was committed after `since`, by the database's clock."""

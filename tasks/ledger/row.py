@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -54,8 +54,3 @@ class LedgerRow(BaseModel):
         if not self.manifest_path:
             return None
         return ManifestRef(path=self.manifest_path, sha256=self.manifest_sha256 or "")
-
-
-def parse_row(row: Mapping[str, Any]) -> LedgerRow:
-    """What a function of the database answered."""
-    return LedgerRow.model_validate(row)

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
 from tasks.errors import ConfigurationError
+from tasks.platform.whole_file import whole_file
 from tasks.settings import Settings
 
 Second = Annotated[datetime, PlainSerializer(lambda moment: moment.isoformat(timespec="seconds"))]
@@ -71,12 +72,10 @@ def health_path(settings: Settings) -> Path:
 
 def write_private(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a small file as a whole; only its owner can read it. ConfigurationError when the folder is not usable."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "w", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-            json.dump(content, file, indent=1)
-        part.replace(path)
+        with whole_file(path, private=True) as part:
+            part.write_text(json.dumps(content, indent=1))
     except OSError as error:
         raise ConfigurationError(
             f"{path} cannot be written ({type(error).__name__}).",

@@ -6,32 +6,20 @@ A reader sees one complete run at any moment: the one it names.
 from __future__ import annotations
 
 import logging
-from typing import Protocol
 
 from tasks.errors import PublishError
 from tasks.files.layout import LATEST
 from tasks.files.manifest import Manifest, ManifestRef, Pointer
 from tasks.files.published import DAMAGED, NotAsPublished, read_manifest, read_pointer
+from tasks.ledger.ledger import Ledger
+from tasks.ledger.row import LedgerRow
 from tasks.platform.bucket import Bucket
 from tasks.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
-class Published(Protocol):
-    """A run, as the ledger knows it: its manifest, None before its commit."""
-
-    @property
-    def manifest(self) -> ManifestRef | None: ...
-
-
-class CurrentRun(Protocol):
-    """What the pointer needs of the ledger."""
-
-    def current(self) -> Published | None: ...
-
-
-def point_to_current(settings: Settings, ledger: CurrentRun) -> str | None:
+def point_to_current(settings: Settings, ledger: Ledger) -> str | None:
     """Make latest.json name the run that is current, by the ledger; returns its manifest's path, None without one.
 
     The ledger is asked just before each change and once after it, so that of two runs that commit one after the other
@@ -43,7 +31,7 @@ def point_to_current(settings: Settings, ledger: CurrentRun) -> str | None:
     return named.path if named else None
 
 
-def _manifest_of(run: Published | None) -> ManifestRef | None:
+def _manifest_of(run: LedgerRow | None) -> ManifestRef | None:
     return run.manifest if run else None
 
 

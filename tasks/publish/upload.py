@@ -6,7 +6,7 @@ Every file goes under a path never used before and is verified there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from tasks.platform.buckets import each
 from tasks.platform.progress import Progress, Running, no_progress
 from tasks.platform.stored import StoredInfo
 from tasks.platform.stored_files import stored_below
-from tasks.platform.workers import HERE, Tick, Workers
+from tasks.platform.workers import HERE, Tick, Workers, no_tick
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, load_settings
 from tasks.workspace import Workspace
@@ -61,11 +61,16 @@ def publish(
     with Bucket(settings) as bucket:
         bucket.require_private()
     path = run_path(run.run_id, as_of)
-    store = _Store(settings, workspace, path, copied or {}, frozenset(ahead), Running(progress, 0), workers)
+    units = _units(workspace, path, files, copied or {})
+    done = Running(progress, sum(entry.bytes for entry in files))
+    stored_before = frozenset(ahead)
+    done.add(sum(unit.entry.bytes for unit in units if unit.entry.path in stored_before))
+    to_store = [unit for unit in units if unit.entry.path not in stored_before]
+    store = partial(_store_all, settings, path, to_store, workers, done.add)
     if workers.count:
-        store(files)
+        store()
     else:
-        with beside(partial(store, files)) as stored:  # so that a signal need not wait for Storage
+        with beside(store) as stored:  # so that a signal need not wait for Storage
             stored.result()
     manifest = make_manifest(
         run,
@@ -93,7 +98,7 @@ def storing(
     `publish` raises of a file, and PublishError when the bucket is public: then nothing is stored.
     """
     units, stop = _units(workspace, run_path, files, copied), Event()
-    with beside(partial(_store_all, settings, run_path, units), stop) as done:
+    with beside(partial(_store_in_private, settings, run_path, units), stop) as done:
         try:
             yield
             done.result()
@@ -106,11 +111,22 @@ def storing(
             raise
 
 
-def _store_all(settings: Settings, run_path: str, units: Sequence[UploadUnit]) -> None:
+def _store_in_private(settings: Settings, run_path: str, units: Sequence[UploadUnit]) -> None:
     with Bucket(settings) as bucket:
         bucket.require_private()
-    for _ in each(settings, _store, units):
-        pass
+    _store_all(settings, run_path, units)
+
+
+def _store_all(
+    settings: Settings,
+    run_path: str,
+    units: Sequence[UploadUnit],
+    workers: Workers = HERE,
+    stored: Tick = no_tick,
+) -> None:
+    """On threads of this process, or on workers. stored: takes the bytes of each file."""
+    for nbytes in workers.map(upload_unit, units) if workers.count else each(settings, _store, units):
+        stored(nbytes)
     _verify_copies(settings, run_path, units)
 
 
@@ -124,28 +140,6 @@ def _removed(settings: Settings, paths: Sequence[str]) -> bool:
         logger.warning("Files that nothing points to stay in the bucket until retention: %s", error.message)
         return False
     return True
-
-
-@dataclass(frozen=True, slots=True)
-class _Store:
-    """Stores files of a run under its path: on threads of this process, or on workers."""
-
-    settings: Settings
-    workspace: Workspace
-    run_path: str
-    copied: Mapping[str, str]
-    ahead: frozenset[str]
-    stored: Running
-    workers: Workers
-
-    def __call__(self, files: Sequence[FileEntry]) -> None:
-        units = _units(self.workspace, self.run_path, files, self.copied)
-        self.stored.total = (self.stored.total or 0) + sum(entry.bytes for entry in files)
-        self.stored.add(sum(unit.entry.bytes for unit in units if unit.entry.path in self.ahead))
-        to_store = [unit for unit in units if unit.entry.path not in self.ahead]
-        for nbytes in _stored(self.settings, to_store, self.workers):
-            self.stored.add(nbytes)
-        _verify_copies(self.settings, self.run_path, to_store)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +170,6 @@ def _units(
     """The files as units, large ones first."""
     by_size = sorted(files, key=lambda entry: -entry.bytes)
     return [UploadUnit(workspace, run_path, entry, copied.get(entry.path)) for entry in by_size]
-
-
-def _stored(settings: Settings, units: Sequence[UploadUnit], workers: Workers) -> Iterable[int]:
-    """Bytes of files, as they are stored: on threads of this process, or on workers."""
-    if workers.count:
-        return workers.map(upload_unit, units)
-    return each(settings, _store, units)
 
 
 def upload_unit(unit: UploadUnit, tick: Tick) -> int:

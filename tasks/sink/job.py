@@ -105,11 +105,6 @@ class LoadJob:
         """The tables to write: authors before their posts."""
         return [table for table in TABLES if table.name in self.plans]
 
-    @property
-    def lease(self) -> dict[str, Any]:
-        """What every call carries."""
-        return {"p_run": self.run.run_id, "p_token": self.run.token}
-
     def rows_to_write(self, table: Table) -> Spool:
         """Rows that are new or differ; into an empty table the cleaned rows as they are."""
         return rows_to_write(self.workspace, table, self.plans[table.name])
@@ -155,10 +150,10 @@ def write_rejects(database: Database, job: LoadJob, table: Table, too_much: Give
     """
 
     def delete(ids: list[str], give_up: GiveUp | None) -> None:
-        database.call("etl_delete_rejects", give_up=give_up, **job.lease, p_table=table.name, p_ids=ids)
+        database.call("etl_delete_rejects", give_up=give_up, **job.run.evidence, p_table=table.name, p_ids=ids)
 
     def write(rows: pa.Array, give_up: GiveUp | None) -> None:
-        database.call("etl_write_rejects", give_up=give_up, **job.lease, p_rows=as_array(rows))
+        database.call("etl_write_rejects", give_up=give_up, **job.run.evidence, p_rows=as_array(rows))
 
     for batch in reject_deletes(job.workspace, table).batches():
         for part in slices(batch, REJECTS_IN_ONE_CALL):
@@ -177,7 +172,7 @@ def json_batches(batch: pa.RecordBatch, *, rows: int, size: int) -> Iterator[pa.
 
 def begin(database: Database, job: LoadJob) -> None:
     """The ledger says `loading` from here on."""
-    database.call("etl_stage", **job.lease, p_stage="load", p_figures={})
+    database.call("etl_stage", **job.run.evidence, p_stage="load", p_figures={})
 
 
 def commit(database: Database, job: LoadJob, written: Mapping[str, Written]) -> dict[str, LoadCounts]:
@@ -193,7 +188,7 @@ def commit(database: Database, job: LoadJob, written: Mapping[str, Written]) -> 
     aggregates = Json(b"{}") if job.run.historical else aggregates_of(job.workspace)
     database.call(
         "etl_commit",
-        **job.lease,
+        **job.run.evidence,
         p_facts={**facts, "refused": refused},
         p_aggregates=aggregates,
     )

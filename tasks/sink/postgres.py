@@ -140,14 +140,16 @@ def _delete(transaction: Transaction, job: LoadJob, table: Table, written: Writt
         for part, rows in enumerate(slices(batch, _IDS_IN_ONE_CALL)):
             ids = rows.column(0).to_pylist()
             name = f"delete/{table.name}/{index}/{part * _IDS_IN_ONE_CALL}"
-            written.add(transaction.call("etl_delete", **job.lease, p_batch=name, p_table=table.name, p_ids=ids))
+            written.add(transaction.call("etl_delete", **job.run.evidence, p_batch=name, p_table=table.name, p_ids=ids))
             job.passed(len(ids))
 
 
 def _write(transaction: Transaction, job: LoadJob, table: Table, feed: _Feed, written: Written) -> None:
     _stage(transaction.connection, table, feed)
     left = job.limit(table) - len(written.refused)
-    written.add(transaction.call("etl_write_staged", **job.lease, p_table=table.name, p_count=feed.rows, p_limit=left))
+    written.add(
+        transaction.call("etl_write_staged", **job.run.evidence, p_table=table.name, p_count=feed.rows, p_limit=left)
+    )
     job.passed(feed.rows)
 
 

@@ -128,13 +128,13 @@ def _call(send: Send, job: LoadJob, table: Table, items: Any) -> Call:
 def _delete(database: Database, job: LoadJob, table: Table, ids: list[str], give_up: GiveUp | None) -> Answer:
     name = _name("delete", table, ",".join(ids).encode())
     arguments = {"p_batch": name, "p_table": table.name, "p_ids": ids}
-    return dict(database.call("etl_delete", give_up=give_up, **job.lease, **arguments))
+    return dict(database.call("etl_delete", give_up=give_up, **job.run.evidence, **arguments))
 
 
 def _write(database: Database, job: LoadJob, table: Table, rows: pa.Array, give_up: GiveUp | None) -> Answer:
     body = as_array(rows)
     arguments = {"p_batch": _name("write", table, body), "p_table": table.name, "p_limit": job.limit(table)}
-    return dict(database.call("etl_write", give_up=give_up, **job.lease, **arguments, p_rows=body))
+    return dict(database.call("etl_write", give_up=give_up, **job.run.evidence, **arguments, p_rows=body))
 
 
 def _too_much(error: Exception) -> bool:

@@ -8,14 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.contracts import USERS
-from tasks.files.clean import FileShape, write_parts
-from tasks.files.manifest import FileEntry, Manifest, entry_of
+from tasks.files.clean import FileShape, clean_entry, write_parts
+from tasks.files.manifest import FileEntry, Manifest
 from tasks.files.parquet import file_schema, open_writer
 from tasks.incremental import merge
 from tasks.incremental.base import Base
@@ -103,10 +102,7 @@ def test_the_files_after_an_edit_are_those_that_a_full_night_writes(  # type: ig
 def _written(rows: pa.Table, root: Path, shape: FileShape, *, always: bool) -> list[FileEntry]:
     """The rows as a full night writes them."""
     parts = write_parts(USERS, rows.to_batches(), root / FOLDER, shape, always=always)
-    return [
-        entry_of(part, root, rows=pq.read_metadata(part).num_rows, version=USERS.version, kind="clean")
-        for part in parts
-    ]
+    return [clean_entry(USERS, part, root) for part in parts]
 
 
 MANY, FOLDER, ONE_A_PART = 1_002, "clean/users", FileShape(1, 1)
@@ -148,7 +144,7 @@ def test_more_than_a_thousand_parts_are_merged_in_the_order_of_their_rows(
     edit, base = Edit(put, put[USERS.key.name].combine_chunks()), many._base_entries(USERS)
     found = merge_folder(USERS, base, edit, many.files, tmp_path, FOLDER, ONE_A_PART, always=True)
     full = write_parts(USERS, put.to_batches(), tmp_path / "full", ONE_A_PART)
-    (changed,) = (entry_of(part, tmp_path, rows=1, version=USERS.version, kind="clean") for part in full)
+    (changed,) = (clean_entry(USERS, part, tmp_path) for part in full)
     assert [entry.path for entry in found] == [f"{FOLDER}/part-{number:03d}.parquet" for number in range(MANY)]
     assert [e.sha256 for e in found if e not in base] == [changed.sha256]
     assert found[MANY - 2].sha256 == changed.sha256

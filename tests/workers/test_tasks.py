@@ -273,7 +273,7 @@ def test_a_worker_that_would_see_other_rows_or_store_elsewhere_does_nothing(
 def test_a_process_goes_by_the_code_that_it_has_loaded_whatever_is_on_the_disk_by_now(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "tasks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
     rules = tmp_path / "tasks" / "cleaning" / "rules" / "users.py"
-    load = "from tasks.incremental.output import output_fingerprint; from tasks.settings import Settings; "
+    load = "from tasks.incremental.mode import output_fingerprint; from tasks.settings import Settings; "
     say = "print(output_fingerprint(Settings(_env_file=None)))"
     before, running, after = (
         subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
