@@ -8,7 +8,7 @@ from tasks.errors import SettingsError
 from tasks.settings.environment import set_up_commands
 
 # Little of what an import makes is garbage, and looking for it took a fifth of the import's time. A run goes back to
-# the usual numbers: see `flows.engine.garbage`.
+# the usual numbers: see `flows.engine.pipeline`.
 USUAL = gc.get_threshold()
 gc.set_threshold(50_000, 20, 20)
 

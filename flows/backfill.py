@@ -12,7 +12,6 @@ from flows.engine.artifacts import show_report
 from flows.engine.declare import etl_flow, etl_task
 from flows.engine.form_command import run_form
 from flows.engine.outcome import RunOutcome, RunRequest
-from flows.engine.pipeline import settings_for
 from flows.engine.run_page import table
 from flows.engine.series import run_series
 from flows.forms import BackfillForm
@@ -22,7 +21,7 @@ from tasks.files.manifest import HISTORICAL_NOTE
 from tasks.ledger.ledger import Ledger
 from tasks.platform.functions import open_database
 from tasks.publish.retention import run_ids
-from tasks.settings import Settings
+from tasks.settings import Settings, settings_over
 
 LEDGER_ROWS = 100_000
 
@@ -35,7 +34,7 @@ def backfill(options: BackfillForm = BackfillForm()) -> list[str]:  # noqa: B008
         options: Which days.
     """
     wanted = options.days()
-    done = set() if options.redo else published_days(settings_for(request_of(options)), wanted)
+    done = set() if options.redo else published_days(settings_over(options.transport), wanted)
     days = [day for day in wanted if day not in done]
     get_run_logger().info("backfill %d days asked for, %d of them to do", len(wanted), len(days))
     if options.dry_run:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import cast
 
 from prefect.client.schemas.objects import FlowRun
-from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
@@ -18,7 +17,7 @@ from flows.engine.declare import etl_flow
 from flows.engine.ending import held, outcome_shown
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.pipeline import run_pipeline
-from flows.engine.prefect_api import prefect_answering
+from flows.engine.prefect_api import prefect_answering, this_flow_run
 from flows.engine.schedule import (
     as_scheduled,
     crashed_run,
@@ -33,6 +32,7 @@ from flows.engine.schedule import (
 from flows.forms import NightlyForm
 from tasks.errors import RunHeld
 from tasks.ledger.as_of import AsOf
+from tasks.settings import settings_over
 from tasks.settings.environment import prefect_api_url
 
 
@@ -61,8 +61,7 @@ def nightly(options: NightlyForm = NightlyForm()) -> RunOutcome:  # noqa: B008 -
 
 def request_of(options: NightlyForm) -> RunRequest:
     """What a flow run asks for. A restart names the runs that crashed; what starts by itself waits for the lease."""
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
+    run = this_flow_run()
     crashed = (options.restart_of or crashed_run()) if options.restart else ""
     tries = tries_before(crashed)
     return RunRequest(
@@ -99,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: command.Options) -> RunOutcome:
-    command.require_settings(options.form.transport)
+    settings_over(options.form.transport)  # SettingsError where they cannot be used
     if not prefect_api_url():
         return run_pipeline(options.request)
     with prefect_answering():

@@ -19,6 +19,7 @@ from flows.engine.outcome import RunOutcome
 from local_stack.state import free_port
 from scripts.ui import running
 from tasks.errors import PipelineError, TerminalError
+from tasks.settings import settings_over
 from tasks.settings.environment import prefect_api_url
 
 
@@ -31,7 +32,7 @@ def _run(options: command.Options) -> RunOutcome:
     try:
         with _prefect() as server:
             project.use()
-            command.require_settings(options.form.transport)
+            settings_over(options.form.transport)  # SettingsError where they cannot be used
             return _in_flow(options, server)
     except ServiceError as error:
         raise TerminalError(str(error)) from None

@@ -7,6 +7,7 @@ after it: about n² requests for n artifacts, so that those whose order means no
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.context import FlowRunContext
+
+from flows.engine.prefect_api import this_flow_run
 
 logger = logging.getLogger(__name__)
 EARLIER = "> **Of an earlier try.** This run was tried again: the last try has a `report` without this line."
@@ -44,17 +46,17 @@ def show_in_order(pages: Sequence[Page], more: Sequence[Page] = ()) -> None:
 
     Nothing outside of a flow.
     """
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
+    run = this_flow_run()
+    if run is None:
         return
     with get_client(AGAIN_SOON, sync_client=True) as client:
-        if context.flow_run.run_count > 1:
-            _mark_earlier(client, context.flow_run.id)
+        if run.run_count > 1:
+            _mark_earlier(client, run.id)
         above = _IDS
         for left, page in zip(range(len(pages), 0, -1), pages, strict=True):
-            above = _create(client, context.flow_run.id, page, above, _floor(above, left, len(more)))
+            above = _create(client, run.id, page, above, _floor(above, left, len(more)))
         for page in more:
-            _create(client, context.flow_run.id, page, above, 0)
+            _create(client, run.id, page, above, 0)
 
 
 def _mark_earlier(client: SyncPrefectClient, flow_run: UUID) -> None:
@@ -111,9 +113,8 @@ def _create(client: SyncPrefectClient, flow_run: UUID, page: Page, above: int, f
 
 def _create_once(client: SyncPrefectClient, flow_run: UUID, page: Page) -> UUID:
     """Without the event that the client's own method emits for each artifact."""
-    wanted = ArtifactCreate(
-        key=page.key, type=page.kind, description=page.description, data=_data(page), flow_run_id=flow_run
-    )
+    data = json.dumps(page.data) if page.kind == "table" else page.data
+    wanted = ArtifactCreate(key=page.key, type=page.kind, description=page.description, data=data, flow_run_id=flow_run)
     answer = client.request("POST", "/artifacts/", json=wanted.model_dump(mode="json", exclude_unset=True))
     return UUID(answer.json()["id"])
 
@@ -128,11 +129,3 @@ def _again_soon(response: httpx.Response) -> None:
 
 
 AGAIN_SOON: dict[str, Any] = {"event_hooks": {"response": [_again_soon]}}  # of a client of Prefect's
-
-
-def _data(page: Page) -> Any:
-    if page.kind == "table":
-        import json
-
-        return json.dumps(page.data)
-    return page.data

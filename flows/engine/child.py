@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -64,9 +64,7 @@ class ChildRun:
         finally:
             self._mine.close()
         self._process.join()
-        return ChildOutcome(
-            outcome.status, outcome.run_id, outcome.changed, outcome.message, time.monotonic() - self._started
-        )
+        return replace(outcome, seconds=time.monotonic() - self._started)
 
     def end(self) -> None:
         """Ask it to end, once; what it has written is not visible, and its lease is given back."""

@@ -22,7 +22,7 @@ from tasks.files.layout import manifest_path
 from tasks.ledger.as_of import AsOf
 from tasks.ledger.guard import require_known
 from tasks.platform.interrupts import interruptible
-from tasks.settings import TransportChoice, load_settings
+from tasks.settings import TransportChoice
 
 EXIT = {"committed": 0, "dry_run": 0, "failed": 1, "held": 3, "declined": 4}
 USAGE = 2
@@ -74,11 +74,6 @@ class Options:
             dry_run=form.dry_run,
             full_refresh=form.full_refresh,
         )
-
-
-def require_settings(transport: str) -> None:
-    """SettingsError when the settings of this process cannot be used for a run over this transport."""
-    load_settings(**({} if transport == "auto" else {"transport": transport}))
 
 
 class UsageError(PipelineError):

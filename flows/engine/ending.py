@@ -7,13 +7,13 @@ from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
-from prefect.context import FlowRunContext
 from prefect.events import emit_event
 from prefect.states import Cancelled
 
 from flows.engine import run_page
 from flows.engine.declare import HELD, KEY
 from flows.engine.outcome import COMMITTED_EVENT, DRIFTED_EVENT, RunOutcome
+from flows.engine.prefect_api import this_flow_run
 from flows.engine.report import show_outcome
 from tasks.errors import RunHeld
 
@@ -42,8 +42,7 @@ def _emit_drift(outcome: RunOutcome) -> None:
 
 def _emit(event: str, outcome: RunOutcome, payload: dict[str, Any]) -> None:
     """An event of the run, with the flow run and the deployment that it is of; none outside of a flow."""
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
+    run = this_flow_run()
     if run is None:
         return
     related = [{"prefect.resource.id": f"prefect.flow-run.{run.id}", "prefect.resource.role": "flow-run"}]

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource
 
 from flows.engine.artifacts import reports_kept
-from flows.engine.command import EXIT, USAGE, require_settings, show_failure, stopped
+from flows.engine.command import EXIT, USAGE, show_failure, stopped
 from flows.engine.prefect_api import prefect_answering, start_own_server
 from flows.engine.stage import unexpected
 from flows.forms import Form
@@ -21,6 +21,7 @@ from flows.terminal.display import show_error
 from flows.terminal.output import last_output
 from tasks.errors import PipelineError, SettingsError, said_of
 from tasks.platform.interrupts import interruptible
+from tasks.settings import settings_over
 
 F = TypeVar("F", bound=Form)
 _VALUES = {"date": "YYYY-MM-DD", "int": "N", "list[str]": "NAME,NAME", "str": None}  # None: the argument's name
@@ -60,7 +61,7 @@ def _ended(flow: Callable[[F], Any], form: type[F], name: str, given: list[str])
             options = _parsed(form, name, given)
             with prefect_answering():
                 if isinstance(flow, Flow):
-                    require_settings(getattr(options, "transport", "auto"))  # before somebody waits for a server
+                    settings_over(getattr(options, "transport", "auto"))  # before somebody waits for a server
                     start_own_server()
                 return flow(options), 0
         except ValidationError as error:

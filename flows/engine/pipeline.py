@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -10,8 +11,8 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib import import_module
 
+from flows import USUAL
 from flows.engine import incremental, stages
-from flows.engine.garbage import collect_as_usual
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.pointing import Pointer, move_pointer
 from flows.engine.run import Run, open_run
@@ -28,7 +29,7 @@ from tasks.platform.functions import open_database
 from tasks.platform.identity import acting
 from tasks.platform.version import code_version
 from tasks.reports.build import run_counts
-from tasks.settings import Settings, load_settings
+from tasks.settings import Settings, settings_over
 from tasks.sink import LoadCounts, TablePlan
 from tasks.source import Preflight
 
@@ -41,8 +42,8 @@ def run_pipeline(request: RunRequest) -> RunOutcome:
     Raises LeaseHeld while another run holds the lease, RunHeld when a metric is outside its bounds, and any other
     PipelineError when the run failed. Readers never see a partial run, and the ledger says what happened.
     """
-    collect_as_usual()
-    settings = settings_for(request)
+    gc.set_threshold(*USUAL)  # garbage that is found late holds batches of rows: a full night took twice as much
+    settings = settings_over(request.transport)
     with acting(settings):  # a signed-in user is signed out when the run has ended
         _require_known(settings, request.accept)
         return _run_until_it_ends(settings, request)
@@ -75,11 +76,6 @@ def _require_known(settings: Settings, accept: Iterable[str]) -> None:
             last = f"The last run was held for {held}." if held else "The last run was not held: leave it empty."
             error.remedy = f"{error.remedy} {last}"
         raise
-
-
-def settings_for(request: RunRequest) -> Settings:
-    """The settings of this process, with the transport that the request asks for."""
-    return load_settings() if request.transport == "auto" else load_settings(transport=request.transport)
 
 
 def start_of(settings: Settings, request: RunRequest, earlier: tuple[Ticket, ...] = ()) -> Start:

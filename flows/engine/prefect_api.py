@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 import httpx
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
@@ -44,6 +46,12 @@ def prefect_answering() -> Iterator[None]:
             if found := _translated(error, flow_started=len(STARTS) > starts):
                 raise found from None
             raise
+
+
+def this_flow_run() -> FlowRun | None:
+    """The flow run that the caller is a part of; None outside of a flow."""
+    context = FlowRunContext.get()
+    return context.flow_run if context else None
 
 
 def start_own_server() -> None:

@@ -59,7 +59,7 @@ def _summary(outcome: RunOutcome) -> str:
         run_id=outcome.run_id,
         transport=outcome.transport,
         headline=outcome.headline,
-        last=outcome.last.headline if outcome.last else None,
+        last=(outcome.last or RunCounts()).headline,
         tables=outcome.tables,
         seconds=outcome.seconds,
         notes=[*outcome.notes, *outcome.identity],

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from flows.engine.markdown import inert
 from flows.engine.outcome import COMPARED_DAYS, RunOutcome
-from flows.engine.run_page import COUNTS, HEADLINE, LABELS, change, number, size, table
+from flows.engine.run_page import LABELS, change, number, rows_section, size, table
 from tasks.contracts import REPORTS
 
 Figures = Mapping[str, int | float | None]
@@ -37,7 +37,7 @@ def report_page(outcome: RunOutcome, *, links: Mapping[str, str], csv_links: Map
             _figures(outcome),
             *_charts(links),
             _files(outcome, links, csv_links),
-            _rows(outcome),
+            rows_section(outcome.tables),
             f"## Next\n\n{next_step(outcome)}",
             _footer(outcome),
         ]
@@ -82,12 +82,12 @@ def _figures(outcome: RunOutcome) -> str:
     yesterday, week = (earlier_figures(outcome, days=days) for days in COMPARED_DAYS)
     rows = [
         (
-            f"**{LABELS[name]}**",
+            f"**{label}**",
             outcome.headline.get(name),
             change(outcome.headline.get(name), yesterday.get(name)),
             change(outcome.headline.get(name), week.get(name)),
         )
-        for name in HEADLINE
+        for name, label in LABELS.items()
     ]
     weekday = f"{(outcome.as_of - timedelta(microseconds=1)):%A}"
     return table("lrrr", ["figure", "now", "since yesterday", f"since {weekday} a week ago"], rows)
@@ -128,12 +128,6 @@ def _files(outcome: RunOutcome, links: Mapping[str, str], csv_links: Mapping[str
 
 def _link(label: str, link: str | None) -> str:
     return f"[{label}]({link})" if link else "–"
-
-
-def _rows(outcome: RunOutcome) -> str:
-    used = [count for count in COUNTS if any(count in counts for counts in outcome.tables.values())]
-    rows = [(name, *(counts.get(count) for count in used)) for name, counts in outcome.tables.items()]
-    return f"## Rows\n\n{table('l' + 'r' * len(used), ['table', *used], rows)}"
 
 
 def mode_sentence(outcome: RunOutcome) -> str:

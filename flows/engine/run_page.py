@@ -25,8 +25,8 @@ from tasks.errors import (
     SettingsError,
     TransientError,
 )
+from tasks.reports.figures import Figure, Shares
 
-Figure = int | float | None
 LABELS = {
     "total_users": "users",
     "active_users": "active users",
@@ -35,7 +35,6 @@ LABELS = {
     "total_posts": "posts",
     "posts_7d": "posts in 7 days",
 }
-HEADLINE = tuple(LABELS)
 DECIMALS = 4  # of a figure in a table: no more than people read
 COUNTS = ("read", "kept", "rejected", "inserted", "updated", "unchanged", "deleted", "refused")
 
@@ -96,10 +95,10 @@ def summary_page(
     run_id: str,
     transport: str,
     headline: Mapping[str, Figure],
-    last: Mapping[str, Figure] | None = None,
+    last: Mapping[str, Figure],
     tables: Mapping[str, Mapping[str, int]],
     seconds: float,
-    notes: Sequence[str] = (),
+    notes: Sequence[str],
 ) -> str:
     """Markdown: what the run did, the headline figures with their change since the last run, the rows by table.
 
@@ -107,33 +106,35 @@ def summary_page(
     a reader must not miss, such as that a historical run is computed from current rows.
     """
     descriptions = {column.name: column.description for column in USER_STATISTICS.columns}
-    before = last or {}
     figures = [
-        (f"**{name}**", headline.get(name), change(headline.get(name), before.get(name)), descriptions.get(name, ""))
-        for name in HEADLINE
+        (f"**{name}**", headline.get(name), change(headline.get(name), last.get(name)), descriptions.get(name, ""))
+        for name in LABELS
     ]
-    used = [count for count in COUNTS if any(count in counts for counts in tables.values())]
-    rows = [(name, *(counts.get(count) for count in used)) for name, counts in tables.items()]
     return "\n\n".join(
         [
             f"# {status.capitalize()}: as of {as_of:%Y-%m-%d %H:%M} UTC",
             *(f"> {inert(note)}" for note in notes),
             table("lrrl", ["figure", "now", "since the last run", "meaning"], figures),
-            "## Rows",
-            table("l" + "r" * len(used), ["table", *used], rows),
+            rows_section(tables),
             f"Run `{run_id}` over {transport}, {seconds:,.0f} s.",
         ]
     )
 
 
-def statistics_rows(headline: Mapping[str, Figure], last: Mapping[str, Figure] | None = None) -> list[dict[str, Any]]:
+def rows_section(tables: Mapping[str, Mapping[str, int]]) -> str:
+    """The rows of each table, as a section of Markdown: the counts that any of them has."""
+    used = [count for count in COUNTS if any(count in counts for counts in tables.values())]
+    rows = [(name, *(counts.get(count) for count in used)) for name, counts in tables.items()]
+    return f"## Rows\n\n{table('l' + 'r' * len(used), ['table', *used], rows)}"
+
+
+def statistics_rows(headline: Mapping[str, Figure], last: Mapping[str, Figure]) -> list[dict[str, Any]]:
     """Every column of user_statistics as a row: figure, now, change, unit, meaning; plain JSON."""
-    before = last or {}
     return [
         {
             "figure": column.name,
             "now": _rounded(headline.get(column.name)),
-            "since the last run": change(headline.get(column.name), before.get(column.name)),
+            "since the last run": change(headline.get(column.name), last.get(column.name)),
             "unit": column.unit or "",
             "meaning": column.description,
         }
@@ -154,19 +155,16 @@ def _rounded(value: Figure) -> object:
     return round(value, DECIMALS) if isinstance(value, float) and math.isfinite(value) else plain(value)
 
 
-def cleaning_rows(
-    quality: Sequence[Mapping[str, Any]], last: Mapping[tuple[str, str], float | None] | None = None
-) -> list[dict[str, Any]]:
+def cleaning_rows(quality: Sequence[Mapping[str, Any]], last: Shares) -> list[dict[str, Any]]:
     """The cleaning ledger: the rows of data_quality with the change of the share, in points, since the last run.
 
     last: (table, rule) to its share then.
     """
-    before = last or {}
     return [
         {
             **{name: plain(value) for name, value in row.items() if name != "share"},
             "share": _percent(row.get("share")),
-            "points since the last run": _points(row.get("share"), before.get((str(row["table"]), str(row["rule"])))),
+            "points since the last run": _points(row.get("share"), last.get((str(row["table"]), str(row["rule"])))),
         }
         for row in quality
     ]

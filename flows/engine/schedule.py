@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
@@ -24,9 +26,9 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.context import FlowRunContext
 from prefect.states import Cancelled
 
+from flows.engine.prefect_api import this_flow_run
 from flows.forms import MAX_RESTARTS, NightlyForm, RetentionForm
 
 logger = logging.getLogger(__name__)
@@ -51,10 +53,7 @@ def due_instant() -> datetime | None:
     if run is None:
         return None
     late = _late_beside(run)
-    try:
-        _cancel_waiting(late, run.name)
-    except Exception as error:  # noqa: BLE001 - whatever the server's trouble is, the night must go on
-        logger.warning("Late runs could not be cancelled: %s.", type(error).__name__)
+    _cancel_waiting(late, run.name)
     return _stands_for(run, late)
 
 
@@ -79,13 +78,10 @@ def tried_again(run: FlowRun | None = None) -> bool:
     run = run or _deployed_run()
     if run is None or run.run_count > 1:
         return run is not None
-    try:
-        with get_client(sync_client=True) as client:
-            kinds = _states_of(client, run)
-            return kinds.count(StateType.RUNNING) > 1 or _was_cancelled(kinds)
-    except Exception as error:  # noqa: BLE001 - as above
-        logger.warning("The run's earlier states could not be read: %s.", type(error).__name__)
-        return False
+    with _asking("The run's earlier states could not be read") as client:
+        kinds = _states_of(client, run)
+        return kinds.count(StateType.RUNNING) > 1 or _was_cancelled(kinds)
+    return False
 
 
 def as_scheduled(options: F) -> F:
@@ -102,21 +98,16 @@ def as_scheduled(options: F) -> F:
 
 def _schedule_lost_its_options() -> bool:
     """Whether a schedule started this run, or the one that it restarts, that has no options of its own."""
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
+    run = this_flow_run()
     if run is None or run.deployment_id is None or not (run.auto_scheduled or _restarts(run)):
         return False
-    try:
-        with get_client(sync_client=True) as client:
-            first = [run, *_crashed_before(client, _restarts(run))][-1]
-            if not first.auto_scheduled:
-                return False
+    with _asking("The schedule could not be looked at") as client:
+        first = [run, *_crashed_before(client, _restarts(run))][-1]
+        if first.auto_scheduled:
             schedules = client.read_deployment_schedules(run.deployment_id)
-    except Exception as error:  # noqa: BLE001 - then the run does what it was given
-        logger.warning("The schedule could not be looked at: %s.", type(error).__name__)
-        return False
-    by = first.created_by.id if first.created_by else None
-    return not any("options" in of.parameters for of in schedules if by in (None, of.id))
+            by = first.created_by.id if first.created_by else None
+            return not any("options" in of.parameters for of in schedules if by in (None, of.id))
+    return False
 
 
 def _restarts(run: FlowRun) -> str:
@@ -126,14 +117,10 @@ def _restarts(run: FlowRun) -> str:
 
 def tries_before(crashed: str) -> list[FlowRun]:
     """The crashed run of this id and those that it restarted, the first try last; empty where nobody says."""
-    if not crashed:
-        return []
-    try:
-        with get_client(sync_client=True) as client:
+    if crashed:
+        with _asking("The tries before this one could not be read") as client:
             return _crashed_before(client, crashed)
-    except Exception as error:  # noqa: BLE001 - then the run does what it was given
-        logger.warning("The tries before this one could not be read: %s.", type(error).__name__)
-        return []
+    return []
 
 
 def _crashed_before(client: SyncPrefectClient, crashed: str) -> list[FlowRun]:
@@ -152,24 +139,20 @@ def plain(instant: datetime) -> datetime:
 
 def crashed_run() -> str:
     """The id of the flow run of this deployment that crashed last: what a restart takes over. Empty when unknown."""
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
+    run = this_flow_run()
     if run is None or run.deployment_id is None:
         return ""
-    try:
-        with get_client(sync_client=True) as client:
-            found = client.read_flow_runs(
-                deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[run.deployment_id])),
-                flow_run_filter=FlowRunFilter(
-                    state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED]))
-                ),
-                sort=FlowRunSort.END_TIME_DESC,
-                limit=1,
-            )
-    except Exception as error:  # noqa: BLE001 - then the last failed run is resumed, whatever started it
-        logger.warning("The crashed run could not be looked for: %s.", type(error).__name__)
-        return ""
-    return str(found[0].id) if found else ""
+    with _asking("The crashed run could not be looked for") as client:  # else the last failed run is resumed
+        found = client.read_flow_runs(
+            deployment_filter=_of_deployment(run.deployment_id),
+            flow_run_filter=FlowRunFilter(
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED]))
+            ),
+            sort=FlowRunSort.END_TIME_DESC,
+            limit=1,
+        )
+        return str(found[0].id) if found else ""
+    return ""
 
 
 def earlier_restart(crashed: str) -> str:
@@ -177,29 +160,36 @@ def earlier_restart(crashed: str) -> str:
 
     An automation can fire twice for one crash, when the server's database was locked while it did.
     """
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
+    run = this_flow_run()
     if not crashed or run is None or run.deployment_id is None or run.created is None:
         return ""
+    own = (run.created, run.id)
+    with _asking("Other restarts could not be looked for") as client:  # the lease lets only one of them through anyway
+        found = client.read_flow_runs(
+            deployment_filter=_of_deployment(run.deployment_id), sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=100
+        )
+        twins = [other for other in found if _restarts(other) == crashed]
+        return next((other.name for other in twins if other.created and (other.created, other.id) < own), "")
+    return ""
+
+
+@contextmanager
+def _asking(trouble: str) -> Iterator[SyncPrefectClient]:
+    """A client for the block, which ends where the server cannot be asked. That is logged, and the night goes on."""
     try:
         with get_client(sync_client=True) as client:
-            found = client.read_flow_runs(
-                deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[run.deployment_id])),
-                sort=FlowRunSort.EXPECTED_START_TIME_DESC,
-                limit=100,
-            )
-    except Exception as error:  # noqa: BLE001 - the lease lets only one of them through anyway
-        logger.warning("Other restarts could not be looked for: %s.", type(error).__name__)
-        return ""
-    own = (run.created, run.id)
-    twins = [other for other in found if _restarts(other) == crashed]
-    return next((other.name for other in twins if other.created and (other.created, other.id) < own), "")
+            yield client
+    except Exception as error:  # noqa: BLE001 - whatever the server's trouble is
+        logger.warning("%s: %s.", trouble, type(error).__name__)
+
+
+def _of_deployment(deployment: UUID) -> DeploymentFilter:
+    return DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
 
 
 def _deployed_run() -> FlowRun | None:
     """The run of a deployment that this process is."""
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
+    run = this_flow_run()
     return run if run and run.deployment_id and run.expected_start_time else None
 
 
@@ -211,13 +201,10 @@ def _late_beside(run: FlowRun) -> list[FlowRun]:
     """
     if not run.auto_scheduled or run.deployment_id is None:
         return []
-    try:
-        with get_client(sync_client=True) as client:
-            others = [other for other in _never_begun(client, run.deployment_id) if other.id != run.id]
-            return [] if others and _was_cancelled(_states_of(client, run)) else others
-    except Exception as error:  # noqa: BLE001 - whatever the server's trouble is, the night must go on
-        logger.warning("Late runs could not be looked for: %s.", type(error).__name__)
-        return []
+    with _asking("Late runs could not be looked for") as client:
+        others = [other for other in _never_begun(client, run.deployment_id) if other.id != run.id]
+        return [] if others and _was_cancelled(_states_of(client, run)) else others
+    return []
 
 
 def _states_of(client: SyncPrefectClient, run: FlowRun) -> list[StateType]:
@@ -234,7 +221,7 @@ def _never_begun(client: SyncPrefectClient, deployment: UUID) -> list[FlowRun]:
     """Scheduled runs of a deployment whose time has come, and that never ran."""
     now = datetime.now(UTC)
     found = client.read_flow_runs(
-        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment])),
+        deployment_filter=_of_deployment(deployment),
         flow_run_filter=FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[*WAITING, StateType.CANCELLED])),
             expected_start_time=FlowRunFilterExpectedStartTime(after_=now - LATEST, before_=now),
@@ -248,7 +235,7 @@ def _cancel_waiting(runs: list[FlowRun], name: str) -> None:
     waiting = [run for run in runs if run.state_type in WAITING]
     if not waiting:
         return
-    with get_client(sync_client=True) as client:
+    with _asking("Late runs could not be cancelled") as client:
         for run in waiting:
             client.set_flow_run_state(run.id, Cancelled(message=f"Late: the run {name} stands for it."), force=True)
             logger.info("Run %s was late too; this one stands for it.", run.name)

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from flows.engine import stages
 from flows.engine.outcome import RunOutcome, RunRequest
-from flows.engine.pipeline import read_and_clean, report_and_commit, settings_for, start_of
+from flows.engine.pipeline import read_and_clean, report_and_commit, start_of
 from flows.engine.run import Run, open_next, open_run
 from tasks.cleaning.counts import CleanCounts
 from tasks.errors import LeaseHeld, TransientError
@@ -23,7 +23,7 @@ from tasks.ledger.as_of import AsOf
 from tasks.ledger.lease import Ticket
 from tasks.ledger.ledger import Ledger, NotNeeded, Start
 from tasks.platform.functions import open_database
-from tasks.settings import Settings
+from tasks.settings import Settings, settings_over
 
 logger = logging.getLogger(__name__)
 Commit = Callable[[datetime, Callable[[], RunOutcome]], None]
@@ -36,7 +36,7 @@ def run_series(request: RunRequest, instants: Sequence[datetime], commit: Commit
     A failure that a new start may fix reads and cleans again, and continues with the instant that failed; so many new
     starts are made without an instant in between as one run may have. Raises what `run_pipeline` raises.
     """
-    settings = settings_for(request)
+    settings = settings_over(request.transport)
     with open_database(settings) as database:
         since = Ledger(database, settings).clock()
     left, earlier, failures = list(instants), tuple[Ticket, ...](), 0

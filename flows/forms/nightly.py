@@ -9,14 +9,12 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from flows.forms.base import Form, dry_run, field, names, one_each, optional, transport
-from tasks.errors import DAY, INSTANT
+from tasks.ledger.as_of import WORDS, parse_instant
 from tasks.settings import TransportChoice
 
-AS_OF_WORDS = ("midnight", "now", "resume")
 FIGURE = r"[A-Za-z][A-Za-z0-9_.:/-]{0,99}"
 MAX_RESTARTS = 2
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY = "2026-01-31"
 
 
 class NightlyForm(Form):
@@ -29,7 +27,7 @@ class NightlyForm(Form):
             "As of",
             "The instant that the reports are as of, exclusive. midnight: the start of the scheduled day (UTC), whole "
             "days only. now: this moment. resume: the instant of the run that was interrupted last, else midnight.",
-            enum=list(AS_OF_WORDS),
+            enum=list(WORDS),
         ),
     )
     instant: datetime | None = Field(
@@ -86,9 +84,9 @@ class NightlyForm(Form):
     @classmethod
     def _an_instant_as_text(cls, values: Any) -> Any:
         """`as_of="2026-01-31"`, as a command line gives it, is the same as that instant."""
-        if not isinstance(values, dict) or values.get("as_of", "midnight") in AS_OF_WORDS:
+        if not isinstance(values, dict) or values.get("as_of", "midnight") in WORDS:
             return values
-        return {**values, "as_of": "midnight", "instant": _parse_instant(str(values["as_of"]))}
+        return {**values, "as_of": "midnight", "instant": parse_instant(str(values["as_of"]))}
 
     @field_validator("instant", mode="after")
     @classmethod
@@ -108,16 +106,6 @@ class NightlyForm(Form):
     def label(self) -> str:
         """What the run is as of, for its name."""
         return f"{self.instant:%Y-%m-%d %H:%M}" if self.instant else self.as_of
-
-
-def _parse_instant(text: str) -> datetime:
-    """A day (its first instant, UTC) or an instant with its offset. ValueError says what is wrong in words."""
-    text = text.strip()
-    try:
-        instant = datetime.fromisoformat(text if re.match(r"\d{4}-\d\d-\d\d($|T)", text) else "no instant")
-    except ValueError:
-        raise ValueError(f"{text[:40]!r} is none of midnight, now, resume, a {DAY} or an {INSTANT}.") from None
-    return instant.replace(tzinfo=UTC) if len(text) == len(_DAY) else instant
 
 
 def _past(instant: datetime) -> datetime:

@@ -15,19 +15,11 @@ from rich.text import Text
 
 from flows.engine.outcome import RunOutcome
 from flows.engine.report_page import day_sentence, mode_sentence, status_sentence, transport_name
-from flows.engine.run_page import change, number, size
+from flows.engine.run_page import LABELS, change, number, size
 from flows.terminal.display import seconds_text
 from tasks.reports.figures import PastRun
 
-HEADLINE = (
-    ("total_users", "users"),
-    ("active_users", "active users"),
-    ("new_users_7d", "new users in 7 days"),
-    ("posting_users", "users who have posted"),
-    ("total_posts", "posts"),
-    ("posts_7d", "posts in 7 days"),
-    ("posts_per_author_median", "posts per author, median"),
-)
+HEADLINE = {**LABELS, "posts_per_author_median": "posts per author, median"}
 COUNTS = {
     "read": "read",
     "kept": "kept",
@@ -97,7 +89,7 @@ def _figures(outcome: RunOutcome) -> Table:
     if before:
         table.add_column(f"since the run as of {before.as_of:%Y-%m-%d %H:%M}", justify="right")
     figures = before.headline if before else {}
-    for name, label in HEADLINE:
+    for name, label in HEADLINE.items():
         now = outcome.headline.get(name)
         table.add_row(label, number(now), *([change(now, figures.get(name))] if before else []))
     return table

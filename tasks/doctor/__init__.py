@@ -8,7 +8,7 @@ from tasks.doctor import alerts, bucket, live, machine, postgres, prefect, proje
 from tasks.doctor.findings import MARKS, Check, Finding, guarded
 from tasks.errors import ConfigurationError
 from tasks.platform.identity import acting
-from tasks.settings import Settings, load_settings
+from tasks.settings import Settings, settings_over
 
 UPLOAD = "upload"
 # What a run needs first; when one of these fails, the checks of the project would only say so again.
@@ -37,9 +37,8 @@ QUICK = {"retries": 0, "connect_timeout": 5.0, "read_timeout": 20.0}
 
 def examine(*, transport: str = "auto", try_upload: bool = True) -> Iterator[Finding]:
     """All findings, in the order of the checks, each as soon as it is there."""
-    overrides = {} if transport == "auto" else {"transport": transport}
     try:
-        settings = load_settings(**overrides).model_copy(update=QUICK)
+        settings = settings_over(transport).model_copy(update=QUICK)
     except ConfigurationError as error:
         yield Finding("settings", "fail", error.message, error.remedy)
         return

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal, cast
 
+from tasks.errors import DAY, INSTANT
+
 AsOfMode = Literal["now", "midnight", "resume", "at"]
 WORDS = ("midnight", "now", "resume")
 _DAY = "2026-01-31"
@@ -35,22 +37,8 @@ class AsOf:
 
     @classmethod
     def parse(cls, text: str) -> AsOf:
-        """A word, a day (its first instant, UTC) or an instant with its offset. ValueError says what is wrong."""
-        text = text.strip()
-        if text in WORDS:
-            return cls(cast(AsOfMode, text))
-        try:
-            instant = datetime.fromisoformat(text if re.match(r"\d{4}-\d\d-\d\d($|T| )", text) else "no instant")
-        except ValueError:
-            raise ValueError(
-                f"{text[:40]!r} is none of midnight, now, resume, a day like {_DAY} or an instant like {_DAY}T12:00Z."
-            ) from None
-        if instant.tzinfo is None and len(text) != len(_DAY):
-            raise ValueError(f"{text[:40]!r} has no time zone: add Z for UTC, or an offset like +01:00.")
-        try:
-            return cls.instant(instant.replace(tzinfo=instant.tzinfo or UTC))
-        except OverflowError:
-            raise ValueError(f"{text[:40]!r} lies outside the years 1 to 9999 in UTC.") from None
+        """A word, or what `parse_instant` takes."""
+        return cls(cast(AsOfMode, text)) if text in WORDS else cls.instant(parse_instant(text))
 
     @staticmethod
     def explain_day(text: str) -> str:
@@ -68,3 +56,13 @@ class AsOf:
 
     def __str__(self) -> str:
         return self.at.isoformat() if self.mode == "at" and self.at else self.mode
+
+
+def parse_instant(text: str) -> datetime:
+    """A day (its first instant, UTC) or an instant with its offset. ValueError says what is wrong in words."""
+    text = text.strip()
+    try:
+        instant = datetime.fromisoformat(text if re.match(r"\d{4}-\d\d-\d\d($|T)", text) else "no instant")
+    except ValueError:
+        raise ValueError(f"{text[:40]!r} is none of midnight, now, resume, a {DAY} or an {INSTANT}.") from None
+    return instant.replace(tzinfo=UTC) if len(text) == len(_DAY) else instant

@@ -24,6 +24,11 @@ def load_settings(**overrides: object) -> Settings:
     return settings.scaled()
 
 
+def settings_over(transport: str) -> Settings:
+    """As `load_settings`, for a run over this transport; `auto` leaves it to the settings."""
+    return load_settings() if transport == "auto" else load_settings(transport=transport)
+
+
 def any_settings(**overrides: object) -> Settings:
     """The same, whether or not they name a project."""
     try:

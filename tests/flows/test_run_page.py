@@ -46,7 +46,7 @@ def test_a_change_has_sign_and_share(now: float | None, before: float | None, te
     assert run_page.change(now, before) == text
 
 
-@given(st.dictionaries(st.sampled_from(run_page.HEADLINE), figures))
+@given(st.dictionaries(st.sampled_from([*run_page.LABELS]), figures))
 def test_statistics_are_plain_json_whatever_the_figures(headline: dict[str, float | None]) -> None:
     json.dumps(run_page.statistics_rows(headline, headline), allow_nan=False)
 

@@ -12,14 +12,14 @@ from typing import Any
 
 from flows.engine import incremental, stages
 from flows.engine.outcome import RunOutcome, RunRequest
-from flows.engine.pipeline import settings_for, start_of
+from flows.engine.pipeline import start_of
 from flows.engine.run import Run, open_run
 from tasks.contracts import DATA_QUALITY, TABLES
 from tasks.files.run_files import write_files
 from tasks.ledger.as_of import AsOf
 from tasks.reports.build import run_counts
 from tasks.reports.figures import RunCounts
-from tasks.settings import Transport
+from tasks.settings import Transport, settings_over
 from tasks.sink.model import REFUSED_RULE, changes, deletes, reject_changes, reject_deletes
 from tests.pipeline.kit import Project
 
@@ -37,7 +37,7 @@ class FullNight:
 def full_night(outcome: RunOutcome, transport: Transport) -> FullNight:
     """A full night for the same as_of, on the same source, from the settings of the environment."""
     request = RunRequest(as_of=AsOf.instant(outcome.as_of), dry_run=True, full_refresh=True, transport=transport)
-    settings = settings_for(request)
+    settings = settings_over(request.transport)
     with open_run(settings, request, start_of(settings, request)) as run:
         sources = stages.check_sources(run)
         run.lease = replace(run.lease, snapshot_at=outcome.snapshot_at)  # a clock that runs on must not matter
