@@ -18,12 +18,11 @@ import uvicorn
 
 from api import vendor
 from deploy import project
-from deploy.prefect_services import auth_string
 from local_stack import Stack, find
 from local_stack.arguments import port, positive
 from local_stack.state import free_port, taken
 from scripts.ui import HOME as PREFECT_HOME
-from scripts.ui import end_on_signals, local_project, running
+from scripts.ui import end_on_signals, local_project, use_running
 from tasks.errors import PipelineError
 from tasks.platform.whole_file import whole_file
 from tasks.settings.environment import prefect_api_url
@@ -73,11 +72,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 def _find_prefect() -> None:
     """That of `make ui`, where PREFECT_API_URL names no other; this process asks once."""
-    if prefect_api_url():
-        return
-    if url := running(PREFECT_HOME):
-        os.environ.update(PREFECT_API_URL=f"{url}/api", PREFECT_API_AUTH_STRING=auth_string(PREFECT_HOME))
-    else:
+    if not prefect_api_url() and not use_running(PREFECT_HOME):
         how = "set PREFECT_API_URL or start `make ui`, then this again"
         print(f"  No Prefect server: to start runs from the site {how}.\n", flush=True)
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploy import project
-from deploy.prefect_services import Prefect, ServiceError, auth_string, ours, starting
+from deploy.prefect_services import Prefect, ServiceError, ours, starting
 from flows.engine import command
 from flows.engine.outcome import RunOutcome
 from local_stack.state import free_port
-from scripts.ui import running
+from scripts.ui import use_running
 from tasks.errors import PipelineError, TerminalError
 from tasks.settings import settings_over
 from tasks.settings.environment import prefect_api_url
@@ -74,11 +74,7 @@ def _prefect() -> Iterator[_Server]:
     home = Path(os.environ["PREFECT_HOME"])
     with ours(home):
         has_profile = (home / "profiles.toml").exists()
-    if prefect_api_url() or has_profile:
-        yield _Server()
-    elif url := running(home):
-        os.environ["PREFECT_API_URL"] = f"{url}/api"  # this run gets its page there
-        os.environ["PREFECT_API_AUTH_STRING"] = auth_string(home)
+    if prefect_api_url() or has_profile or use_running(home):
         yield _Server()
     else:
         project.log_step("Starting Prefect")

@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import httpx
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from api import vendor
 from data.demo import load
@@ -32,6 +33,7 @@ DOCS = ROOT / "docs"
 CHROMIUM = find_chromium()
 USERS, POSTS = 2_000, 20_000
 START_SECONDS = 90
+Theme = Literal["light", "dark"]
 
 
 def main() -> int:
@@ -103,11 +105,16 @@ def _take_all(browser: Browser, url: str, account: tuple[str, str]) -> None:
 
 
 def _signed_in(
-    browser: Browser, url: str, account: tuple[str, str], *, width: int, height: int, theme: str = "light"
+    browser: Browser,
+    url: str,
+    account: tuple[str, str],
+    *,
+    width: int,
+    height: int,
+    theme: Theme = "light",
 ) -> Page:
-    scheme = "dark" if theme == "dark" else "light"
-    size = {"width": width, "height": height}
-    page = browser.new_context(base_url=url, viewport=size, color_scheme=scheme, locale="en-GB").new_page()  # type: ignore[arg-type]
+    size = ViewportSize(width=width, height=height)
+    page = browser.new_context(base_url=url, viewport=size, color_scheme=theme, locale="en-GB").new_page()
     page.goto("/sign-in")
     page.get_by_label("E-mail").fill(account[0])
     page.get_by_label("Password").fill(account[1])

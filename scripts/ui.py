@@ -20,7 +20,7 @@ import psutil
 from rich.console import Console
 
 from deploy import project
-from deploy.prefect_services import ROOT, Prefect, ServiceError, answers, server, worker
+from deploy.prefect_services import ROOT, Prefect, ServiceError, answers, auth_string, server, worker
 from local_stack import uses
 from local_stack.arguments import folder, port
 from tasks.errors import PipelineError
@@ -113,6 +113,14 @@ def running(home: Path) -> str | None:
         return str(note["url"]) if _is_one(note["pid"]) and answers(note["url"]) else None
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None
+
+
+def use_running(home: Path) -> bool:
+    """Have this process use the folder's own server, if it answers; whether it does."""
+    url = running(home)
+    if url:
+        os.environ.update(PREFECT_API_URL=f"{url}/api", PREFECT_API_AUTH_STRING=auth_string(home))
+    return bool(url)
 
 
 def _is_one(pid: int) -> bool:

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy import project
-from deploy.prefect_services import auth_string
 from flows.engine.probe import main as probe
 from flows.engine.probe import parser
-from scripts.ui import running
+from scripts.ui import use_running
 from tasks.errors import PipelineError
 from tasks.settings.environment import prefect_api_url
 
@@ -20,9 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Watch until Ctrl-C; 0 ended cleanly, 1 failed. Runs get a page where `make ui` or PREFECT_API_URL is there."""
     watches = not parser().parse_args(arguments).health
     project.set_up_prefect()
-    home = Path(os.environ["PREFECT_HOME"])
-    if not prefect_api_url() and (url := running(home)):
-        os.environ.update(PREFECT_API_URL=f"{url}/api", PREFECT_API_AUTH_STRING=auth_string(home))
+    if not prefect_api_url():
+        use_running(Path(os.environ["PREFECT_HOME"]))
     try:
         name = project.use(start=watches)
     except PipelineError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from deploy.migrations.books import (
     COPIED,
@@ -43,7 +42,6 @@ def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[st
     connection breaks, ConfigurationError when something that the files make, or that the contracts ask for, is missing,
     or when the server is too old.
     """
-    names = []
     with connected(db_url, say=say) as run:
         require_release(run)
         files = migrations()
@@ -52,10 +50,11 @@ def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[st
         known = applied(run)
         if known:
             make_missing_role(run, files, say=say)
-        for migration in (m for m in files if m.version not in known):
-            with_lock_retries(partial(_apply, migration, run), say=say)
+        pending = [migration for migration in files if migration.version not in known]
+        for migration in pending:
+            sql = f"begin;\n{migration.sql}\n{entry(migration)}\ncommit;"
+            with_lock_retries(run, sql, migration.path.name, say=say)
             say(f"applied {migration.path.stem}")
-            names.append(migration.path.stem)
         if forget_checksums(run):
             _offer_repair(run, files, say)
         make_dropped_functions(run, files, say=say)
@@ -63,20 +62,16 @@ def migrate(db_url: str, *, say: Callable[[str], None] = say_nothing) -> list[st
         make_dropped_views(run, files, say=say)
         make_dropped_trigger(run, files, say=say)
         # A file that an earlier release wrote leaves these two out. Where no index is missing, nothing is locked.
-        with_lock_retries(partial(run, "select public.etl_make_indexes()", "Making missing indexes"), say=say)
-        if names:
-            with_lock_retries(partial(run, "select public.etl_open_to_readers()", "Giving readers rights"), say=say)
+        with_lock_retries(run, "select public.etl_make_indexes()", "Making missing indexes", say=say)
+        if pending:
+            with_lock_retries(run, "select public.etl_open_to_readers()", "Giving readers rights", say=say)
             run("notify pgrst, 'reload schema'")
         take_back_rights(run, files, say=say)
         give_back_rights(run, files, say=say)
         make_deleted_bucket(run, say=say)
         give_back_storage(run, say=say)
         verify(run)
-    return names
-
-
-def _apply(migration: Migration, run: Run) -> None:
-    run(f"begin;\n{migration.sql}\n{entry(migration)}\ncommit;", migration.path.name)
+    return [migration.path.stem for migration in pending]
 
 
 def rollback(db_url: str, *, say: Callable[[str], None] = say_nothing) -> None:
@@ -87,7 +82,7 @@ def rollback(db_url: str, *, say: Callable[[str], None] = say_nothing) -> None:
     with connected(db_url, say=say) as run:
         forget_dropped_tables(run, say=say)
         sql = f"begin;\n{(ROOT / 'rollback.sql').read_text(encoding='utf-8')}\ncommit;"
-        with_lock_retries(partial(run, sql, "rollback.sql"), say=say)
+        with_lock_retries(run, sql, "rollback.sql", say=say)
         _offer_repair(run, migrations(), say)
         _offer_removal(run, say)
         if bucket_is_there(run):

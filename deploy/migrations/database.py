@@ -124,24 +124,25 @@ def exists(run: Run, relation: str) -> bool:
 
 
 def with_lock_retries(
-    step: Callable[[], object],
+    run: Run,
+    sql: str,
+    what: str,
     *,
-    say: Callable[[str], None] = say_nothing,
+    say: Callable[[str], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Try a transaction again while a lock is not to be had: between the tries nobody queues behind it.
+    """Run a transaction, again while a lock is not to be had: between the tries nobody queues behind it.
 
     At most for a minute in total. say: called before each further try, with what waits and for how long.
     """
     for attempt in range(LOCK_TRIES):
         try:
-            step()
+            run(sql, what)
             return
         except WriteError as error:
             if error.code not in _LOCKED or attempt == LOCK_TRIES - 1:
                 raise
             pause = 2.0**attempt
-            what = error.message.partition(" was refused:")[0]
             say(f"{what}: another session holds a lock; try {attempt + 2} of {LOCK_TRIES} in {pause:.0f} s")
             sleep(pause)
 

@@ -5,7 +5,6 @@ An applied file never changes. What the contracts ask for beyond the last one go
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -51,9 +50,9 @@ def migrations(folder: Path | None = None) -> list[Migration]:
     return [Migration(path) for path in sorted((folder or MIGRATIONS).glob("*.sql"))]
 
 
-def last_shape(files: Iterable[Migration] | None = None) -> Shape:
+def last_shape() -> Shape:
     """The shape that the last migration with a record of it leads to; empty before the first."""
-    shapes = (recorded(migration.sql) for migration in reversed(list(files or migrations())))
+    shapes = (recorded(migration.sql) for migration in reversed(migrations()))
     return next((shape for shape in shapes if shape), {})
 
 

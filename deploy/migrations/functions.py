@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 from deploy.migrations.database import Run, exists, with_lock_retries
 from deploy.migrations.files import Migration
@@ -65,7 +64,7 @@ def make_newer_functions(run: Run, files: Sequence[Migration], *, say: Callable[
     gone = [f"drop function {signature};" for signature in _former(run, files, made)]
     again = [sql + _rights(name) for name, sql in made.items()]
     sql = "\n".join(["begin; set local check_function_bodies = off;", *gone, *again, "commit;"])
-    with_lock_retries(partial(run, sql, "Making the functions of this release again"), say=say)
+    with_lock_retries(run, sql, "Making the functions of this release again", say=say)
     say("made all functions again, as somebody had put those of an earlier release back")
 
 
@@ -104,7 +103,7 @@ def make_dropped_trigger(run: Run, files: Sequence[Migration], *, say: Callable[
         return
     made = "\n".join(statement[0] for migration in files for statement in _TRIGGER.finditer(migration.sql))
     sql = f"begin;\n{made}\nupdate public.etl_base set dirty = true where true;\ncommit;"
-    with_lock_retries(partial(run, sql, "Making the trigger etl_move_base again"), say=say)
+    with_lock_retries(run, sql, "Making the trigger etl_move_base again", say=say)
     say("made the trigger etl_move_base again, which somebody had dropped or disabled: the next run reads everything")
 
 

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from deploy.migrations.database import Run, with_lock_retries
 from deploy.migrations.files import Migration
@@ -28,7 +27,7 @@ def take_back_rights(run: Run, files: Sequence[Migration], *, say: Callable[[str
     if opened:
         opened_again = "select public.etl_open_to_readers()"  # rights on columns went with those on their table
         script = ";\n".join(["begin", *opened, opened_again, "commit"])
-        with_lock_retries(partial(run, script, "Taking rights back"), say=say)
+        with_lock_retries(run, script, "Taking rights back", say=say)
         say(f"took back what somebody had opened to everybody: {_listed(opened)}")
 
 
@@ -40,7 +39,7 @@ def give_back_rights(run: Run, files: Sequence[Migration], *, say: Callable[[str
     found = [*run(_lacking(files)), *run(_lacking_of_readers(files))]
     if lacking := [str(statement) for (statement,) in found]:
         script = ";\n".join(["begin", *lacking, "commit"])
-        with_lock_retries(partial(run, script, "Giving rights back"), say=say)
+        with_lock_retries(run, script, "Giving rights back", say=say)
         say(f"gave back what etl, service_role, Auth or readers had lost: {_listed(lacking)}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 
 from deploy.migrations.database import Run, connected, say_nothing, with_lock_retries
 from deploy.migrations.statements import grant_source
@@ -44,7 +43,7 @@ def _complete(run: Run, table: Table, say: Callable[[str], None], note: Callable
     protection = [] if is_view or (found and found[0][2]) else [f"alter table {full} enable row level security;"]
     if statements := "\n".join([*shape, *rights, *protection]):
         what = f"Making the source table {table.at_source}"
-        with_lock_retries(partial(run, statements, what), say=say)
+        with_lock_retries(run, statements, what, say=say)
     if found and rights:
         note(f"Gave the runs' roles the right to read {full}")
     if found and protection:

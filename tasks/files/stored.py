@@ -13,8 +13,7 @@ from tasks.files.published import DAMAGED, GONE, NotAsPublished
 from tasks.platform.bucket import Bucket
 from tasks.platform.buckets import each
 from tasks.platform.http import make_http
-from tasks.platform.stored import StoredInfo, is_missing
-from tasks.platform.stored_files import stored_below
+from tasks.platform.stored import StoredInfo, is_missing, stored_below
 from tasks.retry import Retry
 from tasks.settings import Settings
 

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -21,15 +20,7 @@ from tasks.errors import AccessError, FileLost, PublishError, RequestRefused
 from tasks.platform.http import make_client
 from tasks.platform.identity import identity_of
 from tasks.platform.remedies import no_bucket
-from tasks.platform.stored import (
-    REFRESH,
-    StoredFile,
-    StoredInfo,
-    damaged,
-    is_missing,
-    no_bucket_seen,
-    parse_info,
-)
+from tasks.platform.stored import REFRESH, StoredFile, StoredInfo, damaged, is_missing, no_bucket_seen, parse_info
 from tasks.retry import Retry
 from tasks.settings import Settings
 
@@ -67,9 +58,7 @@ class Bucket:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._storage.session.close()
 
     def require_private(self) -> int | None:

@@ -12,6 +12,7 @@ import resource
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -250,7 +251,7 @@ class DaskWorkers:
                 f"A unit of work lost {_KILLS + 1} workers on {self._where}: they were killed or ran out of memory.",
                 remedy="Give each worker more memory, or start fewer of them (ETL_WORKERS).",
             ) from None
-        except (OSError, TimeoutError, _cancelled()) as error:
+        except (OSError, TimeoutError, CancelledError) as error:
             raise ServiceUnavailable(
                 f"The Dask scheduler on {self._where} went away ({type(error).__name__}).",
                 remedy="Look at the scheduler; a new start of the run reads what is missing again.",
@@ -276,9 +277,3 @@ class DaskWorkers:
 
 def _peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def _cancelled() -> type[BaseException]:
-    from concurrent.futures import CancelledError
-
-    return CancelledError

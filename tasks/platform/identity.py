@@ -60,7 +60,17 @@ class Identity(Protocol):
         """End what was opened on the server. The next `bearer` opens it again."""
 
 
-class ServiceKey:
+class _Given:
+    """What the project's owner has made, and nobody can renew here."""
+
+    def reject(self, token: str) -> bool:
+        return False
+
+    def sign_out(self) -> None:
+        """Nothing was opened."""
+
+
+class ServiceKey(_Given):
     """The project's secret key: role service_role, past row-level security."""
 
     kind: Kind = "service key"
@@ -72,15 +82,9 @@ class ServiceKey:
     def bearer(self) -> str | None:
         return None
 
-    def reject(self, token: str) -> bool:
-        return False
 
-    def sign_out(self) -> None:
-        """Nothing was opened."""
-
-
-class AccessToken:
-    """A token that the project's owner made; nobody can renew it here."""
+class AccessToken(_Given):
+    """A token with the role etl."""
 
     kind: Kind = "access token"
     remedy = (
@@ -103,12 +107,6 @@ class AccessToken:
                 f"ETL_ACCESS_TOKEN expired on {expires:%Y-%m-%d at %H:%M} UTC.", remedy=f"Mint a new one: {_DOCS}"
             )
         return self._token
-
-    def reject(self, token: str) -> bool:
-        return False
-
-    def sign_out(self) -> None:
-        """Nothing was opened."""
 
 
 class SignedInUser:

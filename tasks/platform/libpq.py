@@ -8,7 +8,6 @@ secret or ask for more security (PGPASSWORD, PGPASSFILE, PGSSLMODE, PGSSLROOTCER
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from urllib.parse import quote, urlsplit, urlunsplit
 
 _OF_OTHERS = (
@@ -33,12 +32,9 @@ def address(url: str, **wanted: str) -> str:
     """
     parts = urlsplit(url)
     said = {item.partition("=")[0] for item in parts.query.split("&")}
-    ours = [f"{name}={quote(value)}" for name, value in _all(parts.hostname, wanted).items() if name not in said]
+    wanted = {**(_AS_THE_SERVER_HAS_IT if parts.hostname in _HERE else {}), **wanted}
+    ours = [f"{name}={quote(value)}" for name, value in wanted.items() if name not in said]
     return urlunsplit(parts._replace(query="&".join(filter(None, [parts.query, *ours]))))
-
-
-def _all(host: str | None, wanted: Mapping[str, str]) -> dict[str, str]:
-    return {**(_AS_THE_SERVER_HAS_IT if host in _HERE else {}), **wanted}
 
 
 leave_out_variables()

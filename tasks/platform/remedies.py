@@ -38,9 +38,9 @@ _BY_CODE = (
     (r"57014", "A statement took too long. Over REST: alter role service_role set statement_timeout = '60s' (of "
                "the role etl, where runs go without the secret key), then "
                "notify pgrst, 'reload config'. Over Postgres: raise ETL_STATEMENT_TIMEOUT."),
-    (r"PGRST30\d|PGRST303", KEY),
+    (r"PGRST30\d", KEY),
     (r"28\w{3}", "Look at the user and the password in SUPABASE_DB_URL: Project settings → Database."),
-    (r"42501", "`make doctor` says what each key and role may do; `make migrate` grants what runs need."),
+    (r"42501", RIGHTS),
     (r"PGRST202|42883", "Run `make migrate`: the database lacks functions that runs call. Or a trigger of your own on "
                         "a cleaned table calls one that is gone."),
     (r"PGRST205|42P01", "Name the source of the table in tasks/contracts/; for tables of ours run `make migrate`. Or a "

@@ -23,8 +23,7 @@ from tasks.files.manifest import FileEntry, ManifestRef, RunFacts, make_manifest
 from tasks.platform.bucket import Bucket
 from tasks.platform.buckets import each
 from tasks.platform.progress import Progress, Running, no_progress
-from tasks.platform.stored import StoredInfo
-from tasks.platform.stored_files import stored_below
+from tasks.platform.stored import StoredInfo, stored_below
 from tasks.platform.workers import HERE, Tick, Workers, no_tick
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, load_settings

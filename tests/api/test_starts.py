@@ -232,7 +232,7 @@ def started_beside_nothing(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(scripts.api, "local_project", nullcontext)
     monkeypatch.setattr("api.vendor.install", lambda say: None)
     monkeypatch.setattr("uvicorn.run", lambda *_, **__: None)
-    monkeypatch.setattr(scripts.api, "running", lambda home: None)
+    monkeypatch.setattr(scripts.api, "use_running", lambda home: False)
     monkeypatch.setenv("SUPABASE_URL", "https://project.supabase.co")
     for name in ("PREFECT_API_URL", *scripts.api.MASTER):
         monkeypatch.setenv(name, "")

@@ -6,6 +6,7 @@ import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -163,7 +164,7 @@ def test_no_statement_of_a_migration_waits_for_a_lock_longer_than_seconds(projec
             assert run("select current_setting('statement_timeout')") == [("0",)]
             run("set lock_timeout = '100ms'")
             add = "begin;\nalter table public.clean_users add column x int;\ncommit;"  # as the files are run
-            with_lock_retries(lambda: run(add, "a file"), say=said.append, sleep=sleep)
+            with_lock_retries(run, add, "a file", say=said.append, sleep=sleep)
     assert waits == [1.0, 2.0]
     assert said[1] == "a file: another session holds a lock; try 3 of 6 in 2 s"
     assert LOCK_TIMEOUT_SECONDS <= 10
@@ -242,12 +243,12 @@ def test_a_source_of_the_local_stack_that_somebody_made_again_gets_the_rights_of
 
 
 def test_a_lock_that_stays_ends_in_an_error() -> None:
-    def step() -> None:
+    def run(sql: str, what: str = "") -> NoReturn:
         error = WriteError("refused")
         error.code = "55P03"
         raise error
 
     waits: list[float] = []
     with pytest.raises(WriteError):
-        with_lock_retries(step, sleep=waits.append)
+        with_lock_retries(run, "", "a file", say=print, sleep=waits.append)
     assert len(waits) == 5
