@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn, get_args
 
 from pydantic import ValidationError
@@ -96,11 +97,11 @@ def main(arguments: Sequence[str] | None, *, prog: str, run: Callable[[Options],
     one JSON object on one line, whatever happened. Errors are on stderr in either case.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    report = _Report("--json" in given)
+    failed = partial(_failed, as_json="--json" in given)
     try:
         options = _parse(given, prog)
     except (UsageError, ConfigurationError) as error:
-        return report.failed(error, USAGE)
+        return failed(error, USAGE)
     if meaning := AsOf.explain_day(options.given.as_of):
         sys.stderr.write(f"· {meaning}\n")
     with interruptible() as signals:
@@ -108,14 +109,14 @@ def main(arguments: Sequence[str] | None, *, prog: str, run: Callable[[Options],
             with TERMINAL.open(verbose=options.given.verbose):
                 outcome = run(options)
         except PipelineError as error:
-            return report.failed(error, USAGE if isinstance(error, SettingsError) else EXIT[status_of(error)])
+            return failed(error, USAGE if isinstance(error, SettingsError) else EXIT[status_of(error)])
         except KeyboardInterrupt as stop:
-            return report.failed(*stopped(stop, signals))
+            return failed(*stopped(stop, signals))
         except Exception as error:  # noqa: BLE001 - a defect of ours: a sentence, and no value of a row
             from flows.engine.stage import unexpected  # Prefect reads the environment when it is imported: not before
 
-            return report.failed(unexpected("The command", error, "command"), EXIT["failed"])
-    if report.as_json:
+            return failed(unexpected("The command", error, "command"), EXIT["failed"])
+    if options.given.json:
         _print_json(json_of(outcome))
     else:
         _show(outcome)
@@ -194,17 +195,11 @@ def status_of(error: PipelineError) -> str:
     return "held" if isinstance(error, RunHeld) else "declined" if isinstance(error, LeaseHeld) else "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class _Report:
-    """What is printed at the end."""
-
-    as_json: bool
-
-    def failed(self, error: PipelineError, code: int) -> int:
-        show_failure(error)
-        if self.as_json:
-            print_json_of_error(error)
-        return code
+def _failed(error: PipelineError, code: int, *, as_json: bool) -> int:
+    show_failure(error)
+    if as_json:
+        print_json_of_error(error)
+    return code
 
 
 def print_json_of_error(error: PipelineError) -> None:

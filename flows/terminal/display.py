@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, cast
+from typing import cast
 
 import humanize
 from rich.console import Console, RenderableType
@@ -43,20 +43,11 @@ def show_error(message: str, *more: str) -> None:
     sys.stderr.write("\n  ".join(line for line in (f"✗ {message}", *more) if line) + "\n")
 
 
-class View(Protocol):
-    """How stages and warnings are shown."""
-
-    def start(self, title: str) -> TaskID: ...
-    def update(self, line: TaskID, figures: str, share: float | None) -> None: ...
-    def end(self, line: TaskID, title: str, *, rows: int, seconds: float, failed: bool) -> None: ...
-    def warn(self, message: str) -> None: ...
-
-
 class Terminal:
     """Where a command shows its run; nothing is shown until `open`, or where no command runs."""
 
     def __init__(self) -> None:
-        self._view: View | None = None
+        self._view: _Live | _Plain | None = None
 
     @contextmanager
     def open(self, *, verbose: bool) -> Iterator[None]:
@@ -92,7 +83,7 @@ class Terminal:
 class Line:
     """A stage on the terminal."""
 
-    def __init__(self, view: View | None, title: str) -> None:
+    def __init__(self, view: _Live | _Plain | None, title: str) -> None:
         self._view, self._title, self._started = view, title, time.monotonic()
         self._line = view.start(title) if view else TaskID(0)
         self.rows = 0
@@ -198,7 +189,7 @@ class _Bar(BarColumn):
 class _Warnings(logging.Handler):
     """Warnings of ours as lines of the terminal, but those that the summary shows."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: _Live | _Plain) -> None:
         super().__init__(logging.WARNING)
         self._view = view
 

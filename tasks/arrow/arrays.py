@@ -1,4 +1,4 @@
-"""What is asked of arrays, tables or batches at every stage: which values differ, and what is left without some."""
+"""What is asked of arrays, tables or batches at every stage: which values differ, what is left."""
 
 from __future__ import annotations
 
@@ -22,3 +22,10 @@ def without(keys: pa.Array, others: pa.Array | pa.ChunkedArray) -> pa.Array:
 def rows_without(rows: pa.Table, column: str, keys: pa.Array | pa.ChunkedArray) -> pa.Table:
     """The rows whose value in a column is not among the keys."""
     return rows.filter(pc.invert(pc.is_in(rows[column], value_set=keys)))
+
+
+def whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A column as one array; a single chunk is not copied."""
+    if isinstance(column, pa.Array):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.arrow.arrays import differs, without
+from tasks.arrow.arrays import differs, whole, without
 from tasks.cleaning.counts import load_counts
 from tasks.contracts import TABLES, Table
 from tasks.incremental.night import IncrementalNight
@@ -33,11 +33,11 @@ def _plan_rows(night: IncrementalNight, table: Table) -> TablePlan:
     for index, batch in enumerate(night.workspace.clean(table).batches()):
         ids = batch[table.key.name].cast(pa.string())
         stored = known.take(pc.index_in(ids, value_set=known["key"].combine_chunks()))
-        new = stored["row_hash"].combine_chunks().is_null()
-        updated = pc.and_(pc.invert(new), pc.fill_null(pc.not_equal(batch["row_hash"], _of(stored, "row_hash")), False))
+        before = whole(stored["row_hash"])
+        new, updated = before.is_null(), pc.fill_null(pc.not_equal(batch["row_hash"], before), False)
         changed = pc.or_(new, updated)
         for name in ("fingerprint", "rule_mask"):
-            changed = pc.or_(changed, differs(batch[name], _of(stored, name)))
+            changed = pc.or_(changed, differs(batch[name], whole(stored[name])))
         if rows := changed.true_count:
             written_rows += rows
             written.write(index, [batch.filter(changed)] if rows < batch.num_rows else [batch])
@@ -68,7 +68,7 @@ def _plan_rejects(night: IncrementalNight, table: Table) -> None:
         now.append(batch["id"].cast(pa.string()))
         spool.write(index, [batch.select(spool.schema.names).cast(spool.schema)])
     of_rules = known.filter(pc.fill_null(pc.not_equal(known["rule"], REFUSED_RULE), False))
-    gone = without(_of(of_rules, "reject_id"), pa.concat_arrays(now))
+    gone = without(whole(of_rules["reject_id"]), pa.concat_arrays(now))
     _write_ids(reject_deletes(night.workspace, table), gone)
 
 
@@ -76,7 +76,3 @@ def _write_ids(spool: Spool, ids: pa.Array) -> None:
     spool.clear()
     if len(ids):
         spool.write(0, [pa.RecordBatch.from_arrays([ids], schema=ID_SCHEMA)])
-
-
-def _of(stored: pa.Table, name: str) -> pa.Array:
-    return stored[name].combine_chunks()

@@ -44,7 +44,6 @@ class LedgerRow(BaseModel):
     error: str | None = None
     code_version: str | None = None
     resumed_from: str | None = None
-    restored_run: str | None = None
     flow_run_id: str | None = None
     started_by: str | None = None
 

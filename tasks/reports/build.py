@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 
-from tasks.cleaning.counts import RuleCount, load_counts
+from tasks.cleaning.counts import load_counts
 from tasks.cleaning.partials import AUTHOR_DAYS, WORD_HISTOGRAM, to_micros
 from tasks.cleaning.pieces import PartialTable
 from tasks.cleaning.units import USER_INDEX
@@ -53,13 +54,9 @@ def run_counts(workspace: Workspace) -> RunCounts:
     counts = {table.name: load_counts(workspace, table.name) for table in TABLES}
     return RunCounts(
         tables={n: TableCounts(read=of.read, kept=of.kept, rejected=of.rejected) for n, of in counts.items()},
-        rules=tuple(_rule_counts(name, rule) for name, of in counts.items() for rule in of.rules),
+        rules=tuple(
+            RuleCounts(table=name, share=rule.share, **asdict(rule)) for name, of in counts.items() for rule in of.rules
+        ),
         headline=headline(workspace),
         columns=workspace.columns(),
-    )
-
-
-def _rule_counts(table: str, of: RuleCount) -> RuleCounts:
-    return RuleCounts(
-        table=table, rule=of.rule, action=of.action, checked=of.checked, affected=of.affected, share=of.share
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.arrow.arrays import differs, without
+from tasks.arrow.arrays import differs, whole, without
 
 STREAM = ("id", "row_hash")
 STAMPED = (*STREAM, "fingerprint", "rule_mask")
@@ -54,18 +54,18 @@ def merge(ours: Iterator[pa.RecordBatch], theirs: Iterator[pa.RecordBatch]) -> I
 def _compare(batch: pa.RecordBatch, there: pa.Table) -> Difference:
     if there.num_rows == 0:
         everything = pa.repeat(True, batch.num_rows)
-        return Difference(batch, everything, _whole(there["id"]), batch.num_rows, 0, 0, 0)
-    if _whole(there["id"]).equals(batch["id"]):  # as most batches of most nights: nothing to look up
+        return Difference(batch, everything, whole(there["id"]), batch.num_rows, 0, 0, 0)
+    if whole(there["id"]).equals(batch["id"]):  # as most batches of most nights: nothing to look up
         return _same_keys(batch, there)
-    place = pc.index_in(batch["id"], value_set=_whole(there["id"]))
+    place = pc.index_in(batch["id"], value_set=whole(there["id"]))
     is_new = pc.is_null(place)
-    updated = pc.fill_null(pc.not_equal(batch["row_hash"], pc.take(_whole(there["row_hash"]), place)), True)
+    updated = pc.fill_null(pc.not_equal(batch["row_hash"], pc.take(whole(there["row_hash"]), place)), True)
     changed = pc.or_(updated, _other_stamps(batch, pc.take(there, place)))
     inserts, differing = is_new.true_count, updated.true_count
     return Difference(
         batch=batch,
         changed=changed,
-        gone=_whole(without(there["id"], batch["id"])),
+        gone=whole(without(there["id"], batch["id"])),
         inserts=inserts,
         updates=differing - inserts,
         unchanged=batch.num_rows - differing,
@@ -75,7 +75,7 @@ def _compare(batch: pa.RecordBatch, there: pa.Table) -> Difference:
 
 
 def _same_keys(batch: pa.RecordBatch, there: pa.Table) -> Difference:
-    updated = pc.fill_null(pc.not_equal(batch["row_hash"], _whole(there["row_hash"])), True)
+    updated = pc.fill_null(pc.not_equal(batch["row_hash"], whole(there["row_hash"])), True)
     updates = updated.true_count
     changed = pc.or_(updated, _other_stamps(batch, there))
     suspect = _suspect(batch, there, updated)
@@ -85,7 +85,7 @@ def _same_keys(batch: pa.RecordBatch, there: pa.Table) -> Difference:
 def _suspect(batch: pa.RecordBatch, there: pa.Table, updated: pa.Array) -> pa.Array | None:
     if "fingerprint" not in there.schema.names:
         return None
-    return pc.and_(updated, pc.fill_null(pc.equal(batch["fingerprint"], _whole(there["fingerprint"])), False))
+    return pc.and_(updated, pc.fill_null(pc.equal(batch["fingerprint"], whole(there["fingerprint"])), False))
 
 
 def _other_stamps(batch: pa.RecordBatch, there: pa.Table) -> pa.Array:
@@ -93,12 +93,8 @@ def _other_stamps(batch: pa.RecordBatch, there: pa.Table) -> pa.Array:
     other = pa.repeat(False, batch.num_rows)
     for name in there.schema.names:
         if name not in STREAM:
-            other = pc.or_(other, differs(batch[name], _whole(there[name])))
+            other = pc.or_(other, differs(batch[name], whole(there[name])))
     return other
-
-
-def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
 class _StoredRows:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.arrow.arrays import whole
 from tasks.arrow.duckdb import select_column
 from tasks.platform.functions import Json
 from tasks.platform.quoting import identifier
@@ -22,7 +23,7 @@ def to_json(batch: pa.RecordBatch | pa.Table) -> pa.Array:
     """Each row as the text of a JSON object, in the order of the rows. Done in DuckDB: no Python per row."""
     if batch.num_rows == 0:
         return pa.array([], pa.string())
-    columns = {f"c{i}": _carried(_whole(batch.column(i))) for i in range(batch.num_columns)}
+    columns = {f"c{i}": _carried(whole(batch.column(i))) for i in range(batch.num_columns)}
     members = ", ".join(f"{identifier(name)} := {_text(f'c{i}', batch.schema.field(name).type)}"
                         for i, name in enumerate(batch.schema.names))  # fmt: skip
     return select_column(columns, f"to_json(struct_pack({members}))::varchar")
@@ -66,7 +67,3 @@ def _float_text(array: pa.Array) -> pa.Array:
     for arrow, postgres in (("nan", "NaN"), ("inf", "Infinity"), ("-inf", "-Infinity")):
         text = pc.if_else(pc.equal(text, arrow), postgres, text)
     return text
-
-
-def _whole(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -12,7 +12,7 @@ from tasks.contracts import ARROW_TYPES, Table
 from tasks.errors import ServiceUnavailable
 from tasks.platform.functions import Database
 from tasks.retry import is_statement_timeout
-from tasks.sink.merge import STAMPED
+from tasks.sink.merge import STAMPED, STREAM
 
 # A page over REST is a value of under 2 MiB: one larger than the server's work_mem (2 MiB on the smallest project)
 # is written to its disk before it is sent.
@@ -47,7 +47,8 @@ class TargetReader:
             if not page["ids"]:
                 return
             after = page["ids"][-1]
-            yield _batch(pa.array(page["ids"], pa.string()), pa.array(page["hashes"], pa.string()))
+            texts = [pa.array(page[name], pa.string()) for name in ("ids", "hashes")]
+            yield pa.RecordBatch.from_arrays(texts, names=list(STREAM))
 
     def _page(self, function: str, table: Table, after: str) -> Any:
         """A page of at most `_page_rows` rows, which are halved for good where the statement timeout ends it."""
@@ -80,7 +81,3 @@ def _integers(joined: str) -> pa.Array:
 def stamped(ids: pa.Array, hashes: pa.Array, fingerprints: pa.Array, masks: pa.Array) -> pa.RecordBatch:
     """A batch of what is compared of a cleaned table."""
     return pa.RecordBatch.from_arrays([ids, hashes, fingerprints, masks], names=list(STAMPED))
-
-
-def _batch(ids: pa.Array, hashes: pa.Array) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([ids, hashes], names=["id", "row_hash"])

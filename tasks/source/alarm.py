@@ -75,20 +75,6 @@ def _too_much(error: Exception) -> bool:
     return isinstance(error, PageTooLarge) or is_statement_timeout(error)
 
 
-def _answers(api: Api, info: TableInfo, keys: pa.Array, columns: str, what: str) -> Iterator[list[Any]]:
-    """Pages of the rows with these keys. What the server's row cap cuts off a page is asked for again."""
-    table = info.table
-    name = f"{table.at_source}, {what}"
-    for start in range(0, len(keys), KEYS_PER_REQUEST):
-        wanted = sorted(keys[start : start + KEYS_PER_REQUEST].to_pylist())
-        while wanted:
-            rows = api.send(api.among(api.select(table, columns), table, wanted), name).rows
-            yield rows
-            if not rows:
-                break
-            wanted = [key for key in wanted if key > rows[-1][table.key.name]]
-
-
 def _differences(api: Api, info: TableInfo, within: KeyRange, spool: Spool) -> tuple[pa.Array, pa.Array]:
     """Keys that are listed and were not read, and keys that were read and are not listed."""
     key = info.table.key
@@ -136,9 +122,18 @@ def _found_or_gone(api: Api, info: TableInfo, missing: pa.Array) -> pa.Table:
 
 
 def _still_listed(api: Api, info: TableInfo, keys: pa.Array) -> pa.Array:
-    key = info.table.key
-    answers = _answers(api, info, keys, _key_alone(info), "keys listed again")
-    return pa.array([row[key.name] for rows in answers for row in rows], ARROW_TYPES[key.kind])
+    """Those of the keys that are listed. What the server's row cap cuts off an answer is asked for again."""
+    table, listed = info.table, list[Key]()
+    for start in range(0, len(keys), KEYS_PER_REQUEST):
+        wanted = sorted(keys[start : start + KEYS_PER_REQUEST].to_pylist())
+        while wanted:
+            query = api.among(api.select(table, _key_alone(info)), table, wanted)
+            found = [row[table.key.name] for row in api.send(query, f"{table.at_source}, keys listed again").rows]
+            if not found:
+                break
+            listed += found
+            wanted = [key for key in wanted if key > found[-1]]
+    return pa.array(listed, ARROW_TYPES[table.key.kind])
 
 
 def _key_alone(info: TableInfo) -> str:

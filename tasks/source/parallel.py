@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -80,8 +79,3 @@ def _watch(futures: Sequence[Future[T]], tally: Tally, progress: Progress, expec
         progress(tally.rows, expected)
         for future in done:
             future.result()
-
-
-def elapsed(since: float) -> float:
-    """Seconds since a reading of `time.perf_counter`."""
-    return time.perf_counter() - since

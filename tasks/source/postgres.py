@@ -24,19 +24,17 @@ from tasks.source import preflight
 from tasks.source.buckets import write_bucket
 from tasks.source.changes import ChangeFinder
 from tasks.source.changes_postgres import PostgresChanges, rows_of_keys
-from tasks.source.connection import batches, connect
+from tasks.source.connection import connect
 from tasks.source.fingerprint import FINGERPRINT_FUNCTION, source_request
 from tasks.source.model import Preflight, Reconciled, TableInfo, TableRead
-from tasks.source.parallel import Tally, elapsed, run
+from tasks.source.parallel import Tally, run
 from tasks.source.patch import Bounds
 from tasks.source.reconcile import reconcile
 from tasks.source.runs import Bucket
-from tasks.source.select import slice_query
 from tasks.source.slices import Slice, slices_of
 from tasks.source.snapshot import Readers, Snapshot, SnapshotLost
 from tasks.source.sorting import Sorter
 from tasks.source.units import (
-    DRIVER_BYTES,
     BucketUnit,
     SliceUnit,
     SortPlan,
@@ -44,6 +42,7 @@ from tasks.source.units import (
     read_slice,
     save_runs,
     slice_name,
+    sort_slice,
 )
 from tasks.workspace import Spool, Workspace
 
@@ -106,7 +105,7 @@ class PostgresSource:
             how = f"Postgres, one snapshot, {slices} slices of the table's pages, sorted into {ranges} key ranges"
             if attempt:
                 how += f"; read again from the start {attempt} times, because the snapshot was lost"
-            return TableRead(table.name, tally.rows, tally.nbytes, elapsed(start), ranges, 0, how, filled)
+            return TableRead(table.name, tally.rows, tally.nbytes, time.perf_counter() - start, ranges, 0, how, filled)
         raise ReadError(
             f"{table.at_source}: the snapshot was lost {_READS} times. Nothing was published.",
             remedy="See why the database ends this role's sessions: restarts, or a limit on long transactions.",
@@ -221,9 +220,7 @@ class PostgresSource:
         def read(part: Slice) -> None:
             """One slice on a connection; a connection that drops costs this slice, and no other."""
             with readers.one() as connection:
-                query = slice_query(info, part)
-                rows = batches(connection, query, nbytes=DRIVER_BYTES, patience=settings.statement_timeout)
-                sorter.add(part.index, tally.counted(rows))
+                sort_slice(connection, info, part, sorter, tally, settings)
 
         def work(part: Slice) -> None:
             retry.call(lambda: read(part), slice_name(info, part, len(slices)))

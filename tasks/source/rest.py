@@ -34,7 +34,7 @@ from tasks.source.changes_rest import RestChanges
 from tasks.source.convert import to_arrow
 from tasks.source.model import Preflight, Reconciled, TableInfo, TableRead
 from tasks.source.pages import pages, rows_of
-from tasks.source.parallel import Tally, elapsed, run
+from tasks.source.parallel import Tally, run
 from tasks.source.patch import Bounds
 from tasks.source.ranges import KeyRange, Plan, cuts_from, parts_for, source_of
 from tasks.source.reconcile import reconcile
@@ -106,7 +106,8 @@ class RestSource:
             rows, nbytes = rows + batch.num_rows, nbytes + batch.nbytes
             filled.update(filled_of(batch, info))
         progress(rows, rows)
-        return TableRead(table.name, rows, nbytes, elapsed(start), len(plan.ranges), len(kept), how, filled)
+        seconds = time.perf_counter() - start
+        return TableRead(table.name, rows, nbytes, seconds, len(plan.ranges), len(kept), how, filled)
 
     def reconcile(self, workspace: Workspace) -> Reconciled:
         """Would-be orphans are asked for again, several requests at once."""

@@ -14,9 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from tasks.contracts import TABLES
+from tasks.platform.postgres import Connection
 from tasks.platform.workers import Tick
 from tasks.retry import Retry
-from tasks.settings import load_settings
+from tasks.settings import Settings, load_settings
 from tasks.source.buckets import write_bucket
 from tasks.source.connection import batches
 from tasks.source.model import TableInfo
@@ -29,7 +30,7 @@ from tasks.source.snapshot import reader_at
 from tasks.source.sorting import Sorter
 from tasks.workspace import Spool
 
-DRIVER_BYTES = 2**22
+_DRIVER_BYTES = 2**22
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +90,19 @@ def read_slice(unit: SliceUnit, tick: Tick) -> SliceRead:
 
     def attempt() -> None:
         with reader_at(settings, unit.snapshot) as connection:
-            rows = batches(
-                connection, slice_query(info, unit.part), nbytes=DRIVER_BYTES, patience=settings.statement_timeout
-            )
-            sorter.add(unit.part.index, tally.counted(rows))
+            sort_slice(connection, info, unit.part, sorter, tally, settings)
 
     Retry.of(settings).call(attempt, slice_name(info, unit.part, unit.of))
     tick(tally.rows)
     return SliceRead(sorter.runs[unit.part.index], tally.rows, tally.nbytes)
+
+
+def sort_slice(
+    connection: Connection, info: TableInfo, part: Slice, sorter: Sorter, tally: Tally, settings: Settings
+) -> None:
+    """Read a slice and give it to the sorter, all or nothing."""
+    rows = batches(connection, slice_query(info, part), nbytes=_DRIVER_BYTES, patience=settings.statement_timeout)
+    sorter.add(part.index, tally.counted(rows))
 
 
 def slice_name(info: TableInfo, part: Slice, of: int) -> str:
