@@ -28,7 +28,7 @@ from tasks.ledger.ledger import Ledger, Start
 from tasks.platform.functions import open_database
 from tasks.platform.identity import acting
 from tasks.platform.version import code_version
-from tasks.reports.build import run_counts
+from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, settings_over
 from tasks.sink import LoadCounts, TablePlan
 from tasks.source import Preflight
@@ -138,11 +138,11 @@ def report_and_commit(run: Run, users: CleanCounts, posts: CleanCounts) -> RunOu
         incremental.go_full_without(run, lost)
         files, plans = _report(run, *_read_everything(run, run.sources))
     if run.request.dry_run:
-        return _outcome(run, plans)
+        return _outcome(run, files.counts, plans)
     published = stages.publish_the_files(run, files)
     loaded = stages.load_and_commit(run, published, files.counts, plans)
     incremental.keep_base(run, published.files)
-    return _outcome(run, loaded, published, move_pointer(run, published, loaded))
+    return _outcome(run, files.counts, loaded, published, move_pointer(run, published, loaded))
 
 
 def _report(run: Run, users: CleanCounts, posts: CleanCounts) -> tuple[stages.Files, Mapping[str, TablePlan]]:
@@ -192,11 +192,11 @@ def _read_everything(run: Run, sources: Preflight) -> tuple[CleanCounts, CleanCo
 
 def _outcome(
     run: Run,
+    counts: RunCounts,
     written: Mapping[str, TablePlan] | Mapping[str, LoadCounts],
     published: stages.Published | None = None,
     pointer: Pointer | None = None,
 ) -> RunOutcome:
-    counts = run_counts(run.workspace)
     return RunOutcome(
         status="committed" if published else "dry_run",
         run_id=run.lease.run_id,

@@ -185,7 +185,9 @@ def guard(run: Run, progress: Meter, counts: RunCounts, plans: Mapping[str, Tabl
     held = run.ledger.held_values() if asked else {}
     accepted = {name: value for name, value in held.items() if name in asked}
     run.ledger.stage(run.lease, "guard", counts=counts.to_json())  # a held run is in the history of its metrics too
-    check_run(run.workspace, plan=plans, last=last, settings=run.settings, accepted=accepted, asked=asked, dry_run=dry)
+    check_run(
+        run.workspace, counts, plan=plans, last=last, settings=run.settings, accepted=accepted, asked=asked, dry_run=dry
+    )
     return counts.model_copy(update={"accepted": tuple(sorted(accepted))}) if accepted else counts
 
 

@@ -14,7 +14,6 @@ from tasks.cleaning.counts import load_counts
 from tasks.cleaning.rules import RULES
 from tasks.contracts import REPORTS, TABLES
 from tasks.errors import ChoiceError, RunHeld
-from tasks.reports.build import run_counts
 from tasks.reports.checks import check_contract, check_totals
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
@@ -68,6 +67,7 @@ def require_known(accept: Iterable[str]) -> None:
 
 def check_run(
     workspace: Workspace,
+    counts: RunCounts,
     *,
     plan: Mapping[str, TablePlan],
     last: RunCounts | None,
@@ -78,7 +78,8 @@ def check_run(
 ) -> None:
     """ConfigurationError for reports out of contract, RunHeld for metrics outside their bounds and not accepted.
 
-    plan: by table, what would be deleted of how many rows. last: the figures of the last committed run.
+    counts: the figures of this run; last: those of the last committed one. plan: by table, what would be deleted of how
+    many rows.
     accepted: the metrics that somebody accepts, with the value that each had when the run was held. asked: the names
     that were given. dry_run: nobody can accept what this run sees, which the ledger does not have.
     """
@@ -86,7 +87,7 @@ def check_run(
     for report in REPORTS:
         check_contract(report, reports[report.name])
     check_totals(reports, {table.name: load_counts(workspace, table.name) for table in TABLES})
-    drifts = find_drift(run_counts(workspace), plan=plan, last=last, settings=settings)
+    drifts = find_drift(counts, plan=plan, last=last, settings=settings)
     if any(not _is_accepted(drift, accepted or {}) for drift in drifts):
         raise _held(drifts, accepted or {}, asked, dry_run)
 

@@ -12,7 +12,7 @@ from tasks.cleaning.units import USER_INDEX
 from tasks.cleaning.user_index import loaded_index
 from tasks.contracts import REPORTS, TABLES, USER_STATISTICS
 from tasks.reports import BUILDERS, ReportFacts
-from tasks.reports.figures import Figure, RuleCounts, RunCounts, TableCounts
+from tasks.reports.figures import RuleCounts, RunCounts, TableCounts
 from tasks.workspace import Workspace
 
 
@@ -38,25 +38,17 @@ def load_facts(workspace: Workspace, as_of: datetime) -> ReportFacts:
     )
 
 
-def headline(workspace: Workspace) -> dict[str, Figure]:
-    """The row of user_statistics but as_of, and the kept rows out of scope: users_after_as_of, posts_after_as_of."""
-    row: dict[str, Figure] = workspace.report(USER_STATISTICS).table().drop_columns("as_of").to_pylist()[0]
-    kept_users = load_counts(workspace, "users").kept
-    return {
-        **row,
-        "users_after_as_of": kept_users - int(row["total_users"] or 0),
-        "posts_after_as_of": load_counts(workspace, "posts").in_scope.after_as_of,
-    }
-
-
 def run_counts(workspace: Workspace) -> RunCounts:
     """The figures of a run for the ledger; the next run's guard compares with them."""
     counts = {table.name: load_counts(workspace, table.name) for table in TABLES}
+    headline = workspace.report(USER_STATISTICS).table().drop_columns("as_of").to_pylist()[0]
+    headline["users_after_as_of"] = counts["users"].kept - int(headline["total_users"] or 0)
+    headline["posts_after_as_of"] = counts["posts"].in_scope.after_as_of
     return RunCounts(
         tables={n: TableCounts(read=of.read, kept=of.kept, rejected=of.rejected) for n, of in counts.items()},
         rules=tuple(
             RuleCounts(table=name, share=rule.share, **asdict(rule)) for name, of in counts.items() for rule in of.rules
         ),
-        headline=headline(workspace),
+        headline=headline,
         columns=workspace.columns(),
     )

@@ -22,7 +22,7 @@ import json, sys
 from datetime import datetime, timezone
 from pathlib import Path
 import pyarrow as pa
-from tasks.reports.build import build_reports
+from tasks.reports.build import build_reports, run_counts
 from tasks.cleaning.passes import clean_further, clean_posts, clean_users
 from tasks.contracts import AUTHOR_ACTIVITY, FURTHER_TABLES, POSTS, REJECT_SCHEMA, REPORTS, USERS
 from tasks.ledger.guard import check_run
@@ -49,7 +49,7 @@ for table in FURTHER_TABLES:
     workspace.spool("raw", table.name, table.raw_schema).write(0, [])
     clean_further(workspace, table, snapshot_at=now)
 build_reports(workspace, as_of=now)
-check_run(workspace, plan={}, last=None, settings=Settings(_env_file=None))
+check_run(workspace, run_counts(workspace), plan={}, last=None, settings=Settings(_env_file=None))
 print(json.dumps({
     "users": workspace.spool("clean", "users", USERS.clean_schema).table().select(["id", "plan"]).to_pylist(),
     "rejects": [

@@ -23,7 +23,7 @@ from tasks.contracts import (
 )
 from tasks.errors import ConfigurationError, RunHeld
 from tasks.ledger.guard import check_run, find_drift, require_known
-from tasks.reports.build import headline, run_counts
+from tasks.reports.build import run_counts
 from tasks.reports.checks import check_contract, check_totals, in_order
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings
@@ -50,7 +50,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 def check(workspace: Workspace, **changes: Any) -> None:
     given = {"plan": QUIET, "last": None, "settings": SETTINGS, **changes}
-    check_run(workspace, **given)
+    check_run(workspace, run_counts(workspace), **given)
 
 
 def kept(counts: RunCounts, table: str, rows: int) -> RunCounts:
@@ -223,7 +223,7 @@ def test_a_column_that_the_contract_names_no_more_holds_nothing(workspace: Works
 def test_the_headline_counts_what_is_out_of_scope(tmp_path: Path) -> None:
     users = [user(1), user(2, created_at=AS_OF)]
     posts = [post(1, 1), post(2, 2), post(3, 1, created_at=AS_OF), post(4, 9)]
-    figures = headline(make_run(tmp_path, users, posts)[0])
+    figures = run_counts(make_run(tmp_path, users, posts)[0]).headline
     assert [figures[of] for of in ("total_posts", "users_after_as_of", "posts_after_as_of")] == [1, 1, 2]
     assert "as_of" not in figures
 
