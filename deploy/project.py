@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.platform.whole_file import whole_file
 from tasks.settings import LOCAL_PROJECT
 from tasks.settings.environment import OF_COMMANDS, file_values, said_in, value_of
 
@@ -59,8 +60,8 @@ def use(*, start: bool = True, keep: bool = True) -> str:
 def _leave_for_readers(stack: Stack) -> None:
     """Address and keys for `tasks.read` in another process, as the printed two lines use it; the owner's only."""
     text = "".join(f"{name}={value}\n" for name, value in stack.env().items() if name != "SUPABASE_DB_URL")
-    with open(LOCAL_PROJECT, "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-        file.write(text)
+    with whole_file(LOCAL_PROJECT, private=True) as part:
+        part.write_text(text)
 
 
 def log_step(text: str) -> None:

@@ -87,10 +87,5 @@ def page(actions: Sequence[Action], counts: dict[str, int], *, dry_run: bool) ->
     return f"{head}\n\n{table('lll', ['', 'run', 'why: it …'], rows)}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run once, for a timer or a person. Returns the exit code of `run_form`."""
-    return run_form(retention, RetentionForm, "retention", arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_form(retention, RetentionForm, "retention"))

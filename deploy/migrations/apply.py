@@ -22,9 +22,8 @@ from deploy.migrations.functions import (
     make_dropped_views,
     make_newer_functions,
 )
-from deploy.migrations.registry import forget_dropped_tables
+from deploy.migrations.repair import forget_dropped_tables, make_missing_role
 from deploy.migrations.rights import give_back_rights, take_back_rights
-from deploy.migrations.role import make_missing_role
 from deploy.migrations.verify import verify
 
 _REPAIR = "  supabase migration repair --status reverted {}"

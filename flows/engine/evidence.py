@@ -5,10 +5,11 @@ Texts of errors quote rows, so only the types of the errors and the lines of cod
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+
+from tasks.platform.whole_file import whole_file
 
 KEPT = 20
 
@@ -18,8 +19,8 @@ def keep_traceback(error: BaseException, data_dir: Path, name: str) -> Path:
     folder = data_dir / "errors"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / f"{name}.txt"
-    with open(path, "w", opener=lambda file, flags: os.open(file, flags, 0o600)) as file:
-        file.write("\n".join(masked(error)))
+    with whole_file(path, private=True) as part:
+        part.write_text("\n".join(masked(error)))
     for old in sorted(folder.glob("*.txt"), key=lambda found: found.stat().st_mtime)[:-KEPT]:
         old.unlink(missing_ok=True)
     return path

@@ -13,8 +13,8 @@ from tasks.reports.figures import Figure, PastRun, RunCounts
 from tasks.settings import TransportChoice
 
 # Emitted to Prefect when a run was committed and readers see it: what the alert for missing nights waits for.
-DRIFTED_EVENT = "supabase-nightly.drifted"
 COMMITTED_EVENT = "supabase-nightly.run.committed"
+DRIFTED_EVENT = "supabase-nightly.drifted"
 COMPARED_DAYS = (1, 7)  # so many days ago: with those runs a run's page compares its figures
 
 
