@@ -193,9 +193,9 @@ def test_a_product_that_starts_with_nothing(project: Project, run: Runner) -> No
         "insert into posts (user_id, content, created_at) "
         "values ('00000000-0000-4000-8000-00000000aaaa', 'The first post', '2026-01-21Z')"
     )
-    night = run("rest")
-    assert night.tables["posts"]["inserted"] == 1
-    assert_same_as_full(project, night, lambda: run(full_refresh=True))
+    assert run("rest").tables["posts"]["inserted"] == 1
+    project.stack.query("insert into posts (user_id, created_at) select id, '2026-01-22Z' from users")
+    assert_same_as_full(project, run("rest"), lambda: run(full_refresh=True))
 
 
 # Of the second of two nights in one month, on whose morning and noon they are as of, without a change in between.
