@@ -67,7 +67,7 @@ def _limiter(address: str) -> MovingWindowRateLimiter:
         ) from None
     except (NoStore, RedisError, TypeError, ValueError, AssertionError, NotImplementedError):
         raise ConfigurationError(
-            "ETL_API_LIMITS_STORE names no store of tries to sign in, or with an option that it has not.",
+            "ETL_API_LIMITS_STORE names no store of tries to sign in, or with an option that it does not have.",
             remedy="It is memory://, or for several workers like redis://127.0.0.1:6379.",
         ) from None
 

@@ -149,7 +149,7 @@ TOO_LARGE = [
 
 
 # There is no such hour, and no such day, which a watch met at the first change; and no such account.
-NEVER = [("ETL_CRON", "0 24 * * *"), ("ETL_CRON", "0 3 30 2 *"), ("ETL_DATA_DIR", "~nobody-of-that-name/data")]
+NEVER = [("ETL_DATA_DIR", "~nobody-x/data"), *(("ETL_CRON", at) for at in ("0 24 * * *", "0 3 30 2 *", "R 3 * * *"))]
 
 
 @pytest.mark.parametrize(("name", "value"), [*WRONG.items(), *TOO_LARGE, *NEVER])

@@ -50,7 +50,8 @@ class ScheduleSettings(BaseSettings):
     @field_validator("cron")
     @classmethod
     def _is_cron(cls, value: str) -> str:
-        of_five = re.fullmatch(r"(\S+ +){4}\S+", value.strip()) and not re.search(r"[^\w*/,#? -]", value)
+        # H and R, a time by hash or by chance, are croniter's own: Prefect has no such schedule.
+        of_five = re.fullmatch(r"(\S+ +){4}\S+", value.strip()) and not re.search(r"[^\w*/,#? -]|\b[HR]\b", value, re.I)
         if not of_five or (value != CRON and not _comes(value)):
             raise ValueError("is no cron expression of a time that there is; 0 3 * * * is every day at three")
         return value
