@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -78,9 +79,13 @@ def test_a_block_is_shell_and_names_files_targets_and_settings_that_exist(text: 
 
 
 @pytest.mark.parametrize("module", commands())
-def test_a_command_takes_the_options_that_are_given(module: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_takes_the_options_that_are_given(
+    module: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [module, "--help"])
+    monkeypatch.delitem(sys.modules, module, raising=False)  # else runpy warns of a second one
     with pytest.raises(SystemExit) as ended:
-        importlib.import_module(module).main(["--help"])
+        runpy.run_module(module, run_name="__main__")
     assert ended.value.code == 0
     assert commands()[module] <= set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
 
