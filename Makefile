@@ -103,7 +103,7 @@ suite = $(PY) -m pytest -n 4 --dist loadgroup -q -m "$(1)" $(ARGS) || $(PY) -m p
 test: $(VENV)/.installed-dev ## The test suite, on stacks of its own
 	@$(call suite,not soak and not slow)
 
-test-slow: $(VENV)/.installed-dev ## Tests that wait: Prefect's pages in a browser, a watch, whole commands, kills, a changed copy
+test-slow: $(VENV)/.installed-dev ## Tests that wait: for a browser, a watch, whole commands, kills, a changed copy
 	@$(call suite,slow and not soak)
 
 check: $(VENV)/.installed-dev ## ruff, formatting, mypy --strict

@@ -18,7 +18,7 @@ from tasks.read import read_report
 from tests.api.conftest import Site, make_account
 from tests.api.watched import PATIENCE, Watched, context, sign_in
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("api"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("api"), pytest.mark.timeout(600)]
 
 AXE = vendor.HERE / "node_modules" / "axe-core" / "axe.min.js"
 PAGES = ["/", *(f"/explore/{report.name}" for report in REPORTS), "/compare", "/quality", "/history", "/history/{run}"]
@@ -53,7 +53,6 @@ def test_a_customer_sees_why_there_is_nothing(chromium: Browser, site: Site) -> 
         expect(page.get_by_role("heading", name="Not for this account")).to_be_visible()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("width", "theme"), LOOKS)
 def test_every_page_reads_well(chromium: Browser, site: Site, width: int, theme: str) -> None:
     """Charts drawn, nothing wider than the screen, no serious finding of axe, no error, no request to elsewhere."""
