@@ -195,8 +195,8 @@ def save(automation: Automation) -> bool:
     with get_client(sync_client=True) as client:
         wanted = AutomationCore(**automation.model_dump(exclude={"id", "owner_resource"}))
         if not client.read_automations_by_name(automation.name):
-            former = client.read_automations_by_name(FORMER_NAMES.get(automation.name, ""))
-            wanted.enabled = all(found.enabled for found in former)
+            if former := FORMER_NAMES.get(automation.name):
+                wanted.enabled = all(found.enabled for found in client.read_automations_by_name(former))
             client.create_automation(wanted)
             _only(client, automation.name)  # somebody else may set this server up at the same moment
             return True

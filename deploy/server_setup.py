@@ -46,7 +46,7 @@ def check(settings: Settings) -> list[str]:
     found = problems(settings)
     try:
         CronSchedule(cron=settings.cron)
-    except ValueError:  # of a random time, which other readers of it take
+    except ValueError:  # Prefect has a parser of its own, which takes less than that of the settings: no 15W
         found.append("ETL_CRON is no cron expression: five fields, like 0 3 * * *.")
     if not Path(_folder_of_workers()).is_absolute():
         found.append("ETL_PROJECT_DIR is no whole path: each worker would look for it below another folder.")

@@ -13,7 +13,7 @@ from tasks.workspace import Workspace
 BATCH_ROWS = 50_000
 _MEMORY = "256MB"
 
-# The hash is that of `etl_rejects_page`. A null key came as the text `null`; several such rows are one reject.
+# The hash is that of `etl_rejects_page`. Cleaning gives a null key as the text `null`; several such rows are one.
 _ORDERED = """
   select *, key || chr(31) || rule as id, md5(concat_ws(chr(31), coalesce("column", chr(30)), coalesce(came, chr(30)),
          coalesce(expected, chr(30)), coalesce(fingerprint::varchar, chr(30)),

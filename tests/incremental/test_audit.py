@@ -14,6 +14,8 @@ from tests.pipeline.conftest import Runner
 from tests.pipeline.kit import Project
 
 TRANSPORTS: tuple[Transport, ...] = ("postgres", "rest")
+BY_HAND = "update clean_posts set title = 'by hand' where id in (select id from clean_posts limit 1)"
+LEFT_BY_HAND = "select count(*) from clean_posts where title = 'by hand'"
 
 
 @pytest.mark.slow
@@ -33,14 +35,14 @@ def test_a_full_night_finds_a_row_that_somebody_changed_by_hand(
 
     monkeypatch.setattr(httpx.HTTPTransport, "handle_request", losing)
     run(transport)
-    project.stack.query("update clean_posts set title = 'by hand' where id in (select id from clean_posts limit 1)")
+    project.stack.query(BY_HAND)
     assert run(transport).mode == "incremental", "whose fingerprint is the stored one: nothing to see"
     full = run(transport, full_refresh=True)
     assert full.drifted == 1
     assert lost == ([b"1"] if transport == "rest" else [])
     assert "1 rows differ" in mode_sentence(full)
     assert any("drifted" in note for note in full.notes)
-    assert project.stack.query("select count(*) from clean_posts where title = 'by hand'") == "0", "it is right again"
+    assert project.stack.query(LEFT_BY_HAND) == "0", "it is right again"
     assert run(transport, full_refresh=True).drifted == 0
 
 
@@ -49,7 +51,7 @@ def test_a_held_night_leaves_rows_that_somebody_changed_by_hand_as_they_are(
 ) -> None:
     """It took their hash before it was held, though it said that nothing was written."""
     run()
-    project.stack.query("update clean_posts set title = 'by hand' where id in (select id from clean_posts limit 1)")
+    project.stack.query(BY_HAND)
     project.stack.query("delete from posts where id in (select id from clean_posts where title <> 'by hand' limit 900)")
     stored_before = stored(project)
     with pytest.raises(RunHeld, match="posts_deletes") as held:
@@ -57,7 +59,7 @@ def test_a_held_night_leaves_rows_that_somebody_changed_by_hand_as_they_are(
     assert "Nothing was published or written" in held.value.remedy
     assert stored(project) == stored_before
     assert run(full_refresh=True, accept=held.value.values.keys()).drifted == 1
-    assert project.stack.query("select count(*) from clean_posts where title = 'by hand'") == "0"
+    assert project.stack.query(LEFT_BY_HAND) == "0"
 
 
 @pytest.mark.slow
