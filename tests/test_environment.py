@@ -192,6 +192,7 @@ def test_it_is_said_before_prefect_is_imported(command: list[str], file: Path) -
     assert said == [("failed", *re.findall(r"^[✗ ] (?: )?(.+)$", done.stderr, re.MULTILINE))] * ("--json" in command)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "of_file", "command", "says"),
     [
@@ -281,6 +282,7 @@ def test_the_time_of_this_machine_is_no_time_zone_also_where_a_file_of_that_name
         load_settings()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nowhere", ["&-", "/dev/full"])
 def test_a_command_that_nobody_hears_ends_as_it_would(nowhere: str) -> None:
     """A full disk of logs ended a night at its first line, without the line of JSON."""

@@ -46,6 +46,7 @@ def commands() -> list[list[str]]:
     return [call.split("pytest", 1)[1].replace("-n 4", "-n 2").split(" -q ")[0].split() for call in line.split("||")]
 
 
+@pytest.mark.slow
 def test_only_what_failed_runs_again_and_nothing_when_nothing_did(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = soak")
     (tmp_path / "conftest.py").write_text(CONFTEST)

@@ -213,6 +213,7 @@ def test_a_database_that_is_away_is_a_503_and_comes_back(stack: Stack, service: 
     assert service.get("/rest/v1/stack_probe").status_code == 200
 
 
+@pytest.mark.slow
 def test_crashes_of_the_database_under_load_leave_no_request_hanging(stack: Stack) -> None:
     """Stock: the driver ends the whole server, or requests wait for ever (local_stack/lite/driver.mjs)."""
     ended = threading.Event()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from tasks.arrow.duckdb import open_duckdb
+from tasks.arrow.duckdb import open_duckdb, small_duckdb
 from tasks.contracts import REJECT_SCHEMA, Table
 from tasks.workspace import Workspace
 
@@ -33,7 +33,8 @@ def sorted_rejects(workspace: Workspace, table: Table) -> Iterator[pa.RecordBatc
     spool = workspace.rejects(table)
     if not spool.files():
         return
-    with open_duckdb(memory=_MEMORY, spill_to=workspace.root / "sorting") as connection:
+    many = spool.rows() > BATCH_ROWS
+    with open_duckdb(memory=_MEMORY, spill_to=workspace.root / "sorting") if many else small_duckdb() as connection:
         rejects = pa.RecordBatchReader.from_batches(REJECT_SCHEMA, spool.batches())
         connection.register("rejects", rejects)
         yield from connection.sql(_ORDERED).to_arrow_reader(BATCH_ROWS)

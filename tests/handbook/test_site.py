@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
 from local_stack import Stack
 from local_stack.state import free_port
@@ -13,6 +14,7 @@ from tests.api.conftest import make_account
 from tests.handbook.blocks import answers, block, environment, running, with_own
 
 
+@pytest.mark.slow
 def test_the_site_runs_as_the_page_says_and_has_no_service_key(stack: Stack, tmp_path: Path) -> None:
     port = free_port()
     text = with_own(

@@ -112,6 +112,7 @@ def test_a_defect_ends_a_watch_in_a_sentence_without_a_value(
     assert (tmp_path / "data/local/errors/watch.txt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM])
 def test_what_follows_the_first_signal_does_not_break_off_the_end_of_a_run(
     first: signal.Signals, tmp_path: Path

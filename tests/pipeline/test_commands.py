@@ -33,6 +33,7 @@ def run_command(project: Project, home: Path, *arguments: str, **env: str) -> su
     return subprocess.run(command, cwd=ROOT, env=full, capture_output=True, text=True, timeout=200, check=False)
 
 
+@pytest.mark.slow
 def test_make_run_says_what_it_did_and_how_to_read_it(project: Project, demo: DemoCounts, prefect_home: Path) -> None:
     done = run_command(project, prefect_home, "--as-of", "2026-01-31")
     assert done.returncode == 0, done.stderr
@@ -44,6 +45,7 @@ def test_make_run_says_what_it_did_and_how_to_read_it(project: Project, demo: De
     project.assert_whole()
 
 
+@pytest.mark.slow
 def test_a_mistake_is_reported_in_a_sentence(project: Project, prefect_home: Path) -> None:
     done = run_command(project, prefect_home, "--as-of", "yesterday")
     assert done.returncode == 2

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 _STEPS = """
 import gc
 usual = gc.get_threshold()
@@ -22,6 +24,7 @@ print(gc.get_threshold() == usual)
 """
 
 
+@pytest.mark.slow
 def test_a_run_collects_as_usual(tmp_path: Path) -> None:
     env = {"PYTHONPATH": str(Path(__file__).parents[2])}  # and no project
     done = subprocess.run([sys.executable, "-c", _STEPS], cwd=tmp_path, env=env, capture_output=True, text=True)

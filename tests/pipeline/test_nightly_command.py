@@ -70,6 +70,7 @@ def test_a_night_from_cron(transport: str, project: Project, demo: DemoCounts) -
     assert "arning" not in done.stderr, "every folder that a library wants can be written"
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing_and_is_sound(project: Project, demo: DemoCounts) -> None:
     (block,) = BLOCK
     done = command(project, *shlex.split(block)[3:])
@@ -104,6 +105,7 @@ def test_wrong_usage_is_a_sentence_and_2(
     assert word in said["error"] + said["remedy"]
 
 
+@pytest.mark.slow
 def test_wrong_usage_and_wrong_settings_end_the_process_with_2(project: Project) -> None:
     done = command(project, "--acept", "posts_drop")
     assert (done.returncode, done.stdout) == (2, "")
@@ -149,6 +151,7 @@ def test_a_held_run_is_3_until_its_metric_is_accepted(project: Project, demo: De
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.slow
 def test_while_another_run_holds_the_lease_it_is_declined_with_4(project: Project, demo: DemoCounts) -> None:
     project.stack.query(
         "insert into public.etl_runs (run_id, token, status, transport, as_of_mode, lease_seconds)"

@@ -270,6 +270,7 @@ def test_a_worker_that_would_see_other_rows_or_store_elsewhere_does_nothing(
         run_units(lambda unit, tick: pytest.fail("it worked"), [1], expected)
 
 
+@pytest.mark.slow
 def test_a_process_goes_by_the_code_that_it_has_loaded_whatever_is_on_the_disk_by_now(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "tasks", tmp_path / "tasks", ignore=shutil.ignore_patterns("__pycache__"))
     rules = tmp_path / "tasks" / "cleaning" / "rules" / "users.py"
