@@ -6,6 +6,7 @@ Each process of pytest-xdist has its own stack, so that a test may empty it with
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 import shutil
 import signal
@@ -71,13 +72,24 @@ def pytest_collection() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a fixture of their module run in one process, which makes it once."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that share a fixture of their module run in one process, which makes it once.
+
+    Those of the soak are mixed: an hour of tests that wait would leave the processors idle, and one of others none.
+    """
     for item in items:
         found = getattr(item, "_fixtureinfo", None)
         shared = found and any(of[-1].scope == "module" for of in found.name2fixturedefs.values())
         if shared and not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    if config.getoption("markexpr") == "soak":
+        items.sort(key=_by_chance)
+
+
+def _by_chance(item: pytest.Item) -> bytes:
+    """The same in each process; a group stays together."""
+    group = item.get_closest_marker("xdist_group")
+    return hashlib.sha256((group.args[0] if group else item.nodeid).encode()).digest()
 
 
 class _Groupless:
