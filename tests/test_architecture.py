@@ -89,6 +89,16 @@ def test_imports_go_one_way(package: str, never: tuple[str, ...]) -> None:
     assert wrong == []
 
 
+def test_the_reading_kit_loads_no_driver_of_postgres() -> None:
+    """A notebook waits for its import, and the driver takes as long as all else in it."""
+    loaded, left = set[str](), {"tasks.read"}
+    while left := left - loaded:
+        loaded |= left
+        left = set().union(*map(imported, left))
+    assert "tasks.platform.bucket" in loaded
+    assert "tasks.platform.postgres" not in loaded
+
+
 def test_no_module_is_longer_than_one_can_read_in_a_sitting() -> None:
     folders = (*PACKAGES, "tests")
     paths = [p for folder in folders for p in (ROOT / folder).rglob("*.py") if not _SKIPPED & set(p.parts)]

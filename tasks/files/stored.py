@@ -12,8 +12,9 @@ from tasks.files.manifest import FileEntry
 from tasks.files.published import DAMAGED, GONE, NotAsPublished
 from tasks.platform.bucket import Bucket
 from tasks.platform.buckets import each
+from tasks.platform.functions import open_database
 from tasks.platform.http import make_http
-from tasks.platform.stored import StoredInfo, is_missing, stored_below
+from tasks.platform.stored import StoredInfo, is_missing, parse_info
 from tasks.retry import Retry
 from tasks.settings import Settings
 
@@ -30,6 +31,21 @@ def verify_stored(settings: Settings, run_path: str, entries: Collection[FileEnt
         problem = _problem(run_path, entries, _listed(settings, run_path, entries))
         if problem:
             raise problem
+
+
+def stored_below(settings: Settings, folder: str) -> dict[str, StoredInfo] | None:
+    """Size and checksum of all files below `folder`, by path, as Storage's table in the database has them.
+
+    In one request, where Storage itself lists folder by folder.
+
+    None where the database does not show that table: without Storage, or without the right to read it. A listing by
+    Storage reads the same table: https://supabase.com/docs/guides/storage/schema/design
+    """
+    with open_database(settings) as database:
+        found = database.call("etl_stored_files", p_bucket=settings.bucket, p_prefix=f"{folder}/")
+    if found is None:
+        return None
+    return {path: parse_info({"size": size, "etag": etag}) for path, size, etag in found}
 
 
 def _listed(settings: Settings, run_path: str, entries: Collection[FileEntry]) -> dict[str, StoredInfo]:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.errors import FileLost, RequestRefused
-from tasks.platform.functions import open_database
-from tasks.settings import Settings
 
 REFRESH = "Start the run again with --full-refresh: it reads nothing of earlier runs."
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -57,18 +55,3 @@ def damaged(path: str, *, left: str = "") -> FileLost:
     """The error for a file of an earlier run whose content is another one. left: what was not written for that."""
     problem = f"{path} is damaged: its content is not what its manifest says"
     return FileLost(f"{problem}." + (f" {left} was not written." if left else ""), remedy=REFRESH, problem=problem)
-
-
-def stored_below(settings: Settings, folder: str) -> dict[str, StoredInfo] | None:
-    """Size and checksum of all files below `folder`, by path, as Storage's table in the database has them.
-
-    In one request, where Storage itself lists folder by folder.
-
-    None where the database does not show that table: without Storage, or without the right to read it. A listing by
-    Storage reads the same table: https://supabase.com/docs/guides/storage/schema/design
-    """
-    with open_database(settings) as database:
-        found = database.call("etl_stored_files", p_bucket=settings.bucket, p_prefix=f"{folder}/")
-    if found is None:
-        return None
-    return {path: parse_info({"size": size, "etag": etag}) for path, size, etag in found}

@@ -20,10 +20,11 @@ from tasks.arrow.ahead import beside
 from tasks.errors import PipelineError, PublishError, report_of
 from tasks.files.layout import instant, run_path
 from tasks.files.manifest import FileEntry, ManifestRef, RunFacts, make_manifest, sha256_of
+from tasks.files.stored import stored_below
 from tasks.platform.bucket import Bucket
 from tasks.platform.buckets import each
 from tasks.platform.progress import Progress, Running, no_progress
-from tasks.platform.stored import StoredInfo, stored_below
+from tasks.platform.stored import StoredInfo
 from tasks.platform.workers import HERE, Tick, Workers, no_tick
 from tasks.reports.figures import RunCounts
 from tasks.settings import Settings, load_settings

@@ -20,8 +20,9 @@ from tasks.errors import PublishError, ServiceUnavailable
 from tasks.files.layout import run_path
 from tasks.files.manifest import FileEntry, ManifestRef, entry_of
 from tasks.files.published import NotAsPublished, read_manifest
+from tasks.files.stored import stored_below
 from tasks.platform.bucket import Bucket
-from tasks.platform.stored import StoredInfo, stored_below
+from tasks.platform.stored import StoredInfo
 from tasks.publish.pointer import repair_pointer
 from tasks.publish.upload import publish, signed_links, storing
 from tasks.reports.figures import RunCounts
