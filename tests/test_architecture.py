@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("tasks", "flows", "deploy", "local_stack", "scripts", "api", "data", "bench")
 MODULE_LINES, FUNCTION_LINES, ENTRIES = 300, 30, 20
 _SKIPPED = {"node_modules", "__pycache__", "local"}
+pytestmark = pytest.mark.xdist_group("architecture")  # one process reads all modules, not each
 
 
 @cache
@@ -108,7 +109,7 @@ def test_no_module_is_longer_than_one_can_read_in_a_sitting() -> None:
 
 def test_no_long_function_without_its_reason() -> None:
     """A function with a body over 30 lines gives the reason in its docstring, in a sentence that begins with *Long*."""
-    tests = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").rglob("*.py")}
+    tests = {str(path): ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "tests").rglob("*.py")}
     long = [
         f"{name}.{node.name}: {node.end_lineno - node.lineno + 1} lines"
         for name, tree in (*modules().items(), *tests.items())
