@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Self
 
-from tasks.errors import ConfigurationError, LeaseHeld, PipelineError
+from tasks.errors import ConfigurationError, LeaseHeld, PipelineError, carried
 from tasks.ledger.as_of import AsOf
 from tasks.ledger.lease import Heartbeat, Lease, NoHeartbeat, Ticket, lease_of
 from tasks.ledger.row import LedgerRow
@@ -95,7 +95,8 @@ class Ledger:
             raise
         except BaseException as signal:
             with suppress(PipelineError):  # then its term runs out
-                self._finish(ticket, "failed", signal, {})  # nothing, where there is no such run
+                # Nothing, where there is no such run. One whose connection had broken left its words in the signal.
+                self._finish(ticket, "failed", carried(signal) or signal, {})
             raise
 
     def _take(self, start: Start) -> LedgerRow:

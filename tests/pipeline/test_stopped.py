@@ -24,6 +24,8 @@ from tests.pipeline.kit import AS_OF, Project
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("hears_ctrl_c")]
 ROOT = Path(__file__).parents[2]
 WAITS = "select from pg_stat_activity where application_name = 'supabase-nightly' and wait_event_type = 'Lock'"
+END_IDLE = """
+select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'supabase-nightly' and state = 'idle'"""
 
 
 COMMAND = ("-m", "flows.nightly", "--as-of", AS_OF, "--json")
@@ -41,7 +43,7 @@ run_pipeline(RunRequest())
 
 
 def stopped_at_a_lock(
-    project: Project, number: int | tuple[int, ...], *arguments: str
+    project: Project, number: int | tuple[int, ...], *arguments: str, table: str = "clean_users", before: str = "select"
 ) -> subprocess.CompletedProcess[str]:
     """The process gets a signal, or some, while it waits for somebody's lock, which is held until it has ended."""
     env = {"PATH": os.environ["PATH"], **project.default_env("postgres")}
@@ -50,11 +52,12 @@ def stopped_at_a_lock(
         psycopg.connect(project.stack.db_url) as session,
         psycopg.connect(project.stack.db_url, autocommit=True) as eye,
     ):
-        session.execute("lock table clean_users, clean_posts in access exclusive mode")
+        session.execute(f"lock table {table} in access exclusive mode")
         run = subprocess.Popen(line, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         while not eye.execute(WAITS).fetchall():
             assert run.poll() is None
             time.sleep(0.05)
+        eye.execute(before)
         for each in number if isinstance(number, tuple) else (number,):
             run.send_signal(each)
             time.sleep(0.07)  # the first has ended the statement, and not yet the run
@@ -63,23 +66,25 @@ def stopped_at_a_lock(
 
 
 @pytest.mark.parametrize(
-    ("number", "more", "by"),
+    ("number", "more", "by", "at"),
     [
-        (signal.SIGINT, (), "by hand"),
-        (signal.SIGTERM, (), "by SIGTERM"),
-        (signal.SIGHUP, (signal.SIGHUP,), "by SIGHUP"),  # of a terminal that is closed: its shell's, too
+        (signal.SIGINT, (), "by hand", {}),
+        (signal.SIGTERM, (), "by SIGTERM", {"table": "posts", "before": END_IDLE}),  # the ledger's connection is gone
+        (signal.SIGHUP, (signal.SIGHUP,), "by SIGHUP", {}),  # of a terminal that is closed: its shell's, too
     ],
 )
 def test_a_signal_ends_a_run_that_waits_for_the_database(
-    number: signal.Signals, more: tuple[signal.Signals, ...], by: str, project: Project, demo: DemoCounts
-) -> None:
-    done = stopped_at_a_lock(project, (number, *more), *COMMAND)
+    number: signal.Signals, more: tuple[signal.Signals, ...], by: str, at: dict[str, str], project: Project,
+    demo: DemoCounts,
+) -> None:  # fmt: skip
+    done = stopped_at_a_lock(project, (number, *more), *COMMAND, **at)
     assert done.returncode in (128 + number, *(-each for each in more)), done.stderr
     assert f"✗ Stopped {by}.\n  Written: Nothing: no file and no row." in done.stderr
     assert "Traceback" not in done.stderr
     said = json.loads(done.stdout)
     assert (said["status"], said["transport"], said["as_of"]) == ("failed", "postgres", AS_OF)
-    assert project.stack.query("select run_id, status from etl_runs") == f"{said['run_id']}|failed"
+    ended = project.stack.query("select run_id, status, left(error, 20) from etl_runs")
+    assert ended == f"{said['run_id']}|failed|Stopped. Start it ag"
     assert not list((project.folder / "data").glob("runs/*/*")), "no row of anybody is left on the disk"
 
 
