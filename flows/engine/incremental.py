@@ -180,7 +180,8 @@ def audit(run: Run, entries: list[FileEntry], plans: Mapping[str, TablePlan]) ->
     if run.drifted:
         logger.error(
             "%s rows, rule counts or files had drifted since run %s: what incremental nights carried is not what is "
-            "there. Did somebody write to the pipeline's tables? This run puts it right.",
+            "there. Did somebody write to the pipeline's tables? docs/incremental.md says what else it may be. This "
+            "run puts it right.",
             f"{run.drifted:,}",
             run.audited.run_id,
         )
