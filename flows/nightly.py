@@ -17,7 +17,7 @@ from flows.engine.declare import etl_flow
 from flows.engine.ending import held, outcome_shown
 from flows.engine.outcome import RunOutcome, RunRequest
 from flows.engine.pipeline import run_pipeline
-from flows.engine.prefect_api import prefect_answering, this_flow_run
+from flows.engine.prefect_api import answer_of, prefect_answering, this_flow_run
 from flows.engine.schedule import (
     as_scheduled,
     crashed_run,
@@ -102,7 +102,7 @@ def _run(options: command.Options) -> RunOutcome:
     if not prefect_api_url():
         return run_pipeline(options.request)
     with prefect_answering():
-        return nightly(options.form)  # the run gets its page there; a held one raises
+        return answer_of(nightly, options.form)  # the run gets its page there; a held one raises
 
 
 if __name__ == "__main__":

@@ -49,13 +49,13 @@ class _Server:
 def _in_flow(options: command.Options, server: _Server) -> RunOutcome:
     from prefect.logging.handlers import APILogHandler
 
-    from flows.engine.prefect_api import prefect_answering
+    from flows.engine.prefect_api import answer_of, prefect_answering
     from flows.nightly import nightly
 
     server.ready()
     try:
         with prefect_answering():
-            outcome = nightly(options.form)
+            outcome = answer_of(nightly, options.form)
     except PipelineError as error:
         error.facts = error.facts if server.stays else {**error.facts, "page": ""}
         raise

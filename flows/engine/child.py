@@ -142,7 +142,7 @@ def _nightly() -> ChildOutcome:
     """The nightly flow, with a page of its own, where Prefect has a server; else the pipeline alone."""
     from flows.engine.outcome import RunRequest
     from flows.engine.pipeline import run_pipeline
-    from flows.engine.prefect_api import prefect_answering
+    from flows.engine.prefect_api import answer_of, prefect_answering
     from flows.forms import NightlyForm
     from flows.nightly import nightly
     from tasks.ledger.as_of import AsOf
@@ -150,7 +150,7 @@ def _nightly() -> ChildOutcome:
 
     if prefect_api_url():
         with prefect_answering():
-            outcome = nightly(NightlyForm(as_of="now", dry_run=False))
+            outcome = answer_of(nightly, NightlyForm(as_of="now", dry_run=False))
     else:
         outcome = run_pipeline(RunRequest(as_of=AsOf.parse("now")))
     counts = outcome.tables.values()

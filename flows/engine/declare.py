@@ -31,6 +31,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 KEY = "failure"
 STARTS: list[str] = []  # names of the flows that this process has started, once for each of their runs
+ENDS: list[Any] = []  # what those came to: their answers, or the errors that they raised
 HELD = "Held"  # the name of the state of a run that waits for a person; its type is Cancelled, as it did not fail
 NOT_BEGUN = "Nothing: the run did not begin."
 UNTIL_THEN = "What the stages before had written; the ledger (`etl_runs`) says whether the run was committed."
@@ -49,7 +50,7 @@ def etl_flow(*, name: str, run_name: str | Callable[[], str]) -> Callable[[Calla
             on_cancellation=[explain],
             on_crashed=[explain],
         )
-        return cast(Flow[P, R], made(_masking(name, function)))
+        return cast(Flow[P, R], made(_noting(_masking(name, function))))
 
     return declare
 
@@ -79,6 +80,22 @@ def _masking(name: str, function: Callable[P, R]) -> Callable[P, R]:
     # Prefect evaluates annotations in the module of the function that it is given, which is this one.
     vars(run).update(__signature__=inspect.signature(function, eval_str=True))
     run.__annotations__ = get_type_hints(function)
+    return run
+
+
+def _noting(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, which leaves what it came to in ENDS: Prefect's server may not be there to hear of it."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            answer = function(*args, **kwargs)
+        except PipelineError as error:
+            ENDS.append(error)
+            raise
+        ENDS.append(answer)
+        return answer
+
     return run
 
 

@@ -14,7 +14,7 @@ from pydantic_settings import CliSettingsSource
 
 from flows.engine.artifacts import reports_kept
 from flows.engine.command import EXIT, USAGE, show_failure, stopped
-from flows.engine.prefect_api import prefect_answering, start_own_server
+from flows.engine.prefect_api import answer_of, prefect_answering, start_own_server
 from flows.engine.stage import unexpected
 from flows.forms import Form
 from flows.terminal.display import show_error
@@ -63,7 +63,7 @@ def _ended(flow: Callable[[F], Any], form: type[F], name: str, given: list[str])
                 if isinstance(flow, Flow):
                     settings_over(getattr(options, "transport", "auto"))  # before somebody waits for a server
                     start_own_server()
-                return flow(options), 0
+                return answer_of(flow, options), 0
         except ValidationError as error:
             show_error(" ".join(_sentence(problem) for problem in error.errors()))
             return None, USAGE

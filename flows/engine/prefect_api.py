@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import httpx
 from prefect.client.orchestration import get_client
@@ -16,9 +18,13 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectHTTPStatusError, TerminationSignal
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
-from flows.engine.declare import STARTS
+from flows.engine.declare import ENDS, STARTS
 from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable, TerminalError
 from tasks.settings.environment import without_user
+
+F = TypeVar("F")
+R = TypeVar("R")
+logger = logging.getLogger(__name__)
 
 # What Prefect's own client says, as a RuntimeError without a type of its own.
 _AWAY = ("Failed to reach API at", "Timed out while attempting to connect")
@@ -46,6 +52,27 @@ def prefect_answering() -> Iterator[None]:
             if found := _translated(error, flow_started=len(STARTS) > starts):
                 raise found from None
             raise
+
+
+def answer_of(flow: Callable[[F], R], options: F) -> R:
+    """What a flow answers, or raises, also where Prefect's server did not take the end of its run.
+
+    A night that was committed while the server was away, or was set up again, ended as failed, without its run's id.
+    """
+    ends = len(ENDS)
+    try:
+        return flow(options)
+    except PipelineError:
+        raise
+    except Exception as error:
+        trouble = _translated(error, flow_started=True)
+        if trouble is None or len(ENDS) == ends:
+            raise
+        logger.warning("%s Its page does not say how the run ended.", trouble.message)
+    answer: R = ENDS[-1]
+    if isinstance(failed := getattr(answer, "data", answer), PipelineError):  # a held run's is in its state
+        raise failed
+    return answer
 
 
 def this_flow_run() -> FlowRun | None:

@@ -13,6 +13,7 @@ from uuid import UUID
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run as this_run
 from prefect.server.utilities.user_templates import render_user_template_sync
 from prefect.states import Cancelling, Crashed, Running
 
@@ -204,6 +205,35 @@ def test_what_is_left_of_an_earlier_try_says_so_once_a_later_one_ended_well(
     assert found.pop("failure").startswith(EARLIER)
     assert found["report"]
     assert not [text for text in found.values() if text.startswith(EARLIER)]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "code", "said"),
+    [
+        ("export", [], 0, "# A dry run: "),
+        ("restore", ["--run", "20200101T000000Z-nothere"], 1, "✗ 20200101T000000Z-nothere is not a committed run"),
+    ],
+)
+def test_a_command_ends_as_its_flow_did_where_prefect_has_lost_its_run(
+    deployed: Deployed, name: str, arguments: list[str], code: int, said: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """As with a server that was set up again meanwhile, or is away. A committed night had ended as failed, without its
+    id, and a failure had Prefect's words in place of its own."""
+    flow = deployed.flow(name)
+    parts = inspect.unwrap(flow.fn).__globals__
+    load_settings = parts["load_settings"]
+
+    def lose_the_run() -> Any:
+        with get_client(sync_client=True) as client:
+            client.delete_flow_run(UUID(this_run.id))
+        return load_settings()
+
+    monkeypatch.setitem(parts, "load_settings", lose_the_run)
+    assert run_form(flow, FORMS[name], name, arguments) == code
+    printed = capsys.readouterr()
+    assert (printed.out + printed.err).startswith(said)
+    assert "Its page does not say how the run ended." in caplog.text
 
 
 def test_a_held_run_has_a_state_of_its_own(deployed: Deployed) -> None:
