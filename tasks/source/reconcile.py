@@ -34,7 +34,7 @@ def reconcile(workspace: Workspace, ask: Ask, bounds: Bounds) -> Reconciled:
     for _ in range(_ROUNDS):
         if not orphans.num_rows:
             break
-        added = pa.concat_tables([added, ask(USERS, without(pc.unique(orphans["user_id"]), added["id"]))])
+        added = pa.concat_tables([added, ask(USERS, pc.unique(orphans["user_id"]))])
         orphans = rows_without(orphans, "user_id", added["id"])
         left, changed = _asked_again(ask, orphans)
         gone = pa.concat_arrays([gone, left])

@@ -101,7 +101,7 @@ class Sorter:
         reached = np.cumsum(sizes[order])
         count = max(1, -(-int(reached[-1]) // self.part))
         positions = np.searchsorted(reached, [reached[-1] * n / count for n in range(1, count)], side="right")
-        cuts = np.unique(firsts[order][np.minimum(positions, len(firsts) - 1)])
+        cuts = np.unique(firsts[order][positions])
         edges = (None, *cuts, None)
         return tuple(Bucket(i, low, high) for i, (low, high) in enumerate(pairwise(edges)))
 

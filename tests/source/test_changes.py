@@ -211,9 +211,10 @@ def test_what_fails_for_another_reason_is_not_asked_for_in_halves(code: str, tim
 
 
 @pytest.mark.parametrize(
-    ("rows", "in_time", "size", "asked_for"), [(8, 3, 10, [8, 4, 2, 2, 4, 2, 2]), (2, 9, 9 * 2**20, [2, 1, 1])]
+    ("rows", "in_time", "size", "asked_for"),
+    [(8, 3, 10, [8, 4, 2, 2, 4, 2, 2]), (2, 9, 9 * 2**20, [2, 1, 1]), (2_001, 10**9, 10, [1_000, 1_000, 1])],
 )
-def test_rows_asked_for_by_key_come_in_halves_where_they_are_too_many(
+def test_rows_asked_for_by_key_come_a_thousand_at_once_and_in_halves_where_they_are_too_many(
     rows: int, in_time: int, size: int, asked_for: list[int]
 ) -> None:
     """For their time, or for their size; a row that is larger than an answer may be is taken as it is."""

@@ -51,7 +51,8 @@ class Database:
     def __call__(self, table: Table, keys: pa.Array) -> pa.Table:
         now = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         whole = now[0] if table is POSTS else now[1]
-        return whole.filter(pa.compute.is_in(whole["id"], keys))
+        found = whole.filter(pa.compute.is_in(whole["id"], keys))
+        return found.sort_by([("id", "descending")])  # in another order than they were asked for
 
 
 def reconciled(
@@ -114,6 +115,14 @@ def test_a_post_that_changed_hands_and_then_went_is_dropped(tmp_path: Path) -> N
     done, left, _ = reconciled(tmp_path, read, Database(moved, moved, gone))
     assert (done.posts_gone, done.posts_changed) == (1, 0)
     assert left == [(key(2), key(1))]
+
+
+def test_a_post_that_changes_hands_while_it_is_asked_for_is_there_once_and_as_it_was_last(tmp_path: Path) -> None:
+    states = [(posts((1, author), (2, 1)), users(1, 8)) for author in (7, 7, 7, 8)]
+    done, left, authors = reconciled(tmp_path, (posts((1, 5), (2, 1)), users(1)), Database(*states))
+    assert done == Reconciled(asked=1, posts_changed=1, users_added=1)
+    assert left == [(key(1), key(8)), (key(2), key(1))]
+    assert authors == [key(1), key(8)]
 
 
 def test_many_are_asked_for_a_part_at_a_time_so_that_no_more_of_their_texts_is_in_memory(

@@ -6,30 +6,27 @@ import hashlib
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from pathlib import Path, PurePath
+from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
 import pytest
-from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.cleaning.passes import clean_further, clean_posts, clean_users
 from tasks.contracts import FURTHER_TABLES, POSTS, USERS
-from tasks.errors import ConfigurationError, PipelineError, ServiceUnavailable
+from tasks.errors import ConfigurationError, ServiceUnavailable
 from tasks.files.manifest import entry_of
 from tasks.files.run_files import write_tables
-from tasks.platform.dask import DaskWorkers, _expected
+from tasks.platform.dask import _expected
 from tasks.platform.dask_worker import Expected, run_units
 from tasks.platform.workers import HERE, Result, Tick, Unit, Workers, no_tick, runs_of
 from tasks.publish.upload import UploadUnit, upload_unit
-from tasks.settings import Settings, load_settings
+from tasks.settings import Settings
 from tasks.workspace import Workspace
 from tests.cleaning.spools import AS_OF, SNAPSHOT_AT, fill_raw, post, small_pieces, user
 
@@ -74,16 +71,6 @@ class CutOff:
         return 0.0
 
 
-@pytest.fixture
-def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
-    """Those of a worker in this process."""
-    monkeypatch.setenv("SUPABASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setenv("SUPABASE_SERVICE_KEY", "none")
-    monkeypatch.setenv("ETL_PART_ROWS", "40")
-    monkeypatch.setattr(pa, "set_cpu_count", lambda count: None)
-    return load_settings(transport="rest")
-
-
 def night(workspace: Workspace, settings: Settings, workers: Workers) -> tuple[object, dict[str, str]]:
     """Counts and entries of a small night, and the checksum of each file that it wrote."""
     fill_raw(workspace, USERS, USERS_ROWS, cuts=range(2, 40, 2))
@@ -110,127 +97,6 @@ def test_a_task_that_was_cut_off_and_runs_again_writes_the_same(tmp_path: Path, 
     assert not list((workspace.root / "months").rglob("*.*")), "what was split by month is gone"
 
 
-@pytest.mark.parametrize("url", ["nothing://bucket/prefix", "file:///proc/version/prefix"])
-def test_a_url_at_which_nothing_can_be_written_is_named(url: str, tmp_path: Path, settings: Settings) -> None:
-    apart = settings.model_copy(update={"workers": 1, "shared_dir": url})
-    expected = _expected(apart, Workspace.create(tmp_path, "run"))
-    with pytest.raises(ConfigurationError, match="Nothing can be written at ETL_SHARED_DIR") as raised:
-        DaskWorkers(None, apart, expected)
-    assert "s3fs" in raised.value.remedy
-
-
-class Cluster:
-    """One worker, which is this process."""
-
-    def submit(self, run: Callable[..., object], *arguments: object, **_: object) -> Future[object]:
-        future = Future[object]()
-        try:
-            future.set_result(run(*arguments))
-        except PipelineError as error:
-            future.set_exception(error)
-        return future
-
-    def cancel(self, futures: Sequence[object], *, force: bool) -> None:
-        assert force
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A unit that reads a file of the run's folder and writes another."""
-
-    folder: Path
-
-    def inputs(self) -> list[Path]:
-        return [self.folder / "in"]
-
-
-def copied(unit: Copy, tick: Tick) -> None:
-    (unit.folder / "out").write_text((unit.folder / "in").read_text())
-
-
-@pytest.mark.parametrize(
-    ("method", "of", "could_not"),
-    [
-        ("put_file", "in", "put what a unit of work reads at"),
-        ("get_file", "in", "fetch what a unit of work reads from"),
-        ("put_file", "out", "put what a unit of work wrote at"),
-        ("get_file", "out", "fetch what a unit of work wrote from"),
-    ],
-)
-@pytest.mark.parametrize(
-    ("error", "kind", "remedy"),
-    [
-        (RuntimeError("token=hush"), ServiceUnavailable, "whether that store answers"),
-        (PermissionError("token=hush"), ConfigurationError, "the right to read, write and delete there"),
-        (FileNotFoundError("token=hush"), ConfigurationError, "Something else removes files there"),
-    ],
-)
-def test_a_driver_that_fails_in_the_middle_of_a_run_is_a_sentence(
-    method: str, of: str, could_not: str, error: Exception, kind: type[PipelineError], remedy: str,
-    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
-    workspace = Workspace.create(tmp_path, "run")
-    apart = settings.model_copy(update={"workers": 1, "shared_dir": (tmp_path / "there").as_uri()})
-    real = getattr(LocalFileSystem, method)
-
-    def failing(files: LocalFileSystem, source: str, target: str, **more: object) -> None:
-        if PurePath(source if method == "get_file" else target).name.partition(".")[0] == of:
-            raise error
-        real(files, source, target, **more)
-
-    workers = DaskWorkers(Cluster(), apart, _expected(apart, workspace))
-    (workspace.root / "in").write_text("rows")
-    monkeypatch.setattr(LocalFileSystem, method, failing)
-    monkeypatch.setattr(LocalFileSystem, "rm", lambda *_, **__: (_ for _ in ()).throw(error))
-    with pytest.raises(kind, match=f"could not {could_not} ETL_SHARED_DIR, file://.*{type(error).__name__}") as raised:
-        list(workers.map(copied, [Copy(workspace.root)]))
-    workers.close()
-    assert remedy in raised.value.remedy
-    assert "remove the run's files from ETL_SHARED_DIR" in caplog.text
-    assert "hush" not in f"{raised.value} {caplog.text}"
-
-
-def test_a_worker_whose_run_is_over_meanwhile_leaves_nothing_at_the_url(tmp_path: Path, settings: Settings) -> None:
-    """It was in the middle of a unit when another one failed; what it wrote is personal, and stayed there for good."""
-    workspace, there = Workspace.create(tmp_path, "run"), tmp_path / "there"
-    apart = settings.model_copy(update={"workers": 1, "shared_dir": there.as_uri()})
-    workers = DaskWorkers(Cluster(), apart, _expected(apart, workspace))
-    (workspace.root / "in").write_text("rows")
-
-    def while_the_run_ends(unit: Copy, tick: Tick) -> None:
-        copied(unit, tick)
-        workers.close()
-
-    with pytest.raises(ConfigurationError, match="could not put what a unit of work wrote at"):
-        list(workers.map(while_the_run_ends, [Copy(workspace.root)]))
-    assert not list(there.iterdir())
-
-
-def test_threads_of_a_worker_take_turns(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task that ended removed the files of another one beside it; and what runs before had looked up stayed."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    started, other_ended = threading.Event(), threading.Event()
-
-    def slowly(unit: Copy, tick: Tick) -> None:
-        started.set()
-        other_ended.wait(0.5)
-        copied(unit, tick)
-
-    apart = settings.model_copy(update={"workers": 1, "shared_dir": (tmp_path / "there").as_uri()})
-    for name in ("first", "second"):
-        workspace = Workspace.create(tmp_path, name)
-        (workspace.root / "in").write_text("rows")
-        expected, unit = _expected(apart, workspace), Copy(workspace.root)
-        DaskWorkers(Cluster(), apart, expected)._share(unit)
-        with ThreadPoolExecutor(2) as threads:
-            slow = threads.submit(run_units, slowly, [unit], expected, ["in"])
-            started.wait(10)
-            other = threads.submit(run_units, lambda *_: None, [unit], expected, ["in"])
-            other.add_done_callback(lambda _: other_ended.set())
-            assert slow.result()[0].outputs == ("out",)
-    assert len([*tmp_path.glob("supabase-nightly-worker-*")]) == 1
-
-
 def test_a_worker_stores_on_any_transport(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run whose form said `rest`, where ETL_TRANSPORT is `postgres`, ended there: SUPABASE_DB_URL was not set."""
     monkeypatch.setenv("ETL_TRANSPORT", "postgres")
@@ -243,18 +109,32 @@ def test_a_worker_stores_on_any_transport(tmp_path: Path, settings: Settings, mo
         run_units(upload_unit, [UploadUnit(workspace, "runs", entry, None)], _expected(settings, workspace))
 
 
-def test_a_worker_that_was_not_started_again_after_an_update_does_nothing(tmp_path: Path, settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("expects", "said", "remedy"),
+    [
+        # Its own workers load the code of the disk.
+        ({"code": "of a later version"}, "runs another version of this repository", "start the watch again"),
+        ({"libraries": ("pyarrow 1.0",)}, "has .*pyarrow [2-9].*; this run has other versions", "requirements.txt"),
+        (
+            {"token": "of another run"},
+            "has another folder at /",
+            "ETL_DATA_DIR must be a folder that all workers share",
+        ),
+    ],
+)
+def test_a_worker_that_would_write_other_bytes_or_elsewhere_does_nothing(
+    expects: dict[str, Any], said: str, remedy: str, tmp_path: Path, settings: Settings
+) -> None:
     expected = _expected(settings, Workspace.create(tmp_path, "run"))
-    done = list[int]()
-    with pytest.raises(ConfigurationError, match="runs another version of this repository") as raised:
-        run_units(lambda unit, tick: done.append(unit), [1], replace(expected, code="of a later version"))
-    assert "start the watch again" in raised.value.remedy, "its own workers load the code of the disk"
-    assert not done
+    with pytest.raises(ConfigurationError, match=said) as raised:
+        run_units(lambda unit, tick: pytest.fail("it worked"), [1], replace(expected, **expects))
+    assert remedy in raised.value.remedy
 
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
+        ("SUPABASE_URL", "http://127.0.0.1:8", "another SUPABASE_URL than this run: 127.0.0.1:8, and not 127.0.0.1:9"),
         ("ETL_BUCKET", "analytics", "has another ETL_BUCKET than this run: analytics, and not reports"),
         ("ETL_DB_ROLE", "", "has another ETL_DB_ROLE than this run: none, and not etl"),
         ("ETL_ACCESS_TOKEN", "a.b.c", "has another kind of key than this run: access token, and not service key"),
