@@ -142,11 +142,11 @@ def test_many_are_asked_for_a_part_at_a_time_so_that_no_more_of_their_texts_is_i
     assert asked == [0, 2, 2, 1]
 
 
-def test_a_true_orphan_stays(tmp_path: Path) -> None:
-    read = (posts((1, 5), (2, 1)), users(1))
+def test_true_orphans_stay(tmp_path: Path) -> None:
+    read = (posts((1, 5), (2, 1), (3, 6)), users(1))
     done, left, _ = reconciled(tmp_path, read, Database(read))
-    assert done == Reconciled(asked=1)
-    assert left == [(key(1), key(5)), (key(2), key(1))]
+    assert done == Reconciled(asked=2)
+    assert left == [(key(1), key(5)), (key(2), key(1)), (key(3), key(6))]
 
 
 class Alike(str):
