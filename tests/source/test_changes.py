@@ -22,7 +22,7 @@ from local_stack.tests.conftest import reload_schema
 from tasks.contracts import Kind, Table
 from tasks.errors import PipelineError
 from tasks.settings import Settings, Transport
-from tasks.source import open_source
+from tasks.source import changes_postgres, open_source
 from tasks.source.changes import WHOLE, CannotFindChanges, ChangeFinder, Changes, TooManyChanges, keys_of
 from tasks.source.changes_rest import MOST_TIMEOUTS, ROWS_PER_CALL
 from tests.incremental.test_nights import NO_SHARED_MEMORY
@@ -249,9 +249,10 @@ _SEED = "select pg_get_functiondef('etl_seed_value'::regproc)"
 
 @pytest.mark.parametrize("transport", ["postgres", "rest"])
 def test_a_view_is_compared_row_by_row_as_a_table_is_by_its_index(
-    clean_stack: Stack, transport: Transport, tmp_path: Path
+    clean_stack: Stack, transport: Transport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where workers cannot share what they compare: the next try is without them."""
+    """Also where workers cannot share what they compare (the next try is without them), and with more changes than one
+    answer may list."""
     settings, seed = settings_for(clean_stack, transport, tmp_path), clean_stack.query(_SEED)
     with source_table(clean_stack, rows=200) as name:
         clean_stack.query(
@@ -265,6 +266,9 @@ def test_a_view_is_compared_row_by_row_as_a_table_is_by_its_index(
         clean_stack.query(NO_SHARED_MEMORY)
         try:
             found = [_find(settings, source, 8) for source in (name, f"{name}_view")]
+            with monkeypatch.context() as patch:
+                patch.setattr(changes_postgres, "_MOST_IN_ONE_ANSWER", 7)
+                assert _find(settings, name, 8) == found[0]
             for source in (name, f"{name}_view"):
                 with pytest.raises(TooManyChanges):
                     _find(settings, source, 7)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -15,6 +16,7 @@ from local_stack import Stack
 from tasks.errors import AccessError, PipelineError, ServiceUnavailable
 from tasks.source import open_source
 from tasks.source.connection import batches, connect, scalar
+from tasks.source.snapshot import Snapshot
 from tasks.workspace import Workspace
 from tests.source.kit import posts_at, settings_for, source_table, spool_at
 
@@ -168,9 +170,10 @@ def test_began_is_the_instant_of_the_preflight(stack: Stack, table: str, tmp_pat
 
 def test_sessions_are_named_and_bounded_and_read_as_the_role(stack: Stack, tmp_path: Path) -> None:
     settings = settings_for(stack, "postgres", tmp_path, statement_timeout=77)
-    with connect(settings) as connection:
+    with connect(settings) as connection, closing(Snapshot(settings, ())) as snapshot, snapshot.reader() as reader:
         shown = [scalar(connection, f"select current_setting('{name}')") for name in ("statement_timeout", "role")]
         name = scalar(connection, "select application_name from pg_stat_activity where pid = pg_backend_pid()")
+        assert scalar(reader, "select current_setting('statement_timeout')") == "0", "a view is one slice"
     assert (shown, name) == (["77s", "etl"], "supabase-nightly")
 
 

@@ -10,9 +10,10 @@ import pytest
 
 from local_stack import Stack
 from local_stack.tests.conftest import Token, reload_schema, token
-from tasks.errors import ConfigurationError, PreflightError
+from tasks.errors import ConfigurationError, PreflightError, ReadError
 from tasks.settings import Transport
-from tests.source.kit import COLUMNS, posts_at, read, settings_for, source_table
+from tasks.source import open_source
+from tests.source.kit import COLUMNS, posts_at, read, settings_for, source_table, spool_at
 from tests.source.test_preflight import TRANSPORTS, check, checks_as, filtered_role
 
 __all__ = ["token"]
@@ -120,7 +121,7 @@ def test_a_key_that_is_not_null_but_for_the_rows_of_before_is_looked_through(
         )
         with pytest.raises(PreflightError, match="not free of nulls, so it cannot be the key") as caught:
             check(settings, posts_at(name))
-        assert "See which: select" in caught.value.remedy
+        assert stack.query(_statement(caught.value.remedy)) == "|1"
 
 
 @TRANSPORTS
@@ -152,23 +153,34 @@ def test_a_partitioned_table_needs_no_key_of_one_column(stack: Stack, transport:
             stack.query(f"insert into public.{parts} (id, created_at) select id, now() from public.{name} limit 1")
             with pytest.raises(PreflightError, match="not unique") as caught:
                 check(settings, posts_at(parts))
-            statement = caught.value.remedy.partition(": ")[2].partition(". Show")[0]
-            assert stack.query(f"select count(*) from ({statement}) x") == "1"
+            assert stack.query(f"select count(*) from ({_statement(caught.value.remedy)}) x") == "1"
         finally:
             stack.query(f"drop table public.{parts}")
+
+
+def _statement(remedy: str) -> str:
+    """The query that a remedy gives."""
+    return remedy.partition(": ")[2].partition(". Show")[0]
 
 
 @TRANSPORTS
 def test_a_key_that_repeats_in_an_inheriting_table_is_refused(
     stack: Stack, transport: Transport, tmp_path: Path
 ) -> None:
-    """The parent's index holds the parent's own rows alone, and a reader of the parent sees all."""
-    with source_table(stack, rows=3) as name:
+    """The parent's index holds the parent's own rows alone, and a reader of the parent sees all. Also where it comes to
+    repeat after the preflight, and a row is as large as what is looked at together."""
+    settings = settings_for(stack, transport, tmp_path, batch_bytes=2**17)
+    with source_table(stack, rows=3) as name, open_source(settings) as source:
         stack.query(f"create table public.{name}_more () inherits (public.{name})")
-        check(settings_for(stack, transport, tmp_path), posts_at(name))
-        stack.query(f"insert into public.{name}_more select * from public.{name} limit 1")
+        source.preflight([posts_at(name)])
+        stack.query(
+            f"update public.{name} set content = repeat('x', 50000); "
+            f"insert into public.{name}_more select * from public.{name} limit 1"
+        )
+        with pytest.raises(ReadError, match="a key came twice"):
+            source.read(posts_at(name), spool_at(tmp_path, posts_at(name)))
         with pytest.raises(PreflightError, match="not unique"):
-            check(settings_for(stack, transport, tmp_path), posts_at(name))
+            check(settings, posts_at(name))
 
 
 def test_the_key_of_a_view_is_not_looked_up_row_by_row(stack: Stack) -> None:
