@@ -24,7 +24,8 @@ from pathlib import Path
 import pyarrow as pa
 from tasks.reports.build import build_reports, run_counts
 from tasks.cleaning.passes import clean_further, clean_posts, clean_users
-from tasks.contracts import AUTHOR_ACTIVITY, FURTHER_TABLES, POSTS, REJECT_SCHEMA, REPORTS, USERS
+from tasks.contracts import AUTHOR_ACTIVITY, FURTHER_TABLES, POST_STATISTICS, POSTS, REJECT_SCHEMA, USER_STATISTICS
+from tasks.contracts import USERS
 from tasks.ledger.guard import check_run
 from tasks.settings import Settings
 from tasks.workspace import Workspace
@@ -58,6 +59,8 @@ print(json.dumps({
         for row in workspace.spool("rejects", table, REJECT_SCHEMA).table().to_pylist()
     ],
     "authors": workspace.report(AUTHOR_ACTIVITY).table().select(["user_id", "status"]).to_pylist(),
+    "without_email": workspace.report(USER_STATISTICS).table()["users_without_email"].to_pylist(),
+    "untitled": workspace.report(POST_STATISTICS).table()["untitled_posts"].to_pylist(),
 }))
 """
 
@@ -78,6 +81,7 @@ def test_bigint_keys_extra_columns_and_missing_ones(tmp_path: Path) -> None:
         ["posts", "11", "orphan", "user_id", "null"],
     ]
     assert found["authors"] == [{"user_id": -1, "status": "other"}, {"user_id": 2, "status": "other"}]
+    assert (found["without_email"], found["untitled"]) == ([2], [3])
 
 
 def edit(contracts: Path) -> None:
