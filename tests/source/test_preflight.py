@@ -165,7 +165,10 @@ def test_a_source_in_a_schema_that_may_not_be_used_is_refused_with_what_fixes_it
     with source_table(stack) as name:
         table = replace(posts_at(f"{name} x"), source_schema=f"{name} y")
         monkeypatch.setattr(rights, "TABLES", (table,))
-        stack.query(f'create schema "{name} y"; create table "{name} y"."{name} x" (like public.{name} including all)')
+        stack.query(
+            f'create schema "{name} y"; create table "{name} y"."{name} x" (like public.{name} including all); '
+            f'grant select on "{name} y"."{name} x" to service_role, etl'
+        )
         try:
             assert len(rights.rights(settings)) == (1 if transport == "rest" else 2), "a run asks first who it is"
             with pytest.raises(AccessError, match=rf"may not select from {name} y\.{name} x") as caught:
