@@ -28,6 +28,7 @@ def test_a_folder_without_postgresql_is_refused(
     assert not (tmp_path / "stack/postgres").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL runs as another account under root only")
 def test_root_may_keep_a_stack_where_only_root_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A clone below /root, say: PostgreSQL's account could not reach its own data and programs there."""

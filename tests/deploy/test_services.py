@@ -50,6 +50,7 @@ def other_server() -> Iterator[int]:
         other.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("proxy", [{}, {"HTTP_PROXY": "http://127.0.0.1:9", "no_proxy": "example.org"}])
 def test_the_port_of_another_server_is_refused_before_anything_is_started(
     proxy: dict[str, str], tmp_path: Path
@@ -66,6 +67,7 @@ def test_the_port_of_another_server_is_refused_before_anything_is_started(
     assert not (tmp_path / "prefect" / "server.log").exists()
 
 
+@pytest.mark.slow
 def test_a_server_that_answers_but_is_not_our_child_does_not_count(tmp_path: Path) -> None:
     with other_server() as port, subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         assert not listens(child.pid, port)
@@ -123,6 +125,7 @@ def test_an_empty_password_is_none(tmp_path: Path) -> None:
     assert (tmp_path / "auth").stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.slow
 def test_its_pages_are_its_own_whatever_the_environment_says_of_another_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,7 @@ OF_OTHERS = {
 }
 
 
+@pytest.mark.slow
 def test_what_the_environment_says_of_another_database_is_not_ours(stack: Stack, tmp_path: Path) -> None:
     """It named the address, the service and the options of every connection, whatever SUPABASE_DB_URL says."""
     env = {**os.environ, **stack.env(), **OF_OTHERS}

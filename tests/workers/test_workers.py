@@ -83,6 +83,7 @@ def test_what_travels_to_a_worker_holds_no_secret(project: Project) -> None:
         assert secret.encode() not in sent
 
 
+@pytest.mark.slow
 def test_a_worker_without_settings_says_so(project: Project, demo: DemoCounts, run: Runner, tmp_path: Path) -> None:
     with cluster({}, tmp_path) as address, pytest.raises(ConfigurationError) as raised:
         run("rest", ETL_DASK_ADDRESS=address)
