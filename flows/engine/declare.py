@@ -31,7 +31,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 KEY = "failure"
 STARTS: list[str] = []  # names of the flows that this process has started, once for each of their runs
-ENDS: list[Any] = []  # what those came to: their answers, or the errors that they raised
+ENDS: list[Any] = []  # their outcomes: answers, or the errors that they raised
 HELD = "Held"  # the name of the state of a run that waits for a person; its type is Cancelled, as it did not fail
 NOT_BEGUN = "Nothing: the run did not begin."
 UNTIL_THEN = "What the stages before had written; the ledger (`etl_runs`) says whether the run was committed."
@@ -84,7 +84,7 @@ def _masking(name: str, function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _noting(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, which leaves what it came to in ENDS: Prefect's server may not be there to hear of it."""
+    """The function, which leaves its outcome in ENDS: Prefect's server may not be there to hear of it."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
