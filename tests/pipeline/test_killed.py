@@ -91,7 +91,7 @@ def check_instants(project: Project, transport: Transport, seed: int, kills: int
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_killed_at_every_stage_boundary_in_turn(transport: Transport, project: Project, demo: DemoCounts) -> None:
     """Each start takes up what the one before left, and is killed at a later stage: every other one over each
-    transport here (over REST in `make test-slow`), each one over both in `make soak`."""
+    transport here, each one over both in `make soak`."""
     env = project.env(transport)
     expected, _ = undisturbed(project, transport)
     for stage in STAGES[TRANSPORTS.index(transport) :: 2]:

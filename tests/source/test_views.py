@@ -167,8 +167,8 @@ def _statement(remedy: str) -> str:
 def test_a_key_that_repeats_in_an_inheriting_table_is_refused(
     stack: Stack, transport: Transport, tmp_path: Path
 ) -> None:
-    """The parent's index holds the parent's own rows alone, and a reader of the parent sees all. Also where it comes to
-    repeat after the preflight, and a row is as large as what is looked at together."""
+    """The parent's index holds the parent's own rows alone, and a reader of the parent sees all. Also where it is
+    repeated after the preflight, and a row is as large as what is looked at together."""
     settings = settings_for(stack, transport, tmp_path, batch_bytes=2**17)
     with source_table(stack, rows=3) as name, open_source(settings) as source:
         stack.query(f"create table public.{name}_more () inherits (public.{name})")

@@ -22,10 +22,9 @@ from tasks.workspace import Workspace
 
 @pytest.mark.parametrize("url", ["nothing://bucket/prefix", "file:///proc/version/prefix"])
 def test_a_url_at_which_nothing_can_be_written_is_named(url: str, tmp_path: Path, settings: Settings) -> None:
-    apart = settings.model_copy(update={"workers": 1, "shared_dir": url})
-    expected = _expected(apart, Workspace.create(tmp_path, "run"))
+    workspace = Workspace.create(tmp_path, "run")
     with pytest.raises(ConfigurationError, match="Nothing can be written at ETL_SHARED_DIR") as raised:
-        DaskWorkers(None, apart, expected)
+        workers_at(url, settings, workspace)
     assert "s3fs" in raised.value.remedy
 
 
@@ -45,6 +44,12 @@ class Cluster:
     def cancel(self, futures: Sequence[object], *, force: bool) -> None:
         assert force
         self.cancelled += len(futures)
+
+
+def workers_at(url: str, settings: Settings, workspace: Workspace, cluster: Cluster | None = None) -> DaskWorkers:
+    """url: by which files travel; with an empty one there is a folder that all share."""
+    apart = settings.model_copy(update={"workers": 1, "shared_dir": url})
+    return DaskWorkers(cluster or Cluster(), apart, _expected(apart, workspace))
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,7 @@ def copied(unit: Copy, tick: Tick) -> list[Path]:
 def test_what_a_unit_wrote_and_did_is_as_if_it_had_run_here(shared: bool, tmp_path: Path, settings: Settings) -> None:
     workspace, ticks, before = Workspace.create(tmp_path, "run"), list[int](), TRAFFIC.totals()
     url = "" if shared else f"{(tmp_path / 'there').as_uri()}/"
-    apart = settings.model_copy(update={"workers": 1, "shared_dir": url})
-    workers = DaskWorkers(cluster := Cluster(), apart, _expected(apart, workspace))
+    workers = workers_at(url, settings, workspace, cluster := Cluster())
     for text in ("rows", "more"):  # another file of the same name and size
         (workspace.root / "in").write_text(text)
         assert list(workers.map(copied, [Copy(workspace.root)], tick=ticks.append)) == [[workspace.root / "out"]]
@@ -85,10 +89,7 @@ def test_a_full_disk_of_a_worker_ends_the_other_tasks_and_is_raised_here(tmp_pat
     def full(unit: int, tick: Tick) -> None:
         raise OSError(28, "No space left on device")
 
-    workspace = Workspace.create(tmp_path, "run")
-    workers = DaskWorkers(
-        cluster := Cluster(), settings.model_copy(update={"workers": 1}), _expected(settings, workspace)
-    )
+    workers = workers_at("", settings, Workspace.create(tmp_path, "run"), cluster := Cluster())
     with pytest.raises(OSError, match="No space left"):
         list(workers.map(full, range(3)))
     assert cluster.cancelled == 2
@@ -116,7 +117,6 @@ def test_a_driver_that_fails_in_the_middle_of_a_run_is_a_sentence(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     workspace = Workspace.create(tmp_path, "run")
-    apart = settings.model_copy(update={"workers": 1, "shared_dir": (tmp_path / "there").as_uri()})
     real = getattr(LocalFileSystem, method)
 
     def failing(files: LocalFileSystem, source: str, target: str, **more: object) -> None:
@@ -124,7 +124,7 @@ def test_a_driver_that_fails_in_the_middle_of_a_run_is_a_sentence(
             raise error
         real(files, source, target, **more)
 
-    workers = DaskWorkers(Cluster(), apart, _expected(apart, workspace))
+    workers = workers_at((tmp_path / "there").as_uri(), settings, workspace)
     (workspace.root / "in").write_text("rows")
     monkeypatch.setattr(LocalFileSystem, method, failing)
     monkeypatch.setattr(LocalFileSystem, "rm", lambda *_, **__: (_ for _ in ()).throw(error))
@@ -139,8 +139,7 @@ def test_a_driver_that_fails_in_the_middle_of_a_run_is_a_sentence(
 def test_a_worker_whose_run_is_over_meanwhile_leaves_nothing_at_the_url(tmp_path: Path, settings: Settings) -> None:
     """It was in the middle of a unit when another one failed; what it wrote is personal, and stayed there for good."""
     workspace, there = Workspace.create(tmp_path, "run"), tmp_path / "there"
-    apart = settings.model_copy(update={"workers": 1, "shared_dir": there.as_uri()})
-    workers = DaskWorkers(Cluster(), apart, _expected(apart, workspace))
+    workers = workers_at(there.as_uri(), settings, workspace)
     (workspace.root / "in").write_text("rows")
 
     def while_the_run_ends(unit: Copy, tick: Tick) -> None:
